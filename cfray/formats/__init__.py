@@ -1,0 +1,1 @@
+"""Decoders of bytes that sources share: no store, no network, no mapping."""

@@ -1,0 +1,1 @@
+"""One file a stage, named by its verb; the straight line is in pipeline.py."""
