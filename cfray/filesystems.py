@@ -12,7 +12,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -125,7 +125,12 @@ def storage_error(error: OSError, what: str) -> TargetError:
     detail = f"{what}: {error}"
     if "os error 28" in str(error) or "No space left" in str(error):
         return TargetError(detail, "free disk space, then run the same command again: what is committed stays")
-    if isinstance(error, PermissionError) or "Read-only" in str(error) or "AccessDenied" in str(error):
+    code = str(error).replace("_", "").lower()  # Lance writes NoSuchBucket, pyarrow NO_SUCH_BUCKET
+    if "invalidaccesskeyid" in code or "signaturedoesnotmatch" in code:
+        return TargetError(detail, "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then run the same command again")
+    if "nosuchbucket" in code:
+        return TargetError(detail, "create the bucket or correct target.uri, then run the same command again")
+    if isinstance(error, PermissionError) or "read-only" in code or "accessdenied" in code:
         return TargetError(detail, "make the target writable for this user, then run the same command again")
     return TargetUnavailable(detail, "check the storage, then run the same command again")
 
@@ -142,7 +147,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     if not is_uri(uri):
         return pafs.LocalFileSystem(), uri
     try:
-        system, path = pafs.FileSystem.from_uri(uri)
+        system, path = pafs.FileSystem.from_uri(_with_s3_settings(uri))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise ConfigError(
             f"cannot open {without_credentials(uri)}: {error}", "use a local path or an s3://, gs://, abfs:// or hdfs:// URI"
@@ -150,12 +155,36 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     return system, path
 
 
-def storage_options(uri: str) -> dict[str, str]:
-    """Give Lance what it does not read from the environment itself.
+def s3_endpoint() -> str:
+    """Name the S3 endpoint that the environment sets; empty for Amazon's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", "")
 
-    Its object store reads ``AWS_*`` variables; plain http (a test server) must be allowed explicitly.
+
+def s3_region() -> str:
+    """Name the S3 region that the environment sets; empty to let each library find the bucket's, which it can at Amazon only."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ("us-east-1" if s3_endpoint() else "")
+
+
+def _with_s3_settings(uri: str) -> str:
+    """Put the endpoint and its region into an S3 URI, for pyarrow.
+
+    ``allow_delayed_open`` makes a small file one PUT instead of a multipart upload, which a killed process would leave open.
     """
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", "")
-    if uri.startswith("s3://") and endpoint:
-        return {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
-    return {}
+    if not uri.startswith("s3://") or "?" in uri:
+        return uri
+    settings = {"allow_delayed_open": "true"}
+    if endpoint := s3_endpoint():
+        settings |= {"endpoint_override": endpoint, "region": s3_region()}
+    return f"{uri}?{urlencode(settings)}"
+
+
+def storage_options(uri: str) -> dict[str, str]:
+    """Give Lance the S3 endpoint and region that everything else uses; credentials it reads from the environment itself.
+
+    Explicit, because the libraries disagree: pyarrow ignores ``AWS_ENDPOINT``; where both region variables are set Lance takes
+    ``AWS_REGION`` and pyarrow the other, and with neither they sign for different regions.  Plain http must be allowed.
+    """
+    endpoint = s3_endpoint()
+    if not uri.startswith("s3://") or not endpoint:
+        return {}
+    return {"aws_endpoint": endpoint, "aws_region": s3_region(), "allow_http": str(endpoint.startswith("http://")).lower()}

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 #: Storage of a variant column.  ``type`` names the value's type, ``text`` is the canonical text that
 #: ``custom_metadata`` holds (a string as it is, anything else canonical JSON), ``numbers`` the values of a
@@ -127,3 +128,32 @@ def number_text(value: float) -> str:
     if math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def variant_texts(column: pa.StructArray) -> pa.StringArray:
+    """Give the canonical text of each variant; null where the key is missing."""
+    kinds, texts, numbers = column.flatten()
+    short = pc.and_(texts.is_null(), kinds.is_valid())
+    if not pc.any(short).as_py():
+        return texts
+    rows = texts.to_pylist()
+    for row in pc.indices_nonzero(short).to_pylist():
+        values = numbers[row].as_py()
+        rows[row] = canonical([int(value) for value in values] if kinds[row].as_py() == "list<int64>" else values)
+    return pa.array(rows, pa.string())
+
+
+def variant_types(column: pa.StructArray) -> pa.StringArray:
+    """Give the type name of each variant; null where the key is missing."""
+    return column.flatten()[0]
+
+
+def variant_numbers(column: pa.StructArray) -> pa.ListArray:
+    """Give the numbers of each variant that is a list of numbers; null elsewhere."""
+    return column.flatten()[2]
+
+
+def parsed(text: str) -> object:
+    """Read canonical JSON back: exact integers, float64, NaN and infinities as bare words."""
+    value: object = json.loads(text)
+    return value

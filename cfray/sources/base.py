@@ -77,13 +77,13 @@ class Context:
         session: what the source's session yielded (JSON).
         scratch: URI of a durable folder beside the target, for what several shards share.
         max_record: bytes above which a record must not be loaded whole but rejected (``limits.max_document``).
-        batch_bytes: bytes of Arrow data a yielded batch aims at.
+        batch_bytes: bytes of Arrow data a yielded batch aims at; 16 MiB is 8,000 rows of 2 KB, from where on writing is no faster (``engine.md`` 8).
     """
 
     session: Json = None
     scratch: str = ""
     max_record: int = 128 * MIB
-    batch_bytes: int = 8 * MIB
+    batch_bytes: int = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,207 @@
+"""One command per verb; each reads its arguments, calls the pipeline and shows what came back.
+
+stdout carries the result (with ``--json`` exactly one document), stderr
+everything else.  The heavy imports stand inside the commands: ``cfray --help``
+needs no Ray and no Lance.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from cfray.errors import CfrayError, Interrupted
+
+if TYPE_CHECKING:
+    from cfray.progress import Progress
+    from cfray.report import Report
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Move a whole corpus into one proven Lance dataset. Exit codes: 0 done and verified, 1 failed or stopped (resumable), 2 refused, "
+    "3 done with rows in quarantine, 4 a check failed, 5 another run holds the target, 130/143 interrupted.",
+)
+quarantine_app = typer.Typer(no_args_is_help=True, help="Look at the rows that did not fit, or try them again.")
+app.add_typer(quarantine_app, name="quarantine")
+
+JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; everything else goes to stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+KeepVersions = Annotated[int | None, typer.Option("--keep-versions", min=1, help="Retire all but the newest n versions first.")]
+
+
+@app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="A YAML file with a source section, or a file, folder or glob.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the draft here instead of stdout.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a source and draft a job file that runs unedited, with a comment per guess."""
+    from cfray import inspection
+
+    draft = inspection.draft(source, out)
+    if out is not None:
+        out.write_text(draft.text, encoding="utf-8")
+        Console(stderr=True).print(f"wrote {out}; next: cfray plan {out}", highlight=False)
+    if as_json:
+        _print_json({"job_file": draft.text, "guesses": draft.guesses})
+    elif out is None:
+        typer.echo(draft.text, nl=False)
+
+
+@app.command()
+def plan(job_file: JobFile, *, as_json: AsJson = False) -> None:
+    """Say what would happen and what would be lost; write nothing."""
+    from cfray import pipeline, report
+    from cfray.jobspec import read_job
+
+    job = read_job(job_file)
+    made, forecast = pipeline.forecast(job)
+    if as_json:
+        _print_json(report.forecast_json(job, made, forecast))
+    else:
+        report.show_forecast(job, made, forecast, Console(soft_wrap=False))
+
+
+@app.command()
+def migrate(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Plan, copy, commit, compact, index and verify one job; run it again to resume."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    _finish(pipeline.migrate(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+
+
+@app.command()
+def status(job_file: JobFile, *, as_json: AsJson = False) -> None:
+    """Say how far a run is, from the ledger; needs no access to the run itself."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    figures = pipeline.status(read_job(job_file))
+    if as_json:
+        _print_json(figures)
+        return
+    for name, value in figures.items():
+        typer.echo(f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value}")
+
+
+@app.command()
+def verify(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Re-read the target and compare it with what was written, shard by shard and file by file."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    _finish(pipeline.check(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+
+
+@app.command()
+def report(job_file: JobFile, *, as_json: AsJson = False) -> None:
+    """Show the report of the last run."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    _show(pipeline.last_report(read_job(job_file)), as_json=as_json)
+
+
+@app.command()
+def optimize(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Compact small fragments, build or complete the indexes, verify."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    _finish(pipeline.optimize(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+
+
+@app.command()
+def cleanup(job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: AsJson = False) -> None:
+    """Remove exactly the files that no retained version references."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    removed = pipeline.cleanup(read_job(job_file), keep_versions, _progress(quiet=True))
+    if as_json:
+        _print_json(removed)
+    else:
+        typer.echo(
+            f"removed {removed['files']} files ({removed['bytes']:,} bytes), {removed['receipts']} stale receipts and {removed['versions']} versions"
+        )
+
+
+@quarantine_app.command("list")
+def quarantine_list(job_file: JobFile, *, as_json: AsJson = False) -> None:
+    """List the rows in quarantine: stage, reason, position, id."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    rows = pipeline.quarantined(read_job(job_file))
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['stage']}\t{row['reason']}\t{row['position']}\t{row['id'] or ''}")
+    Console(stderr=True).print(f"{len(rows):,} rows in quarantine", highlight=False)
+
+
+@quarantine_app.command("replay")
+def quarantine_replay(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Try the quarantined rows again, with the mapping as it is now; the repaired ones come in once."""
+    from cfray import pipeline
+    from cfray.jobspec import read_job
+
+    _finish(pipeline.replay(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+
+
+def _progress(*, quiet: bool) -> Progress:
+    from cfray.progress import Progress
+
+    return Progress(Console(stderr=True), quiet=quiet)
+
+
+def _finish(result: Report, *, as_json: bool) -> NoReturn:
+    _show(result, as_json=as_json)
+    raise typer.Exit(result.exit_code)
+
+
+def _show(result: Report, *, as_json: bool) -> None:
+    from cfray import report
+
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        report.show(result, Console())
+
+
+def _print_json(data: Any) -> None:  # parsed JSON
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def main() -> None:
+    """Run the command line; an error is two sentences on stderr and its exit code, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    try:
+        app()
+    except CfrayError as error:
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"cfray: {error}", highlight=False, markup=False)
+        if "--json" in sys.argv:
+            _print_json({"verdict": f"stopped: {error.what}", "remedy": error.remedy, "exit_code": exit_code(error)})
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: CfrayError) -> int:
+    """Give the exit code of an error."""
+    return error.signal_code if isinstance(error, Interrupted) else error.exit_code
+
+
+if __name__ == "__main__":
+    main()

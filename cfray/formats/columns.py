@@ -1,0 +1,69 @@
+"""Columnar batches from files, made neutral: no field metadata, and text that is really UTF-8.
+
+Parquet and Arrow files may hold bytes in a string column that are no UTF-8.
+Such a row cannot become a Record: it is set aside with its original bytes, and
+the rest of the batch goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from cfray.records import Reject
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Drop the metadata a file's writer left on fields: it has no meaning here."""
+    return pa.schema([pa.field(field.name, field.type, field.nullable) for field in schema])
+
+
+def plain_batch(batch: pa.RecordBatch, position: str) -> Iterator[pa.RecordBatch | Reject]:
+    """Yield a batch whose strings are valid, and a Reject for each row whose strings are not.
+
+    Args:
+        batch: as decoded.
+        position: where the batch stands in its file.
+    """
+    columns = batch.columns
+    bad: dict[int, str] = {}
+    for name, column in zip(batch.schema.names, columns, strict=True):
+        for row in _invalid_rows(column):
+            bad.setdefault(row, name)
+    clean = pa.RecordBatch.from_arrays(columns, schema=plain_schema(batch.schema))
+    for row in sorted(bad):
+        content = repr({name: _raw(column, row) for name, column in zip(batch.schema.names, columns, strict=True)}).encode()
+        yield Reject(f"column {bad[row]} is not UTF-8", f"{position}, row {row} of its batch", content)
+    if bad:
+        keep = np.ones(len(clean), np.bool_)
+        keep[list(bad)] = False
+        clean = clean.filter(pa.array(keep))
+    if len(clean):
+        yield clean
+
+
+def _invalid_rows(column: pa.Array) -> list[int]:
+    """List the rows whose text (also inside lists and structs) is not UTF-8."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return [row for row in range(len(column)) if not _valid(column.slice(row, 1))]
+    return []
+
+
+def _valid(one: pa.Array) -> bool:
+    try:
+        pa.concat_arrays([one]).take(pa.array([0])).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _raw(column: pa.Array, row: int) -> object:
+    one = column.slice(row, 1)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        kind = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
+        return one.cast(kind)[0].as_py()
+    return one[0].as_py() if _valid(one) else "<not UTF-8>"

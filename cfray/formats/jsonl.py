@@ -1,0 +1,81 @@
+"""JSON Lines: one object a line.
+
+Decodes a stream of any length in bounded memory: blocks are cut at line feeds,
+batches at bytes, and a line over the limit is skipped without being loaded.
+A line that is no object, or whose meaning JSON cannot keep, becomes a Reject
+with its bytes; it never stops the file and is never repaired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from cfray.formats.jsontext import NotExact, parse
+from cfray.formats.lines import BOM, Oversized, Run
+from cfray.records import Reject, from_objects
+
+_CELL = 16  # bytes an absent key costs in a column at the least: its offsets and validity bits
+
+
+class Batches:
+    """Objects on their way into record batches, cut by bytes."""
+
+    def __init__(self, batch_bytes: int) -> None:
+        """Aim at ``batch_bytes`` of JSON text a batch."""
+        self._aim = batch_bytes
+        self._objects: list[dict[str, object]] = []
+        self._names: set[str] = set()
+        self._size = 0
+
+    def add(self, item: dict[str, object], size: int) -> Iterator[pa.RecordBatch]:
+        """Take an object of ``size`` bytes of text; give a batch if one is full.
+
+        Objects with ever new keys make sparse columns, so empty cells count as bytes too.
+        """
+        self._objects.append(item)
+        self._names.update(item)
+        self._size += size
+        if self._size >= self._aim or len(self._names) * len(self._objects) * _CELL >= self._aim:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[pa.RecordBatch]:
+        """Give what is left."""
+        if self._objects:
+            yield from_objects(self._objects)
+        self._objects, self._names, self._size = [], set(), 0
+
+
+def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iterator[pa.RecordBatch | Reject]:
+    """Turn whole lines into batches and rejects.
+
+    Args:
+        runs: whole lines, from ``lines.whole_records``.
+        name: of the file, for positions.
+        batch_bytes: bytes of text that a batch aims at.
+    """
+    batches = Batches(batch_bytes)
+    for run in runs:
+        if isinstance(run, Oversized):
+            yield run.reject(name, "line")
+            continue
+        for offset, record in run.records():
+            line = _content(offset, record)
+            if not line.strip(b" \t\r"):
+                continue
+            try:
+                item = parse(line)
+            except NotExact as error:
+                yield Reject(f"line: {error}", f"{name}:byte {offset}", line)
+                continue
+            if isinstance(item, dict):
+                yield from batches.add(item, len(line))
+            else:
+                yield Reject("line is JSON, but no object", f"{name}:byte {offset}", line)
+    yield from batches.flush()
+
+
+def _content(offset: int, record: bytes) -> bytes:
+    line = record.removesuffix(b"\n").removesuffix(b"\r")
+    return line.removeprefix(BOM) if offset == 0 else line

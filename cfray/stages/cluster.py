@@ -1,0 +1,135 @@
+"""Ray, started once and stopped by whoever started it; tasks that any stage can send out.
+
+A job submitted to a cluster finds it through ``RAY_ADDRESS``; otherwise this
+machine's cores are the cluster, started for us alone and never shared with
+whatever Ray happens to run here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cfray.errors import CfrayError, ConfigError
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+#: Bytes of Ray's object store on one machine: rows never pass through it, only receipts.
+_OBJECT_STORE = 200_000_000
+
+
+@contextmanager
+def ray_running() -> Iterator[None]:
+    """Have Ray up for the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    with tempfile.TemporaryDirectory(prefix="cfray-") as folder, _own_token(Path(folder)):
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray starts its processes by exec, not by fork
+        warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks", module="ray")
+        import ray
+        import ray.data
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        started = not ray.is_initialized()
+        if started and os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        elif started:
+            ray.init(
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE,
+            )
+        try:
+            yield
+        finally:
+            if started:
+                ray.shutdown()
+
+
+@contextmanager
+def _own_token(folder: Path) -> Iterator[None]:
+    """Guard a local cluster's ports with a token of its own, readable by this user alone (``reliability.md`` 5)."""
+    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_AUTH_MODE"):
+        yield
+        return
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32), encoding="ascii")
+    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            os.environ.pop(name, None)
+
+
+def cores() -> int:
+    """Give the cores of the cluster."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def each(work: Callable[[A], T], items: Sequence[A]) -> Iterator[T]:
+    """Run ``work`` for each item in a task of its own; results as they come, errors as they were raised."""
+    import ray
+
+    task = ray.remote(num_cpus=1, max_retries=3)(work)
+    waiting = [task.remote(item) for item in items]
+    while waiting:
+        done, waiting = ray.wait(waiting, num_returns=1)
+        yield _result(done[0])
+
+
+def _result(reference: Any) -> Any:  # an ObjectRef and what it refers to
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, CfrayError):
+            raise cause from None
+        raise
+
+
+def check_target_is_shared(uri: str) -> None:
+    """Refuse a local target on a cluster whose nodes do not share that disk: each would write a dataset of its own (``reliability.md`` 2).
+
+    Raises:
+        ConfigError: a node cannot see a file that the driver wrote beside the target.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    folder = Path(f"{uri}.cfray/scratch")
+    if len(nodes) < 2 or "://" in uri:
+        return
+    nonce = secrets.token_hex(8)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f"node-check-{nonce}"
+    mark.touch()
+    try:
+        look = ray.remote(num_cpus=0)(mark.exists)
+        seen = [ray.get(look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()) for node in nodes]
+    finally:
+        mark.unlink(missing_ok=True)
+    if not all(seen):
+        raise ConfigError(
+            f"target.uri {uri} is a local path, and {seen.count(False)} of {len(nodes)} nodes do not share it",
+            "use an object store or a shared file system as the target",
+        )

@@ -1,0 +1,312 @@
+"""The columns of one batch of frames, each made from the rules of the mapping.
+
+Remembers which source fields the rules used up and which values a column could
+not show as they were; ``metadata`` then carries everything else, so nothing is
+lost by being mapped or by being forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfray import dates, frames, records, values
+from cfray.jobspec import JobSpec
+from cfray.mapping import Const, Fields, Layout, Literally, Path, Template, TextRule, as_path, dotted, rule_paths
+from cfray.vectors import Vectors
+
+Mask = npt.NDArray[np.bool_]
+_TITLE_LENGTH = 80
+_RESERVED = (frames.ORIGINAL_ID, frames.TYPES_KEY)
+
+
+class Columns:
+    """Makes columns of one batch and keeps account of what they used."""
+
+    def __init__(self, fields: Fields, job: JobSpec, layout: Layout) -> None:
+        """Start with nothing taken."""
+        self.fields, self.job, self.layout = fields, job, layout
+        #: path -> rows whose value a column shows; None for all rows.
+        self.taken: dict[Path, Mask | None] = {}
+        #: path -> rows in which a mapped null was replaced (a title, a zero vector): export must know.
+        self.nulls: dict[Path, Mask] = {}
+
+    def take(self, paths: Sequence[Path]) -> None:
+        """Mark fields as shown by a column in every row (one path) or where they came first (several)."""
+        if len(paths) == 1:
+            self.taken[paths[0]] = None
+            return
+        seen = np.zeros(self.fields.rows, np.bool_)
+        for path in paths:
+            texts = self._present(path)
+            if texts is not None:
+                first = texts.is_valid().to_numpy(zero_copy_only=False) & ~seen
+                self.taken[path] = first
+                seen |= first
+
+    def _present(self, path: Path) -> pa.StringArray | None:
+        """Give a field's canonical texts, null where it is missing or null."""
+        column = self.fields.columns.get(path)
+        if column is None:
+            return None
+        if path not in self.fields.variants:
+            return values.metadata_texts(column)
+        texts, kinds = records.variant_texts(column), records.variant_types(column)
+        null = pc.equal(kinds, "null")
+        return pc.if_else(pc.fill_null(null, False), None, texts) if pc.any(null).as_py() else texts
+
+    def text(self, rule: TextRule | None, *, default: Path | None = None) -> pa.StringArray | None:
+        """Make a text column: the first path that is present, a constant, or a template (null if a field of it is).
+
+        ``default`` is the field to use where the job file has no rule; it may be absent.
+        """
+        if rule is None:
+            if default is None or default not in self.fields.columns:
+                return None
+            paths = [default]
+        elif isinstance(rule, Const):
+            return pa.repeat(pa.scalar(rule.const, pa.string()), self.fields.rows)
+        elif isinstance(rule, Template):
+            return self._template(rule)
+        else:
+            paths = rule_paths(rule)
+        self.take(paths)
+        found = [texts for path in paths if (texts := self._present(path)) is not None]
+        if not found:
+            return pa.nulls(self.fields.rows, pa.string())
+        return found[0] if len(found) == 1 else pc.coalesce(*found)
+
+    def _template(self, rule: Template) -> pa.StringArray:
+        pieces = re.split(r"\{([^{}]+)\}", rule.template)
+        columns: list[pa.Array | pa.Scalar] = []
+        for place, piece in enumerate(pieces):
+            if place % 2 == 0:
+                columns.append(pa.scalar(piece))
+            else:
+                texts = self._present(as_path(piece))
+                columns.append(pa.nulls(self.fields.rows, pa.string()) if texts is None else texts)
+        joined = pc.binary_join_element_wise(*columns, "")
+        return joined if isinstance(joined, pa.Array) else pa.repeat(joined, self.fields.rows)
+
+    def title(self, rule: TextRule | None, texts: pa.StringArray | None, ids: pa.StringArray, counts: Counter[str]) -> pa.StringArray:
+        """Make titles: the rule, else the text's first non-empty line (80 characters), else the id."""
+        mapped = self.text(rule)
+        if mapped is None:
+            mapped = pa.nulls(self.fields.rows, pa.string())
+        missing = mapped.is_null()
+        if not mapped.null_count:
+            return mapped
+        counts["title_fallbacks"] += mapped.null_count
+        for path in rule_paths(rule):
+            self.nulls[path] = missing.to_numpy(zero_copy_only=False)
+        rows = pc.indices_nonzero(missing)
+        lines = pa.nulls(len(rows), pa.string())
+        if texts is not None:
+            lines = pc.struct_field(pc.extract_regex(texts.take(rows), rf"^\s*(?P<line>[^\s][^\r\n]{{0,{_TITLE_LENGTH - 1}}})"), [0])
+        lines = pc.coalesce(pc.utf8_rtrim_whitespace(lines), ids.take(rows))
+        return pc.replace_with_mask(mapped, missing, lines)
+
+    def vector(self, found: Vectors, counts: Counter[str]) -> pa.FixedSizeListArray:
+        """Lay out the vectors; a missing one is zero or null as the job says, and counted."""
+        rule = self.job.mapping.vector
+        path = as_path(rule) if rule is not None else ("vector",)
+        self.taken[path] = None
+        flat = pa.array(found.values.reshape(-1))
+        if not found.missing.any():
+            return pa.FixedSizeListArray.from_arrays(flat, self.layout.dimension)
+        counts["missing_vectors"] += int(found.missing.sum())
+        if self.job.embedding.missing_vector == "null":
+            return pa.FixedSizeListArray.from_arrays(flat, self.layout.dimension, mask=pa.array(found.missing))
+        self.nulls[path] = found.missing
+        return pa.FixedSizeListArray.from_arrays(flat, self.layout.dimension)
+
+    def collection(self, space: uuid.UUID, source_collection: str) -> tuple[pa.StringArray, pa.StringArray]:
+        """Make the collection's name and the uuid of its header row."""
+        rule = self.job.mapping.collection
+        fallback = source_collection or self.job.name
+        mapped = self.text(rule)
+        if mapped is None or isinstance(rule, Const):
+            name = pa.repeat(pa.scalar(fallback), self.fields.rows) if mapped is None else mapped
+            return name, pa.repeat(pa.scalar(frames.header_uuid(space)), self.fields.rows)
+        for path in rule_paths(rule):
+            self.nulls[path] = mapped.is_null().to_numpy(zero_copy_only=False)
+        names = pc.fill_null(mapped, fallback).dictionary_encode()
+        known = names.dictionary.to_pylist()
+        headers = pa.array([frames.header_uuid(space, "" if name == fallback else name) for name in known], pa.string())
+        return names.dictionary.take(names.indices), headers.take(names.indices)
+
+    def fitting(self, name: str, texts: pa.StringArray | None, pattern: str) -> pa.StringArray | None:
+        """Keep the texts that fit a pattern; the others stay in custom_metadata."""
+        if texts is None:
+            return None
+        fits = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
+        self._release(rule_paths(getattr(self.job.mapping, name)), ~fits.to_numpy(zero_copy_only=False))
+        return pc.if_else(fits, texts, None)
+
+    def _release(self, paths: Sequence[Path], rows: Mask) -> None:
+        """Give rows of fields back to custom_metadata: the column could not show their value."""
+        if not rows.any():
+            return
+        for path in paths:
+            before = self.taken.get(path, np.zeros(self.fields.rows, np.bool_))
+            self.taken[path] = ~rows if before is None else before & ~rows
+
+    def position(self, rule: str | Literally | None) -> pa.Int32Array | None:
+        """Make int32 positions; what is no integer of 0 .. 2**31 - 1 stays in custom_metadata."""
+        texts = self.text(rule)
+        if texts is None or rule is None:
+            return None
+        fits = pc.fill_null(pc.match_substring_regex(texts, r"^(0|[1-9][0-9]{0,8}|1[0-9]{9}|20[0-9]{8})$"), False)
+        self._release([as_path(rule)], ~fits.to_numpy(zero_copy_only=False))
+        return pc.if_else(fits, texts, None).cast(pa.int32())
+
+    def strings(self, rule: str | Literally | None) -> pa.ListArray | None:
+        """Make lists of strings; a single string becomes a list of one, items that are no strings stay in custom_metadata, too."""
+        if rule is None:
+            return None
+        path = as_path(rule)
+        column = self.fields.columns.get(path)
+        self.taken[path] = None
+        kind = pa.list_(pa.string())
+        if column is None:
+            return pa.nulls(self.fields.rows, kind)
+        if path in self.fields.variants:
+            return self._variant_strings(path, column)
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+            inner = column.type.value_type
+            if (pa.types.is_string(inner) or pa.types.is_large_string(inner)) and not column.flatten().null_count:
+                return column.cast(kind)
+            self.taken.pop(path)
+            return pa.array([None if item is None else [one for one in texts if one is not None] for item, texts in self._item_texts(column)], kind)
+        texts = values.metadata_texts(column)
+        return pa.array([None if text is None else [text] for text in texts.to_pylist()], kind)
+
+    @staticmethod
+    def _item_texts(column: pa.Array) -> list[tuple[object, list[str | None]]]:
+        return [(None, []) if not one.is_valid else (one, values.metadata_texts(one.values).to_pylist()) for one in column]
+
+    def _variant_strings(self, path: Path, column: pa.StructArray) -> pa.ListArray:
+        made: list[list[str] | None] = []
+        inexact = np.zeros(self.fields.rows, np.bool_)
+        kinds, texts = records.variant_types(column).to_pylist(), records.variant_texts(column).to_pylist()
+        for row, (kind, text) in enumerate(zip(kinds, texts, strict=True)):
+            if kind is None or kind == "null":
+                made.append(None)
+            elif kind.startswith("list"):
+                items = json.loads(text)
+                inexact[row] = any(not isinstance(item, str) for item in items)
+                made.append([item if isinstance(item, str) else records.canonical(item) for item in items if item is not None])
+            else:
+                made.append([text])
+        self._release([path], inexact)
+        return pa.array(made, pa.list_(pa.string()))
+
+    def day(self, rule: object, counts: Counter[str]) -> pa.StringArray | None:
+        """Make the day in UTC; the source's value stays in custom_metadata whatever comes of it."""
+        made: pa.StringArray | None = None
+        given: pa.BooleanArray | None = None
+        for path in rule_paths(rule):
+            column = self.fields.columns.get(path)
+            if column is None:
+                continue
+            if path in self.fields.variants:
+                column = self._present(path)
+            read = dates.days(column)
+            made = read if made is None or given is None else pc.if_else(given, made, read)
+            given = column.is_valid() if given is None else pc.or_(given, column.is_valid())
+        if made is not None and given is not None:
+            counts["unreadable_dates"] += int(pc.sum(pc.and_(given, made.is_null())).as_py() or 0)
+        return made
+
+    def raw(self, rule: str | Literally | None) -> pa.Array | None:
+        """Make blobs: binary as it is, text as its UTF-8 bytes."""
+        if rule is None:
+            return None
+        path = as_path(rule)
+        column = self.fields.columns.get(path)
+        if column is None:
+            return None
+        self.taken[path] = None
+        if path in self.fields.variants:
+            column = self._present(path)
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        return column.cast(pa.large_binary())
+
+    def further_vector(self, path: Path, kind: pa.DataType) -> pa.Array:
+        """Carry a vector beside the primary one in its own width; a batch with another type keeps it in custom_metadata."""
+        column = self.fields.columns.get(path)
+        if column is None:
+            return pa.nulls(self.fields.rows, kind)
+        if path in self.fields.variants:
+            column = records.variant_numbers(column)
+        if pa.types.is_list(kind) and not column.type.equals(kind):
+            column = column.cast(kind)
+        if not column.type.equals(kind) and str(column.type) != str(kind):
+            return pa.nulls(self.fields.rows, kind)
+        self.taken[path] = None if path not in self.fields.variants else column.is_valid().to_numpy(zero_copy_only=False)
+        return column.cast(kind)
+
+    def metadata(self, ids: pa.StringArray) -> pa.ListArray:
+        """Pack every field that no column took, the original id, and the types of values that deviate."""
+        keys: list[str] = []
+        texts: list[pa.StringArray] = []
+        deviating: dict[int, dict[str, str]] = {}
+        for path, column in self.fields.columns.items():
+            key = metadata_key(path, self.fields)
+            self._note_types(key, path, column, deviating)
+            taken = self.taken.get(path, False)
+            if taken is None:
+                continue
+            text = records.variant_texts(column) if path in self.fields.variants else values.metadata_texts(column)
+            if taken is not False:
+                text = pc.if_else(pa.array(taken), None, text)
+            keys.append(key)
+            texts.append(text)
+        for path, column in self.fields.opened.items():
+            for row in pc.indices_nonzero(column.is_null()).to_pylist():
+                deviating.setdefault(row, {})[dotted(path)] = "null"
+        self._note_replaced(deviating)
+        keys.append(frames.ORIGINAL_ID)
+        texts.append(ids)
+        if deviating:
+            keys.append(frames.TYPES_KEY)
+            texts.append(pa.array([records.canonical(deviating[row]) if row in deviating else None for row in range(self.fields.rows)], pa.string()))
+        return frames.metadata_lists(keys, texts, self.fields.rows)
+
+    def _note_types(self, key: str, path: Path, column: pa.Array, deviating: dict[int, dict[str, str]]) -> None:
+        """Note the rows whose value has another type than the dataset records for its key."""
+        declared = self.layout.types.get(key)
+        if path in self.fields.variants:
+            kinds = records.variant_types(column)
+            differs = pc.fill_null(pc.not_equal(kinds, declared), kinds.is_valid()) if declared is not None else kinds.is_valid()
+            for row in pc.indices_nonzero(differs).to_pylist():
+                deviating.setdefault(row, {})[key] = kinds[row].as_py()
+            return
+        own = values.type_name(column.type)
+        if own != declared:
+            for row in pc.indices_nonzero(column.is_valid()).to_pylist():
+                deviating.setdefault(row, {})[key] = own
+
+    def _note_replaced(self, deviating: dict[int, dict[str, str]]) -> None:
+        """Note the rows in which a column shows something although the source had null, or had no such key."""
+        word = "null" if self.layout.fixed else "missing"
+        for path, rows in self.nulls.items():
+            key = metadata_key(path, self.fields)
+            for row in np.flatnonzero(rows).tolist():
+                deviating.setdefault(row, {}).setdefault(key, word)
+
+
+def metadata_key(path: Path, fields: Fields) -> str:
+    """Name a field in custom_metadata: its dotted path, behind ``source.`` where that name would be ambiguous or is cfray's own."""
+    key = dotted(path)
+    literal = len(path) == 1 and "." in key and any(opened[0] == key.split(".", 1)[0] for opened in fields.opened)
+    return f"source.{key}" if literal or key in _RESERVED else key

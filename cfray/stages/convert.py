@@ -1,0 +1,186 @@
+"""Turn a batch of Records into Frames; a record that does not fit becomes a Fault with its reason.
+
+Pure: no effect, no clock, no network, so Ray may repeat it at any time.  Works
+on whole Arrow columns; a batch with faults is converted a second time without
+them, so that the columns below need not know what a fault is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfray import frames, identity, records, vectors
+from cfray.jobspec import JobSpec
+from cfray.mapping import Fields, Layout, Path, as_path, dotted, rule_paths
+from cfray.stages.columns import Columns
+
+Rows = npt.NDArray[np.int64]
+
+#: Columns a text rule fills as it stands.
+_TEXT_COLUMNS = ("version", "context", "uri", "local_path", "cid", "author", "status", "source_file", "raw_data_type")
+_VERSION = r"^\d+\.\d+\.\d+$"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A record that stays out of the target: its row in the batch, the stage that found out, and why."""
+
+    row: int
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What became of one batch.
+
+    Attributes:
+        frames: rows in the target's schema.
+        rows: for each frame, the row of the batch it came from.
+        faults: the rows that became no frame.
+        counts: what the report tells (``title_fallbacks``, ``missing_vectors``, ``unreadable_dates`` ...).
+    """
+
+    frames: pa.RecordBatch
+    rows: Rows
+    faults: list[Fault]
+    counts: Counter[str]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Everything convert needs to know, worked out once a task."""
+
+    job: JobSpec
+    layout: Layout
+
+    @cached_property
+    def reach(self) -> set[Path]:
+        """Give every source path a rule names."""
+        own = {path for _, path in self.job.mapping.rules()}
+        return own | set(self.layout.vectors.values())
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Give the target's schema."""
+        return frames.frame_schema(self.layout.dimension, [x_field(name, self.layout) for name in self.layout.vectors])
+
+    def convert(self, batch: pa.RecordBatch, source_collection: str) -> Converted:
+        """Convert one batch of records of one source collection."""
+        fields = Fields(batch, self.reach)
+        ids = identity.read_ids(fields, self.job.mapping.id)
+        faults = {row: Fault(row, "convert", reason) for row, reason in ids.faults.items()}
+        found = self._vectors(fields)
+        faults |= {row: Fault(row, "convert", reason) for row, reason in found.faults.items() if row not in faults}
+        if self.job.embedding.missing_vector == "quarantine":
+            faults |= {
+                int(row): Fault(int(row), "convert", "no vector, and embedding.missing_vector is quarantine")
+                for row in np.flatnonzero(found.missing)
+                if int(row) not in faults
+            }
+        faults |= {row: fault for row, fault in self._too_long(fields).items() if row not in faults}
+        if faults:
+            good = np.ones(batch.num_rows, np.bool_)
+            good[list(faults)] = False
+            clean = self.convert(batch.filter(pa.array(good)), source_collection)
+            return Converted(clean.frames, np.flatnonzero(good), [faults[row] for row in sorted(faults)], clean.counts)
+        counts: Counter[str] = Counter()
+        table = self._frames(fields, ids, found, source_collection, counts)
+        return Converted(table, np.arange(batch.num_rows), [], counts)
+
+    def _vectors(self, fields: Fields) -> vectors.Vectors:
+        rule = self.job.mapping.vector
+        path = as_path(rule) if rule is not None else ("vector",)
+        column = fields.columns.get(path)
+        if column is None:
+            empty = np.zeros((fields.rows, self.layout.dimension), np.float32)
+            return vectors.Vectors(empty, np.ones(fields.rows, np.bool_), {})
+        if path not in fields.variants:
+            return vectors.read_vectors(column, self.layout.dimension)
+        found = vectors.read_vectors(records.variant_numbers(column), self.layout.dimension)
+        kinds = records.variant_types(column).to_pylist()
+        others = [row for row in np.flatnonzero(found.missing).tolist() if kinds[row] not in (None, "null")]
+        found.faults.update({row: f"vector is not a list of numbers (it is a {kinds[row]})" for row in others})
+        return found
+
+    def _too_long(self, fields: Fields) -> dict[int, Fault]:
+        """Find documents over ``limits.max_document`` bytes of UTF-8."""
+        limit = self.job.limits.max_document
+        texts = Columns(fields, self.job, self.layout).text(self.job.mapping.text_content, default=("text",))
+        if texts is None:
+            return {}
+        sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
+        reason = "document of {} bytes is over limits.max_document ({})"
+        return {int(row): Fault(int(row), "convert", reason.format(sizes[row], limit)) for row in np.flatnonzero(sizes > limit)}
+
+    def _frames(self, fields: Fields, ids: identity.Ids, found: vectors.Vectors, source_collection: str, counts: Counter[str]) -> pa.RecordBatch:
+        mapping, rows = self.job.mapping, fields.rows
+        columns = Columns(fields, self.job, self.layout)
+        space = frames.namespace(self.job.name, source_collection)
+        computed = frames.record_uuids(space, ids.tagged)
+        made: dict[str, pa.Array] = {name: columns.text(getattr(mapping, name)) for name in _TEXT_COLUMNS}
+        made["uuid"] = identity.kept_uuids(ids, computed) if mapping.keep_uuid else computed
+        made["text_content"] = columns.text(mapping.text_content, default=("text",))
+        made["title"] = columns.title(mapping.title, made["text_content"], ids.texts, counts)
+        made["vector"] = columns.vector(found, counts)
+        made["collection"], made["collection_id"] = columns.collection(space, source_collection)
+        made["collection_id_type"] = pa.repeat(pa.scalar("uuid"), rows)
+        made["version"] = columns.fitting("version", made["version"], _VERSION)
+        made["position"] = columns.position(mapping.position)
+        made["tags"], made["contributors"] = columns.strings(mapping.tags), columns.strings(mapping.contributors)
+        for name in ("created_at", "updated_at"):
+            made[name] = columns.day(getattr(mapping, name), counts)
+        made["source_type"] = pa.repeat(pa.scalar(self.layout.kind), rows)
+        made["source_url"] = pa.repeat(pa.scalar(self.layout.url), rows)
+        made["relationships"] = self._relationships(fields, made["collection_id"], source_collection)
+        made["record_type"] = pa.repeat(pa.scalar("document"), rows)
+        made["raw_data"] = columns.raw(mapping.raw_data)
+        for name, path in self.layout.vectors.items():
+            made[f"x_vector_{name}"] = columns.further_vector(path, self.schema.field(f"x_vector_{name}").type)
+        columns.take(rule_paths(mapping.id))
+        made["custom_metadata"] = columns.metadata(ids.texts)
+        arrays = [pa.nulls(rows, field.type) if made.get(field.name) is None else made[field.name] for field in self.schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _relationships(self, fields: Fields, collection_ids: pa.StringArray, source_collection: str) -> pa.ListArray:
+        """Rewrite references to uuids; membership in the collection comes last."""
+        parts: list[tuple[Rows, pa.Array]] = []
+        for rule in self.job.mapping.relationships:
+            rows, tagged = identity.read_references(fields, rule.to, self.layout.id_tag)
+            space = frames.namespace(self.job.name, source_collection if rule.collection is None else rule.collection)
+            uuid = frames.record_uuids(space, tagged)
+            if self.job.mapping.keep_uuid:
+                own = pc.replace_substring_regex(tagged, r"^[a-z]:", "")
+                uuid = identity.kept_uuids(identity.Ids(tagged, own, {}), uuid)
+            parts.append((rows, relations(rule.type, uuid)))
+        if self.job.mapping.member_of:
+            parts.append((np.arange(fields.rows), relations("member_of", collection_ids)))
+        return frames.lists_of(parts, fields.rows, frames.RELATIONSHIP)
+
+
+def relations(kind: str, ids: pa.StringArray) -> pa.StructArray:
+    """Make relationship structs of one type that point to uuids."""
+    empty = pa.nulls(len(ids), pa.string())
+    children = [pa.repeat(pa.scalar(kind), len(ids)), ids, *[empty] * (frames.RELATIONSHIP.num_fields - 2)]
+    return pa.StructArray.from_arrays(children, fields=list(frames.RELATIONSHIP))
+
+
+def x_field(name: str, layout: Layout) -> pa.Field:
+    """Give the column of a further vector in its own width, as the source's type name says it."""
+    return pa.field(f"x_vector_{name}", further_type(layout.types[dotted(layout.vectors[name])]))
+
+
+def further_type(name: str) -> pa.DataType:
+    """Read a type name of the form ``fixed_size_list<item: halffloat>[384]``; lists of any width stay lists."""
+    widths = {"halffloat": pa.float16(), "float": pa.float32(), "double": pa.float64(), "int8": pa.int8(), "uint8": pa.uint8()}
+    item = next((kind for word, kind in widths.items() if f": {word}" in name or f"<{word}" in name), pa.float64())
+    if name.startswith("fixed_size_list"):
+        return pa.list_(item, int(name[name.rindex("[") + 1 : -1]))
+    return pa.list_(item)

@@ -1,0 +1,167 @@
+"""Read, convert and write one shard in one task: no copy of its rows through Ray's object store.
+
+The body of a Ray task, so it may run twice, or half and then again: its only
+effects are files with names nobody else has and, last, the receipt.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cfray import records, retry, values
+from cfray.errors import CfrayError, SourceError, TargetError
+from cfray.jobspec import JobSpec
+from cfray.ledger import Receipt, State
+from cfray.mapping import Layout
+from cfray.records import Reject
+from cfray.sources.base import Context, Shard
+from cfray.stages.convert import Conversion, Fault
+from cfray.stages.read import Reading
+from cfray.stages.write import Account, Rejected, new_nonce, publish, write_frames
+
+#: How often one run starts a shard whose worker dies without a word (killed for memory, crashed in native code).
+MAX_CRASHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """What travels to a worker for every shard."""
+
+    job: JobSpec
+    layout: Layout
+    context: Context
+    epoch: int
+
+
+def copy_task(batch: pa.Table, *, cargo: Cargo) -> pa.Table:
+    """Copy the one shard of a batch.  Body of a Ray Data task: an error travels as a row, for a raised one ends the whole execution."""
+    number, shard = batch["number"][0].as_py(), Shard(**json.loads(batch["shard"][0].as_py()))
+    receipt, problem = b"", ""
+    try:
+        receipt = copy_shard(cargo, number, shard).to_json()
+    except CfrayError as error:
+        problem = json.dumps({"type": type(error).__name__, "what": error.what, "remedy": error.remedy})
+    return pa.table({"receipt": pa.array([receipt], pa.large_binary()), "error": [problem]})
+
+
+def copy_shard(cargo: Cargo, number: int, shard: Shard) -> Receipt:
+    """Copy one shard, reading it anew after a transient error.
+
+    Raises:
+        CfrayError: terminal, or transient after the last attempt.
+    """
+    state = State(cargo.job.target.uri)
+    _count_start(cargo, state, number, shard)
+    return retry.retried(lambda: _copied(cargo, state, number, shard))
+
+
+def _count_start(cargo: Cargo, state: State, number: int, shard: Shard) -> None:
+    """Count the starts of a shard durably: Ray itself would restart a crashing task without end (``reliability.md`` 3)."""
+    folder = state.scratch.child(f"starts-{cargo.epoch}/{number}")
+    begun = folder.names()
+    if len(begun) >= MAX_CRASHES:
+        raise SourceError(
+            f"shard {shard.id}: its worker died {len(begun)} times without an error (out of memory, or a crash in native code)",
+            "give it more memory (limits.memory, fewer limits.workers) or find the record that does it; then run the same command again",
+        )
+    folder.publish(str(len(begun)), b"")
+
+
+def _copied(cargo: Cargo, state: State, number: int, shard: Shard) -> Receipt:
+    begin = time.perf_counter()
+    passage = Passage(Reading(cargo.job.source, shard, cargo.context), Conversion(cargo.job, cargo.layout))
+    account = Account()
+    fragments, files = write_frames(cargo.job.target.uri, passage.conversion.schema, passage.frames(), account)
+    read, staged = passage.reading.count, account.frames
+    if read != staged + len(passage.rejected):
+        raise TargetError(
+            f"shard {shard.id}: {read} records read, {staged} staged and {len(passage.rejected)} quarantined do not add up",
+            "this is a fault of cfray's; nothing of the shard was committed",
+        )
+    total = time.perf_counter() - begin
+    seconds = {"read": passage.reading.seconds, "convert": passage.seconds, "write": total - passage.reading.seconds - passage.seconds}
+    receipt = Receipt(
+        name=str(number),
+        shard=shard.id,
+        nonce=new_nonce(),
+        read=read,
+        staged=staged,
+        quarantined=len(passage.rejected),
+        frames=staged,
+        fragments=fragments,
+        files=files,
+        sums=account.sums,
+        centroids=account.centroids(),
+        counts=dict(passage.counts),
+        seconds=seconds,
+        size=account.size,
+    )
+    return publish(state, receipt, passage.rejected)
+
+
+class Passage:
+    """One shard on its way from records to frames; what does not fit is set aside."""
+
+    def __init__(self, reading: Reading, conversion: Conversion) -> None:
+        """Start before the first record."""
+        self.reading, self.conversion = reading, conversion
+        self.rejected: list[Rejected] = []
+        self.counts: Counter[str] = Counter()
+        self.seconds = 0.0
+
+    def frames(self) -> Iterator[pa.RecordBatch]:
+        """Yield the frames of the shard, batch by batch."""
+        for first, item in self.reading:
+            begin = time.perf_counter()
+            if isinstance(item, Reject):
+                self.rejected.append(rejected_bytes(item, self.reading.shard.collection))
+                self.counts[f"quarantined: {item.reason.split(':')[0][:60]}"] += 1
+                continue
+            converted = self.conversion.convert(item, self.reading.shard.collection)
+            self.counts.update(converted.counts)
+            for fault in converted.faults:
+                self.rejected.append(
+                    rejected_row(
+                        item, fault, f"{self.reading.shard.id}, record {first + fault.row}", self.reading.shard.collection, self.conversion.job
+                    )
+                )
+            self.seconds += time.perf_counter() - begin
+            if converted.frames.num_rows:
+                yield converted.frames
+
+
+def rejected_bytes(reject: Reject, collection: str) -> Rejected:
+    """Set aside bytes that never became a Record."""
+    try:
+        content: object = reject.content.decode()
+    except UnicodeDecodeError:
+        content = {"base64": base64.b64encode(reject.content).decode()}
+    return Rejected("read", reject.reason, reject.position, None, content, collection=collection)
+
+
+def rejected_row(batch: pa.RecordBatch, fault: Fault, position: str, collection: str, job: JobSpec) -> Rejected:
+    """Set aside one record: readable for people, and exact for replay."""
+    one = batch.slice(fault.row, 1)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, one.schema) as writer:
+        writer.write_batch(one)
+    content: dict[str, object] = {}
+    for field, column in zip(one.schema, one.columns, strict=True):
+        if records.is_variant(field):
+            text, kind = records.variant_texts(column)[0].as_py(), records.variant_types(column)[0].as_py()
+            if text is not None:
+                content[field.name] = text if kind == "string" else json.loads(text)
+        else:
+            text = values.json_texts(column)[0].as_py()
+            content[field.name] = None if text is None else json.loads(text)
+    rule = job.mapping.id
+    own = content.get(rule) if isinstance(rule, str) else None
+    record = base64.b64encode(sink.getvalue()).decode()
+    return Rejected(fault.stage, fault.reason, position, None if own is None else str(own), content, record, collection)

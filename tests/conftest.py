@@ -1,0 +1,43 @@
+"""What every test may ask for. The servers themselves are in testbeds/."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.testbeds import lineup, object_stores
+
+
+@pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.server(name)) for name in object_stores.names()])
+def s3(request, tmp_path_factory):
+    """Give each S3 store in turn."""
+    with lineup.taking_part(request.param, object_stores.store(request.param, tmp_path_factory.mktemp(request.param))) as store:
+        yield store
+
+
+@pytest.fixture
+def no_aws(monkeypatch):
+    """Clear every AWS_ variable, and keep the files and the metadata service of this machine out as well."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def s3_place(s3, no_aws, monkeypatch):
+    """Give the URI of an empty place on each S3 store, with the variables that a user sets and no others."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    return s3.place()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """Name last what could not run."""
+    yield
+    if lines := lineup.summary():
+        terminalreporter.section("not run:", sep="=", yellow=True)
+        terminalreporter.write_line("\n".join(lines))

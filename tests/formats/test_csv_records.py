@@ -1,0 +1,99 @@
+"""RecordEnds: the same records as pyarrow and Python's csv module find."""
+
+import csv
+import io
+import itertools
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cfray.errors import SourceError
+from cfray.formats.csv_records import RecordEnds, ranges, read_header, unsplit
+from cfray.formats.lines import whole_records
+
+SOUP = st.text(st.sampled_from('"""",,\n\r\n\rab'), max_size=40).map(str.encode)
+
+
+def cut(data, size):
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def records(data, size=1000):
+    ends = RecordEnds(",")
+    return [record for run in whole_records(unsplit(cut(data, size)), ends, 10**6) for _, record in run.records()]
+
+
+def parsed(record):
+    return next(csv.reader(io.StringIO(record.decode(), newline="")), [])
+
+
+class TestRecordEnds:
+    @settings(max_examples=500)
+    @given(SOUP, st.integers(1, 8))
+    @example(b'ab"\n"c,d\n', 3)
+    @example(b'"a""b\n",c\n', 4)
+    def test_are_those_of_pythons_csv_module_however_the_stream_is_cut(self, data, size):
+        want = list(csv.reader(io.StringIO(data.decode(), newline="")))
+        found = records(data, size)
+        assert b"".join(found) == data
+        assert [parsed(record) for record in found] == want
+
+    @settings(max_examples=500)
+    @given(SOUP)
+    def test_are_those_of_pyarrow(self, data):
+        found = [record for record in records(data) if record.strip(b"\r\n")]
+        table_rows, wrong = 0, []
+        if found:
+            table = pacsv.read_csv(
+                pa.BufferReader(data),
+                pacsv.ReadOptions(use_threads=False, column_names=["a", "b"]),
+                pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: wrong.append(row.number) or "skip"),
+            )
+            table_rows = table.num_rows
+        assert table_rows + len(wrong) == len(found)
+        assert [number - 1 for number in wrong] == [at for at, record in enumerate(found) if len(parsed(record)) != 2]
+
+    @given(SOUP)
+    def test_without_quoting_are_line_breaks(self, data):
+        ends = RecordEnds(",", quoting=False)
+        assert [record for run in whole_records([data] if data else [], ends, 10**6) for _, record in run.records()] == data.splitlines(keepends=True)
+
+
+class TestRanges:
+    @settings(max_examples=300)
+    @given(SOUP, st.integers(1, 20), st.integers(1, 8))
+    def test_hold_whole_records_and_count_them(self, data, step, size):
+        found = ranges(cut(data, size), RecordEnds(","), 100, step)
+        assert found[0][0] == 100
+        assert found[-1][1] == 100 + len(data)
+        assert all(left[1] == right[0] for left, right in itertools.pairwise(found))
+        pieces = [data[start - 100 : end - 100] for start, end, _ in found]
+        assert [record for piece in pieces for record in records(piece)] == records(data)
+        assert [rows for _, _, rows in found] == [sum(bool(record.strip(b"\r\n")) for record in records(piece)) for piece in pieces]
+
+    def test_are_about_as_long_as_asked(self):
+        data = b'1,"a\nb"\n' * 1000
+        assert {end - start for start, end, _ in ranges(cut(data, 77), RecordEnds(","), 0, 160)} == {160}
+
+
+class TestHeader:
+    def read(self, data, encoding="utf-8"):
+        return read_header(cut(data, 7), ",", encoding, "a.csv", 10**6)
+
+    def test_names_may_be_quoted_and_hold_line_breaks(self):
+        header = self.read(b'\xef\xbb\xbf\r\n"a\nb","c,d",e\r\n1,2,3\r\n')
+        assert header.columns == ("a\nb", "c,d", "e")
+        assert header.end == len(b'\xef\xbb\xbf\r\n"a\nb","c,d",e\r\n')
+
+    def test_a_byte_order_mark_is_no_part_of_a_name(self):
+        assert self.read(b'\xef\xbb\xbf"id",b').columns == ("id", "b")
+
+    @pytest.mark.parametrize(
+        ("data", "word"), [(b"", "no header"), (b"\n\n", "no header"), (b"a,b,a\n", "'a'"), (b"a,,b\n", "''"), (b"a,\xff\n", "cannot be read")]
+    )
+    def test_a_wrong_header_is_refused(self, data, word):
+        with pytest.raises(SourceError, match=word):
+            self.read(data)
