@@ -61,15 +61,15 @@ def inspect(
 @app.command()
 def plan(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """Say what would happen and what would be lost; write nothing."""
-    from cfray import pipeline, report
+    from cfray import forecast, pipeline
     from cfray.jobspec import read_job
 
     job = read_job(job_file)
-    made, forecast = pipeline.forecast(job)
+    made, foreseen = pipeline.forecast(job)
     if as_json:
-        _print_json(report.forecast_json(job, made, forecast))
+        _print_json(forecast.as_json(made, foreseen))
     else:
-        report.show_forecast(job, made, forecast, Console(soft_wrap=False))
+        forecast.show(job.name, made, foreseen, Console())
 
 
 @app.command()
@@ -92,7 +92,7 @@ def status(job_file: JobFile, *, as_json: AsJson = False) -> None:
         _print_json(figures)
         return
     for name, value in figures.items():
-        typer.echo(f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')}: {value}")
+        typer.echo(f"{name.replace('_', ' ')}: {value:,}" if type(value) is int else f"{name.replace('_', ' ')}: {value}")
 
 
 @app.command()
@@ -128,7 +128,7 @@ def cleanup(job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: A
     from cfray import pipeline
     from cfray.jobspec import read_job
 
-    removed = pipeline.cleanup(read_job(job_file), keep_versions, _progress(quiet=True))
+    removed = pipeline.clean_up(read_job(job_file), keep_versions)
     if as_json:
         _print_json(removed)
     else:

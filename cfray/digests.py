@@ -12,6 +12,7 @@ DuckDB's and Polars' row hashes do not (``engine.md`` part 8).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -105,7 +106,7 @@ def _fixed(column: pa.FixedSizeListArray) -> Hashes:
         return _lists(pa.ListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int32) * width), values))
     flat = np.ascontiguousarray(values.fill_null(0).to_numpy(zero_copy_only=False)) if values.null_count else values.to_numpy(zero_copy_only=False)
     step = width * flat.itemsize
-    return _slices(memoryview(flat.view(np.uint8)), np.arange(0, len(column) * step + 1, step, dtype=np.int64))
+    return _slices(memoryview(flat.view(np.uint8).data), np.arange(0, len(column) * step + 1, step, dtype=np.int64))
 
 
 def _lists(column: pa.ListArray) -> Hashes:
@@ -150,7 +151,7 @@ def _slices(view: memoryview, places: npt.NDArray[np.int64]) -> Hashes:
         if bool((block[1] == block[0]).all()) and bool((block == block[0]).all()):
             return np.full(count, digest(block[0].tobytes()), np.uint64)
     ends = places.tolist()
-    return np.fromiter((digest(view[start:end]) for start, end in zip(ends, ends[1:], strict=False)), np.uint64, count)
+    return np.fromiter((digest(view[start:end]) for start, end in itertools.pairwise(ends)), np.uint64, count)
 
 
 def _mix(values: Hashes) -> Hashes:

@@ -11,6 +11,7 @@ Nothing here reads a source or knows a mapping.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import uuid as uuids
 from collections.abc import Sequence
 from urllib.parse import quote
@@ -101,7 +102,7 @@ def record_uuids(space: uuids.UUID, tagged: pa.StringArray) -> pa.StringArray:
     view, offsets = binary_view(prefixed)
     sha1 = hashlib.sha1
     ends = offsets.tolist()
-    joined = b"".join([sha1(view[start:end], usedforsecurity=False).digest() for start, end in zip(ends, ends[1:], strict=False)])
+    joined = b"".join([sha1(view[start:end], usedforsecurity=False).digest() for start, end in itertools.pairwise(ends)])
     digest = np.frombuffer(joined, np.uint8).reshape(count, 20)[:, :16].copy()
     digest[:, 6] = (digest[:, 6] & 0x0F) | 0x50
     digest[:, 8] = (digest[:, 8] & 0x3F) | 0x80

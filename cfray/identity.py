@@ -153,6 +153,7 @@ def read_references(fields: Fields, rule: object, tag: str) -> tuple[npt.NDArray
     """Read the ids a relationship points to, cast to the id's type.
 
     Args:
+        fields: the batch.
         rule: ``to`` of a relationship.
         tag: the tag of the ids of this source.
 

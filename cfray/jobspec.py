@@ -68,11 +68,10 @@ class Index(Strict):
     """Which indexes the target gets."""
 
     vector: VectorIndexSpec = VectorIndexSpec()
-    text: list[Literal["text_content", "title", "context"]] = ["text_content"]
-    scalar: list[Literal["uuid", "collection", "record_type", "status", "author", "tags", "position", "created_at", "updated_at"]] = [
-        "uuid",
-        "collection",
-    ]
+    text: list[Literal["text_content", "title", "context"]] = Field(default=["text_content"])
+    scalar: list[Literal["uuid", "collection", "record_type", "status", "author", "tags", "position", "created_at", "updated_at"]] = Field(
+        default=["uuid", "collection"]
+    )
 
 
 def _share(value: object) -> object:
@@ -83,7 +82,7 @@ def _share(value: object) -> object:
         except ValueError:
             pass
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is neither a share like 1% nor a number of records")
+        raise ValueError(f"{value!r} is neither a share like 1% nor a number of records")  # noqa: TRY004  # pydantic turns ValueError into its finding
     return value
 
 
@@ -140,7 +139,7 @@ def read_job(path: Path) -> JobSpec:
     try:
         job = JobSpec.model_validate(data)
     except ValidationError as error:
-        _refuse(error, path, data)
+        _refuse(error, path)
     # written out with its defaults, so that a default that changes between versions is noticed, too
     agreed = job.model_dump(mode="json", include=set(FINGERPRINTED))
     base = path.resolve().parent
@@ -189,12 +188,12 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _refuse(error: ValidationError, path: Path, data: dict[str, Any]) -> NoReturn:
+def _refuse(error: ValidationError, path: Path) -> NoReturn:
     """Turn pydantic's findings into one message: file, line, key, what is wrong, nearest known key."""
     lines = _key_lines(path)
     told: list[str] = []
     for item in error.errors():
-        place = [str(step) for step in item["loc"] if not _is_branch(step, data)]
+        place = [str(step) for step in item["loc"] if not _is_branch(step)]
         if (
             item["type"] == "extra_forbidden"
             and len(error.errors()) > 1
@@ -213,7 +212,7 @@ def _refuse(error: ValidationError, path: Path, data: dict[str, Any]) -> NoRetur
 _BRANCHES = {"str", "int", "float", "Const", "Template", "Literally", "Key", "constrained-int", *KINDS}
 
 
-def _is_branch(step: int | str, data: dict[str, Any]) -> bool:
+def _is_branch(step: int | str) -> bool:
     """Tell pydantic's own names for the branches of a union from keys of the job file."""
     if isinstance(step, int):
         return False
@@ -271,7 +270,9 @@ def _key_lines(path: Path) -> dict[str, int]:
                 lines[name] = value.start_mark.line + 1
                 walk(value, name)
 
-    walk(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), "")
+    tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if tree is not None:
+        walk(tree, "")
     return lines
 
 

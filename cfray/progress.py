@@ -41,7 +41,8 @@ class Progress:
         if self.quiet or not self.console.is_terminal:
             yield
             return
-        with Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._drawn) as self.live:
+        self.live = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._drawn)
+        with self.live:
             try:
                 yield
             finally:

@@ -99,6 +99,13 @@ class Report:
         """Give the report as parsed JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Report:
+        """Read a report."""
+        stages = {name: StageFigures(**figures) for name, figures in data.pop("stages").items()}
+        checks = [Check(**check) for check in data.pop("checks")]
+        return cls(**data, stages=stages, checks=checks)
+
     def save(self, state: State) -> None:
         """Write ``report.json`` beside the target."""
         state.folder.publish(FILE, dumps(self.as_json()))
@@ -118,7 +125,7 @@ def show(report: Report, console: Console) -> None:
         mark = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "not_run": "[yellow]not run[/]"}[check.status]
         console.print(f"  {mark}  {check.name}: {_plain(check.detail)}", highlight=False)
     for reason, count in sorted(report.quarantine_reasons.items(), key=lambda item: -item[1])[:10]:
-        console.print(f"  quarantine: {count:,} × {_plain(reason)}", highlight=False)
+        console.print(f"  quarantine: {count:,} x {_plain(reason)}", highlight=False)
     for note in report.notes:
         console.print(f"  {_plain(note)}", highlight=False)
     console.print(f"  report: {_plain(report.target)}.cfray/{FILE}", highlight=False, soft_wrap=True)

@@ -39,7 +39,7 @@ class Vectors:
 def is_vector_type(kind: pa.DataType) -> bool:
     """Tell whether a column of this type can be a dense vector."""
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+    return bool(lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
 
 
 def read_vectors(column: pa.Array, dimension: int) -> Vectors:

@@ -98,12 +98,13 @@ class Csv(FileSource):
         splittable = self._splittable(file)
         encoding = self.encoding if splittable or self._bytewise() else "utf-8"
         layout = csv.Layout(self.record_schema(file, context), self.delimiter, encoding, self.newlines_in_values)
+        block = min(context.batch_bytes, lines.BLOCK)  # a block is a batch; larger ones leave the processor's cache and read slower
         with opened(file) as stream:
             if isinstance(end, int):
                 stream.seek(start)
-                source = lines.blocks(stream, file.name, end - start, context.batch_bytes)
+                source = lines.blocks(stream, file.name, end - start, block)
             else:
-                source = _behind(start, self._text(lines.blocks(stream, file.name, None, context.batch_bytes), file.name))
+                source = _behind(start, self._text(lines.blocks(stream, file.name, None, block), file.name))
             runs = lines.whole_records(csv_records.unsplit(source), ends, lines.limit_of(context.max_record), start)
             yield from csv.decode(runs, ends, layout, file.name)
 

@@ -20,12 +20,11 @@ import pyarrow.compute as pc
 
 from cfray import dates, frames, records, values
 from cfray.jobspec import JobSpec
-from cfray.mapping import Const, Fields, Layout, Literally, Path, Template, TextRule, as_path, dotted, rule_paths
+from cfray.mapping import Const, Fields, Layout, Literally, Path, Template, TextRule, as_path, rule_paths
 from cfray.vectors import Vectors
 
 Mask = npt.NDArray[np.bool_]
 _TITLE_LENGTH = 80
-_RESERVED = (frames.ORIGINAL_ID, frames.TYPES_KEY)
 
 
 class Columns:
@@ -219,6 +218,7 @@ class Columns:
                 continue
             if path in self.fields.variants:
                 column = self._present(path)
+            assert column is not None
             read = dates.days(column)
             made = read if made is None or given is None else pc.if_else(given, made, read)
             given = column.is_valid() if given is None else pc.or_(given, column.is_valid())
@@ -237,6 +237,7 @@ class Columns:
         self.taken[path] = None
         if path in self.fields.variants:
             column = self._present(path)
+        assert column is not None
         if isinstance(column, pa.ExtensionArray):
             column = column.storage
         return column.cast(pa.large_binary())
@@ -254,59 +255,3 @@ class Columns:
             return pa.nulls(self.fields.rows, kind)
         self.taken[path] = None if path not in self.fields.variants else column.is_valid().to_numpy(zero_copy_only=False)
         return column.cast(kind)
-
-    def metadata(self, ids: pa.StringArray) -> pa.ListArray:
-        """Pack every field that no column took, the original id, and the types of values that deviate."""
-        keys: list[str] = []
-        texts: list[pa.StringArray] = []
-        deviating: dict[int, dict[str, str]] = {}
-        for path, column in self.fields.columns.items():
-            key = metadata_key(path, self.fields)
-            self._note_types(key, path, column, deviating)
-            taken = self.taken.get(path, False)
-            if taken is None:
-                continue
-            text = records.variant_texts(column) if path in self.fields.variants else values.metadata_texts(column)
-            if taken is not False:
-                text = pc.if_else(pa.array(taken), None, text)
-            keys.append(key)
-            texts.append(text)
-        for path, column in self.fields.opened.items():
-            for row in pc.indices_nonzero(column.is_null()).to_pylist():
-                deviating.setdefault(row, {})[dotted(path)] = "null"
-        self._note_replaced(deviating)
-        keys.append(frames.ORIGINAL_ID)
-        texts.append(ids)
-        if deviating:
-            keys.append(frames.TYPES_KEY)
-            texts.append(pa.array([records.canonical(deviating[row]) if row in deviating else None for row in range(self.fields.rows)], pa.string()))
-        return frames.metadata_lists(keys, texts, self.fields.rows)
-
-    def _note_types(self, key: str, path: Path, column: pa.Array, deviating: dict[int, dict[str, str]]) -> None:
-        """Note the rows whose value has another type than the dataset records for its key."""
-        declared = self.layout.types.get(key)
-        if path in self.fields.variants:
-            kinds = records.variant_types(column)
-            differs = pc.fill_null(pc.not_equal(kinds, declared), kinds.is_valid()) if declared is not None else kinds.is_valid()
-            for row in pc.indices_nonzero(differs).to_pylist():
-                deviating.setdefault(row, {})[key] = kinds[row].as_py()
-            return
-        own = values.type_name(column.type)
-        if own != declared:
-            for row in pc.indices_nonzero(column.is_valid()).to_pylist():
-                deviating.setdefault(row, {})[key] = own
-
-    def _note_replaced(self, deviating: dict[int, dict[str, str]]) -> None:
-        """Note the rows in which a column shows something although the source had null, or had no such key."""
-        word = "null" if self.layout.fixed else "missing"
-        for path, rows in self.nulls.items():
-            key = metadata_key(path, self.fields)
-            for row in np.flatnonzero(rows).tolist():
-                deviating.setdefault(row, {}).setdefault(key, word)
-
-
-def metadata_key(path: Path, fields: Fields) -> str:
-    """Name a field in custom_metadata: its dotted path, behind ``source.`` where that name would be ambiguous or is cfray's own."""
-    key = dotted(path)
-    literal = len(path) == 1 and "." in key and any(opened[0] == key.split(".", 1)[0] for opened in fields.opened)
-    return f"source.{key}" if literal or key in _RESERVED else key

@@ -149,6 +149,7 @@ def commit(
     """Commit a change of the ledger together with new and changed fragments, whatever others commit meanwhile.
 
     Args:
+        target: the dataset and our epoch.
         change: old ledger -> new ledger; None if there is nothing left to do.
         new: fragments to add (asked after ``change``).
         rewrite: all present fragments as they shall be, e.g. with rows deleted; default: as they are.

@@ -45,7 +45,7 @@ def compact(target: Target, state: State) -> int:
     name = f"compaction-{dataset.version}"
     state.publish_receipt(Receipt(name, name, new_nonce(), files=files))
     Compaction.commit(dataset, results)
-    return sum(result.metrics.fragments_removed - result.metrics.fragments_added for result in results)
+    return sum(int(result.metrics.fragments_removed) - int(result.metrics.fragments_added) for result in results)
 
 
 def _wanted_rows(dataset: LanceDataset) -> int:
@@ -53,7 +53,8 @@ def _wanted_rows(dataset: LanceDataset) -> int:
     metadata = [fragment.metadata for fragment in dataset.get_fragments()]
     rows = sum(item.physical_rows for item in metadata)
     size = sum(file.file_size_bytes or 0 for item in metadata for file in item.files)
-    return max(1, min(_MOST_ROWS, SMALL_FRAGMENT * rows // max(1, size)))
+    wanted: int = max(1, min(_MOST_ROWS, SMALL_FRAGMENT * rows // max(1, size)))
+    return wanted
 
 
 def _execute(work: tuple[str, int, dict[str, str], CompactionTask]) -> tuple[RewriteResult, list[StagedFile]]:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from cfray import frames, identity, records, vectors
 from cfray.jobspec import JobSpec
 from cfray.mapping import Fields, Layout, Path, as_path, dotted, rule_paths
+from cfray.stages import leftovers
 from cfray.stages.columns import Columns
 
 Rows = npt.NDArray[np.int64]
@@ -145,7 +146,7 @@ class Conversion:
         for name, path in self.layout.vectors.items():
             made[f"x_vector_{name}"] = columns.further_vector(path, self.schema.field(f"x_vector_{name}").type)
         columns.take(rule_paths(mapping.id))
-        made["custom_metadata"] = columns.metadata(ids.texts)
+        made["custom_metadata"] = leftovers.metadata(columns, ids.texts)
         arrays = [pa.nulls(rows, field.type) if made.get(field.name) is None else made[field.name] for field in self.schema]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 

@@ -34,9 +34,9 @@ class Members:
     total: npt.NDArray[np.float64]
 
     @property
-    def centroid(self) -> list[float]:
+    def centroid(self) -> npt.NDArray[np.float32]:
         """Give the mean; zeros where there is no vector."""
-        return (self.total / max(1, self.vectors)).astype(np.float32).tolist()
+        return (self.total / max(1, self.vectors)).astype(np.float32)
 
 
 def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> bool:
@@ -91,7 +91,12 @@ def _rows(job: JobSpec, plan: Plan, receipts: list[Receipt], stated: dict[str, i
         **{f"version.{name}": version(name) for name in ("cfray", "pylance", "ray", "pyarrow")},
     }
     dataset = {
-        "uuid": everything.uuid, "title": job.name, "record_type": "dataset_header", "vector": everything.centroid, "created_at": today, **origin,
+        "uuid": everything.uuid,
+        "title": job.name,
+        "record_type": "dataset_header",
+        "vector": everything.centroid,
+        "created_at": today,
+        **origin,
         "text_content": f"{job.name}: {stated['records']:,} records migrated from {plan.layout.kind} {plan.layout.url} by cfray.",
         "custom_metadata": _entries(facts),
         "relationships": [],
@@ -99,8 +104,15 @@ def _rows(job: JobSpec, plan: Plan, receipts: list[Receipt], stated: dict[str, i
     to_dataset = relations("parent", pa.array([everything.uuid])).to_pylist()
     headers = [
         {
-            "uuid": one.uuid, "title": name, "record_type": "collection_header", "vector": one.centroid, "created_at": today, **origin,
-            "collection": name, "collection_id": one.uuid, "collection_id_type": "uuid",
+            "uuid": one.uuid,
+            "title": name,
+            "record_type": "collection_header",
+            "vector": one.centroid,
+            "created_at": today,
+            **origin,
+            "collection": name,
+            "collection_id": one.uuid,
+            "collection_id_type": "uuid",
             "text_content": f"Collection {name}, migrated from {plan.layout.kind} {plan.layout.url} by cfray.",
             "custom_metadata": _entries({"vectors": str(one.vectors)}),
             "relationships": to_dataset,

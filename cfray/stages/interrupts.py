@@ -30,7 +30,7 @@ def heeded() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
+def _raise(number: int, _frame: FrameType | None) -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)  # the way out is short; a second signal must not cut it shorter
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"

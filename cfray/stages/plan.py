@@ -13,58 +13,24 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from cfray import filesystems, identity, records, values, vectors
 from cfray.errors import ConfigError, SourceError
+from cfray.forecast import Forecast
 from cfray.jobspec import JobSpec
 from cfray.ledger import Plan
-from cfray.mapping import Fields, Key, Layout, Path, as_path, dotted, rule_paths
+from cfray.mapping import Fields, Key, Layout, Path, as_path, dotted
 from cfray.records import Reject
 from cfray.sources.base import Context, Description, Shard
-from cfray.stages.columns import metadata_key
-from cfray.stages.convert import Conversion
+from cfray.stages.foresight import foresee
+from cfray.stages.leftovers import metadata_key
 
 #: Records looked at: at most this many from each of the first, the middle and the last shard.
 SAMPLE_ROWS = 1_000
 #: Rules that may be absent from every record; a missing id, vector or text is a mistake in the job file.
 _REQUIRED = ("id", "vector", "text_content")
-
-
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """How one source field will land."""
-
-    field: str
-    type: str
-    lands: str
-
-
-@dataclass(slots=True)
-class Forecast:
-    """What plan tells beyond the plan itself.
-
-    Attributes:
-        landings: every source field, its type, where it goes.
-        lossy: sentences about what cannot be carried exactly.
-        notes: facts that lose nothing but should be known.
-        sampled: records looked at.
-        quarantined: reason -> records of the sample.
-        duplicates: ids that occur more than once in the sample.
-        disk: bytes the target will need (estimate).
-        seconds: how long the copy will take on this machine's cores (estimate).
-    """
-
-    landings: list[Landing] = field(default_factory=list)
-    lossy: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    sampled: int = 0
-    quarantined: Counter[str] = field(default_factory=Counter)
-    duplicates: int = 0
-    disk: int = 0
-    seconds: float = 0.0
 
 
 def make_plan(job: JobSpec) -> tuple[Plan, Forecast]:
@@ -82,7 +48,7 @@ def make_plan(job: JobSpec) -> tuple[Plan, Forecast]:
         batches, rejects = _sample(job, shards, context)
         reading = time.perf_counter() - begin
     layout = _layout(job, described, batches)
-    forecast = _forecast(job, described, layout, batches, rejects)
+    forecast = foresee(job, described, layout, batches, rejects)
     rows = described.rows
     if described.size and forecast.sampled:
         seconds = (reading + forecast.seconds) / forecast.sampled * 1.5  # what writing and hashing add to reading and mapping
@@ -208,7 +174,7 @@ def _further_vectors(job: JobSpec, schema: pa.Schema | None) -> dict[str, Path]:
 
 
 def _carried(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_int8(kind) or pa.types.is_uint8(kind)
+    return bool(pa.types.is_floating(kind) or pa.types.is_int8(kind) or pa.types.is_uint8(kind))
 
 
 def _types(sample: list[Fields], fixed: bool) -> dict[str, str]:
@@ -252,56 +218,3 @@ def _dimension(job: JobSpec, sample: list[Fields]) -> int:
             "correct mapping.vector, or set embedding.dimension to the vectors' width",
         )
     return 1
-
-
-def _forecast(job: JobSpec, described: Description, layout: Layout, batches: list[pa.RecordBatch], rejects: list[Reject]) -> Forecast:
-    """Convert the sample and look at what comes out."""
-    forecast = Forecast(sampled=len(rejects))
-    forecast.quarantined.update(reject.reason for reject in rejects)
-    conversion = Conversion(job, layout)
-    begin = time.perf_counter()
-    size = good = 0
-    ids: Counter[str] = Counter()
-    for batch in batches:
-        converted = conversion.convert(batch, "")
-        forecast.sampled += batch.num_rows
-        forecast.quarantined.update(fault.reason for fault in converted.faults)
-        ids.update(converted.frames.column("uuid").to_pylist())
-        size += converted.frames.nbytes
-        good += converted.frames.num_rows
-    forecast.seconds = time.perf_counter() - begin
-    forecast.duplicates = sum(count - 1 for count in ids.values())
-    if good:
-        forecast.disk = int(size / good * (described.rows or 0))
-    _land(job, described, layout, forecast)
-    return forecast
-
-
-def _land(job: JobSpec, described: Description, layout: Layout, forecast: Forecast) -> None:
-    """Say for every field where it goes."""
-    rules: dict[str, list[str]] = {}
-    for key, path in job.mapping.rules():
-        rules.setdefault(dotted(path), []).append(key)
-    if job.mapping.vector is None and "vector" in layout.types:
-        rules.setdefault("vector", []).append("vector")
-    if job.mapping.text_content is None and "text" in layout.types:
-        rules.setdefault("text", []).append("text_content")
-    for name, path in layout.vectors.items():
-        rules.setdefault(dotted(path), []).append(f"x_vector_{name}")
-    for key, kind in layout.types.items():
-        columns = rules.get(key, [])
-        also = [] if columns and not set(columns) <= {"created_at", "updated_at", "relationships.to"} else ["custom_metadata"]
-        forecast.landings.append(Landing(key, kind, ", ".join([*columns, *also])))
-    if described.schema is not None:
-        for item in described.schema:
-            reason = values.lossy_reason(item.type)
-            if reason is not None:
-                forecast.lossy.append(f"{item.name} ({item.type}): {reason}")
-    wide = next((layout.types[dotted(path)] for path in rule_paths(job.mapping.vector) if "double" in layout.types.get(dotted(path), "")), None)
-    if wide:
-        forecast.notes.append(f"vectors of type {wide} are rounded to float32")
-    for key, path in job.mapping.rules():
-        if dotted(path) not in layout.types and not any(name.startswith(dotted(path) + ".") for name in layout.types):
-            forecast.notes.append(f"mapping.{key}: no record of the sample has {dotted(path)}")
-    if job.index.vector.metric == "l2" and job.embedding.missing_vector == "zero":
-        forecast.notes.append("metric l2 with missing_vector: zero: rows without a vector will rank among the best hits (contextframe.md)")

@@ -8,6 +8,7 @@ and blob file.  Lance itself reads most flipped bits without a word
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -128,7 +129,7 @@ def _by_shard(batch: pa.RecordBatch, places: Places) -> Iterable[tuple[str, pa.R
         return
     owner = np.searchsorted(places.starts, rows.astype(np.int64), "right")
     cuts = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(rows)]
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         yield places.name(int(rows[start])) or "", plain.slice(start, end - start)
 
 

@@ -58,6 +58,7 @@ def add_centroids(sums: dict[str, tuple[int, str, Any]], batch: pa.RecordBatch, 
 
     Args:
         sums: collection -> (vectors, uuid of its header row, float64 sum ``(d,)``); changed in place.
+        batch: frames of one shard.
         sign: -1 takes the batch's vectors out again.
     """
     column = batch.column("vector")

@@ -1,0 +1,176 @@
+"""One command at work on one target: take it or only look at it, and leave a report behind.
+
+Everything that can be refused is refused here, before anything is created:
+another job's target, a target in use, a source that cannot be read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TypeVar
+
+from cfray.errors import CfrayError, ConfigError, LeaseHeld, LedgerMismatch, SourceError
+from cfray.jobspec import FINGERPRINTED, JobSpec, changed_keys
+from cfray.lease import Lease, wait_until_free
+from cfray.ledger import Ledger, Plan, State
+from cfray.progress import Progress
+from cfray.report import Report
+from cfray.stages import account, commit, failpoint, plan, probe
+from cfray.stages.commit import Target
+from cfray.stages.convert import Conversion
+
+T = TypeVar("T")
+
+#: Keys that ``quarantine replay`` alone may find changed.
+REPAIRABLE = ("mapping", "embedding")
+
+
+@dataclass(slots=True)
+class Run:
+    """A command, its target, and what it knows about both."""
+
+    job: JobSpec
+    state: State
+    target: Target
+    plan: Plan
+    report: Report
+    progress: Progress
+
+    def count(self) -> None:
+        """Count what is committed."""
+        account.account(self.report, self.target.ledger(), self.state, self.plan)
+
+    def timed(self, name: str, work: Callable[[], T]) -> T:
+        """Do one step of the driver and note how long it took."""
+        self.progress.say(f"{name} ...")
+        begin = time.perf_counter()
+        result = work()
+        self.report.stage(name).seconds += time.perf_counter() - begin
+        return result
+
+
+def new_report(command: str, job: JobSpec) -> Report:
+    """Begin a report."""
+    versions = {name: version(name) for name in ("cfray", "ray", "pylance", "pyarrow")}
+    return Report(command, job.name, job.target.uri, job.fingerprint, versions=versions)
+
+
+@contextmanager
+def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = True, repair: bool = False) -> Iterator[Run]:
+    """Take the target for the block: judge the lease, plan if nobody did, create the target or raise its epoch.
+
+    Raises:
+        CfrayError: refused (exit 2, nothing created) or held by another run (exit 5).
+    """
+    report = new_report(command, job)
+    state = State(job.target.uri)
+    with refused():
+        ledger = commit.find(job.target.uri)
+        check_agreement(job, ledger, repair=repair)
+        wait_until_free(state.folder)
+        saved = state.plan() if ledger is not None else None
+        if must_exist and saved is None:
+            raise missing(job)
+        if ledger is not None and ledger.entries and saved is None:
+            raise LedgerMismatch(
+                f"{state.folder.uri}/plan.json is missing, but the target has committed shards",
+                "restore the folder beside the target, or give another target.uri",
+            )
+        made = saved if saved is not None else plan.make_plan(job)[0]
+        if ledger is None:
+            probe.probe_conditional_put(job.target.uri)
+    lease = Lease(state.folder)
+    if ledger is None:
+        target = commit.create(job.target.uri, Conversion(job, made.layout).schema, made.layout.types, job.fingerprint)
+    else:
+        lease.announce()
+        target = commit.take_over(job.target.uri)
+    lease.start()
+    failpoint.reached("lease")
+    try:
+        if saved is None:
+            state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
+            state.save_plan(made)
+        failpoint.reached("plan")
+        report.consistency = made.consistency
+        run = Run(job, state, target, made, report, progress)
+        with concluded(run):
+            yield run
+    finally:
+        lease.release()
+
+
+@contextmanager
+def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
+    """Open a target, finished or not, without taking it.
+
+    Raises:
+        ConfigError: there is no target yet.
+        LedgerMismatch: it belongs to another job.
+    """
+    ledger = commit.find(job.target.uri)
+    state = State(job.target.uri)
+    saved = state.plan()
+    if ledger is None or saved is None:
+        raise missing(job)
+    check_agreement(job, ledger)
+    run = Run(job, state, Target(job.target.uri, ledger.epoch), saved, new_report(command, job), progress)
+    run.report.consistency = saved.consistency
+    yield run
+
+
+def missing(job: JobSpec) -> ConfigError:
+    """Say that there is no target."""
+    return ConfigError(f"there is no target at {job.target.uri} yet", "run cfray migrate first")
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Before anything is created, a source's error is a refusal (exit 2)."""
+    try:
+        yield
+    except SourceError as error:
+        raise ConfigError(error.what, error.remedy) from error
+
+
+@contextmanager
+def concluded(run: Run) -> Iterator[None]:
+    """Write the report at every end, and let errors through after that."""
+    try:
+        yield
+    except LeaseHeld:
+        raise  # the report belongs to the run that has the target now
+    except CfrayError as error:
+        run.count()
+        run.report.fail(error)
+        run.report.save(run.state)
+        raise
+    except BaseException as error:
+        run.report.fail(CfrayError(f"{type(error).__name__}: {error}", "this is a fault of cfray's; what is committed stays"))
+        run.report.save(run.state)
+        raise
+    run.report.save(run.state)
+
+
+def check_agreement(job: JobSpec, ledger: Ledger | None, *, repair: bool = False) -> None:
+    """Refuse a job that is not one the target was made by; ``repair`` lets mapping and embedding differ.
+
+    Raises:
+        LedgerMismatch: names every key that changed.
+    """
+    if ledger is None or job.fingerprint in ledger.fingerprints:
+        return
+    known = State(job.target.uri).jobs()
+    before = known[-1]["agreed"] if known else {}
+    keys = [key for key in FINGERPRINTED if not (repair and key in REPAIRABLE)]
+    changed = [line for key in keys for line in changed_keys(before.get(key), job.agreed.get(key), key)]
+    if repair and not changed:
+        return
+    raise LedgerMismatch(
+        f"{job.target.uri} was made by another job; changed: " + "; ".join(changed or ["(job.json beside the target is missing)"]),
+        "undo the change, or give another target.uri; to retry quarantined rows with a corrected mapping, run cfray quarantine replay",
+    )

@@ -1,0 +1,140 @@
+"""The quarantine: rows that did not fit, listed, and tried again with the mapping as it is now.
+
+A replay converts the records that were set aside; the repaired ones come in as
+a pseudo-shard of their own, in one commit that also notes which rows of the
+quarantine it resolved.  So a replay that is killed and run again brings each
+row in once.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cfray.jobspec import JobSpec
+from cfray.ledger import REPLAY, Ledger, Plan, Receipt, State
+from cfray.stages.commit import Target, commit
+from cfray.stages.convert import Conversion
+from cfray.stages.write import Account, new_nonce, publish, write_frames
+
+#: Rows converted at once, and uuids looked up at once.
+_STEP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One row in quarantine.
+
+    Attributes:
+        file, line: where its entry stands.
+        entry: ``stage, reason, position, id, content`` and, for replay, ``record`` and ``collection``.
+    """
+
+    file: str
+    line: int
+    entry: dict[str, Any]
+
+
+def waiting(state: State, ledger: Ledger) -> Iterator[Waiting]:
+    """Yield the rows of committed shards that no replay has brought in yet."""
+    resolved: dict[str, set[int]] = {}
+    for name in ledger.replays:
+        for file, lines in state.receipt(name, ledger.entries[name].nonce).resolved.items():
+            resolved.setdefault(file, set()).update(lines)
+    for name, entry in ledger.entries.items():
+        file = f"{name}.{entry.nonce}.jsonl"
+        for line, text in enumerate((state.quarantine.read(file) or b"").splitlines()):
+            if line not in resolved.get(file, ()):
+                yield Waiting(file, line, json.loads(text))
+
+
+def replay(job: JobSpec, plan: Plan, target: Target, state: State) -> int:
+    """Try every waiting row again; commit those that fit now.
+
+    Returns:
+        how many records came in.
+    """
+    ledger = target.ledger()
+    conversion = Conversion(job, plan.layout)
+    good: list[tuple[Waiting, pa.RecordBatch]] = []
+    for rows in _groups(waiting(state, ledger)):
+        good += _repaired(conversion, rows)
+    fresh = _not_there_yet(target, good)
+    if not fresh:
+        return 0
+    account = Account()
+    fragments, files = write_frames(target.uri, conversion.schema, (frame for _, frame in fresh), account)
+    resolved: dict[str, list[int]] = {}
+    for row, _ in fresh:
+        resolved.setdefault(row.file, []).append(row.line)
+    name = f"{REPLAY}{len(ledger.replays) + 1:04d}"
+    receipt = Receipt(
+        name,
+        name,
+        new_nonce(),
+        staged=account.frames,
+        frames=account.frames,
+        fragments=fragments,
+        files=files,
+        sums=account.sums,
+        centroids=account.centroids(),
+        size=account.size,
+        resolved=resolved,
+    )
+    publish(state, receipt, [])
+
+    def change(current: Ledger) -> Ledger | None:
+        if name in current.entries:
+            return None
+        accepted = current.fingerprints if job.fingerprint in current.fingerprints else (*current.fingerprints, job.fingerprint)
+        return replace(current, fingerprints=accepted).with_entry(name, account.frames, receipt.nonce)
+
+    commit(target, change, lambda: fragments)
+    return len(fresh)
+
+
+def _groups(rows: Iterator[Waiting]) -> Iterator[list[Waiting]]:
+    """Gather rows that can be converted at once: same stage, same source collection, same columns."""
+    groups: dict[tuple[str, str, str], list[Waiting]] = {}
+    for row in rows:
+        if not row.entry["record"]:
+            continue  # it never was a record; no mapping can make it one
+        key = (row.entry["stage"], row.entry["collection"], str(_record(row).schema))
+        groups.setdefault(key, []).append(row)
+        if len(groups[key]) == _STEP:
+            yield groups.pop(key)
+    yield from groups.values()
+
+
+def _record(row: Waiting) -> pa.RecordBatch:
+    return pa.ipc.open_stream(base64.b64decode(row.entry["record"])).read_next_batch()
+
+
+def _repaired(conversion: Conversion, rows: list[Waiting]) -> list[tuple[Waiting, pa.RecordBatch]]:
+    """Convert rows anew; give the ones that fit with their frame."""
+    batch = pa.concat_batches([_record(row) for row in rows])
+    if rows[0].entry["stage"] == "commit":  # a duplicate: its record is the frame itself
+        return [(row, batch.slice(place, 1)) for place, row in enumerate(rows)]
+    converted = conversion.convert(batch, rows[0].entry["collection"])
+    return [(rows[int(row)], converted.frames.slice(place, 1)) for place, row in enumerate(converted.rows)]
+
+
+def _not_there_yet(target: Target, good: list[tuple[Waiting, pa.RecordBatch]]) -> list[tuple[Waiting, pa.RecordBatch]]:
+    """Leave out rows whose identity the target, or an earlier row, already has."""
+    uuids = [frame.column("uuid")[0].as_py() for _, frame in good]
+    dataset = target.open()
+    taken: set[str] = set()
+    for start in range(0, len(uuids), _STEP):
+        names = ",".join(f"'{uuid}'" for uuid in uuids[start : start + _STEP])
+        taken.update(dataset.to_table(columns=["uuid"], filter=f"uuid IN ({names})")["uuid"].to_pylist())
+    fresh = np.zeros(len(good), np.bool_)
+    for place, uuid in enumerate(uuids):
+        fresh[place] = uuid not in taken
+        taken.add(uuid)
+    return [pair for pair, new in zip(good, fresh, strict=True) if new]

@@ -1,0 +1,166 @@
+"""The one streaming Ray Data execution, and the driver's end of it.
+
+Workers send back one receipt a shard; the driver commits shards while later
+ones are still being read, so a crash costs the work in flight and nothing
+that was done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+
+from cfray import errors
+from cfray.errors import CfrayError, LimitReached
+from cfray.jobspec import JobSpec
+from cfray.ledger import Ledger, Plan, Receipt, State
+from cfray.progress import Progress
+from cfray.report import Report
+from cfray.sources.base import Context
+from cfray.stages import commit, copy, failpoint
+from cfray.stages.cluster import cores
+from cfray.stages.commit import Target
+
+logger = logging.getLogger("cfray")
+
+#: A commit waits until its cost is at most a twentieth of the time since the last one: 5 % of the driver's time.
+_COMMIT_SHARE = 20
+
+
+def copy_shards(job: JobSpec, plan: Plan, target: Target, report: Report, progress: Progress) -> None:
+    """Bring every shard into the target: committed ones are left alone, staged ones adopted, the rest read.
+
+    Raises:
+        LimitReached: too many records are in quarantine.
+        CfrayError: a shard could not be copied; what is committed stays.
+    """
+    ledger, state = target.ledger(), State(target.uri)
+    done = [state.receipt(name, entry.nonce) for name, entry in ledger.entries.items() if name.isdigit()]
+    progress.start(plan.rows, exact=plan.exact, shards=len(plan.shards), done_shards=len(done), done_rows=sum(one.read for one in done))
+    committer = Committer(job, plan, target, report, progress)
+    committer.quarantined, committer.read = sum(one.quarantined for one in done), sum(one.read for one in done)
+    report.counts.update({"shards_resumed": len(done), "shards_adopted": 0, "shards_read": 0})
+    try:
+        for receipt in _staged(state, ledger):
+            report.counts["shards_adopted"] += 1
+            committer.add(receipt)
+        committer.flush()
+        left = [number for number in range(len(plan.shards)) if str(number) not in ledger.entries and str(number) not in committer.names]
+        for receipt in _streamed(job, plan, target, state, left):
+            report.counts["shards_read"] += 1
+            committer.add(receipt)
+    finally:
+        committer.flush()
+    committer.check_limit(final=True)
+
+
+def _staged(state: State, ledger: Ledger) -> Iterator[Receipt]:
+    """Yield one receipt of each shard that an earlier run staged and did not commit."""
+    for name, nonces in state.staged_names().items():
+        if name.isdigit() and name not in ledger.entries:
+            yield state.receipt(name, nonces[0])
+
+
+def _streamed(job: JobSpec, plan: Plan, target: Target, state: State, numbers: list[int]) -> Iterator[Receipt]:
+    """Copy shards in tasks, one a shard; receipts as they come.
+
+    Raises:
+        CfrayError: the first shard that could not be copied.
+    """
+    import ray
+    from ray.data import DataContext, TaskPoolStrategy
+
+    if not numbers:
+        return
+    settings = DataContext.get_current()
+    settings.enable_progress_bars = False
+    settings.max_errored_blocks = 0  # anything else drops blocks in silence (engine.md 2.2)
+    limits = job.limits
+    memory = {} if limits.memory == "auto" else {"memory": limits.memory}
+    workers = TaskPoolStrategy(size=cores() if limits.workers == "auto" else limits.workers)
+    context = Context(session=plan.session, scratch=state.scratch.uri, max_record=limits.max_document)
+    task = partial(copy.copy_task, cargo=copy.Cargo(job, plan.layout, context, target.epoch))
+    items = [{"number": number, "shard": json.dumps(asdict(plan.shards[number]))} for number in numbers]
+    shards = ray.data.from_items(items, override_num_blocks=len(items))
+    for row in shards.map_batches(task, batch_size=1, batch_format="pyarrow", compute=workers, num_cpus=1, **memory).iter_rows():
+        if row["error"]:
+            raise revived(json.loads(row["error"]))
+        yield Receipt.from_json(row["receipt"])
+
+
+def revived(data: dict[str, str]) -> CfrayError:
+    """Make a worker's error again."""
+    kind: type[CfrayError] = getattr(errors, data["type"])
+    return kind(data["what"], data["remedy"])
+
+
+class Committer:
+    """Commits receipts in groups, often enough to be visible and seldom enough to be cheap."""
+
+    def __init__(self, job: JobSpec, plan: Plan, target: Target, report: Report, progress: Progress) -> None:
+        """Start with nothing to commit."""
+        self.job, self.plan, self.target, self.report, self.progress = job, plan, target, report, progress
+        self.names: set[str] = set()
+        self.waiting: list[Receipt] = []
+        self.quarantined = self.read = 0
+        self.cost = self.last = 0.0
+
+    def add(self, receipt: Receipt) -> None:
+        """Take one staged shard; commit it now or with the next ones.
+
+        Raises:
+            LimitReached: too many records are in quarantine.
+        """
+        if receipt.name in self.names:
+            return  # Ray repeated a task after it had published: the first receipt counts
+        failpoint.reached("stage")
+        self.names.add(receipt.name)
+        self.waiting.append(receipt)
+        self.progress.add(receipt)
+        self.report.clock.setdefault("first_receipt", time.time())
+        self.quarantined += receipt.quarantined
+        self.read += receipt.read
+        if time.perf_counter() - self.last >= self.cost * _COMMIT_SHARE:
+            self.flush()
+        self.check_limit(final=False)
+
+    def flush(self) -> None:
+        """Commit what waits."""
+        if not self.waiting:
+            return
+        begin = time.perf_counter()
+        group, self.waiting = self.waiting, []
+        commit.commit_receipts(self.target, group)
+        failpoint.reached("commit")
+        self.last = time.perf_counter()
+        self.cost = self.last - begin
+        figures = self.report.stage("commit")
+        figures.seconds += self.cost
+        figures.rows += sum(receipt.frames for receipt in group)
+        self.progress.commit(self.cost)
+        for receipt in group:
+            logger.info("committed shard=%s rows=%d seconds=%.3f", receipt.shard, receipt.frames, self.cost)
+
+    def check_limit(self, *, final: bool) -> None:
+        """Stop a run that quarantines too much: a share is judged against the records the plan expects, at the end against those read.
+
+        Raises:
+            LimitReached: what is committed stays.
+        """
+        expected = self.read if final else max(self.read, self.plan.rows or 0)
+        limit = self.job.limits.max_quarantined
+        if self.quarantined > allowed(self.job, expected):
+            raise LimitReached(
+                f"{self.quarantined:,} of {self.read:,} records read so far are in quarantine, more than limits.max_quarantined ({limit}) allows",
+                "see why with `cfray quarantine list`; raise limits.max_quarantined and run the same command again to go on, or correct the mapping and start with a new target",
+            )
+
+
+def allowed(job: JobSpec, records: int) -> float:
+    """Give the number of records that may be quarantined."""
+    limit = job.limits.max_quarantined
+    return limit * records if isinstance(limit, float) else limit

@@ -1,0 +1,224 @@
+"""``cfray migrate`` against the single-process and the two-process floor, interleaved in one run.
+
+Compare ratios of one run, never seconds of two: other programs share the
+machine.  cfray's clock is its report's: from the end of ``ray.init`` to the last
+shard's commit, without compaction and index (issue 3, must-show 9).  Every
+output is deleted before the next one is written.
+
+    python -m tests.benchmarks.migrate [--rows 20000] [--rounds 1] [--out figures.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import yaml
+
+from tests.benchmarks import exports, tree
+
+SIZES = (500_000, 2_000_000)
+SHAPES = ("single", "double", "cfray")
+TITLES = {"single": "single-process floor", "double": "two-process floor", "cfray": "cfray migrate"}
+_FLOORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "floors.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of one shape.
+
+    Attributes:
+        seconds: on the shape's own clock; ``wall``: from start to end of its process.
+        cpu: CPU-seconds of the process tree, Ray's daemons and cfray's verify included.
+        peak: bytes, the largest PSS of the process tree.
+        peak_after: seconds from the start of the process to that moment.
+        first_receipt: seconds from the end of ray.init to the first receipt (cfray alone).
+        stages: worker-seconds of read, convert, write; wall-seconds of the others (cfray alone).
+    """
+
+    shape: str
+    rows: int
+    seconds: float
+    wall: float
+    cpu: float
+    peak: int
+    peak_after: float
+    samples: int
+    first_receipt: float | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Give rows a second."""
+        return self.rows / self.seconds
+
+
+def job(folder: str, target: str) -> dict[str, Any]:
+    """Give the job that is measured: everything mapped, nothing indexed."""
+    return {
+        "name": "benchmark",
+        "source": {"kind": "parquet", "uri": folder},
+        "mapping": {
+            "id": "uuid",
+            "title": "title",
+            "text_content": "body",
+            "vector": "embedding",
+            "tags": "tags",
+            "created_at": "published",
+            "relationships": [{"type": "parent", "to": "parent"}],
+        },
+        "target": {"uri": target},
+        "index": {"vector": {"type": "none"}, "text": [], "scalar": []},
+    }
+
+
+def measure(shape: str, folder: str, rows: int, work: str) -> Measured:
+    """Run one shape in a fresh process and delete what it wrote."""
+    place = tempfile.mkdtemp(prefix=f"{shape}-", dir=work)
+    os.sync()  # nobody pays for what the run before left unwritten
+    try:
+        return _cfray(folder, rows, place) if shape == "cfray" else _floor(shape, folder, rows, place)
+    finally:
+        shutil.rmtree(place)
+
+
+def _floor(shape: str, folder: str, rows: int, place: str) -> Measured:
+    ran = _done(shape, tree.run([sys.executable, _FLOORS, shape, folder, f"{place}/out.lance"]))
+    return _measured(shape, rows, json.loads(ran.out)["seconds"], ran)
+
+
+def _cfray(folder: str, rows: int, place: str) -> Measured:
+    target = f"{place}/out.lance"
+    with open(f"{place}/job.yaml", "w", encoding="utf-8") as file:
+        yaml.safe_dump(job(folder, target), file)
+    ran = _done("cfray", tree.run([sys.executable, "-m", "cfray.cli", "migrate", f"{place}/job.yaml", "--json"]))
+    with open(f"{target}.cfray/report.json", encoding="utf-8") as file:
+        report = json.load(file)
+    counts, clock = report["counts"], report["clock"]
+    if (counts["read"], counts["staged"], counts["quarantined"]) != (rows, rows, 0):
+        sys.exit(f"cfray: {rows} rows expected, the report counts {counts}")
+    stages = {name: figures["seconds"] for name, figures in report["stages"].items()}
+    return _measured("cfray", rows, clock["copy_seconds"], ran, first_receipt=clock["first_receipt"] - clock["ray_ready"], stages=stages)
+
+
+def _done(shape: str, ran: tree.Run) -> tree.Run:
+    if ran.code or ran.left:
+        sys.exit(f"{TITLES[shape]}: exit code {ran.code}, left running: {ran.left}\n{ran.out[-2000:]}\n{ran.err[-4000:]}")
+    return ran
+
+
+def _measured(shape: str, rows: int, seconds: float, ran: tree.Run, **more: Any) -> Measured:
+    return Measured(shape, rows, seconds, ran.wall, ran.cpu, ran.peak, ran.peak_after, ran.samples, **more)
+
+
+def warm(folder: str) -> None:
+    """Read the export once, so that the first shape finds it in memory as the others do."""
+    for path in glob.glob(f"{folder}/*"):
+        with open(path, "rb") as file:
+            while file.read(8 * 1024 * 1024):
+                pass
+
+
+def summary(rows: int, rounds: list[dict[str, Measured]]) -> dict[str, Any]:
+    """Sum one size up: medians, and the median of each round's own ratio."""
+    middle = {shape: _medians([one[shape] for one in rounds]) for shape in SHAPES}
+    ratios = {floor: [one["cfray"].rate / one[floor].rate for one in rounds] for floor in ("single", "double")}
+    return {
+        "rows": rows,
+        "rounds": [{shape: asdict(one) for shape, one in each.items()} for each in rounds],
+        "median": middle,
+        "cfray_to_single": statistics.median(ratios["single"]),
+        "cfray_to_double": statistics.median(ratios["double"]),
+        "ratios": ratios,
+    }
+
+
+def _medians(runs: list[Measured]) -> dict[str, Any]:
+    names = ["seconds", "rate", "cpu", "peak", "peak_after", *(["first_receipt"] if runs[0].first_receipt is not None else [])]
+    figures: dict[str, Any] = {name: statistics.median(getattr(one, name) for one in runs) for name in names}
+    figures["stages"] = {name: statistics.median(one.stages[name] for one in runs) for name in runs[0].stages}
+    return figures
+
+
+def host() -> dict[str, Any]:
+    """Say what was measured on; the load average shows how much else was going on."""
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        memory = int(next(lines).split()[1]) * 1024
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": memory,
+        "load_average": os.getloadavg()[0],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("cfray", "ray", "pylance", "pyarrow", "numpy")},
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print one size as a table."""
+    rounds = len(result["rounds"])
+    print(f"\n{result['rows']:,} rows, median of {rounds} round{'s' if rounds > 1 else ''}")
+    print(f"  {'':22}{'rows/s':>10}{'seconds':>9}{'CPU-s':>8}{'peak MB':>9}{'at s':>7}")
+    for shape in SHAPES:
+        one = result["median"][shape]
+        print(f"  {TITLES[shape]:22}{one['rate']:>10,.0f}{one['seconds']:>9.2f}{one['cpu']:>8.1f}{one['peak'] / 1e6:>9,.0f}{one['peak_after']:>7.1f}")
+    for floor in ("single", "double"):
+        each = ", ".join(f"{ratio:.2f}" for ratio in result["ratios"][floor])
+        print(f"  cfray / {TITLES[floor]}: {result[f'cfray_to_{floor}']:.2f}   (by round: {each})")
+    cfray = result["median"]["cfray"]
+    print(f"  end of ray.init to the first receipt: {cfray['first_receipt']:.2f} s")
+    stages = cfray["stages"]
+    print("  worker-seconds: " + ", ".join(f"{name} {stages[name]:.2f}" for name in ("read", "convert", "write")))
+    print("  driver, wall seconds: " + ", ".join(f"{name} {each:.2f}" for name, each in stages.items() if name not in ("read", "convert", "write")))
+
+
+def main() -> None:
+    """Measure every size and print tables; ``--out`` keeps everything as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cache", default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"), help="folder for the exports, which are kept")
+    parser.add_argument("--work", help="folder for the outputs, which are deleted (default: the cache folder)")
+    parser.add_argument("--out", help="file for all figures as JSON")
+    given = parser.parse_args()
+    cache = os.path.abspath(given.cache)
+    work = os.path.abspath(given.work or cache)
+    os.makedirs(work, exist_ok=True)
+    figures: dict[str, Any] = {"host": host(), "sizes": []}
+    print(", ".join(f"{name} {value}" for name, value in figures["host"].items()))
+    for rows in given.rows:
+        figures["sizes"].append(_size(rows, given.rounds, cache, work))
+        show(figures["sizes"][-1])
+    least, most = figures["sizes"][0], figures["sizes"][-1]
+    if len(figures["sizes"]) > 1:
+        figures["peak_ratio"] = most["median"]["cfray"]["peak"] / least["median"]["cfray"]["peak"]
+        print(f"\ncfray's peak memory at {most['rows']:,} rows / at {least['rows']:,}: {figures['peak_ratio']:.2f}")
+    if given.out:
+        with open(given.out, "w", encoding="utf-8") as file:
+            json.dump(figures, file, indent=1)
+
+
+def _size(rows: int, rounds: int, cache: str, work: str) -> dict[str, Any]:
+    """Measure one size; each round starts with another shape."""
+    folder = exports.cached(rows, cache)
+    warm(folder)
+    done: list[dict[str, Measured]] = []
+    for number in range(rounds):
+        order = SHAPES[number % 3 :] + SHAPES[: number % 3]
+        done.append({shape: measure(shape, folder, rows, work) for shape in order})
+        print(f"{rows:,} rows, round {number + 1}: " + ", ".join(f"{shape} {done[-1][shape].seconds:.2f} s" for shape in order), flush=True)
+    return summary(rows, done)
+
+
+if __name__ == "__main__":
+    main()
