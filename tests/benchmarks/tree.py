@@ -7,6 +7,7 @@ Memory is the sum of PSS (what processes share counts once).  Linux only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -130,10 +131,8 @@ class Watched:
         """Give the processes that still run, after reaping those that ended as our children."""
         alive = []
         for process in self.seen:
-            try:
+            with contextlib.suppress(ChildProcessError):  # another one's child, or reaped before
                 os.waitpid(process.pid, os.WNOHANG)
-            except ChildProcessError:
-                pass  # another one's child, or reaped before
             if process.is_running():
                 alive.append(process)
         return alive

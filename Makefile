@@ -1,0 +1,60 @@
+# make quickstart | test | lint | bench | prove | clean.   `make help` says more.
+PYTHON ?= python3
+VENV   ?= .venv
+PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check
+RUN     = $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint bench prove clean
+
+help:
+	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
+	@echo "make test         set up and run every test; what could not run is named at the end"
+	@echo "make lint         ruff, mypy --strict, import-linter"
+	@echo "make bench        measure against the floors (ROWS='500000 2000000' ROUNDS=3)"
+	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills"
+	@echo "make clean        remove the environment and what the quickstart wrote"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "cfray needs Python 3.11 to 3.13; this is $$($(PYTHON) --version). Give another: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv is missing: install the package python3-venv (apt-get install python3-venv), then run make again"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+# contextframe is tested against and not depended on: its metadata asks for `lance`, an unrelated package that shadows pylance's module.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(PIP) install -q --no-deps contextframe==0.1.1
+	@touch $@ $(VENV)/.base
+
+quickstart: $(VENV)/.base
+	$(VENV)/bin/cfray plan examples/quickstart/job.yaml
+	$(VENV)/bin/cfray migrate examples/quickstart/job.yaml
+	$(RUN) examples/quickstart/search.py out/wordnet.lance a small dog
+	@echo
+	@echo "report: $(CURDIR)/out/wordnet.lance.cfray/report.json"
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest -q
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+ROWS   ?= 500000 2000000
+ROUNDS ?= 3
+bench: $(VENV)/.dev
+	$(RUN) tests/benchmarks/migrate.py --rows $(ROWS) --rounds $(ROUNDS)
+
+prove: $(VENV)/.dev
+	CFRAY_PROVE=1 $(RUN) -m pytest -q tests/scenarios tests/test_outsider.py
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,295 @@
+"""What each field of a sampled source probably is: the id, the text, the vector, a reference.
+
+A guess rests on a name and on every sampled value, and says which.  Where the
+values do not bear a guess out it is offered as a comment or not made at all:
+a field without a guess is kept whole in custom_metadata, a wrong id is not
+repaired so easily.  Reads a ``Sample``; knows no file and writes no text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cfray import identity
+from cfray.mapping import Key, Literally, Path, as_path, dotted
+from cfray.samples import Sample, Seen
+from cfray.sources.base import Json
+
+#: Share of the sampled values that must bear a guess out; the rest, if any, is told in the guess.
+_MOSTLY = 0.95
+#: Share of the records in which the best named id must be unique; the others would go to quarantine.
+_NEARLY_UNIQUE = 0.99
+_NARROWEST = 8  # numbers; shorter lists are coordinates, ranges or ratings
+_LONG = 40  # characters; a field whose texts are longer on average and hold spaces reads like a document
+
+_IDS = ("id", "uuid", "guid", "oid", "doc_id", "document_id", "record_id", "key", "pk", "uid", "slug")
+_ID_LIKE = re.compile(r"(^|_)(id|ids|uuid|guid|key|slug|isbn|doi|zip|code|phone)$|^id_")
+_SCOPES = re.compile(
+    r"(^|_)(tenant|namespace|collection|category|source|dataset|index|corpus|language|lang|locale|site|domain|project|workspace"
+    r"|page|chunk|part|section|seq|number|position|version|revision|file|path|filename)$"
+)
+_REFERS = re.compile(
+    r"(^|_)(parents?|child|children|repl(y|ies)|refs?|references?|related|similar|links?|linked|cites?|citations?|prev|previous|next|see_also"
+    r"|duplicate_of|members?|siblings?|ancestors?|root|thread|supersedes)(_|$)"
+)
+_TYPES = (("parent", "parent"), ("child", "child"), ("related|similar|see_also|sibling", "related"))
+_TEXTS = {"text_content": 10, "content": 10, "body": 10, "text": 10, "document": 10, "page_content": 10, "full_text": 10, "article": 5, "passage": 5}
+_TEXTS |= {"chunk": 5, "markdown": 5, "message": 5, "abstract": 2, "description": 2, "summary": 2}  # how much longer another must be to win
+_TITLES = ("title", "name", "headline", "subject", "heading", "label", "caption")
+_VECTORS = ("vector", "embedding", "embeddings", "dense_vector", "text_embedding", "text_vector", "content_embedding", "content_vector", "body_embedding")
+_VECTOR_LIKE = re.compile(r"vec|embed|emb(_|$)|dense")
+_AUTHORS = ("author", "authors", "by", "byline", "creator", "writer", "author_name", "created_by", "posted_by")
+_CONTRIBUTORS = ("contributors", "authors", "creators")
+_TAGS = ("tags", "tag", "keywords", "labels", "topics", "categories")
+_STATUS = ("status", "state")
+_CREATED = ("created_at", "created", "published_at", "published", "posted_at", "date", "timestamp", "time")
+_CREATED_LIKE = re.compile(r"(^|_)(creat|publi|pub_|post|insert|ingest|issued|written|added)\w*|_date$")
+_UPDATED = ("updated_at", "updated", "modified_at", "modified", "last_modified", "last_updated")
+_UPDATED_LIKE = re.compile(r"(^|_)(updat|modif|chang|edit|revis)")
+_COLLECTIONS = ("collection", "category", "namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """One line of the draft.
+
+    Attributes:
+        key: of the job file, dotted.
+        value: as the job file writes it.
+        why: what speaks for it.
+        sure: false for what is only offered, as a comment.
+    """
+
+    key: str
+    value: Json
+    why: str
+    sure: bool = True
+
+
+def rule(path: Path) -> Json:
+    """Write a path as a rule: dotted, or one item a level where a name holds a dot."""
+    return {"path": list(path)} if as_path(dotted(path)) != path else dotted(path)
+
+
+def id_like(field: Seen) -> bool:
+    """Tell a field whose digits are a name and no number: ids, references, codes."""
+    return bool(_ID_LIKE.search(field.name) or _REFERS.search(field.name))
+
+
+def mapping(sample: Sample) -> list[Guess]:
+    """Guess the mapping of a sample, in the order of the job file."""
+    return _Mapper(sample).guesses()
+
+
+class _Mapper:
+    """Gives each field to the guess that needs it most: ids first, then vectors, dates, short texts, and the text from what is left."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.sample = sample
+        self.taken: set[Path] = set()
+        self.tagged: list[str] = []
+
+    def guesses(self) -> list[Guess]:
+        identifier = self._id()
+        vectors = self._vectors()
+        references = self._references()
+        days = [guess for guess in (self._day("created_at", _CREATED, _CREATED_LIKE), self._day("updated_at", _UPDATED, _UPDATED_LIKE)) if guess]
+        lists = [guess for guess in (self._list("tags", _TAGS), self._list("contributors", _CONTRIBUTORS)) if guess]
+        shorts = [self._short("title", _TITLES, 300), self._short("author", _AUTHORS, 120), self._short("status", _STATUS, 60)]
+        texts = self._text()
+        return [*identifier, texts, *[guess for guess in shorts if guess], *vectors, *lists, *days, *self._collection(), *references]
+
+    def _free(self, *kinds: str) -> list[Seen]:
+        return [field for field in self.sample.fields if field.path not in self.taken and field.present and field.kind in kinds]
+
+    def _take(self, field: Seen) -> Json:
+        self.taken.add(field.path)
+        return rule(field.path)
+
+    # --- the id
+
+    def _id(self) -> list[Guess]:
+        fit = [field for field in self._free("text", "integer", "uuid", "binary") if field.present >= _NEARLY_UNIQUE * self.sample.rows]
+        named = [field for field in fit if field.name in _IDS or _ID_LIKE.search(field.name)]
+        named.sort(key=lambda field: (bool(_REFERS.search(field.name)), _rank(field, _IDS)))
+        counted = [(field, self._unique(rule(field.path))) for field in named]
+        best = [item for item in counted if item[1] == self.sample.rows] or [item for item in counted if item[1] >= _NEARLY_UNIQUE * self.sample.rows]
+        if not best:
+            best = [(field, self.sample.rows) for field in fit if self._unnamed(field)]
+        if best:
+            field, unique = best[0]
+            self.tagged = self._tagged(rule(field.path))
+            rest = "" if unique == self.sample.rows else "; of each id that repeats one record stays, the others go to quarantine"
+            return [Guess("mapping.id", self._take(field), f"unique in {unique:,} of {self.sample.rows:,} sampled records{rest}"), *self._keep()]
+        return [self._pair(fit)]
+
+    def _keep(self) -> list[Guess]:
+        uuids = all(re.fullmatch(r"[su]:[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text) for text in self.tagged)
+        return [Guess("mapping.keep_uuid", True, "every sampled id is a UUID: uncomment to keep it as the frame's uuid", sure=False)] if uuids else []
+
+    def _tagged(self, of: Json | Key) -> list[str]:
+        """Give the ids a rule finds, tagged, in the order of the sample; an empty text is none."""
+        path = Literally.model_validate(of) if isinstance(of, dict) else of
+        return [text or "" for fields in self.sample.batches for text in identity.read_ids(fields, path).tagged.to_pylist()]
+
+    def _unique(self, of: Json | Key) -> int:
+        counts = Counter(self._tagged(of))
+        return sum(count == 1 for text, count in counts.items() if text not in ("", "s:"))
+
+    def _unnamed(self, field: Seen) -> bool:
+        """Tell a unique field that is no text, no date and no measure; only such a one is an id without being named so."""
+        if _REFERS.search(field.name) or self._unique(rule(field.path)) < self.sample.rows:
+            return False
+        if field.kind == "integer":
+            numbers = [int(text) for text in field.texts]
+            return all(a < b for a, b in itertools.pairwise(numbers))
+        words = any(re.search(r"\s", text) or len(text) > 200 for text in field.texts)
+        measures = all(re.fullmatch(r"[-+0-9.eE]+", text) for text in field.texts)
+        return field.kind == "uuid" or (field.kind == "text" and not words and not measures and not field.days())
+
+    def _pair(self, fit: Sequence[Seen]) -> Guess:
+        parts = [field for field in fit if _ID_LIKE.search(field.name) or _SCOPES.search(field.name)]
+        parts.sort(key=lambda field: bool(_ID_LIKE.search(field.name)))
+        for pair in itertools.combinations(parts[:12], 2):
+            of = Key(key=[str(rule(field.path)) if isinstance(rule(field.path), str) else Literally(path=list(field.path)) for field in pair])
+            if self._unique(of) == self.sample.rows:
+                why = f"no field alone is unique; the pair is in {self.sample.rows:,} of {self.sample.rows:,} sampled records"
+                return Guess("mapping.id", {"key": [self._take(field) for field in pair]}, why)
+        return Guess("mapping.id", None, "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, and an id is never invented")
+
+    # --- vectors
+
+    def _vectors(self) -> list[Guess]:
+        found = [field for field in self._free("numbers", "text", "list") if field.width >= _NARROWEST and field.wide >= _MOSTLY * field.present]
+        found = [field for field in found if field.floats or _VECTOR_LIKE.search(field.name)]
+        found.sort(key=lambda field: (_rank(field, _VECTORS), not _VECTOR_LIKE.search(field.name)))
+        guesses: list[Guess] = []
+        names: set[str] = set()
+        for field in found:
+            many = "every sampled record" if field.wide == self.sample.rows else f"{field.wide:,} of {self.sample.rows:,} sampled records"
+            why = f"{field.width} numbers in {many}"
+            if not guesses:
+                guesses.append(Guess("mapping.vector", self._take(field), why))
+                continue
+            name = re.sub(r"[^A-Za-z0-9_]", "_", dotted(field.path))
+            name = name if name not in names else f"{name}_{len(names)}"
+            names.add(name)
+            guesses.append(Guess(f"mapping.vectors.{name}", self._take(field), f"{why}; becomes x_vector_{name}"))
+        return guesses
+
+    # --- references
+
+    def _references(self) -> list[Guess]:
+        known = set(self.tagged) - {"", "s:"}
+        if not known:
+            return []
+        tag = Counter(text[0] for text in known).most_common(1)[0][0]
+        # small numbers are ids of something everywhere, so numbers refer only where their name says so
+        telling = tag != "i" and sum(text[2:].isdigit() for text in known) < len(known) / 2
+        guesses = []
+        for field in self._free("text", "integer", "uuid", "binary", "texts", "numbers", "list"):
+            named = bool(_REFERS.search(field.name))
+            if field.floats or not (named or (telling and field.kind != "numbers")):
+                continue
+            guess = self._reference(field, known, tag, named=named)
+            if guess is not None:
+                guesses.append(guess)
+        return guesses
+
+    def _reference(self, field: Seen, known: set[str], tag: str, *, named: bool) -> Guess | None:
+        hits = total = own = start = 0
+        path = Literally(path=list(field.path))
+        for fields in self.sample.batches:
+            rows, tagged = identity.read_references(fields, path, tag)
+            for row, text in zip(rows.tolist(), tagged.to_pylist(), strict=True):
+                if text not in ("", "s:"):
+                    total += 1
+                    own += text == self.tagged[start + row]
+                    hits += text in known and text != self.tagged[start + row]
+            start += fields.rows
+        if not total or own > total / 2 or not (hits >= total / 2 or (named and (hits or not self.sample.whole))):
+            return None
+        if hits == total:
+            why = "every sampled value is an id of another record"
+        elif hits:
+            why = f"{hits:,} of {total:,} sampled values are ids of other sampled records"
+        elif self._shapes(field) & {_shape(text[2:]) for text in known}:
+            why = "by its name, and its values look like the ids; the records they name are not in the sample"
+        else:
+            return None
+        kind = next((kind for words, kind in _TYPES if re.search(words, field.name)), "reference")
+        return Guess("mapping.relationships", {"type": kind, "to": self._take(field)}, why)
+
+    @staticmethod
+    def _shapes(field: Seen) -> set[str]:
+        return {_shape(text) for text in field.texts}
+
+    # --- dates, lists, texts
+
+    def _day(self, key: str, names: Sequence[str], like: re.Pattern[str]) -> Guess | None:
+        found = [field for field in self._free("instant", "text", "integer", "number") if field.name in names or like.search(field.name)]
+        for field in sorted(found, key=lambda field: _rank(field, names)):
+            if field.kind == "instant":
+                return Guess(f"mapping.{key}", self._take(field), f"by its name and type {field.type}")
+            read = field.days() if field.kind == "text" else 0
+            if read >= _MOSTLY * field.present:
+                return Guess(f"mapping.{key}", self._take(field), f"by its name; {read:,} of {field.present:,} sampled values read as dates")
+        return None
+
+    def _list(self, key: str, names: Sequence[str]) -> Guess | None:
+        for field in _by_name(self._free("texts"), names):
+            return Guess(f"mapping.{key}", self._take(field), "by its name; lists of texts")
+        if key == "tags":
+            for field in _by_name(self._free("text"), names):
+                plain = not any(re.search(r"[,;|\[]", text) for text in field.texts)
+                why = "by its name; one text a record" if plain else "by its name, but a text that holds several would become one tag"
+                return Guess("mapping.tags", self._take(field) if plain else rule(field.path), why, sure=plain)
+        return None
+
+    def _short(self, key: str, names: Sequence[str], longest: int) -> Guess | None:
+        for field in _by_name(self._free("text"), names):
+            if field.mean <= longest:
+                return Guess(f"mapping.{key}", self._take(field), f"by its name; {field.mean:.0f} characters on average")
+        if key == "title":
+            return Guess("mapping.title", None, "no field is named like one; the text's first line is taken", sure=False)
+        return None
+
+    def _text(self) -> Guess:
+        found = [
+            field
+            for field in self._free("text")
+            if field.name in _TEXTS or (field.mean >= _LONG and field.spaced >= 0.5 * field.present and not field.width and field.days() == 0)
+        ]
+        if not found:
+            return Guess("mapping.text_content", None, "no field reads like a document; without one the frames have no text", sure=False)
+        best = max(found, key=lambda field: field.mean * _TEXTS.get(field.name, 1))
+        by = "by its name" if best.name in _TEXTS else "the longest texts"
+        return Guess("mapping.text_content", self._take(best), f"{by}; {best.mean:,.0f} characters on average")
+
+    def _collection(self) -> list[Guess]:
+        for field in _by_name(self._free("text"), _COLLECTIONS):
+            different = len(set(field.texts))
+            if different <= max(1, min(100, self.sample.rows // 4)):
+                why = f"{different:,} different values in {field.present:,} sampled records: uncomment for one collection each"
+                return [Guess("mapping.collection", rule(field.path), why, sure=False)]
+        return []
+
+
+def _rank(field: Seen, names: Sequence[str]) -> int:
+    """Order fields by how well they are named; each level of nesting counts as three names."""
+    full = re.sub(r"[^a-z0-9]+", "_", "_".join(field.path).lower())
+    place = min((names.index(name) for name in (field.name, full) if name in names), default=len(names))
+    return place + 3 * (len(field.path) - 1)
+
+
+def _by_name(fields: Iterable[Seen], names: Sequence[str]) -> list[Seen]:
+    return sorted((field for field in fields if field.name in names), key=lambda field: _rank(field, names))
+
+
+def _shape(text: str) -> str:
+    """Write a text's pattern: its kinds of characters, each run once (``a-0``)."""
+    return re.sub(r"(.)\1+", r"\1", re.sub(r"[0-9]", "0", re.sub(r"[A-Za-z]", "a", text))) if len(text) < 100 else "long"
