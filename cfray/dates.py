@@ -53,7 +53,7 @@ def _day(text: str | None) -> str | None:
     except ValueError:
         try:
             instant = parsedate_to_datetime(text or "")
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
     try:
         utc = instant.astimezone(dt.UTC) if instant.tzinfo else instant

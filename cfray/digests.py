@@ -93,8 +93,9 @@ def _hashes(column: pa.Array) -> Hashes:
     if pa.types.is_list(kind):
         return _lists(column)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        filled = column.fill_null(0) if column.null_count else column
-        return _mix(filled.to_numpy(zero_copy_only=False).astype(np.int64, copy=False).view(np.uint64) + _NULL)
+        filled = (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False)
+        bits = filled.astype(np.float64 if pa.types.is_floating(kind) else np.int64, copy=False).view(np.uint64)
+        return _mix(bits + _NULL)
     raise TypeError(f"no content hash for a column of type {kind}")
 
 
@@ -117,27 +118,30 @@ def _lists(column: pa.ListArray) -> Hashes:
     leaves = [values] if not pa.types.is_struct(values.type) else [values.field(place) for place in range(values.type.num_fields)]
     row = _mix((starts[1:] - starts[:-1]).astype(np.uint64) + _NULL)
     for leaf in leaves:
-        row = _mix(row * _ODD + (np.uint64(1) if leaf.null_count == len(leaf) else _leaf(leaf, starts)))
+        row = _mix(row * _ODD + (np.uint64(0) if leaf.null_count == len(leaf) else _leaf(leaf, starts)))
     return row
 
 
 def _leaf(leaf: pa.Array, starts: npt.NDArray[np.int64]) -> Hashes:
-    """Hash, for each list, one leaf of its elements."""
+    """Hash, for each list, one leaf of its elements; 0 where all of them are null, whatever other lists hold."""
     if not (pa.types.is_string(leaf.type) or pa.types.is_binary(leaf.type)):
-        return _ordered(row_hashes(leaf), starts)
+        marks = row_hashes(leaf)
+        return _ordered(np.where(marks == _NULL, np.uint64(0), marks), starts)
     view, places = binary_view(leaf)
-    lengths = (places[1:] - places[:-1] + 1).astype(np.uint64)
+    marks = (places[1:] - places[:-1] + 1).astype(np.uint64)
     if leaf.null_count:
-        lengths[leaf.is_null().to_numpy(zero_copy_only=False)] = 0
-    return _mix(_slices(view, places[starts]) + _ordered(lengths, starts))
+        marks[leaf.is_null().to_numpy(zero_copy_only=False)] = 0
+    ends = places[starts]
+    return _mix(np.where(ends[1:] == ends[:-1], np.uint64(0), _slices(view, ends)) + _ordered(marks, starts))
 
 
 def _ordered(elements: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
-    """Combine each list's elements so that their order matters."""
+    """Combine each list's elements so that their order matters; an element of 0 (null) adds nothing."""
     counts = starts[1:] - starts[:-1]
     place = (np.arange(len(elements)) - np.repeat(starts[:-1], counts)).astype(np.uint64)
+    marked = np.where(elements == 0, np.uint64(0), _mix(elements + place * _NULL))
     running = np.zeros(len(elements) + 1, np.uint64)
-    np.cumsum(_mix(elements + place * _NULL), out=running[1:])
+    np.cumsum(marked, out=running[1:])
     return running[starts[1:]] - running[starts[:-1]]
 
 

@@ -47,7 +47,7 @@ _CONTRIBUTORS = ("contributors", "authors", "creators")
 _TAGS = ("tags", "tag", "keywords", "labels", "topics", "categories")
 _STATUS = ("status", "state")
 _CREATED = ("created_at", "created", "published_at", "published", "posted_at", "date", "timestamp", "time")
-_CREATED_LIKE = re.compile(r"(^|_)(creat|publi|pub_|post|insert|ingest|issued|written|added)\w*|_date$")
+_CREATED_LIKE = re.compile(r"(^|_)(creat|publi|pub_|post|insert|ingest|issued|written|added)")
 _UPDATED = ("updated_at", "updated", "modified_at", "modified", "last_modified", "last_updated")
 _UPDATED_LIKE = re.compile(r"(^|_)(updat|modif|chang|edit|revis)")
 _COLLECTIONS = ("collection", "category", "namespace")
@@ -62,12 +62,20 @@ class Guess:
         value: as the job file writes it.
         why: what speaks for it.
         sure: false for what is only offered, as a comment.
+        name: behind the key, where that holds a mapping of free names (``mapping.vectors``, ``source.types``).
+        paths: the source fields it uses.
     """
 
     key: str
     value: Json
     why: str
     sure: bool = True
+    name: str = ""
+    paths: tuple[Path, ...] = ()
+
+    def as_json(self) -> dict[str, Json]:
+        """Write it for ``--json``."""
+        return {"key": f"{self.key}.{self.name}" if self.name else self.key, "value": self.value, "why": self.why}
 
 
 def rule(path: Path) -> Json:
@@ -106,9 +114,9 @@ class _Mapper:
     def _free(self, *kinds: str) -> list[Seen]:
         return [field for field in self.sample.fields if field.path not in self.taken and field.present and field.kind in kinds]
 
-    def _take(self, field: Seen) -> Json:
+    def _guess(self, key: str, field: Seen, why: str, *, name: str = "") -> Guess:
         self.taken.add(field.path)
-        return rule(field.path)
+        return Guess(key, rule(field.path), why, name=name, paths=(field.path,))
 
     # --- the id
 
@@ -124,7 +132,7 @@ class _Mapper:
             field, unique = best[0]
             self.tagged = self._tagged(rule(field.path))
             rest = "" if unique == self.sample.rows else "; of each id that repeats one record stays, the others go to quarantine"
-            return [Guess("mapping.id", self._take(field), f"unique in {unique:,} of {self.sample.rows:,} sampled records{rest}"), *self._keep()]
+            return [self._guess("mapping.id", field, f"unique in {unique:,} of {self.sample.rows:,} sampled records{rest}"), *self._keep()]
         return [self._pair(fit)]
 
     def _keep(self) -> list[Guess]:
@@ -158,7 +166,8 @@ class _Mapper:
             of = Key(key=[str(rule(field.path)) if isinstance(rule(field.path), str) else Literally(path=list(field.path)) for field in pair])
             if self._unique(of) == self.sample.rows:
                 why = f"no field alone is unique; the pair is in {self.sample.rows:,} of {self.sample.rows:,} sampled records"
-                return Guess("mapping.id", {"key": [self._take(field) for field in pair]}, why)
+                self.taken.update(field.path for field in pair)
+                return Guess("mapping.id", {"key": [rule(field.path) for field in pair]}, why, paths=tuple(field.path for field in pair))
         return Guess("mapping.id", None, "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, and an id is never invented")
 
     # --- vectors
@@ -173,12 +182,12 @@ class _Mapper:
             many = "every sampled record" if field.wide == self.sample.rows else f"{field.wide:,} of {self.sample.rows:,} sampled records"
             why = f"{field.width} numbers in {many}"
             if not guesses:
-                guesses.append(Guess("mapping.vector", self._take(field), why))
+                guesses.append(self._guess("mapping.vector", field, why))
                 continue
             name = re.sub(r"[^A-Za-z0-9_]", "_", dotted(field.path))
             name = name if name not in names else f"{name}_{len(names)}"
             names.add(name)
-            guesses.append(Guess(f"mapping.vectors.{name}", self._take(field), f"{why}; becomes x_vector_{name}"))
+            guesses.append(self._guess("mapping.vectors", field, f"{why}; becomes x_vector_{name}", name=name))
         return guesses
 
     # --- references
@@ -222,7 +231,8 @@ class _Mapper:
         else:
             return None
         kind = next((kind for words, kind in _TYPES if re.search(words, field.name)), "reference")
-        return Guess("mapping.relationships", {"type": kind, "to": self._take(field)}, why)
+        self.taken.add(field.path)
+        return Guess("mapping.relationships", {"type": kind, "to": rule(field.path)}, why, paths=(field.path,))
 
     @staticmethod
     def _shapes(field: Seen) -> set[str]:
@@ -234,26 +244,26 @@ class _Mapper:
         found = [field for field in self._free("instant", "text", "integer", "number") if field.name in names or like.search(field.name)]
         for field in sorted(found, key=lambda field: _rank(field, names)):
             if field.kind == "instant":
-                return Guess(f"mapping.{key}", self._take(field), f"by its name and type {field.type}")
+                return self._guess(f"mapping.{key}", field, f"by its name and type {field.type}")
             read = field.days() if field.kind == "text" else 0
             if read >= _MOSTLY * field.present:
-                return Guess(f"mapping.{key}", self._take(field), f"by its name; {read:,} of {field.present:,} sampled values read as dates")
+                return self._guess(f"mapping.{key}", field, f"by its name; {read:,} of {field.present:,} sampled values read as dates")
         return None
 
     def _list(self, key: str, names: Sequence[str]) -> Guess | None:
         for field in _by_name(self._free("texts"), names):
-            return Guess(f"mapping.{key}", self._take(field), "by its name; lists of texts")
+            return self._guess(f"mapping.{key}", field, "by its name; lists of texts")
         if key == "tags":
             for field in _by_name(self._free("text"), names):
-                plain = not any(re.search(r"[,;|\[]", text) for text in field.texts)
-                why = "by its name; one text a record" if plain else "by its name, but a text that holds several would become one tag"
-                return Guess("mapping.tags", self._take(field) if plain else rule(field.path), why, sure=plain)
+                if not any(re.search(r"[,;|\[]", text) for text in field.texts):
+                    return self._guess("mapping.tags", field, "by its name; one text a record")
+                return Guess("mapping.tags", rule(field.path), "by its name, but a text that holds several would become one tag", sure=False)
         return None
 
     def _short(self, key: str, names: Sequence[str], longest: int) -> Guess | None:
         for field in _by_name(self._free("text"), names):
             if field.mean <= longest:
-                return Guess(f"mapping.{key}", self._take(field), f"by its name; {field.mean:.0f} characters on average")
+                return self._guess(f"mapping.{key}", field, f"by its name; {field.mean:.0f} characters on average")
         if key == "title":
             return Guess("mapping.title", None, "no field is named like one; the text's first line is taken", sure=False)
         return None
@@ -262,13 +272,13 @@ class _Mapper:
         found = [
             field
             for field in self._free("text")
-            if field.name in _TEXTS or (field.mean >= _LONG and field.spaced >= 0.5 * field.present and not field.width and field.days() == 0)
+            if field.name in _TEXTS or (field.mean >= _LONG and field.spaced >= 0.5 * field.present and not field.wide and field.days() == 0)
         ]
         if not found:
             return Guess("mapping.text_content", None, "no field reads like a document; without one the frames have no text", sure=False)
         best = max(found, key=lambda field: field.mean * _TEXTS.get(field.name, 1))
         by = "by its name" if best.name in _TEXTS else "the longest texts"
-        return Guess("mapping.text_content", self._take(best), f"{by}; {best.mean:,.0f} characters on average")
+        return self._guess("mapping.text_content", best, f"{by}; {best.mean:,.0f} characters on average")
 
     def _collection(self) -> list[Guess]:
         for field in _by_name(self._free("text"), _COLLECTIONS):
@@ -291,5 +301,5 @@ def _by_name(fields: Iterable[Seen], names: Sequence[str]) -> list[Seen]:
 
 
 def _shape(text: str) -> str:
-    """Write a text's pattern: its kinds of characters, each run once (``a-0``)."""
-    return re.sub(r"(.)\1+", r"\1", re.sub(r"[0-9]", "0", re.sub(r"[A-Za-z]", "a", text))) if len(text) < 100 else "long"
+    """Write a text's pattern: digits as one 0, other words as one x, the rest as it is (``x-x-x-x-x`` for a UUID)."""
+    return "0" if text.isdigit() else re.sub(r"\w+", "x", text[:100])

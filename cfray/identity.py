@@ -163,12 +163,23 @@ def read_references(fields: Fields, rule: object, tag: str) -> tuple[npt.NDArray
     if isinstance(rule, Key):
         ids = _composite(fields, rule)
         return np.arange(fields.rows), ids.tagged
-    path = next((path for path in rule_paths(rule) if path in fields.columns), None)
-    if path is None:
-        return np.empty(0, np.int64), pa.array([], pa.string())
-    column = fields.columns[path]
-    if path in fields.variants:
-        return _variant_references(column, tag)
+    before = np.zeros(fields.rows, np.bool_)
+    parts: list[tuple[npt.NDArray[np.int64], pa.StringArray]] = [(np.empty(0, np.int64), pa.array([], pa.string()))]
+    for path in rule_paths(rule):
+        if path not in fields.columns:
+            continue
+        column = fields.columns[path]
+        rows, tagged = _variant_references(column, tag) if path in fields.variants else _column_references(column, tag)
+        free = ~before[rows]
+        parts.append((rows[free], tagged.filter(pa.array(free))))
+        present = pc.fill_null(pc.not_equal(records.variant_types(column), "null"), False) if path in fields.variants else column.is_valid()
+        before |= present.to_numpy(zero_copy_only=False)
+    rows = np.concatenate([part for part, _ in parts])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], pa.concat_arrays([part for _, part in parts]).take(pa.array(order))
+
+
+def _column_references(column: pa.Array, tag: str) -> tuple[npt.NDArray[np.int64], pa.StringArray]:
     rows = np.arange(len(column))
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
         rows = pc.list_parent_indices(column).to_numpy().astype(np.int64)
@@ -188,9 +199,9 @@ def _cast(texts: pa.StringArray, own: str, tag: str) -> pa.StringArray:
 
 
 def _cast_one(text: str, own: str, tag: str) -> str:
-    if own == "s" and tag == "i" and _DIGITS.match(text):
+    if own == "s" and tag == "i" and _DIGITS.fullmatch(text):
         return f"i:{text}"
-    if own == "s" and tag == "u" and re.match(_UUID, text):
+    if own == "s" and tag == "u" and re.fullmatch(_UUID, text):
         return f"u:{uuid.UUID(text)}"
     if own == "s" and tag in ("o", "b") and re.fullmatch(r"[0-9A-Fa-f]*", text):
         return f"{tag}:{text.lower()}"
@@ -204,9 +215,9 @@ def _variant_references(column: pa.StructArray, tag: str) -> tuple[npt.NDArray[n
     for row, (kind, text) in enumerate(zip(kinds, texts, strict=True)):
         if kind is None or kind == "null":
             continue
-        items = json.loads(text) if kind.startswith("list") else [None]
-        for item in items:
-            own, one = (_VARIANT_TAGS.get(kind, "j"), text) if item is None else ("i" if type(item) is int else "s", str(item))
+        own_tag = _VARIANT_TAGS.get(kind, "j")
+        found = [_tagged_item(item) for item in json.loads(text) if item is not None] if kind.startswith("list") else [(own_tag, text)]
+        for own, one in found:
             rows.append(row)
             tagged.append(
                 _cast_one(one if own not in ("u", "o", "b") else _unquoted(own, one), own, tag)
@@ -214,6 +225,12 @@ def _variant_references(column: pa.StructArray, tag: str) -> tuple[npt.NDArray[n
                 else f"{tag}:{one if own in ('s', 'i', 'j') else _unquoted(own, one)}"
             )
     return np.array(rows, np.int64), pa.array(tagged, pa.string())
+
+
+def _tagged_item(item: object) -> tuple[str, str]:
+    if isinstance(item, str):
+        return "s", item
+    return "i" if type(item) is int else "j", records.canonical(item)
 
 
 def declared_tag(fields: Fields, rule: object) -> str:

@@ -182,6 +182,8 @@ class Fields:
         self.rows = batch.num_rows
         self.columns: dict[Path, pa.Array] = {}
         self.variants: set[Path] = set()
+        #: First names of the paths that go into a nested field; a field named like ``meta.by`` itself must not be mixed up with those.
+        self.entered = {path[0] for path in reach if len(path) > 1}
         #: Opened structs that are null in some row: without their own entry, "null" and "all children null" would be one.
         self.opened: dict[Path, pa.Array] = {}
         for field, column in zip(batch.schema, batch.columns, strict=True):

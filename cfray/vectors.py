@@ -50,6 +50,9 @@ def read_vectors(column: pa.Array, dimension: int) -> Vectors:
         return _from_texts(column, dimension)
     count = len(column)
     missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else np.zeros(count, np.bool_)
+    if not is_vector_type(column.type):
+        reason = f"vector is not a list of numbers (its column is of type {column.type})"
+        return Vectors(np.zeros((count, dimension), np.float32), missing, {int(row): reason for row in np.flatnonzero(~missing)})
     if pa.types.is_fixed_size_list(column.type):
         lengths = np.full(count, column.type.list_size)
         flat = column.values.slice(column.offset * column.type.list_size, count * column.type.list_size)

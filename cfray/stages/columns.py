@@ -104,12 +104,12 @@ class Columns:
         if not mapped.null_count:
             return mapped
         counts["title_fallbacks"] += mapped.null_count
-        for path in rule_paths(rule):
-            self.nulls[path] = missing.to_numpy(zero_copy_only=False)
+        self._replace(rule, missing)
         rows = pc.indices_nonzero(missing)
         lines = pa.nulls(len(rows), pa.string())
         if texts is not None:
-            lines = pc.struct_field(pc.extract_regex(texts.take(rows), rf"^\s*(?P<line>[^\s][^\r\n]{{0,{_TITLE_LENGTH - 1}}})"), [0])
+            begun = pc.utf8_ltrim_whitespace(texts.take(rows))  # a regular expression's \s is ASCII only
+            lines = pc.struct_field(pc.extract_regex(begun, rf"^(?P<line>[^\r\n]{{1,{_TITLE_LENGTH}}})"), [0])
         lines = pc.coalesce(pc.utf8_rtrim_whitespace(lines), ids.take(rows))
         return pc.replace_with_mask(mapped, missing, lines)
 
@@ -135,12 +135,16 @@ class Columns:
         if mapped is None or isinstance(rule, Const):
             name = pa.repeat(pa.scalar(fallback), self.fields.rows) if mapped is None else mapped
             return name, pa.repeat(pa.scalar(frames.header_uuid(space)), self.fields.rows)
-        for path in rule_paths(rule):
-            self.nulls[path] = mapped.is_null().to_numpy(zero_copy_only=False)
+        self._replace(rule, mapped.is_null())
         names = pc.fill_null(mapped, fallback).dictionary_encode()
         known = names.dictionary.to_pylist()
         headers = pa.array([frames.header_uuid(space, "" if name == fallback else name) for name in known], pa.string())
         return names.dictionary.take(names.indices), headers.take(names.indices)
+
+    def _replace(self, rule: TextRule | None, missing: pa.BooleanArray) -> None:
+        """Remember the rows in which a column shows something else than its field; a template's fields all stay in custom_metadata."""
+        for path in [] if isinstance(rule, Template) else rule_paths(rule):
+            self.nulls[path] = missing.to_numpy(zero_copy_only=False)
 
     def fitting(self, name: str, texts: pa.StringArray | None, pattern: str) -> pa.StringArray | None:
         """Keep the texts that fit a pattern; the others stay in custom_metadata."""
@@ -163,9 +167,10 @@ class Columns:
         texts = self.text(rule)
         if texts is None or rule is None:
             return None
-        fits = pc.fill_null(pc.match_substring_regex(texts, r"^(0|[1-9][0-9]{0,8}|1[0-9]{9}|20[0-9]{8})$"), False)
+        digits = pc.if_else(pc.match_substring_regex(texts, r"^(0|[1-9][0-9]{0,9})$"), texts, None).cast(pa.int64())
+        fits = pc.fill_null(pc.less(digits, 2**31), False)
         self._release([as_path(rule)], ~fits.to_numpy(zero_copy_only=False))
-        return pc.if_else(fits, texts, None).cast(pa.int32())
+        return pc.if_else(fits, digits, None).cast(pa.int32())
 
     def strings(self, rule: str | Literally | None) -> pa.ListArray | None:
         """Make lists of strings; a single string becomes a list of one, items that are no strings stay in custom_metadata, too."""
@@ -216,12 +221,14 @@ class Columns:
             column = self.fields.columns.get(path)
             if column is None:
                 continue
-            if path in self.fields.variants:
-                column = self._present(path)
-            assert column is not None
+            present = column.is_valid()
+            if path in self.fields.variants:  # a bare number is not read, so its text must not be either
+                kinds = records.variant_types(column)
+                present = pc.fill_null(pc.not_equal(kinds, "null"), False)
+                column = pc.if_else(pc.equal(kinds, "string"), records.variant_texts(column), None)
             read = dates.days(column)
             made = read if made is None or given is None else pc.if_else(given, made, read)
-            given = column.is_valid() if given is None else pc.or_(given, column.is_valid())
+            given = present if given is None else pc.or_(given, present)
         if made is not None and given is not None:
             counts["unreadable_dates"] += int(pc.sum(pc.and_(given, made.is_null())).as_py() or 0)
         return made

@@ -68,6 +68,8 @@ def _note_replaced(columns: Columns, deviating: Deviating) -> None:
     word = "null" if columns.layout.fixed else "missing"
     for path, rows in columns.nulls.items():
         key = metadata_key(path, columns.fields)
+        if key not in columns.layout.types:
+            continue  # nobody restores a key that has no type: neither the dataset's nor, where the row has a value after all, the row's own
         for row in np.flatnonzero(rows).tolist():
             deviating.setdefault(row, {}).setdefault(key, word)
 
@@ -75,5 +77,5 @@ def _note_replaced(columns: Columns, deviating: Deviating) -> None:
 def metadata_key(path: Path, fields: Fields) -> str:
     """Name a field in custom_metadata: its dotted path, behind ``source.`` where that name would be ambiguous or is cfray's own."""
     key = dotted(path)
-    literal = len(path) == 1 and "." in key and any(opened[0] == key.split(".", 1)[0] for opened in fields.opened)
-    return f"source.{key}" if literal or key in _RESERVED else key
+    literal = len(path) == 1 and "." in key and key.split(".", 1)[0] in fields.entered
+    return f"source.{key}" if literal or key.rpartition("source.")[2] in _RESERVED else key
