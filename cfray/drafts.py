@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import yaml
 
@@ -18,30 +19,41 @@ from cfray.sources.base import Json
 _LISTED = 20  # names shown in a comment
 
 
-def job_file(name: str, source: Mapping[str, Json], target: str, guesses: Sequence[Guess], facts: Sequence[str], rest: Sequence[str]) -> str:
-    """Write a job file.
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What a draft says.
 
-    Args:
+    Attributes:
         name: of the job.
-        source: the source section as it was given.
+        source: the source section as it will be written; types that were given stay.
         target: URI of the target.
         guesses: of the sections name, source and mapping, in their order.
         facts: sentences for the top of the file.
         rest: source fields that no rule names.
     """
-    whys = {guess.key: guess.why for guess in guesses}
-    types = [guess for guess in guesses if guess.key == "source.types"]
-    given = {key: value for key, value in source.items() if key != "types"}
-    given |= {guess.key.removeprefix("source."): guess.value for guess in guesses if guess.key == "source.delimiter"}
-    lines = [*(f"# {plain(fact)}" for fact in facts), "", _line("name", name, whys.get("name", "")), "source:"]
+
+    name: str
+    source: Mapping[str, Json]
+    target: str
+    guesses: Sequence[Guess]
+    facts: Sequence[str]
+    rest: Sequence[str]
+
+
+def job_file(sketch: Sketch) -> str:
+    """Write a job file."""
+    whys = {guess.key: guess.why for guess in sketch.guesses}
+    types = [guess for guess in sketch.guesses if guess.key == "source.types"]
+    given = {key: value for key, value in sketch.source.items() if key != "types"}
+    lines = [*(f"# {plain(fact)}" for fact in sketch.facts), "", _line("name", sketch.name, whys.get("name", "")), "source:"]
     lines += [_line(key, value, whys.get(f"source.{key}", ""), indent=2) for key, value in given.items()]
-    lines += _types(source.get("types"), types)
+    lines += _types(sketch.source.get("types"), types)
     lines.append("mapping:")
-    lines += _mapping([guess for guess in guesses if guess.key.startswith("mapping.")])
-    if rest:
-        more = f" and {len(rest) - _LISTED:,} more" if len(rest) > _LISTED else ""
-        lines.append(f"  # no rule names these, so custom_metadata keeps them whole: {plain(', '.join(rest[:_LISTED]))}{more}")
-    lines.append(_line("target", {"uri": target}, ""))
+    lines += _mapping([guess for guess in sketch.guesses if guess.key.startswith("mapping.")])
+    if sketch.rest:
+        more = f" and {len(sketch.rest) - _LISTED:,} more" if len(sketch.rest) > _LISTED else ""
+        lines.append(f"  # no rule names these, so custom_metadata keeps them whole: {plain(', '.join(sketch.rest[:_LISTED]))}{more}")
+    lines.append(_line("target", {"uri": sketch.target}, ""))
     lines += ["# the defaults:", *_defaults()]
     return "\n".join(lines) + "\n"
 

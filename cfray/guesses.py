@@ -11,10 +11,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfray import identity
+from cfray import fieldnames, identity
 from cfray.mapping import Key, Literally, Path, as_path, dotted
 from cfray.samples import Sample, Seen
 from cfray.sources.base import Json
@@ -25,32 +25,6 @@ _MOSTLY = 0.95
 _NEARLY_UNIQUE = 0.99
 _NARROWEST = 8  # numbers; shorter lists are coordinates, ranges or ratings
 _LONG = 40  # characters; a field whose texts are longer on average and hold spaces reads like a document
-
-_IDS = ("id", "uuid", "guid", "oid", "doc_id", "document_id", "record_id", "key", "pk", "uid", "slug")
-_ID_LIKE = re.compile(r"(^|_)(id|ids|uuid|guid|key|slug|isbn|doi|zip|code|phone)$|^id_")
-_SCOPES = re.compile(
-    r"(^|_)(tenant|namespace|collection|category|source|dataset|index|corpus|language|lang|locale|site|domain|project|workspace"
-    r"|page|chunk|part|section|seq|number|position|version|revision|file|path|filename)$"
-)
-_REFERS = re.compile(
-    r"(^|_)(parents?|child|children|repl(y|ies)|refs?|references?|related|similar|links?|linked|cites?|citations?|prev|previous|next|see_also"
-    r"|duplicate_of|members?|siblings?|ancestors?|root|thread|supersedes)(_|$)"
-)
-_TYPES = (("parent", "parent"), ("child", "child"), ("related|similar|see_also|sibling", "related"))
-_TEXTS = {"text_content": 10, "content": 10, "body": 10, "text": 10, "document": 10, "page_content": 10, "full_text": 10, "article": 5, "passage": 5}
-_TEXTS |= {"chunk": 5, "markdown": 5, "message": 5, "abstract": 2, "description": 2, "summary": 2}  # how much longer another must be to win
-_TITLES = ("title", "name", "headline", "subject", "heading", "label", "caption")
-_VECTORS = ("vector", "embedding", "embeddings", "dense_vector", "text_embedding", "text_vector", "content_embedding", "content_vector", "body_embedding")
-_VECTOR_LIKE = re.compile(r"vec|embed|emb(_|$)|dense")
-_AUTHORS = ("author", "authors", "by", "byline", "creator", "writer", "author_name", "created_by", "posted_by")
-_CONTRIBUTORS = ("contributors", "authors", "creators")
-_TAGS = ("tags", "tag", "keywords", "labels", "topics", "categories")
-_STATUS = ("status", "state")
-_CREATED = ("created_at", "created", "published_at", "published", "posted_at", "date", "timestamp", "time")
-_CREATED_LIKE = re.compile(r"(^|_)(creat|publi|pub_|post|insert|ingest|issued|written|added)")
-_UPDATED = ("updated_at", "updated", "modified_at", "modified", "last_modified", "last_updated")
-_UPDATED_LIKE = re.compile(r"(^|_)(updat|modif|chang|edit|revis)")
-_COLLECTIONS = ("collection", "category", "namespace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +59,7 @@ def rule(path: Path) -> Json:
 
 def id_like(field: Seen) -> bool:
     """Tell a field whose digits are a name and no number: ids, references, codes."""
-    return bool(_ID_LIKE.search(field.name) or _REFERS.search(field.name))
+    return bool(fieldnames.ID_LIKE.search(field.name) or fieldnames.REFERS.search(field.name))
 
 
 def mapping(sample: Sample) -> list[Guess]:
@@ -105,9 +79,20 @@ class _Mapper:
         identifier = self._id()
         vectors = self._vectors()
         references = self._references()
-        days = [guess for guess in (self._day("created_at", _CREATED, _CREATED_LIKE), self._day("updated_at", _UPDATED, _UPDATED_LIKE)) if guess]
-        lists = [guess for guess in (self._list("tags", _TAGS), self._list("contributors", _CONTRIBUTORS)) if guess]
-        shorts = [self._short("title", _TITLES, 300), self._short("author", _AUTHORS, 120), self._short("status", _STATUS, 60)]
+        days = [
+            guess
+            for guess in (
+                self._day("created_at", fieldnames.CREATED, fieldnames.CREATED_LIKE),
+                self._day("updated_at", fieldnames.UPDATED, fieldnames.UPDATED_LIKE),
+            )
+            if guess
+        ]
+        lists = [guess for guess in (self._list("tags", fieldnames.TAGS), self._list("contributors", fieldnames.CONTRIBUTORS)) if guess]
+        shorts = [
+            self._short("title", fieldnames.TITLES, 300),
+            self._short("author", fieldnames.AUTHORS, 120),
+            self._short("status", fieldnames.STATUS, 60),
+        ]
         texts = self._text()
         return [*identifier, texts, *[guess for guess in shorts if guess], *vectors, *lists, *days, *self._collection(), *references]
 
@@ -118,12 +103,10 @@ class _Mapper:
         self.taken.add(field.path)
         return Guess(key, rule(field.path), why, name=name, paths=(field.path,))
 
-    # --- the id
-
     def _id(self) -> list[Guess]:
         fit = [field for field in self._free("text", "integer", "uuid", "binary") if field.present >= _NEARLY_UNIQUE * self.sample.rows]
-        named = [field for field in fit if field.name in _IDS or _ID_LIKE.search(field.name)]
-        named.sort(key=lambda field: (bool(_REFERS.search(field.name)), _rank(field, _IDS)))
+        named = [field for field in fit if field.name in fieldnames.IDS or fieldnames.ID_LIKE.search(field.name)]
+        named.sort(key=lambda field: (bool(fieldnames.REFERS.search(field.name)), fieldnames.rank(field, fieldnames.IDS)))
         counted = [(field, self._unique(rule(field.path))) for field in named]
         best = [item for item in counted if item[1] == self.sample.rows] or [item for item in counted if item[1] >= _NEARLY_UNIQUE * self.sample.rows]
         if not best:
@@ -150,7 +133,7 @@ class _Mapper:
 
     def _unnamed(self, field: Seen) -> bool:
         """Tell a unique field that is no text, no date and no measure; only such a one is an id without being named so."""
-        if _REFERS.search(field.name) or self._unique(rule(field.path)) < self.sample.rows:
+        if fieldnames.REFERS.search(field.name) or self._unique(rule(field.path)) < self.sample.rows:
             return False
         if field.kind == "integer":
             numbers = [int(text) for text in field.texts]
@@ -160,22 +143,22 @@ class _Mapper:
         return field.kind == "uuid" or (field.kind == "text" and not words and not measures and not field.days())
 
     def _pair(self, fit: Sequence[Seen]) -> Guess:
-        parts = [field for field in fit if _ID_LIKE.search(field.name) or _SCOPES.search(field.name)]
-        parts.sort(key=lambda field: bool(_ID_LIKE.search(field.name)))
+        parts = [field for field in fit if fieldnames.ID_LIKE.search(field.name) or fieldnames.SCOPES.search(field.name)]
+        parts.sort(key=lambda field: bool(fieldnames.ID_LIKE.search(field.name)))
         for pair in itertools.combinations(parts[:12], 2):
             of = Key(key=[str(rule(field.path)) if isinstance(rule(field.path), str) else Literally(path=list(field.path)) for field in pair])
             if self._unique(of) == self.sample.rows:
                 why = f"no field alone is unique; the pair is in {self.sample.rows:,} of {self.sample.rows:,} sampled records"
                 self.taken.update(field.path for field in pair)
                 return Guess("mapping.id", {"key": [rule(field.path) for field in pair]}, why, paths=tuple(field.path for field in pair))
-        return Guess("mapping.id", None, "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, and an id is never invented")
-
-    # --- vectors
+        return Guess(
+            "mapping.id", None, "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, and an id is never invented"
+        )
 
     def _vectors(self) -> list[Guess]:
         found = [field for field in self._free("numbers", "text", "list") if field.width >= _NARROWEST and field.wide >= _MOSTLY * field.present]
-        found = [field for field in found if field.floats or _VECTOR_LIKE.search(field.name)]
-        found.sort(key=lambda field: (_rank(field, _VECTORS), not _VECTOR_LIKE.search(field.name)))
+        found = [field for field in found if field.floats or fieldnames.VECTOR_LIKE.search(field.name)]
+        found.sort(key=lambda field: (fieldnames.rank(field, fieldnames.VECTORS), not fieldnames.VECTOR_LIKE.search(field.name)))
         guesses: list[Guess] = []
         names: set[str] = set()
         for field in found:
@@ -190,8 +173,6 @@ class _Mapper:
             guesses.append(self._guess("mapping.vectors", field, f"{why}; becomes x_vector_{name}", name=name))
         return guesses
 
-    # --- references
-
     def _references(self) -> list[Guess]:
         known = set(self.tagged) - {"", "s:"}
         if not known:
@@ -201,7 +182,7 @@ class _Mapper:
         telling = tag != "i" and sum(text[2:].isdigit() for text in known) < len(known) / 2
         guesses = []
         for field in self._free("text", "integer", "uuid", "binary", "texts", "numbers", "list"):
-            named = bool(_REFERS.search(field.name))
+            named = bool(fieldnames.REFERS.search(field.name))
             if field.floats or not (named or (telling and field.kind != "numbers")):
                 continue
             guess = self._reference(field, known, tag, named=named)
@@ -230,7 +211,7 @@ class _Mapper:
             why = "by its name, and its values look like the ids; the records they name are not in the sample"
         else:
             return None
-        kind = next((kind for words, kind in _TYPES if re.search(words, field.name)), "reference")
+        kind = next((kind for words, kind in fieldnames.TYPES if re.search(words, field.name)), "reference")
         self.taken.add(field.path)
         return Guess("mapping.relationships", {"type": kind, "to": rule(field.path)}, why, paths=(field.path,))
 
@@ -238,11 +219,9 @@ class _Mapper:
     def _shapes(field: Seen) -> set[str]:
         return {_shape(text) for text in field.texts}
 
-    # --- dates, lists, texts
-
     def _day(self, key: str, names: Sequence[str], like: re.Pattern[str]) -> Guess | None:
         found = [field for field in self._free("instant", "text", "integer", "number") if field.name in names or like.search(field.name)]
-        for field in sorted(found, key=lambda field: _rank(field, names)):
+        for field in sorted(found, key=lambda field: fieldnames.rank(field, names)):
             if field.kind == "instant":
                 return self._guess(f"mapping.{key}", field, f"by its name and type {field.type}")
             read = field.days() if field.kind == "text" else 0
@@ -251,17 +230,17 @@ class _Mapper:
         return None
 
     def _list(self, key: str, names: Sequence[str]) -> Guess | None:
-        for field in _by_name(self._free("texts"), names):
+        for field in fieldnames.by_name(self._free("texts"), names):
             return self._guess(f"mapping.{key}", field, "by its name; lists of texts")
         if key == "tags":
-            for field in _by_name(self._free("text"), names):
+            for field in fieldnames.by_name(self._free("text"), names):
                 if not any(re.search(r"[,;|\[]", text) for text in field.texts):
                     return self._guess("mapping.tags", field, "by its name; one text a record")
                 return Guess("mapping.tags", rule(field.path), "by its name, but a text that holds several would become one tag", sure=False)
         return None
 
     def _short(self, key: str, names: Sequence[str], longest: int) -> Guess | None:
-        for field in _by_name(self._free("text"), names):
+        for field in fieldnames.by_name(self._free("text"), names):
             if field.mean <= longest:
                 return self._guess(f"mapping.{key}", field, f"by its name; {field.mean:.0f} characters on average")
         if key == "title":
@@ -272,32 +251,22 @@ class _Mapper:
         found = [
             field
             for field in self._free("text")
-            if field.name in _TEXTS or (field.mean >= _LONG and field.spaced >= 0.5 * field.present and not field.wide and field.days() == 0)
+            if field.name in fieldnames.TEXTS
+            or (field.mean >= _LONG and field.spaced >= 0.5 * field.present and not field.wide and field.days() == 0)
         ]
         if not found:
             return Guess("mapping.text_content", None, "no field reads like a document; without one the frames have no text", sure=False)
-        best = max(found, key=lambda field: field.mean * _TEXTS.get(field.name, 1))
-        by = "by its name" if best.name in _TEXTS else "the longest texts"
+        best = max(found, key=lambda field: field.mean * fieldnames.TEXTS.get(field.name, 1))
+        by = "by its name" if best.name in fieldnames.TEXTS else "the longest texts"
         return self._guess("mapping.text_content", best, f"{by}; {best.mean:,.0f} characters on average")
 
     def _collection(self) -> list[Guess]:
-        for field in _by_name(self._free("text"), _COLLECTIONS):
+        for field in fieldnames.by_name(self._free("text"), fieldnames.COLLECTIONS):
             different = len(set(field.texts))
             if different <= max(1, min(100, self.sample.rows // 4)):
                 why = f"{different:,} different values in {field.present:,} sampled records: uncomment for one collection each"
                 return [Guess("mapping.collection", rule(field.path), why, sure=False)]
         return []
-
-
-def _rank(field: Seen, names: Sequence[str]) -> int:
-    """Order fields by how well they are named; each level of nesting counts as three names."""
-    full = re.sub(r"[^a-z0-9]+", "_", "_".join(field.path).lower())
-    place = min((names.index(name) for name in (field.name, full) if name in names), default=len(names))
-    return place + 3 * (len(field.path) - 1)
-
-
-def _by_name(fields: Iterable[Seen], names: Sequence[str]) -> list[Seen]:
-    return sorted((field for field in fields if field.name in names), key=lambda field: _rank(field, names))
 
 
 def _shape(text: str) -> str:

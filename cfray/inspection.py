@@ -79,7 +79,9 @@ def draft(source: str, out: Path | None) -> Draft:
     """
     try:
         if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
-            raise ConfigError(f"cannot write {out}: it is a folder, or its folder does not exist", "give --out the path of a file in an existing folder")
+            raise ConfigError(
+                f"cannot write {out}: it is a folder, or its folder does not exist", "give --out the path of a file in an existing folder"
+            )
         is_yaml = source.lower().endswith((".yaml", ".yml")) and not filesystems.is_uri(source)
         origin = _from_yaml(Path(source), out) if is_yaml else _from_place(source, out)
         return _drafted(origin)
@@ -96,7 +98,9 @@ def _from_yaml(path: Path, out: Path | None) -> _Origin:
     base = own if out is None else out.resolve().parent
     place = filesystems.absolute(section["uri"], own)
     guessed = [] if "kind" in section else [_kind_of(place)]
-    section = {**section, "uri": place, **{"kind": guess.value for guess in guessed}}
+    section = {**section, "uri": place}
+    if guessed:
+        section["kind"] = guessed[0].value
     name = data.get("name")
     if name is None:
         guessed.append(Guess("name", _name_of(place), "from the data's own name; part of every uuid this job makes"))
@@ -105,7 +109,7 @@ def _from_yaml(path: Path, out: Path | None) -> _Origin:
     try:
         job = JobSpec.model_validate({"name": _name_of(place), "target": {"uri": "none"}, **rest, "source": section})
     except ValidationError as error:
-        jobspec._refuse(error, path, data)  # noqa: SLF001  # the one place that words a job file's faults
+        jobspec._refuse(error, path)  # noqa: SLF001  # the one place that words a job file's faults
     target = None if "target" not in data else _written(filesystems.absolute(job.target.uri, own), base)
     ignored = sorted(set(data) - {"name", "source", "target"})
     return _Origin(job.name, section, _written(place, base), base, target, guessed, ignored)
@@ -171,8 +175,12 @@ def _kind_of(place: str) -> Guess:
         )
     folder = system.get_file_info(path).type == pafs.FileType.Directory
     if len(known) > 1 or (not folder and len(found) > 1):  # a glob reads every file it matches
-        told = "; ".join(f"{len(names):,} {kind or 'unknown'} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})" for kind, names in found.items())
-        raise ConfigError(f"{place} holds several kinds of files: {told}", "inspect one kind at a time: give a glob, or a YAML file that names source.kind")
+        told = "; ".join(
+            f"{len(names):,} {kind or 'unknown'} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})" for kind, names in found.items()
+        )
+        raise ConfigError(
+            f"{place} holds several kinds of files: {told}", "inspect one kind at a time: give a glob, or a YAML file that names source.kind"
+        )
     (kind, names), *_ = known.items()
     return Guess("source.kind", kind, f"by the suffix of {names[0] if len(names) == 1 else f'{len(names):,} files'}")
 
@@ -192,7 +200,8 @@ def _drafted(origin: _Origin) -> Draft:
         delimiter = _delimiter(source)
         if delimiter != ",":
             lines.append(Guess("source.delimiter", delimiter, "what splits the header into most columns"))
-            source = _source({**section, "delimiter": delimiter})
+            section["delimiter"] = delimiter
+            source = _source(section)
     sample = samples.take_sample(source)
     found = guesses.mapping(sample)
     if isinstance(source, Csv):
@@ -205,22 +214,24 @@ def _drafted(origin: _Origin) -> Draft:
         *([f"not taken over from the inspected file: {', '.join(origin.ignored)}"] if origin.ignored else []),
     ]
     rest = [dotted(field.path) for field in sample.fields if field.path not in used]
-    text = drafts.job_file(origin.name, {**section, "uri": origin.uri}, origin.target or _target(origin, source), lines, facts, rest)
-    return Draft(text, [line.as_json() for line in lines if line.sure])
+    sketch = drafts.Sketch(origin.name, {**section, "uri": origin.uri}, origin.target or _target(origin, source), lines, facts, rest)
+    return Draft(drafts.job_file(sketch), [line.as_json() for line in lines if line.sure])
 
 
 def _target(origin: _Origin, source: AnySource) -> str:
-    """Propose a place beside the draft, but never the source itself nor a place inside the source's folder, which it would be read from."""
+    """Propose a place beside the draft that is free or ours, but never inside the source's folder, which it would be read from."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", origin.name).strip("-.") or "corpus"
     place = origin.section["uri"]
     root = Path(_root(place))
-    if filesystems.is_uri(place) or (root == Path(place) and not root.is_dir()):
-        return f"./{name}.lance"
-    if source.kind == "lance":
-        name = f"{name}-frames" if root.name == f"{name}.lance" else name
-    if not origin.base.is_relative_to(root.resolve()):
-        return f"./{name}.lance"
-    return _written(str(root.resolve().parent / f"{name}.lance"), origin.base)
+    folder = origin.base
+    if not filesystems.is_uri(place) and (root != Path(place) or root.is_dir()):
+        if folder.is_relative_to(root.resolve()):
+            folder = root.resolve().parent
+        if source.kind == "lance" and root.name == f"{name}.lance":  # wherever the draft is taken, it must not name its own source
+            name = f"{name}-frames"
+    if (folder / f"{name}.lance").exists() and not (folder / f"{name}.lance.cfray").exists():
+        name = f"{name}-frames"
+    return _written(str(folder / f"{name}.lance"), origin.base)
 
 
 def _source(section: dict[str, Any]) -> AnySource:
@@ -247,8 +258,8 @@ def _csv_types(source: Csv, sample: samples.Sample, found: list[Guess]) -> Itera
         if used.get(name) == "mapping.vectors":
             yield Guess("source.types", "list<double>", "a further vector is carried as numbers", name=name)
         elif name in sample.typed:
-            why = "every sampled text is a JSON list; blanks between its items are not kept"
-            yield Guess("source.types", sample.typed[name], why, name=name)
+            why = "every sampled text is a JSON list" + ("; blanks between its items are not kept" if name in used else ": kept as text")
+            yield Guess("source.types", sample.typed[name], why, sure=name in used, name=name)
         elif name not in used and (fits := samples.fitting_type(field.texts)):
             wanted, same = fits
             sure = same and not guesses.id_like(field)

@@ -117,7 +117,9 @@ def take_sample(source: AnySource) -> Sample:
     reasons = Counter(reject.reason for reject in rejects)
     rows = sum(batch.num_rows for batch in batches)
     if not rows:
-        raise ConfigError(f"none of {len(rejects):,} sampled records can be read: {reasons.most_common(1)[0][0]}", "correct the source, or its options")
+        raise ConfigError(
+            f"none of {len(rejects):,} sampled records can be read: {reasons.most_common(1)[0][0]}", "correct the source, or its options"
+        )
     typed = _json_lists(batches, source.types) if source.kind == "csv" else {}
     batches = [_with_types(batch, typed) for batch in batches]
     paths = {path[:_DEPTH] for batch in batches for item, column in zip(batch.schema, batch.columns, strict=True) for path in _leaves(item, column)}
@@ -185,7 +187,7 @@ def _float_vectors(column: pa.Array, name: str, *, variant: bool) -> bool:
     if variant:
         return name != "list<int64>"
     inner = getattr(column.type, "value_type", None)
-    return inner is None or bool(pa.types.is_floating(inner))  # texts say nothing of it; their name must
+    return inner is None or bool(pa.types.is_floating(inner))  # a JSON text is taken for a list of floats
 
 
 def _kind(kind: pa.DataType) -> str:

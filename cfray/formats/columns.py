@@ -20,12 +20,13 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(field.name, field.type, field.nullable) for field in schema])
 
 
-def plain_batch(batch: pa.RecordBatch, position: str) -> Iterator[pa.RecordBatch | Reject]:
-    """Yield a batch whose strings are valid, and a Reject for each row whose strings are not.
+def plain_batch(batch: pa.RecordBatch, position: str, batch_bytes: int) -> Iterator[pa.RecordBatch | Reject]:
+    """Yield batches whose strings are valid, and a Reject for each row whose strings are not.
 
     Args:
         batch: as decoded.
         position: where the batch stands in its file.
+        batch_bytes: bytes above which a batch is cut.
     """
     columns = batch.columns
     bad: dict[int, str] = {}
@@ -41,7 +42,19 @@ def plain_batch(batch: pa.RecordBatch, position: str) -> Iterator[pa.RecordBatch
         keep[list(bad)] = False
         clean = clean.filter(pa.array(keep))
     if len(clean):
-        yield clean
+        yield from _pieces(clean, batch_bytes)
+
+
+def _pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Halve a batch until each piece fits or is one row: an average says nothing of a few large rows among many small ones."""
+    half = batch.num_rows // 2
+    first, second = batch.slice(0, half), batch.slice(half)
+    shared = first.nbytes + second.nbytes > 1.5 * batch.nbytes  # a dictionary, which every piece would carry along
+    if half == 0 or batch.nbytes <= batch_bytes or shared:
+        yield batch
+        return
+    yield from _pieces(first, batch_bytes)
+    yield from _pieces(second, batch_bytes)
 
 
 def _invalid_rows(column: pa.Array) -> list[int]:

@@ -278,6 +278,19 @@ def opened(file: PinnedFile, *, decompress: bool = True) -> Iterator[pa.NativeFi
     check_pin(file)
 
 
+@contextmanager
+def undamaged(file: PinnedFile) -> Iterator[None]:
+    """Turn what pyarrow says of bytes that are not the format into a terminal error that names the file.
+
+    Raises:
+        SourceError: the bytes are not the format, or end early.
+    """
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise SourceError(f"{file.uri} cannot be read: {error}", "the file is damaged, cut short or of another format: export it again") from error
+
+
 def check_pin(file: PinnedFile) -> None:
     """Compare a file with its pin.
 

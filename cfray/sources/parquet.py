@@ -8,11 +8,10 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfray.errors import SourceError
 from cfray.formats.columns import plain_batch, plain_schema
 from cfray.records import Reject
 from cfray.sources.base import Context, Json
-from cfray.sources.files import FileSource, Part, PinnedFile, opened
+from cfray.sources.files import FileSource, Part, PinnedFile, opened, undamaged
 
 
 class Parquet(FileSource):
@@ -39,16 +38,13 @@ class Parquet(FileSource):
 
     def read_part(self, file: PinnedFile, where: dict[str, Json], context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Decode the part's row groups, one at a time."""
-        with opened(file) as stream:
+        with undamaged(file), opened(file) as stream:
             reader = pq.ParquetFile(stream)
             for group in range(int(str(where["from"])), int(str(where["to"]))):
                 meta = reader.metadata.row_group(group)
                 rows = max(1, context.batch_bytes * meta.num_rows // max(1, meta.total_byte_size))
-                try:
-                    for batch in reader.iter_batches(rows, row_groups=[group], use_threads=False):
-                        yield from plain_batch(batch, f"{file.name}:row group {group}")
-                except (pa.ArrowInvalid, OSError) as error:
-                    raise SourceError(f"{file.uri}, row group {group}: {error}", "the file is damaged; export it again") from error
+                for batch in reader.iter_batches(rows, row_groups=[group], use_threads=False):
+                    yield from plain_batch(batch, f"{file.name}:row group {group}", context.batch_bytes)
 
     def record_schema(self, file: PinnedFile, context: Context) -> pa.Schema:
         """Give the columns as Arrow types."""
@@ -60,8 +56,5 @@ def _part(file: PinnedFile, first: int, end: int, rows: int, size: int) -> Part:
 
 
 def _footer(file: PinnedFile) -> pq.FileMetaData:
-    try:
-        with opened(file) as stream:
-            return pq.ParquetFile(stream).metadata
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{file.uri} is not a Parquet file: {error}", "remove it from the export, or export it again") from error
+    with undamaged(file), opened(file) as stream:
+        return pq.ParquetFile(stream).metadata

@@ -1,0 +1,356 @@
+"""Run cfray as an operator does, and end exactly the processes of one run.
+
+A run is a process in a session of its own.  Ray's processes leave that session
+and outlive a killed driver, so each run carries a mark in its environment that
+every process it starts inherits; a run is ended by the ids of the processes
+that carry the mark or descend from one that does, never by a name.
+
+What a target holds is read here with pylance alone, not with cfray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+MARK = "CFRAY_TEST_RUN"
+#: The long proofs at full size (``make prove``); CI runs the same tests smaller.
+PROVE = os.environ.get("CFRAY_PROVE") == "1"
+#: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
+PATIENCE = 3600 if PROVE else 300
+WORDS = ("lance", "frame", "vector", "shard", "token", "graph", "ray", "commit", "page", "query", "ledger", "river", "stone", "orbit", "thread", "garden")
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """Give the condition's value as soon as it is true; fail after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain until {what}"
+        time.sleep(0.02)
+    return value
+
+
+# processes
+
+
+def _table() -> dict[int, tuple[int, bytes]]:
+    """List the live processes: id -> (parent, environment)."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            state, parent = Path(f"/proc/{name}/stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+            environment = Path(f"/proc/{name}/environ").read_bytes()
+        except OSError:
+            continue
+        if state != "Z":
+            found[int(name)] = (int(parent), environment)
+    return found
+
+
+def members(mark: str) -> set[int]:
+    """Find every live process of one run: those that carry its mark, and their descendants."""
+    table = _table()
+    entry = f"{MARK}={mark}".encode()
+    found = {pid for pid, (_, environment) in table.items() if entry in environment.split(b"\0")}
+    while grown := {pid for pid, (parent, _) in table.items() if parent in found} - found:
+        found |= grown
+    return found - {os.getpid()}
+
+
+def title(pid: int) -> str:
+    """Give a process's command line, or the title it gave itself."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def document(self) -> Any:
+        """Read the one JSON document of ``--json``."""
+        return json.loads(self.out)
+
+    def ended_with(self, *codes: int) -> Ended:
+        """Check the exit code."""
+        assert self.code in codes, f"exit code {self.code}, not {codes}\n{self.out}\n{self.err}"
+        return self
+
+
+@dataclass
+class Running:
+    """One command at work."""
+
+    process: subprocess.Popen[bytes]
+    mark: str
+    folder: Path
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the driver is gone."""
+        return self.process.poll() is not None
+
+    def signal(self, number: int) -> None:
+        """Send the driver, and nobody else, a signal."""
+        self.process.send_signal(number)
+
+    def workers(self, task: str) -> list[int]:
+        """Find the Ray workers that are inside a task of this name."""
+        return [pid for pid in members(self.mark) if title(pid).startswith("ray::") and task in title(pid)]
+
+    def kill(self) -> Ended:
+        """SIGKILL the whole tree, Ray's processes included; nothing of the run is left afterwards."""
+        deadline = time.monotonic() + 60
+        while found := members(self.mark):  # a process born between the look and the kill carries the mark, too
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            assert time.monotonic() < deadline, f"cannot be killed: {[(pid, title(pid)) for pid in found]}"
+        return self._ended()
+
+    def wait(self) -> Ended:
+        """Let it come to its end; a run that ends by itself leaves no process behind."""
+        self.process.wait(PATIENCE)
+        until(lambda: not members(self.mark), f"every process of the run is gone: {[title(pid) for pid in members(self.mark)]}", 60)
+        return self._ended()
+
+    def _ended(self) -> Ended:
+        code = self.process.wait(60)
+        return Ended(code, (self.folder / "out").read_text(errors="replace"), (self.folder / "err").read_text(errors="replace"))
+
+
+class Runner:
+    """Starts commands and, at the end of a test, whatever happened in it, ends what is left of them."""
+
+    def __init__(self) -> None:
+        self.begun: list[Running] = []
+
+    def start(self, *arguments: object, **settings: str) -> Running:
+        """Start ``cfray`` with these arguments; ``settings`` are environment variables."""
+        mark = uuid.uuid4().hex
+        folder = Path(tempfile.mkdtemp(prefix="cf-"))  # short: Ray's sockets live in it, and their paths have a limit of 107 bytes
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CFRAY_"))}
+        environment = {**clean, MARK: mark, "TMPDIR": str(folder), "COLUMNS": "200", **settings}
+        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:  # files: a pipe would stay open in Ray's processes
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cfray.cli", *map(str, arguments)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        running = Running(process, mark, folder)
+        self.begun.append(running)
+        return running
+
+    def run(self, *arguments: object, **settings: str) -> Ended:
+        """Run a command to its end."""
+        return self.start(*arguments, **settings).wait()
+
+    def close(self) -> None:
+        """End everything."""
+        for running in self.begun:
+            running.kill()
+            shutil.rmtree(running.folder, ignore_errors=True)
+
+
+# exports and jobs
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job file and its target."""
+
+    path: Path
+    target: str
+    body: dict[str, Any] = field(compare=False)
+
+    @property
+    def state(self) -> Path:
+        """Give the folder beside the target."""
+        return Path(f"{self.target}.cfray")
+
+    def report(self) -> dict[str, Any]:
+        """Read the report of the last run."""
+        return json.loads((self.state / "report.json").read_text())
+
+    def changed(self, **changes: Any) -> Job:
+        """Write the same job with some sections replaced into a file of its own."""
+        return write_job(self.path.parent, {**self.body, **changes}, self.path.with_name(f"{uuid.uuid4().hex[:8]}.yaml").name)
+
+
+def write_job(folder: Path, body: dict[str, Any], name: str = "job.yaml") -> Job:
+    """Write a job file."""
+    path = folder / name
+    path.write_text(yaml.safe_dump(body, sort_keys=False))
+    return Job(path, str(folder / body["target"]["uri"]), body)
+
+
+def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Make rows ``first .. first + rows`` of an export: ids, texts, unit vectors ``(rows, dimension)`` float32 and a few typed columns."""
+    numbers = range(first, first + rows)
+    vectors = rng.standard_normal((rows, dimension)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    texts = [" ".join(WORDS[place] for place in picks) for picks in rng.integers(0, len(WORDS), (64, 90))]
+    return {
+        "id": [f"doc-{number:07d}" for number in numbers],
+        "title": [f"Title {number}" for number in numbers],
+        "body": [f"{number} {texts[number % 64]}" for number in numbers],
+        "embedding": vectors,
+        "score": rng.random(rows),
+        "year": rng.integers(1990, 2026, rows),
+        "parent": [f"doc-{number - number % 10:07d}" if number % 10 else None for number in numbers],
+    }
+
+
+def table(made: dict[str, Any]) -> pa.Table:
+    """Make an Arrow table of ``columns``."""
+    vectors = made["embedding"]
+    return pa.table({**made, "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])})
+
+
+MAPPING = {"id": "id", "text_content": "body", "title": "title", "vector": "embedding", "relationships": [{"type": "parent", "to": "parent"}]}
+
+
+def export(folder: Path, rows: int, dimension: int, shards: int, *, flawed: bool = False) -> dict[str, Any]:
+    """Write a Parquet export of so many shards, one a file, and give the body of its job.
+
+    ``flawed``: every shard also has a row without an id, one with NaN in its vector and, from the second shard on, one with the id of a row of the first.
+    """
+    rng = np.random.default_rng(7)
+    (folder / "export").mkdir()
+    each = rows // shards
+    for shard in range(shards):
+        made = columns(shard * each, each, dimension, rng)
+        if flawed:
+            made["id"][3] = None
+            made["embedding"][5, 1] = np.nan
+            if shard:
+                made["id"][7] = f"doc-{shard:07d}"
+        pq.write_table(table(made), folder / "export" / f"part-{shard:04d}.parquet")
+    source = {"kind": "parquet", "uri": "./export", "shard_bytes": 1}  # a file is never put together with another one
+    return {"name": "articles", "source": source, "mapping": MAPPING, "target": {"uri": "first.lance"}}
+
+
+# what a target holds
+
+
+def digests(target: str, version: int | None = None) -> list[bytes]:
+    """Hash every document of a target, all columns of it, vectors as their bytes; sorted, so that equal multisets are equal lists."""
+    found: list[bytes] = []
+    for batch in _documents(target, version):
+        vectors = [(name, _matrix(batch.column(name))) for name in batch.schema.names if pa.types.is_fixed_size_list(batch.schema.field(name).type)]
+        rest = batch.drop_columns([name for name, _ in vectors]).to_pylist()
+        for row, values in enumerate(rest):
+            digest = hashlib.blake2b(repr(sorted(values.items())).encode(), digest_size=16)
+            for name, matrix in vectors:
+                digest.update(name.encode() + matrix[row].tobytes())
+            found.append(digest.digest())
+    return sorted(found)
+
+
+def _documents(target: str, version: int | None = None) -> Iterator[pa.RecordBatch]:
+    dataset = lance.dataset(target, version=version)
+    yield from dataset.scanner(filter="record_type = 'document'", batch_size=8192, blob_handling="all_binary").to_batches()
+
+
+def _matrix(column: pa.Array) -> np.ndarray:
+    width = column.type.list_size
+    return column.values.slice(column.offset * width, len(column) * width).to_numpy(zero_copy_only=False).reshape(-1, width)
+
+
+def headers(target: str) -> list[tuple[Any, ...]]:
+    """Read the header rows; a centroid is a sum in the order of commits, so it is rounded."""
+    dataset = lance.dataset(target)
+    names = ["uuid", "title", "text_content", "record_type", "custom_metadata", "vector"]
+    rows = dataset.to_table(columns=names, filter="record_type != 'document'").to_pylist()
+    return sorted((*(str(row[name]) for name in names[:-1]), tuple(round(value, 5) + 0.0 for value in row["vector"])) for row in rows)
+
+
+def uuids(target: str) -> list[str]:
+    """Read every uuid, headers included."""
+    return lance.dataset(target).to_table(columns=["uuid"])["uuid"].to_pylist()
+
+
+def document_ids(target: str) -> list[str]:
+    """Read the original id of every document, sorted."""
+    found = []
+    for batch in _documents(target):
+        found += [next(entry["value"] for entry in row if entry["key"] == "original_id") for row in batch.column("custom_metadata").to_pylist()]
+    return sorted(found)
+
+
+def ledger(target: str) -> dict[str, Any]:
+    """Read the ledger of the latest version: shard -> (first row id, rows, nonce); nothing where there is no target yet."""
+    try:
+        metadata = lance.dataset(target).schema.metadata
+    except (ValueError, OSError):
+        return {}
+    return json.loads(metadata[b"cfray.ledger"])["entries"]
+
+
+def receipts(job: Job) -> dict[str, list[str]]:
+    """List the staged receipts: shard -> nonces."""
+    found: dict[str, list[str]] = {}
+    for path in (job.state / "staged").glob("[!.]*.json"):
+        name, nonce, _ = path.name.rsplit(".", 2)
+        found.setdefault(name, []).append(nonce)
+    return found
+
+
+def shards_begun(job: Job) -> dict[str, set[str]]:
+    """List which shards each run began to read: epoch -> shard numbers (workers count their starts there)."""
+    found: dict[str, set[str]] = {}
+    for path in (job.state / "scratch").glob("starts-*/*"):
+        found.setdefault(path.parent.name, set()).add(path.name)
+    return found
+
+
+def data_files(target: str) -> set[str]:
+    """List the files in the target's data folder."""
+    return {path.relative_to(target).as_posix() for path in (Path(target) / "data").rglob("*") if path.is_file()}
+
+
+def referenced_files(target: str) -> set[str]:
+    """List the data files that any version of the target names."""
+    dataset = lance.dataset(target)
+    versions = [lance.dataset(target, version=item["version"]) for item in dataset.versions()]
+    return {f"data/{file.path}" for version in versions for fragment in version.get_fragments() for file in fragment.metadata.files}
+
+
+def quarantined(runner: Runner, job: Job) -> list[dict[str, Any]]:
+    """List the rows in quarantine, as the command shows them."""
+    return runner.run("quarantine", "list", job.path, "--json").ended_with(0).document()
+
+
+def outline(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Give what makes two quarantines equal."""
+    return sorted(json.dumps([row[name] for name in ("stage", "reason", "position", "id", "content")], sort_keys=True) for row in rows)

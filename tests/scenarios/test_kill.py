@@ -1,0 +1,175 @@
+"""A run that is killed, at any moment and at every stage boundary, is brought to the same end by the same command.
+
+Each kill takes the driver and every process of its Ray.  After it, what stands
+beside the target says which shards are done; the next run must leave those
+alone.  At the end the target is compared, row by row and column by column, with
+one that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import lance
+import numpy as np
+import pytest
+
+from tests.scenarios import runs
+from tests.scenarios.runs import PROVE, Job, Runner
+
+SHARDS = 8
+#: Every place where the code lets a test end it, in an order in which each is reached whatever the earlier runs did.
+BOUNDARIES = (
+    "lease:1", "plan:1", "stage:1", "stage:3", "commit:1", "commit:2", "copy:1", "duplicates:1", "headers:1", "compact:1", "index:1", "verify:1",
+)  # fmt: skip
+
+MOMENTS = 20 if PROVE else 6
+ROWS, BIG_SHARDS = (500_000, 50) if PROVE else (60_000, 12)
+KILLS_OF_ONE_TARGET = 3
+
+
+class Account:
+    """What is done on one target, read before each run and compared with what that run did."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.committed: dict[str, str] = {}
+        self.staged: dict[str, list[str]] = {}
+        self.begun: set[str] = set()
+
+    def look(self) -> None:
+        """Note what is committed and staged, after checking that the run since the last look neither undid nor repeated any of it."""
+        committed = {name: nonce for name, (_, _, nonce) in runs.ledger(self.job.target).items() if name.isdigit()}
+        staged = {name: nonces for name, nonces in runs.receipts(self.job).items() if name.isdigit()}
+        begun = runs.shards_begun(self.job)
+        now = set().union(*(shards for epoch, shards in begun.items() if epoch not in self.begun))
+        assert committed.items() >= self.committed.items(), "a committed shard was taken out, or committed anew"
+        assert not now & set(self.staged), "a shard that was staged or committed was read again"
+        for name, nonces in self.staged.items():
+            assert staged[name] == nonces, f"shard {name} was finished, and written again"
+            assert name not in committed or committed[name] in nonces, f"shard {name} was staged, and another writing of it was committed"
+        self.committed, self.staged, self.begun = committed, staged, set(begun)
+
+    def check_counts(self, shards: int) -> None:
+        """Compare the report of a run that came to its end with what was done before it."""
+        counts = self.job.report()["counts"]
+        adopted = len(set(self.staged) - set(self.committed))
+        assert counts["shards_resumed"] == len(self.committed)
+        assert counts["shards_adopted"] == adopted
+        assert counts["shards_read"] == shards - len(self.committed) - adopted
+        assert counts["shards"] == counts["shards_planned"] == shards
+        assert counts["read"] == counts["staged"] + counts["quarantined"]
+
+
+def check_same(cfray: Runner, job: Job, reference: Job) -> None:
+    """Compare a target with one that nobody disturbed, then clean it up and see that it holds no file too many and is still the same."""
+    names = runs.uuids(job.target)
+    assert len(names) == len(set(names))
+    wanted = runs.digests(reference.target)
+    assert runs.digests(job.target) == wanted
+    assert runs.headers(job.target) == runs.headers(reference.target)
+    cfray.run("cleanup", job.path).ended_with(0)
+    assert runs.data_files(job.target) == runs.referenced_files(job.target)
+    cfray.run("cleanup", job.path, "--keep-versions", 1).ended_with(0)
+    assert runs.data_files(job.target) == runs.referenced_files(job.target)
+    assert len(lance.dataset(job.target).versions()) == 1
+    assert runs.digests(job.target) == wanted
+
+
+@pytest.fixture(scope="module")
+def small(module_cfray, tmp_path_factory):
+    """Give an undisturbed target of 4,000 rows x 16-d in 8 shards, some of them without an id, with NaN or with the id of another one."""
+    folder = tmp_path_factory.mktemp("small")
+    job = runs.write_job(folder, runs.export(folder, 4_000, 16, SHARDS, flawed=True))
+    module_cfray.run("migrate", job.path).ended_with(3)
+    return job
+
+
+@pytest.mark.parametrize("places", [[place] for place in BOUNDARIES] if PROVE else [BOUNDARIES], ids=lambda places: "+".join(places))
+def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places):
+    job = small.changed(target={"uri": f"killed-{len(places)}-{places[0].replace(':', '-')}.lance"})
+    account = Account(job)
+    for place in places:
+        running = cfray.start("migrate", job.path, CFRAY_FAIL_AT=place)
+        running.process.wait(runs.PATIENCE)
+        ended = running.kill()
+        assert ended.code == -signal.SIGKILL, f"{place} was not reached: {ended.err}"
+        check_readable(job, place)
+        account.look()
+    ended = cfray.run("migrate", job.path).ended_with(3)
+    account.check_counts(SHARDS)
+    account.look()
+    assert runs.outline(runs.quarantined(cfray, job)) == runs.outline(runs.quarantined(cfray, small))
+    assert job.report()["quarantine_reasons"] == small.report()["quarantine_reasons"]
+    check_same(cfray, job, small)
+
+
+def check_readable(job: Job, place: str) -> None:
+    """See that a reader finds exactly the rows of the committed shards, the killed run's included."""
+    dataset = lance.dataset(job.target)
+    rows = {name: count for name, (_, count, _) in runs.ledger(job.target).items()}
+    read = 4_000 - 2 * SHARDS
+    if place == "commit:1":
+        assert 0 < sum(rows.values()) < read
+        assert dataset.count_rows() == sum(rows.values())
+    elif place in BOUNDARIES[BOUNDARIES.index("duplicates:1") :]:
+        assert dataset.count_rows("record_type = 'document'") == read - (SHARDS - 1)
+    else:
+        assert dataset.count_rows() == sum(rows.values())
+
+
+@pytest.fixture(scope="module")
+def big(module_cfray, tmp_path_factory):
+    """Give an undisturbed target of 60,000 [500,000] rows x 384-d."""
+    folder = tmp_path_factory.mktemp("big")
+    job = runs.write_job(folder, runs.export(folder, ROWS, 384, BIG_SHARDS))
+    module_cfray.run("migrate", job.path).ended_with(0)
+    return job
+
+
+def test_rows_of_a_committed_shard_are_visible_before_the_last_one_is_there(big):
+    versions = [lance.dataset(big.target, version=item["version"]) for item in lance.dataset(big.target).versions()]
+    counts = [version.count_rows() for version in versions]
+    first = next(place for place, count in enumerate(counts) if count)
+    assert counts[first] == ROWS // BIG_SHARDS
+    assert len(set(versions[first].to_table(columns=["uuid"])["uuid"].to_pylist())) == counts[first]
+    assert counts[-1] == ROWS + 2
+
+
+def progress(job: Job, running: runs.Running | None) -> int:
+    """Say how far a run is, in steps that can be seen from outside."""
+    entries = runs.ledger(job.target)
+    marks = [(job.state / "lease.json").exists() or bool(entries), (job.state / "plan.json").exists()]
+    marks.append(running is None or (running.folder / "ray" / "session_latest").exists())
+    done = len(runs.receipts(job)) + len(entries)
+    indexes = len(lance.dataset(job.target).list_indices()) if entries else 0
+    return sum(marks) + done + indexes
+
+
+@pytest.mark.parametrize("chain", range(-(-MOMENTS // KILLS_OF_ONE_TARGET)))
+def test_a_run_killed_at_random_moments_ends_the_same(cfray, big, chain):
+    rng = np.random.default_rng([20_240_607, chain])
+    job = big.changed(target={"uri": f"killed-at-random-{chain}.lance"})
+    account = Account(job)
+    end = progress(big, None)
+    for number in range(min(KILLS_OF_ONE_TARGET, MOMENTS - chain * KILLS_OF_ONE_TARGET)):
+        share, delay = rng.random(), rng.random()  # of what is left to do; seconds after that step
+        before = progress(job, None) - 1
+        goal = before + share * (end - before)
+        running = cfray.start("migrate", job.path)
+        runs.until(lambda running=running, goal=goal: running.ended or progress(job, running) >= goal, f"step {goal:.1f} of {end} is reached")
+        time.sleep(delay)  # not to wait for anything: the moment lies between two steps
+        ended = running.kill()
+        assert ended.code in (-signal.SIGKILL, 0), ended.err
+        account.look()
+        print(f"kill {number} of target {chain}: exit code {ended.code} at step {progress(job, None)} of {end}, " + told(account))
+    cfray.run("migrate", job.path).ended_with(0)
+    account.check_counts(BIG_SHARDS)
+    print(f"target {chain} brought to its end: {job.report()['counts']}")
+    account.look()
+    check_same(cfray, job, big)
+
+
+def told(account: Account) -> str:
+    return f"{len(account.committed)} shards committed, {len(set(account.staged) - set(account.committed))} more staged"

@@ -1,0 +1,328 @@
+"""What every source promises; a store's test class inherits it and only says how the store is filled without cfray."""
+
+import collections
+import gzip
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pyarrow as pa
+import pytest
+
+from cfray import records
+from cfray.errors import SourceError
+from cfray.records import Reject
+from cfray.sources.base import Context, Shard
+from tests.contract import oracle
+
+CONTEXT = Context(batch_bytes=4_000)
+SHARD_BYTES = 2_000
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("n", pa.int64()),
+        ("ratio", pa.float64()),
+        ("flag", pa.bool_()),
+        ("tags", pa.list_(pa.string())),
+        ("meta", pa.struct([("by", pa.string()), ("at", pa.struct([("x", pa.int64()), ("names", pa.list_(pa.string()))]))])),
+        ("vector", pa.list_(pa.float64())),
+    ]
+)
+ODD_IDS = ("it's", 'say "x"', "back\\slash\\", "a,b;c\td", " padded ", "naïve ☕ 𝒳", "e\u0301", "%s {0} ${x}", "../..", "null", "0042", "i" * 5_000)
+INTEGERS = (2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), 0)
+
+
+def a_row(n, **values):
+    """Make a row with every field; ``None`` is null."""
+    nested = {"by": f"author {n % 3}", "at": {"x": n, "names": ["é", '"']}}
+    row = {"id": f"d{n:04d}", "text": f"text of {n} " * (n % 7), "n": n, "ratio": n / 8, "flag": n % 2 == 0, "tags": ["a", f"t{n}"], "meta": nested}
+    return row | {"vector": [n + 0.5, -1.5]} | values
+
+
+CORPUS = [a_row(n) for n in range(60)] + [a_row(60 + n, id=one) for n, one in enumerate(ODD_IDS)]
+
+
+def items(source, context=CONTEXT):
+    """Read all shards: (shard, batch or reject)."""
+    return [(shard, item) for shard in source.shards(context) for item in source.read(shard, context)]
+
+
+def plain(batch):
+    """Give the rows of a batch; a value of a variant column as (type, text), a missing key not at all."""
+    columns = {field.name: _variants(column) if records.is_variant(field) else column.to_pylist() for field, column in zip(batch.schema, batch.columns)}
+    return [{name: column[row] for name, column in columns.items() if column[row] is not records.MISSING} for row in range(batch.num_rows)]
+
+
+def _variants(column):
+    texts = records.variant_texts(column).to_pylist()
+    return [records.MISSING if kind is None else (kind, text) for kind, text in zip(records.variant_types(column).to_pylist(), texts, strict=True)]
+
+
+def rows(source, shards=None, context=CONTEXT):
+    """Read shards (all of them) as plain rows; a reject is a failure."""
+    found = []
+    for shard in source.shards(context) if shards is None else shards:
+        for item in source.read(shard, context):
+            assert not isinstance(item, Reject), item
+            found += plain(item)
+    return found
+
+
+def as_typed(row):
+    """Give a row as a store with a fixed schema has it: an absent value is null."""
+    return {name: row.get(name) for name in SCHEMA.names}
+
+
+def as_json(row):
+    """Give a row as JSON has it: a type and a text a value, a missing key missing."""
+    names = {bool: "bool", int: "int64", float: "double", str: "string", type(None): "null", dict: "struct"}
+    lists = {str: "list<string>", float: "list<double>"}
+    kinds = {key: lists[type(value[0])] if isinstance(value, list) else names[type(value)] for key, value in row.items()}
+    return {key: (kinds[key], oracle.metadata_text(value)) for key, value in row.items()}
+
+
+def counted(some_rows):
+    """Make a multiset of rows."""
+    return collections.Counter(repr(sorted(row.items())) for row in some_rows)
+
+
+class SourceContract:
+    """Inherit, and give ``seed`` (fixture: makes a source of some rows, in several shards) and ``expected`` (a row as it comes)."""
+
+    #: Why the store cannot do what a test asks; empty where it can.
+    cannot_tell_null = ""
+    cannot_tell_missing = ""
+    cannot_count = ""
+
+    expected = staticmethod(as_typed)
+
+    @pytest.fixture
+    def source(self, seed):
+        return seed(CORPUS)
+
+    def test_every_row_is_in_exactly_one_shard(self, source):
+        assert len(source.shards(CONTEXT)) > 2
+        assert counted(rows(source)) == counted(map(self.expected, CORPUS))
+
+    def test_a_retried_shard_reads_the_same_rows_in_the_same_order(self, source):
+        for shard in source.shards(CONTEXT):
+            assert rows(source, [shard]) == rows(source, [shard])
+
+    def test_planning_twice_gives_equal_shards(self, source):
+        assert source.shards(CONTEXT) == source.shards(CONTEXT)
+
+    def test_shard_ids_are_unique_and_do_not_depend_on_who_asks(self, source, tmp_path):
+        names = [shard.id for shard in source.shards(CONTEXT)]
+        assert len(set(names)) == len(names)
+        assert [shard.id for shard in source.shards(Context(scratch="elsewhere", batch_bytes=10**6))] == names
+        asks = "import pickle, sys; s, c = pickle.load(sys.stdin.buffer); print([shard.id for shard in s.shards(c)])"
+        environment = {**os.environ, "PYTHONHASHSEED": "7"}
+        done = subprocess.run(
+            [sys.executable, "-c", asks], input=pickle.dumps((source, CONTEXT)), capture_output=True, check=True, cwd=tmp_path, env=environment
+        )
+        assert done.stdout.decode().strip() == repr(names)
+
+    def test_shards_claim_only_row_counts_that_are_true(self, source):
+        shards = source.shards(CONTEXT)
+        claims = [shard for shard in shards if shard.rows is not None]
+        assert bool(claims) is not bool(self.cannot_count)
+        assert [shard.rows for shard in claims] == [len(rows(source, [shard])) for shard in claims]
+        described = source.describe(CONTEXT, shards)
+        assert described.rows == (len(CORPUS) if described.exact else described.rows)
+        assert described.exact is (len(claims) == len(shards))
+
+    def test_source_and_shards_travel_to_workers_and_into_the_plan(self, source):
+        cargo = (source, source.shards(CONTEXT))
+        assert pickle.loads(pickle.dumps(cargo)) == cargo
+        assert [Shard(**json.loads(json.dumps(asdict(shard)))) for shard in cargo[1]] == cargo[1]
+
+    def test_the_schema_it_describes_is_the_schema_it_reads(self, source):
+        described = source.describe(CONTEXT, source.shards(CONTEXT)).schema
+        batches = [item for _, item in items(source)]
+        assert all(batch.schema == described if described is not None else records.is_variant(batch.schema.field(0)) for batch in batches)
+
+    def test_batches_are_bounded_in_bytes(self, seed):
+        sizes = [10] * 150 + [3_000] * 8 + [10] * 150 + [20_000] + [10] * 60 + [900] * 30
+        source = seed([{"id": f"u{n}", "text": "x" * size} for n, size in enumerate(sizes)])
+        source = source.model_copy(update={"shard_bytes": 10**7})
+        batches = [plain(item) for _, item in items(source)]
+        weights = [[len(row["text"][1] if isinstance(row["text"], tuple) else row["text"]) for row in batch] for batch in batches]
+        assert sorted(size for batch in weights for size in batch) == sorted(sizes)
+        assert max(sum(batch) - max(batch) for batch in weights) <= CONTEXT.batch_bytes
+        assert len(batches) < len(sizes) / 2, "batches of single small rows"
+
+    def test_an_empty_source_has_no_row_or_is_refused_with_a_remedy(self, seed):
+        try:
+            found = rows(seed([]))
+        except SourceError as refused:
+            assert refused.remedy
+        else:
+            assert found == []
+
+    def test_a_source_of_one_row_has_one_row(self, seed):
+        assert rows(seed(CORPUS[:1])) == [self.expected(CORPUS[0])]
+
+    @pytest.mark.parametrize("value", ODD_IDS, ids=lambda value: value[:12])
+    def test_odd_ids_come_back_to_the_letter(self, seed, value):
+        assert rows(seed([a_row(1, id=value)])) == [self.expected(a_row(1, id=value))]
+
+    @pytest.mark.parametrize("value", INTEGERS)
+    def test_integers_are_exact(self, seed, value):
+        assert rows(seed([a_row(1, n=value)]))[0]["n"] == self.expected({"n": value})["n"]
+
+    def test_nested_values_come_back_whole(self, seed):
+        deep = {"by": None, "at": {"x": 2**53 + 1, "names": ["", None, "ü\n"]}}
+        assert rows(seed([a_row(1, meta=deep)]))[0]["meta"] == self.expected({"meta": deep})["meta"]
+
+    def test_null_empty_and_the_word_null_are_told_apart(self, seed):
+        if self.cannot_tell_null:
+            pytest.skip(self.cannot_tell_null)
+        found = rows(seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")]))
+        assert len({repr(row["text"]) for row in found}) == 3
+
+    def test_missing_is_told_from_null(self, seed):
+        if self.cannot_tell_missing:
+            pytest.skip(self.cannot_tell_missing)
+        without = {key: value for key, value in a_row(2).items() if key != "text"}
+        found = rows(seed([a_row(1, text=None), without]))
+        assert ["text" in row for row in found] == [True, False]
+
+    def test_nothing_there_is_an_error_with_a_remedy(self, source, tmp_path):
+        with pytest.raises(SourceError) as refused:
+            source.model_copy(update={"uri": str(tmp_path / "nowhere")}).shards(CONTEXT)
+        assert "nowhere" in refused.value.what
+        assert "source.uri" in refused.value.remedy
+
+
+class FileContract(SourceContract):
+    """For exports in files: give ``suffix``, ``write`` (a file of some rows) and ``source_at`` (the source at a URI)."""
+
+    suffix = ""
+    cannot_split = ""
+    cannot_compress = ""
+    cannot_see_a_cut = ""
+
+    def write(self, path, some_rows):
+        raise NotImplementedError
+
+    def source_at(self, uri, **options):
+        raise NotImplementedError
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        return tmp_path / "export"
+
+    @pytest.fixture
+    def seed(self, folder):
+        def three_files(some_rows):
+            folder.mkdir()
+            step = max(1, -(-len(some_rows) // 3))
+            for number, start in enumerate(range(0, max(1, len(some_rows)), step)):
+                self.write(folder / f"part-{number}{self.suffix}", some_rows[start : start + step])
+            return self.source_at(folder, shard_bytes=SHARD_BYTES)
+
+        return three_files
+
+    def one_file(self, folder, some_rows=CORPUS):
+        folder.mkdir(exist_ok=True)
+        path = folder / f"one{self.suffix}"
+        self.write(path, some_rows)
+        return path, self.source_at(path, shard_bytes=SHARD_BYTES)
+
+    def refused(self, source, path, shards=None):
+        """Reading is a terminal error that names the file."""
+        with pytest.raises(SourceError) as error:
+            rows(source, shards)
+        assert error.value.transient is False
+        assert path.name in error.value.what
+        assert error.value.remedy
+
+    def test_one_file_is_split_where_the_format_allows_it(self, folder):
+        _, source = self.one_file(folder)
+        shards = source.shards(CONTEXT)
+        assert (len(shards) == 1) is bool(self.cannot_split)
+        assert {shard.splittable for shard in shards} == {not self.cannot_split}
+
+    def test_tiny_files_are_grouped_into_one_shard(self, folder):
+        folder.mkdir()
+        for number in range(6):
+            self.write(folder / f"{number}{self.suffix}", [CORPUS[number]])
+        source = self.source_at(folder, shard_bytes=10**6)
+        assert len(source.shards(CONTEXT)) == 1
+        assert rows(source) == [self.expected(row) for row in CORPUS[:6]]
+
+    def test_an_empty_file_among_others_is_no_row(self, folder):
+        _, source = self.one_file(folder)
+        self.write(folder / f"none{self.suffix}", [])
+        assert counted(rows(self.source_at(folder, shard_bytes=SHARD_BYTES))) == counted(rows(source))
+
+    def test_folder_glob_and_single_files_agree(self, source, folder):
+        (folder / "notes.txt").write_text("not part of the export")
+        singles = [row for path in sorted(folder.glob(f"*{self.suffix}")) for row in rows(self.source_at(path, shard_bytes=SHARD_BYTES))]
+        assert rows(source) == rows(self.source_at(folder / f"*{self.suffix}", shard_bytes=SHARD_BYTES)) == singles
+
+    @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".zst", lambda data: pa.Codec("zstd").compress(data).to_pybytes())])
+    def test_a_compressed_file_equals_the_plain_one_or_is_refused(self, folder, suffix, pack):
+        plain_path, source = self.one_file(folder)
+        path = folder / f"packed{self.suffix}{suffix}"
+        path.write_bytes(pack(plain_path.read_bytes()))
+        packed = self.source_at(path, shard_bytes=SHARD_BYTES)
+        if self.cannot_compress:
+            self.refused(packed, path)
+        else:
+            assert rows(packed) == rows(source)
+            path.write_bytes(path.read_bytes()[:-20])
+            self.refused(packed, path)
+
+    def test_a_file_that_changed_after_the_plan_is_a_terminal_error(self, folder):
+        path, source = self.one_file(folder)
+        shards = source.shards(CONTEXT)
+        self.write(path, CORPUS[:-1])
+        self.refused(source, path, shards)
+
+    def test_a_file_touched_after_the_plan_is_a_terminal_error(self, folder):
+        path, source = self.one_file(folder)
+        shards = source.shards(CONTEXT)
+        os.utime(path, ns=(1, 1))
+        self.refused(source, path, shards)
+
+    def test_a_file_deleted_after_the_plan_is_a_terminal_error(self, folder):
+        path, source = self.one_file(folder)
+        shards = source.shards(CONTEXT)
+        path.unlink()
+        self.refused(source, path, shards)
+
+    @pytest.mark.parametrize("kept", [0, 3, 0.5, 0.9, -1])
+    def test_a_truncated_file_is_a_terminal_error(self, folder, kept):
+        if self.cannot_see_a_cut:
+            pytest.skip(self.cannot_see_a_cut)
+        path, source = self.one_file(folder)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(len(data) * kept) if isinstance(kept, float) else kept])
+        self.refused(source, path)
+
+    def test_bytes_of_another_format_are_a_terminal_error(self, folder):
+        if self.cannot_see_a_cut:
+            pytest.skip(self.cannot_see_a_cut)
+        path, source = self.one_file(folder)
+        path.write_bytes(b"\x00\x01 no such format \xff" * 500)
+        self.refused(source, path)
+
+    def test_damage_behind_the_plan_is_a_terminal_error(self, folder):
+        if self.cannot_see_a_cut:
+            pytest.skip(self.cannot_see_a_cut)
+        path, source = self.one_file(folder)
+        shards = source.shards(CONTEXT)
+        path.write_bytes(b"\xff" * path.stat().st_size)
+        pins = [_pinned_again(shard, path) for shard in shards]
+        self.refused(source, path, pins)
+
+
+def _pinned_again(shard, path):
+    """Give a shard whose pin agrees with the file as it is now: damage that size and time do not show."""
+    parts = [{**part, "file": {**part["file"], "modified": path.stat().st_mtime_ns}} for part in shard.where["parts"]]
+    return replace(shard, where={"parts": parts})

@@ -1,0 +1,61 @@
+"""Parquet: row groups are parts; what one file says, every way to read it says."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cfray.errors import SourceError
+from cfray.records import Reject
+from cfray.sources.base import Context
+from cfray.sources.parquet import Parquet
+from tests.sources.contract import CONTEXT, SCHEMA, FileContract, items, plain
+
+
+class TestParquet(FileContract):
+    suffix = ".parquet"
+    cannot_tell_missing = "a Parquet file has a schema: an absent value is null"
+    cannot_compress = "Parquet compresses its own pages, and is read from its end"
+
+    def write(self, path, some_rows):
+        pq.write_table(pa.Table.from_pylist(some_rows, SCHEMA), path, row_group_size=10)
+
+    def source_at(self, uri, **options):
+        return Parquet(uri=str(uri), **options)
+
+
+def written(path, table, **options):
+    pq.write_table(table, path, **options)
+    return Parquet(uri=str(path))
+
+
+class TestBatches:
+    def test_repeated_text_that_the_file_holds_once_does_not_swell_a_batch(self, tmp_path):
+        source = written(tmp_path / "a.parquet", pa.table({"id": range(500), "text": ["x" * 1_000] * 500}))
+        batches = [item for _, item in items(source, Context(batch_bytes=20_000))]
+        assert sum(batch.num_rows for batch in batches) == 500
+        assert max(batch.nbytes for batch in batches) <= 20_000
+
+    def test_a_row_whose_text_is_not_utf8_is_a_reject_with_its_bytes(self, tmp_path):
+        texts = pa.array([b"good", b"b\xffd", b"fine"]).view(pa.string())
+        found = [item for _, item in items(written(tmp_path / "a.parquet", pa.table({"id": [1, 2, 3], "text": texts})))]
+        (reject,) = [item for item in found if isinstance(item, Reject)]
+        assert "text" in reject.reason
+        assert rb"b\xffd" in reject.content
+        assert [row["id"] for item in found if not isinstance(item, Reject) for row in plain(item)] == [1, 3]
+
+    def test_dictionary_columns_and_field_metadata_do_not_change_the_rows(self, tmp_path):
+        field = pa.field("t", pa.string(), metadata={b"PARQUET:field_id": b"7", b"x": b"y"})
+        table = pa.table([pa.array(["a", "b", "a"])], schema=pa.schema([field], metadata={b"pandas": b"{}"}))
+        encoded = table.set_column(0, "t", table.column(0).dictionary_encode())
+        for one in (table, encoded):
+            source = written(tmp_path / "a.parquet", one)
+            ((_, batch),) = items(source)
+            assert plain(batch) == [{"t": "a"}, {"t": "b"}, {"t": "a"}]
+            assert batch.schema == source.describe(CONTEXT, source.shards(CONTEXT)).schema
+
+
+def test_files_of_two_schemas_are_refused_when_the_plan_is_made(tmp_path):
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "b.parquet")
+    with pytest.raises(SourceError, match=r"b\.parquet"):
+        Parquet(uri=str(tmp_path)).shards(CONTEXT)
