@@ -13,7 +13,10 @@ from email.utils import parsedate_to_datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_DAY = r"^\d{4}-\d{2}-\d{2}$"
+#: Units of a timestamp in a second.
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+#: 0001-01-01 and 9999-12-31 in days since 1970-01-01.
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 
 
 def days(column: pa.Array) -> pa.StringArray:
@@ -34,11 +37,15 @@ def days(column: pa.Array) -> pa.StringArray:
 
 
 def _formatted(instants: pa.Array) -> pa.StringArray:
-    """Format instants; years that four digits cannot hold give null."""
-    seconds = instants.cast(pa.timestamp(instants.type.unit)).cast(pa.int64()) if instants.type.tz else instants.cast(pa.int64())
-    naive = seconds.cast(pa.timestamp(instants.type.unit))
-    texts = pc.strftime(naive, format="%Y-%m-%d")
-    return pc.if_else(pc.match_substring_regex(texts, _DAY), texts, None)
+    """Format instants, each day once; years that four digits cannot hold give null."""
+    unit = instants.type.unit
+    per_day = pa.scalar(_PER_SECOND[unit] * 86_400, pa.int64())
+    count = instants.cast(pa.int64())
+    whole = pc.divide(count, per_day)  # rounds towards zero; days before 1970 must round down
+    day = pc.if_else(pc.greater(pc.multiply(whole, per_day), count), pc.subtract(whole, 1), whole)
+    distinct = pc.if_else(pc.and_(pc.greater_equal(day, _FIRST_DAY), pc.less_equal(day, _LAST_DAY)), day, None).dictionary_encode()
+    texts = pc.strftime(distinct.dictionary.cast(pa.int32()).cast(pa.date32()).cast(pa.timestamp("s")), format="%Y-%m-%d")
+    return texts.take(distinct.indices)
 
 
 def _from_texts(texts: pa.StringArray) -> pa.StringArray:

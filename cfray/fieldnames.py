@@ -19,7 +19,7 @@ SCOPES = re.compile(
 )
 REFERS = re.compile(
     r"(^|_)(parents?|child|children|repl(y|ies)|refs?|references?|related|similar|links?|linked|cites?|citations?|prev|previous|next|see_also"
-    r"|duplicate_of|members?|siblings?|ancestors?|root|thread|supersedes)(_|$)"
+    r"|duplicate_of|siblings?|ancestors?|supersedes)(_|$)"
 )
 TYPES = (("parent", "parent"), ("child", "child"), ("related|similar|see_also|sibling", "related"))
 TEXTS = {"text_content": 10, "content": 10, "body": 10, "text": 10, "document": 10, "page_content": 10, "full_text": 10, "article": 5, "passage": 5}

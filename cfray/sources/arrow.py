@@ -18,7 +18,7 @@ from cfray.errors import SourceError
 from cfray.formats.columns import plain_batch, plain_schema
 from cfray.records import Reject
 from cfray.sources.base import Context, Json
-from cfray.sources.files import FileSource, Part, PinnedFile, opened
+from cfray.sources.files import FileSource, Part, PinnedFile, opened, undamaged
 
 _MAGIC = b"ARROW1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow columnar format, "IPC Streaming Format"
@@ -35,7 +35,7 @@ class Arrow(FileSource):
         if not _is_file_format(file):
             _check_stream_end(file)
             return [Part(file, "0", {"stream": True}, file.size, splittable=False)]
-        with opened(file) as stream:
+        with undamaged(file), opened(file) as stream:
             reader = ipc.open_file(stream)
             count = reader.num_record_batches
             wanted = max(1, min(count, -(-file.size // self.shard_bytes)))
@@ -47,23 +47,17 @@ class Arrow(FileSource):
 
     def read_part(self, file: PinnedFile, where: dict[str, Json], context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Decode record batches one at a time, cut to the bytes a batch may have."""
-        with opened(file) as stream:
-            try:
-                for number, batch in _batches(stream, where):
-                    step = max(1, context.batch_bytes * batch.num_rows // max(1, batch.nbytes))
-                    for start in range(0, batch.num_rows, step):
-                        yield from plain_batch(batch.slice(start, step), f"{file.name}:batch {number}, from row {start}")
-            except pa.ArrowInvalid as error:
-                raise SourceError(f"{file.uri}: {error}", "the file is damaged or cut short; export it again") from error
+        with undamaged(file), opened(file) as stream:
+            for number, batch in _batches(stream, where):
+                step = max(1, context.batch_bytes * batch.num_rows // max(1, batch.nbytes))
+                for start in range(0, batch.num_rows, step):
+                    yield from plain_batch(batch.slice(start, step), f"{file.name}:batch {number}, from row {start}", context.batch_bytes)
 
     def record_schema(self, file: PinnedFile, context: Context) -> pa.Schema:
         """Give the columns as Arrow types."""
-        try:
-            with opened(file) as stream:
-                reader = ipc.open_file(stream) if _is_file_format(file) else ipc.open_stream(stream)
-                return plain_schema(reader.schema)
-        except pa.ArrowInvalid as error:
-            raise SourceError(f"{file.uri} is neither an Arrow file nor an Arrow stream: {error}", "export it again") from error
+        with undamaged(file), opened(file) as stream:
+            reader = ipc.open_file(stream) if _is_file_format(file) else ipc.open_stream(stream)
+            return plain_schema(reader.schema)
 
 
 def _batches(stream: pa.NativeFile, where: dict[str, Json]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -89,7 +83,7 @@ def _check_stream_end(file: PinnedFile) -> None:
         SourceError: the marker is not there.
     """
     tail = b""
-    with opened(file) as stream:
+    with undamaged(file), opened(file) as stream:
         while block := stream.read(1 << 20):
             tail = (tail + block)[-len(_END_OF_STREAM) :]
     if tail != _END_OF_STREAM:

@@ -53,8 +53,11 @@ class Lance(Source):
         for number in numbers:
             fragment = dataset.get_fragment(int(str(number)))
             scanner = fragment.scanner(batch_size_bytes=context.batch_bytes, blob_handling="all_binary")
-            for count, batch in enumerate(scanner.to_batches()):
-                yield from plain_batch(batch, f"fragment {number}, batch {count}")
+            try:
+                for count, batch in enumerate(scanner.to_batches()):
+                    yield from plain_batch(batch, f"fragment {number}, batch {count}", context.batch_bytes)
+            except (pa.ArrowInvalid, ValueError, OSError) as error:
+                raise SourceError(f"{self.uri}, fragment {number}, cannot be read: {error}", "restore the dataset's data files") from error
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the pinned version holds."""

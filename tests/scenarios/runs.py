@@ -254,7 +254,7 @@ def export(folder: Path, rows: int, dimension: int, shards: int, *, flawed: bool
             made["id"][3] = None
             made["embedding"][5, 1] = np.nan
             if shard:
-                made["id"][7] = f"doc-{shard:07d}"
+                made["id"][7] = f"doc-{100 + shard:07d}"
         pq.write_table(table(made), folder / "export" / f"part-{shard:04d}.parquet")
     source = {"kind": "parquet", "uri": "./export", "shard_bytes": 1}  # a file is never put together with another one
     return {"name": "articles", "source": source, "mapping": MAPPING, "target": {"uri": "first.lance"}}

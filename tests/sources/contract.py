@@ -36,7 +36,7 @@ ODD_IDS = ("it's", 'say "x"', "back\\slash\\", "a,b;c\td", " padded ", "naïve �
 INTEGERS = (2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), 0)
 
 
-def a_row(n, **values):
+def a_row(n, /, **values):
     """Make a row with every field; ``None`` is null."""
     nested = {"by": f"author {n % 3}", "at": {"x": n, "names": ["é", '"']}}
     row = {"id": f"d{n:04d}", "text": f"text of {n} " * (n % 7), "n": n, "ratio": n / 8, "flag": n % 2 == 0, "tags": ["a", f"t{n}"], "meta": nested}
@@ -53,7 +53,9 @@ def items(source, context=CONTEXT):
 
 def plain(batch):
     """Give the rows of a batch; a value of a variant column as (type, text), a missing key not at all."""
-    columns = {field.name: _variants(column) if records.is_variant(field) else column.to_pylist() for field, column in zip(batch.schema, batch.columns)}
+    columns = {
+        field.name: _variants(column) if records.is_variant(field) else column.to_pylist() for field, column in zip(batch.schema, batch.columns)
+    }
     return [{name: column[row] for name, column in columns.items() if column[row] is not records.MISSING} for row in range(batch.num_rows)]
 
 

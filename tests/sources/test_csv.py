@@ -18,6 +18,7 @@ from cfray.formats.lines import HEAD, limit_of
 from cfray.records import Reject
 from cfray.sources.base import Context
 from cfray.sources.csv import Csv
+from tests.sources.contract import SCHEMA, FileContract, as_typed
 
 CONTEXT = Context(batch_bytes=300)
 FIELDS = st.text(st.one_of(st.sampled_from('",;\n\r\t a\ufeff'), st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=12)
@@ -239,3 +240,24 @@ class TestPlan:
     def test_a_wrong_option_is_refused_with_the_job_file(self, options):
         with pytest.raises(ValidationError):
             Csv(uri="x.csv", **options)
+
+
+class TestContract(FileContract):
+    suffix = ".csv"
+    cannot_tell_null = "an empty field is an empty text: CSV has no null of its own"
+    cannot_tell_missing = "a CSV file has a header: every row has every column"
+    cannot_see_a_cut = "a text file may end anywhere: a cut row is a reject, not the end of the run"
+
+    @staticmethod
+    def expected(row):
+        """An undeclared column is text, and an absent text is empty; objects are written as JSON."""
+        meta = json.dumps(row["meta"]) if "meta" in row else ""
+        return as_typed(row) | {"id": row.get("id", ""), "text": row.get("text") or "", "meta": meta}
+
+    def write(self, path, some_rows):
+        rows = [[value if isinstance(value, str | None) else json.dumps(value) for value in as_typed(row).values()] for row in some_rows]
+        path.write_text(written(SCHEMA.names, rows), "utf8", newline="")
+
+    def source_at(self, uri, **options):
+        types = {"n": "int64", "ratio": "double", "flag": "bool", "tags": "list<string>", "vector": "list<double>"}
+        return Csv(uri=str(uri), types=types, **options)

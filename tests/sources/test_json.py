@@ -14,6 +14,7 @@ from cfray.formats.lines import HEAD, limit_of
 from cfray.records import Reject
 from cfray.sources.base import Context
 from cfray.sources.json import JsonFile
+from tests.sources.contract import FileContract, as_json
 
 CONTEXT = Context(batch_bytes=300)
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**80), 2**80), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8))
@@ -137,3 +138,16 @@ class TestJsonFile:
         assert "a.json" in caught.value.what
         assert "trusted" in caught.value.remedy
         assert caught.value.transient is False
+
+
+class TestContract(FileContract):
+    suffix = ".json"
+    cannot_count = "only reading a file tells how many elements it has"
+    cannot_split = "where an element ends is known only from the file's start"
+    expected = staticmethod(as_json)
+
+    def write(self, path, some_rows):
+        path.write_text(json.dumps(some_rows, indent=len(some_rows) % 2 or None), "utf8")
+
+    def source_at(self, uri, **options):
+        return JsonFile(uri=str(uri), **options)

@@ -16,6 +16,7 @@ from cfray.formats.lines import HEAD, limit_of
 from cfray.records import Reject
 from cfray.sources.base import Context
 from cfray.sources.jsonl import JsonLines
+from tests.sources.contract import FileContract, as_json
 
 CONTEXT = Context(batch_bytes=300)
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**80), 2**80), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8))
@@ -187,3 +188,16 @@ class TestPins:
         os.utime(tmp_path / "a.jsonl", ns=(1, 1))
         with pytest.raises(SourceError, match="changed since the plan"):
             list(source.read(shards[0], CONTEXT))
+
+
+class TestContract(FileContract):
+    suffix = ".jsonl"
+    cannot_count = "only reading a range tells how many lines it has"
+    cannot_see_a_cut = "a text file may end anywhere: a cut line is a reject, not the end of the run"
+    expected = staticmethod(as_json)
+
+    def write(self, path, some_rows):
+        path.write_text("".join(json.dumps(row, ensure_ascii=len(row["id"]) % 2 == 0) + "\n" for row in some_rows), "utf8")
+
+    def source_at(self, uri, **options):
+        return JsonLines(uri=str(uri), **options)

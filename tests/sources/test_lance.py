@@ -75,7 +75,9 @@ def test_a_version_that_was_cleaned_up_after_the_plan_is_a_terminal_error(source
     assert refused.value.transient is False
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-100]), lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-100]), lambda path: path.write_bytes(b"")]
+)
 def test_a_data_file_that_is_gone_or_cut_is_a_terminal_error(source, tmp_path, damage):
     shards = source.shards(CONTEXT)
     for path in (tmp_path / "a.lance/data").iterdir():

@@ -2,13 +2,11 @@
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
-from cfray.errors import SourceError
 from cfray.records import Reject
 from cfray.sources.base import Context
 from cfray.sources.parquet import Parquet
-from tests.sources.contract import CONTEXT, SCHEMA, FileContract, items, plain
+from tests.sources.contract import CONTEXT, SCHEMA, FileContract, items, plain, rows
 
 
 class TestParquet(FileContract):
@@ -54,8 +52,7 @@ class TestBatches:
             assert batch.schema == source.describe(CONTEXT, source.shards(CONTEXT)).schema
 
 
-def test_files_of_two_schemas_are_refused_when_the_plan_is_made(tmp_path):
+def test_each_file_keeps_its_own_schema(tmp_path):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "a.parquet")
-    pq.write_table(pa.table({"id": [1]}), tmp_path / "b.parquet")
-    with pytest.raises(SourceError, match=r"b\.parquet"):
-        Parquet(uri=str(tmp_path)).shards(CONTEXT)
+    pq.write_table(pa.table({"id": [1], "x": [0.5]}), tmp_path / "b.parquet")
+    assert rows(Parquet(uri=str(tmp_path))) == [{"id": "a"}, {"id": 1, "x": 0.5}]
