@@ -32,6 +32,16 @@ app = typer.Typer(
 quarantine_app = typer.Typer(no_args_is_help=True, help="Look at the rows that did not fit, or try them again.")
 app.add_typer(quarantine_app, name="quarantine")
 
+
+@app.callback()
+def options(
+    *, verbose: Annotated[bool, typer.Option("--verbose", help="One line on stderr for every shard that is staged or committed.")] = False
+) -> None:
+    """Set what holds for every command."""
+    if verbose:
+        logging.getLogger("cfray").setLevel(logging.INFO)
+
+
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; everything else goes to stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -187,9 +197,12 @@ def _print_json(data: Any) -> None:  # parsed JSON
 
 def main() -> None:
     """Run the command line; an error is two sentences on stderr and its exit code, never a traceback."""
+    from cfray.stages import interrupts
+
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     try:
-        app()
+        with interrupts.heeded():
+            app()
     except CfrayError as error:
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"cfray: {error}", highlight=False, markup=False)

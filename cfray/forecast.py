@@ -71,7 +71,7 @@ def show(name: str, plan: Plan, forecast: Forecast, console: Console) -> None:
         f"needs about {_size(forecast.disk)} of disk and about {forecast.seconds:,.0f} s on this machine" if plan.rows else "disk and time: unknown",
     ]
     for line in tell:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     table = Table("field", "type", "lands in", box=None)
     for landing in forecast.landings:
         table.add_row(*(text.replace("[", r"\[") for text in (landing.field, landing.type, landing.lands)))
@@ -81,7 +81,7 @@ def show(name: str, plan: Plan, forecast: Forecast, console: Console) -> None:
     told += [f"{forecast.duplicates:,} of {forecast.sampled:,} sampled records have the id of another one"] if forecast.duplicates else []
     told += list(plan.notes)
     for line in told or [f"nothing lossy, nothing to quarantine among {forecast.sampled:,} sampled records"]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print("nothing was written", highlight=False)
 
 

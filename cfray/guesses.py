@@ -25,6 +25,10 @@ _MOSTLY = 0.95
 _NEARLY_UNIQUE = 0.99
 _NARROWEST = 8  # numbers; shorter lists are coordinates, ranges or ratings
 _LONG = 40  # characters; a field whose texts are longer on average and hold spaces reads like a document
+#: Fewest records from which uniqueness alone, without a name, makes an id.
+_ENOUGH = 10
+_ORDER = ("id", "keep_uuid", "text_content", "title", "author", "status", "vector", "vectors", "tags", "contributors")
+_ORDER += ("created_at", "updated_at", "collection", "relationships")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +80,21 @@ class _Mapper:
         self.tagged: list[str] = []
 
     def guesses(self) -> list[Guess]:
-        identifier = self._id()
-        vectors = self._vectors()
-        references = self._references()
-        days = [
-            guess
-            for guess in (
-                self._day("created_at", fieldnames.CREATED, fieldnames.CREATED_LIKE),
-                self._day("updated_at", fieldnames.UPDATED, fieldnames.UPDATED_LIKE),
-            )
-            if guess
-        ]
-        lists = [guess for guess in (self._list("tags", fieldnames.TAGS), self._list("contributors", fieldnames.CONTRIBUTORS)) if guess]
-        shorts = [
+        made: list[Guess | None] = [
+            *self._id(),
+            *self._vectors(),
+            *self._references(),
+            self._day("created_at", fieldnames.CREATED, fieldnames.CREATED_LIKE),
+            self._day("updated_at", fieldnames.UPDATED, fieldnames.UPDATED_LIKE),
+            self._list("tags", fieldnames.TAGS),
+            self._list("contributors", fieldnames.CONTRIBUTORS),
             self._short("title", fieldnames.TITLES, 300),
             self._short("author", fieldnames.AUTHORS, 120),
             self._short("status", fieldnames.STATUS, 60),
+            self._text(),
+            self._collection(),
         ]
-        texts = self._text()
-        return [*identifier, texts, *[guess for guess in shorts if guess], *vectors, *lists, *days, *self._collection(), *references]
+        return sorted((guess for guess in made if guess), key=lambda guess: _ORDER.index(guess.key.removeprefix("mapping.")))
 
     def _free(self, *kinds: str) -> list[Seen]:
         return [field for field in self.sample.fields if field.path not in self.taken and field.present and field.kind in kinds]
@@ -133,11 +133,12 @@ class _Mapper:
 
     def _unnamed(self, field: Seen) -> bool:
         """Tell a unique field that is no text, no date and no measure; only such a one is an id without being named so."""
-        if fieldnames.REFERS.search(field.name) or self._unique(rule(field.path)) < self.sample.rows:
+        if self.sample.rows < _ENOUGH or fieldnames.REFERS.search(field.name) or self._unique(rule(field.path)) < self.sample.rows:
             return False
         if field.kind == "integer":
             numbers = [int(text) for text in field.texts]
-            return all(a < b for a, b in itertools.pairwise(numbers))
+            counted = sum(b - a == 1 for a, b in itertools.pairwise(numbers))  # a row number; between shards there is a gap
+            return counted >= _NEARLY_UNIQUE * (len(numbers) - 1)
         words = any(re.search(r"\s", text) or len(text) > 200 for text in field.texts)
         measures = all(re.fullmatch(r"[-+0-9.eE]+", text) for text in field.texts)
         return field.kind == "uuid" or (field.kind == "text" and not words and not measures and not field.days())
@@ -260,13 +261,13 @@ class _Mapper:
         by = "by its name" if best.name in fieldnames.TEXTS else "the longest texts"
         return self._guess("mapping.text_content", best, f"{by}; {best.mean:,.0f} characters on average")
 
-    def _collection(self) -> list[Guess]:
+    def _collection(self) -> Guess | None:
         for field in fieldnames.by_name(self._free("text"), fieldnames.COLLECTIONS):
             different = len(set(field.texts))
             if different <= max(1, min(100, self.sample.rows // 4)):
                 why = f"{different:,} different values in {field.present:,} sampled records: uncomment for one collection each"
-                return [Guess("mapping.collection", rule(field.path), why, sure=False)]
-        return []
+                return Guess("mapping.collection", rule(field.path), why, sure=False)
+        return None
 
 
 def _shape(text: str) -> str:

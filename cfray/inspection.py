@@ -134,7 +134,7 @@ def _written(place: str, base: Path) -> str:
 
 def _root(place: str) -> str:
     """Give the folder of a glob; anything else as it is."""
-    while any(c in place for c in "*?["):
+    while any(c in place for c in "*?[") and not os.path.exists(place):
         place = os.path.dirname(place)
     return place
 
@@ -158,7 +158,11 @@ def _kind_of(place: str) -> Guess:
         ConfigError: nothing, nothing known, or several kinds.
     """
     system, path = filesystems.filesystem(place)
-    if system.get_file_info(f"{path.rstrip('/')}/_versions").type == pafs.FileType.Directory:
+    try:
+        versions = system.get_file_info(f"{path.rstrip('/')}/_versions")
+    except OSError as error:
+        raise ConfigError(f"cannot look at {place}: {error}", "check that the filesystem answers and that its credentials are set") from error
+    if versions.type == pafs.FileType.Directory:
         return Guess("source.kind", "lance", "the folder holds _versions, as a Lance dataset does")
     files = listed(place)
     if not files:

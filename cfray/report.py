@@ -114,20 +114,20 @@ class Report:
 def show(report: Report, console: Console) -> None:
     """Draw a report for people: verdict first."""
     colour = {0: "green", 3: "yellow"}.get(report.exit_code, "red")
-    console.print(f"[bold {colour}]{_plain(report.verdict)}[/]  ({report.job} → {_plain(report.target)})", highlight=False)
+    console.print(f"[bold {colour}]{_plain(report.verdict)}[/]  ({report.job} → {_plain(report.target)})", highlight=False, soft_wrap=True)
     counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.counts.items() if value or name in ("read", "quarantined"))
-    console.print(f"  {counts}", highlight=False)
+    console.print(f"  {counts}", highlight=False, soft_wrap=True)
     if report.consistency:
-        console.print(f"  consistency of the source: {report.consistency}", highlight=False)
+        console.print(f"  consistency of the source: {report.consistency}", highlight=False, soft_wrap=True)
     if report.stages:
         console.print(_stages(report))
     for check in report.checks:
         mark = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "not_run": "[yellow]not run[/]"}[check.status]
-        console.print(f"  {mark}  {check.name}: {_plain(check.detail)}", highlight=False)
+        console.print(f"  {mark}  {check.name}: {_plain(check.detail)}", highlight=False, soft_wrap=True)
     for reason, count in sorted(report.quarantine_reasons.items(), key=lambda item: -item[1])[:10]:
-        console.print(f"  quarantine: {count:,} x {_plain(reason)}", highlight=False)
+        console.print(f"  quarantine: {count:,} x {_plain(reason)}", highlight=False, soft_wrap=True)
     for note in report.notes:
-        console.print(f"  {_plain(note)}", highlight=False)
+        console.print(f"  {_plain(note)}", highlight=False, soft_wrap=True)
     console.print(f"  report: {_plain(report.target)}.cfray/{FILE}", highlight=False, soft_wrap=True)
 
 

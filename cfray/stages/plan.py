@@ -66,7 +66,7 @@ def _sample(job: JobSpec, shards: list[Shard], context: Context) -> tuple[list[p
     batches: list[pa.RecordBatch] = []
     rejects: list[Reject] = []
     small = Context(session=context.session, scratch=context.scratch, max_record=context.max_record, batch_bytes=1024 * 1024)
-    for number in sorted({0, len(shards) // 2, len(shards) - 1}):
+    for number in sorted({0, len(shards) // 2, len(shards) - 1}) if shards else []:
         seen = 0
         for item in job.source.read(shards[number], small):
             if isinstance(item, Reject):

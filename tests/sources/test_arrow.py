@@ -6,7 +6,8 @@ from pyarrow import ipc
 
 from cfray.errors import SourceError
 from cfray.sources.arrow import Arrow
-from tests.sources.contract import CONTEXT, CORPUS, SCHEMA, FileContract, items, rows
+from tests.sources.contract import FileContract
+from tests.sources.corpus import CONTEXT, CORPUS, SCHEMA, items, rows
 
 
 def batches_of(some_rows):

@@ -18,7 +18,8 @@ from cfray.formats.lines import HEAD, limit_of
 from cfray.records import Reject
 from cfray.sources.base import Context
 from cfray.sources.csv import Csv
-from tests.sources.contract import SCHEMA, FileContract, as_typed
+from tests.sources.contract import FileContract
+from tests.sources.corpus import SCHEMA, as_typed
 
 CONTEXT = Context(batch_bytes=300)
 FIELDS = st.text(st.one_of(st.sampled_from('",;\n\r\t a\ufeff'), st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=12)

@@ -14,7 +14,8 @@ from cfray.formats.lines import HEAD, limit_of
 from cfray.records import Reject
 from cfray.sources.base import Context
 from cfray.sources.json import JsonFile
-from tests.sources.contract import FileContract, as_json
+from tests.sources.contract import FileContract
+from tests.sources.corpus import as_json
 
 CONTEXT = Context(batch_bytes=300)
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**80), 2**80), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8))

@@ -8,7 +8,8 @@ import pytest
 
 from cfray.errors import SourceError
 from cfray.sources.lance import Lance
-from tests.sources.contract import CONTEXT, CORPUS, SCHEMA, SHARD_BYTES, SourceContract, a_row, counted, rows
+from tests.sources.contract import SourceContract
+from tests.sources.corpus import CONTEXT, CORPUS, SCHEMA, SHARD_BYTES, a_row, counted, rows
 
 
 def table(some_rows):

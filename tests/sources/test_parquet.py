@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 from cfray.records import Reject
 from cfray.sources.base import Context
 from cfray.sources.parquet import Parquet
-from tests.sources.contract import CONTEXT, SCHEMA, FileContract, items, plain, rows
+from tests.sources.contract import FileContract
+from tests.sources.corpus import CONTEXT, SCHEMA, items, plain, rows
 
 
 class TestParquet(FileContract):
