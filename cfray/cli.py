@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from cfray.errors import CfrayError, Interrupted
+from cfray.errors import CfrayError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
     from cfray.progress import Progress
@@ -56,9 +56,11 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Look at a source and draft a job file that runs unedited, with a comment per guess."""
-    from cfray import inspection
+    from cfray.inspection.source import draft as draft_job
 
-    draft = inspection.draft(source, out)
+    if out is not None and out.exists():
+        raise ConfigError(f"{out} exists", "give another --out, or remove it")
+    draft = draft_job(source, out)
     if out is not None:
         out.write_text(draft.text, encoding="utf-8")
         Console(stderr=True).print(f"wrote {out}; next: cfray plan {out}", highlight=False)

@@ -148,7 +148,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), uri
     try:
         system, path = pafs.FileSystem.from_uri(_with_s3_settings(uri))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError) as error:
         raise ConfigError(
             f"cannot open {without_credentials(uri)}: {error}", "use a local path or an s3://, gs://, abfs:// or hdfs:// URI"
         ) from error

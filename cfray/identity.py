@@ -80,7 +80,8 @@ def read_ids(fields: Fields, rule: object) -> Ids:
 
 
 def _tags_and_texts(fields: Fields, path: Path, wrong: dict[int, str]) -> tuple[pa.Array, pa.StringArray]:
-    column = fields.columns[path]
+    column = fields.given(path)
+    assert column is not None
     if path in fields.variants:
         return _variant_tags(column, path, wrong)
     tag = id_tag(column.type)
@@ -161,14 +162,16 @@ def read_references(fields: Fields, rule: object, tag: str) -> tuple[npt.NDArray
         row numbers ``(m,)`` ascending, and m tagged ids; a null gives none, a list gives one for each of its items.
     """
     if isinstance(rule, Key):
-        ids = _composite(fields, rule)
-        return np.arange(fields.rows), ids.tagged
+        whole = np.ones(fields.rows, np.bool_)
+        for part in rule_paths(rule):
+            whole &= _is_given(fields, part)  # a null part points nowhere
+        return np.flatnonzero(whole), _composite(fields, rule).tagged.filter(pa.array(whole))
     before = np.zeros(fields.rows, np.bool_)
     parts: list[tuple[npt.NDArray[np.int64], pa.StringArray]] = [(np.empty(0, np.int64), pa.array([], pa.string()))]
     for path in rule_paths(rule):
-        if path not in fields.columns:
+        column = fields.given(path)
+        if column is None:
             continue
-        column = fields.columns[path]
         rows, tagged = _variant_references(column, tag) if path in fields.variants else _column_references(column, tag)
         free = ~before[rows]
         parts.append((rows[free], tagged.filter(pa.array(free))))
@@ -189,6 +192,17 @@ def _column_references(column: pa.Array, tag: str) -> tuple[npt.NDArray[np.int64
     tagged = _cast(texts, own or "s", tag)
     valid = tagged.is_valid()
     return rows[valid.to_numpy(zero_copy_only=False)], tagged.filter(valid)
+
+
+def _is_given(fields: Fields, path: Path) -> npt.NDArray[np.bool_]:
+    """Tell for each row whether a field is neither missing nor null."""
+    column = fields.given(path)
+    if column is None:
+        return np.zeros(fields.rows, np.bool_)
+    if path in fields.variants:
+        column = pc.if_else(pc.equal(records.variant_types(column), "null"), None, records.variant_types(column))
+    given: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return given
 
 
 def _cast(texts: pa.StringArray, own: str, tag: str) -> pa.StringArray:

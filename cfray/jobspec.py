@@ -166,7 +166,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader that also refuses duplicate keys
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}", "correct the line that is named") from error
+        raise ConfigError(f"{path} is not YAML: {str(error).replace('<unicode string>', path.name)}", "correct the line that is named") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no job: a mapping with name, source and target is expected", "see jobs/specs for runnable examples")
     return data

@@ -177,8 +177,12 @@ class Layout:
 class Fields:
     """The columns of one batch by path; a nested column is opened only where a rule reaches into it."""
 
-    def __init__(self, batch: pa.RecordBatch, reach: set[Path]) -> None:
-        """Open the columns that ``reach``, the paths the rules name, goes into."""
+    def __init__(self, batch: pa.RecordBatch, reach: set[Path], *, blank_is_null: bool = False) -> None:
+        """Open the columns that ``reach``, the paths the rules name, goes into.
+
+        ``blank_is_null``: a rule takes an empty text for null (CSV, which cannot write a null).
+        """
+        self.blank_is_null = blank_is_null
         self.rows = batch.num_rows
         self.columns: dict[Path, pa.Array] = {}
         self.variants: set[Path] = set()
@@ -188,6 +192,13 @@ class Fields:
         self.opened: dict[Path, pa.Array] = {}
         for field, column in zip(batch.schema, batch.columns, strict=True):
             self._add((field.name,), column, reach, variant=records.is_variant(field))
+
+    def given(self, path: Path) -> pa.Array | None:
+        """Give a field's column as a rule sees it; None if there is no such field."""
+        column = self.columns.get(path)
+        if column is None or not self.blank_is_null or not pa.types.is_string(column.type):
+            return column
+        return pc.if_else(pc.equal(column, ""), None, column)
 
     def _add(self, path: Path, column: pa.Array, reach: set[Path], *, variant: bool) -> None:
         deeper = any(len(other) > len(path) and other[: len(path)] == path for other in reach)

@@ -19,7 +19,7 @@ from cfray.lease import Lease, wait_until_free
 from cfray.ledger import Ledger, Plan, State
 from cfray.progress import Progress
 from cfray.report import Report
-from cfray.stages import account, commit, failpoint, plan, probe
+from cfray.stages import account, commit, failpoint, index, plan, probe
 from cfray.stages.commit import Target
 from cfray.stages.convert import Conversion
 
@@ -81,6 +81,7 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
                 "restore the folder beside the target, or give another target.uri",
             )
         made = saved if saved is not None else plan.make_plan(job)[0]
+        index.wanted(job.index, made.metric, made.rows or 0, Conversion(job, made.layout).schema)  # an index that cannot be built is refused now
         if ledger is None:
             probe.probe_conditional_put(job.target.uri)
     lease = Lease(state.folder)

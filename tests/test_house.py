@@ -13,7 +13,7 @@ from cfray.jobspec import KINDS, read_job
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cfray"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SOURCES = sorted(path.stem for path in (PACKAGE / "sources").glob("*.py") if path.stem not in ("__init__", "base", "files"))
+SOURCES = sorted(path.stem for path in (PACKAGE / "sources").glob("*.py") if path.stem not in ("__init__", "base", "files", "listing"))
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

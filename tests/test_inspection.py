@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc
 
-from cfray import inspection
-from cfray.drafts import plain, scalar
 from cfray.errors import ConfigError
+from cfray.inspection import source as inspection
+from cfray.inspection.drafts import plain, scalar
 from cfray.jobspec import read_job
 from cfray.mapping import as_path
 from cfray.stages.plan import make_plan

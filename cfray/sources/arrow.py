@@ -18,7 +18,8 @@ from cfray.errors import SourceError
 from cfray.formats.columns import plain_batch, plain_schema
 from cfray.records import Reject
 from cfray.sources.base import Context, Json
-from cfray.sources.files import FileSource, Part, PinnedFile, opened, undamaged
+from cfray.sources.files import FileSource, Part
+from cfray.sources.listing import PinnedFile, opened, undamaged
 
 _MAGIC = b"ARROW1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow columnar format, "IPC Streaming Format"

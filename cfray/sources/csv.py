@@ -20,7 +20,8 @@ from cfray.formats import csv, csv_records, lines
 from cfray.formats.csv_types import type_named
 from cfray.records import Reject
 from cfray.sources.base import Context, Json, Shard
-from cfray.sources.files import FileSource, Part, PinnedFile, opened
+from cfray.sources.files import FileSource, Part
+from cfray.sources.listing import PinnedFile, opened
 
 
 class Csv(FileSource):

@@ -15,7 +15,8 @@ import pyarrow as pa
 from cfray.formats import jsonarray, lines
 from cfray.records import Reject
 from cfray.sources.base import Context, Json
-from cfray.sources.files import FileSource, Part, PinnedFile, opened
+from cfray.sources.files import FileSource, Part
+from cfray.sources.listing import PinnedFile, opened
 
 
 class JsonFile(FileSource):

@@ -16,7 +16,8 @@ import pyarrow as pa
 from cfray.formats import jsonl, lines
 from cfray.records import Reject
 from cfray.sources.base import Context, Description, Json, Shard
-from cfray.sources.files import FileSource, Part, PinnedFile, opened
+from cfray.sources.files import FileSource, Part
+from cfray.sources.listing import PinnedFile, opened
 
 #: Bytes of a file that are looked at to estimate its number of lines.
 _LOOK = 1024 * 1024

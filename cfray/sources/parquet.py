@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from cfray.formats.columns import plain_batch, plain_schema
 from cfray.records import Reject
 from cfray.sources.base import Context, Json
-from cfray.sources.files import FileSource, Part, PinnedFile, opened, undamaged
+from cfray.sources.files import FileSource, Part
+from cfray.sources.listing import PinnedFile, opened, undamaged
 
 
 class Parquet(FileSource):

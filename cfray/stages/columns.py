@@ -53,7 +53,7 @@ class Columns:
 
     def _present(self, path: Path) -> pa.StringArray | None:
         """Give a field's canonical texts, null where it is missing or null."""
-        column = self.fields.columns.get(path)
+        column = self.fields.given(path)
         if column is None:
             return None
         if path not in self.fields.variants:
@@ -177,7 +177,7 @@ class Columns:
         if rule is None:
             return None
         path = as_path(rule)
-        column = self.fields.columns.get(path)
+        column = self.fields.given(path)
         self.taken[path] = None
         kind = pa.list_(pa.string())
         if column is None:
@@ -218,7 +218,7 @@ class Columns:
         made: pa.StringArray | None = None
         given: pa.BooleanArray | None = None
         for path in rule_paths(rule):
-            column = self.fields.columns.get(path)
+            column = self.fields.given(path)
             if column is None:
                 continue
             present = column.is_valid()

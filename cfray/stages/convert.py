@@ -75,7 +75,7 @@ class Conversion:
 
     def convert(self, batch: pa.RecordBatch, source_collection: str) -> Converted:
         """Convert one batch of records of one source collection."""
-        fields = Fields(batch, self.reach)
+        fields = Fields(batch, self.reach, blank_is_null=self.layout.kind == "csv")
         ids = identity.read_ids(fields, self.job.mapping.id)
         faults = {row: Fault(row, "convert", reason) for row, reason in ids.faults.items()}
         found = self._vectors(fields)

@@ -130,7 +130,4 @@ def _segment(work: tuple[str, int, dict[str, str], Wanted, list[int]]) -> Any:  
 
 def coverage(dataset: LanceDataset) -> dict[str, set[int]]:
     """Give the fragments that each index covers."""
-    covered: dict[str, set[int]] = {}
-    for item in dataset.list_indices():
-        covered.setdefault(item["name"], set()).update(item["fragment_ids"])
-    return covered
+    return {item.name: {number for segment in item.segments for number in segment.fragment_ids} for item in dataset.describe_indices()}

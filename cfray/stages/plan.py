@@ -155,6 +155,12 @@ def _further_vectors(job: JobSpec, schema: pa.Schema | None) -> dict[str, Path]:
     """Name the vectors beside the primary one: those the mapping names, and every fixed-size list of numbers no rule takes."""
     further = {name: as_path(rule) for name, rule in job.mapping.vectors.items()}
     primary = as_path(job.mapping.vector) if job.mapping.vector is not None else ("vector",)
+    for name, path in further.items():
+        if schema is not None and len(path) == 1 and path[0] in schema.names and not vectors.is_vector_type(schema.field(path[0]).type):
+            raise ConfigError(
+                f"mapping.vectors.{name}: {path[0]} is of type {schema.field(path[0]).type}, not a list of numbers",
+                f"for CSV, declare it: source.types: {{{path[0]}: list<double>}}",
+            )
     used = {path for _, path in job.mapping.rules()} | {primary, *further.values()}
     for item in schema or []:
         path = (item.name,)

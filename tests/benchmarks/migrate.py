@@ -41,7 +41,9 @@ class Measured:
         seconds: on the shape's own clock; ``wall``: from start to end of its process.
         cpu: CPU-seconds of the process tree, Ray's daemons and cfray's verify included.
         peak: bytes, the largest PSS of the process tree.
-        peak_after: seconds from the start of the process to that moment.
+        largest: the processes at that moment, name -> bytes.
+        samples: how often memory was looked at.
+        peak_copy: bytes, the same within cfray's clock alone, before verify starts (cfray alone).
         first_receipt: seconds from the end of ray.init to the first receipt (cfray alone).
         stages: worker-seconds of read, convert, write; wall-seconds of the others (cfray alone).
     """
@@ -52,9 +54,10 @@ class Measured:
     wall: float
     cpu: float
     peak: int
-    peak_after: float
+    largest: dict[str, int]
     samples: int
     first_receipt: float | None = None
+    peak_copy: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -108,7 +111,8 @@ def _cfray(folder: str, rows: int, place: str) -> Measured:
     if (counts["read"], counts["staged"], counts["quarantined"]) != (rows, rows, 0):
         sys.exit(f"cfray: {rows} rows expected, the report counts {counts}")
     stages = {name: figures["seconds"] for name, figures in report["stages"].items()}
-    return _measured("cfray", rows, clock["copy_seconds"], ran, first_receipt=clock["first_receipt"] - clock["ray_ready"], stages=stages)
+    first, copying = clock["first_receipt"] - clock["ray_ready"], ran.peak(clock["ray_ready"], clock["last_commit"])
+    return _measured("cfray", rows, clock["copy_seconds"], ran, first_receipt=first, peak_copy=copying, stages=stages)
 
 
 def _done(shape: str, ran: tree.Run) -> tree.Run:
@@ -118,7 +122,7 @@ def _done(shape: str, ran: tree.Run) -> tree.Run:
 
 
 def _measured(shape: str, rows: int, seconds: float, ran: tree.Run, **more: Any) -> Measured:
-    return Measured(shape, rows, seconds, ran.wall, ran.cpu, ran.peak, ran.peak_after, ran.samples, **more)
+    return Measured(shape, rows, seconds, ran.wall, ran.cpu, ran.peak(), ran.largest, len(ran.memory), **more)
 
 
 def warm(folder: str) -> None:
@@ -144,7 +148,7 @@ def summary(rows: int, rounds: list[dict[str, Measured]]) -> dict[str, Any]:
 
 
 def _medians(runs: list[Measured]) -> dict[str, Any]:
-    names = ["seconds", "rate", "cpu", "peak", "peak_after", *(["first_receipt"] if runs[0].first_receipt is not None else [])]
+    names = ["seconds", "rate", "cpu", "peak", *(name for name in ("first_receipt", "peak_copy") if getattr(runs[0], name) is not None)]
     figures: dict[str, Any] = {name: statistics.median(getattr(one, name) for one in runs) for name in names}
     figures["stages"] = {name: statistics.median(one.stages[name] for one in runs) for name in runs[0].stages}
     return figures
@@ -168,15 +172,15 @@ def show(result: dict[str, Any]) -> None:
     """Print one size as a table."""
     rounds = len(result["rounds"])
     print(f"\n{result['rows']:,} rows, median of {rounds} round{'s' if rounds > 1 else ''}")
-    print(f"  {'':22}{'rows/s':>10}{'seconds':>9}{'CPU-s':>8}{'peak MB':>9}{'at s':>7}")
+    print(f"  {'':22}{'rows/s':>10}{'seconds':>9}{'CPU-s':>8}{'peak MB':>9}")
     for shape in SHAPES:
         one = result["median"][shape]
-        print(f"  {TITLES[shape]:22}{one['rate']:>10,.0f}{one['seconds']:>9.2f}{one['cpu']:>8.1f}{one['peak'] / 1e6:>9,.0f}{one['peak_after']:>7.1f}")
+        print(f"  {TITLES[shape]:22}{one['rate']:>10,.0f}{one['seconds']:>9.2f}{one['cpu']:>8.1f}{one['peak'] / 1e6:>9,.0f}")
     for floor in ("single", "double"):
         each = ", ".join(f"{ratio:.2f}" for ratio in result["ratios"][floor])
         print(f"  cfray / {TITLES[floor]}: {result[f'cfray_to_{floor}']:.2f}   (by round: {each})")
     cfray = result["median"]["cfray"]
-    print(f"  end of ray.init to the first receipt: {cfray['first_receipt']:.2f} s")
+    print(f"  end of ray.init to the first receipt: {cfray['first_receipt']:.2f} s; peak until the last commit: {cfray['peak_copy'] / 1e6:,.0f} MB")
     stages = cfray["stages"]
     print("  worker-seconds: " + ", ".join(f"{name} {stages[name]:.2f}" for name in ("read", "convert", "write")))
     print("  driver, wall seconds: " + ", ".join(f"{name} {each:.2f}" for name, each in stages.items() if name not in ("read", "convert", "write")))
@@ -201,8 +205,10 @@ def main() -> None:
         show(figures["sizes"][-1])
     least, most = figures["sizes"][0], figures["sizes"][-1]
     if len(figures["sizes"]) > 1:
-        figures["peak_ratio"] = most["median"]["cfray"]["peak"] / least["median"]["cfray"]["peak"]
-        print(f"\ncfray's peak memory at {most['rows']:,} rows / at {least['rows']:,}: {figures['peak_ratio']:.2f}")
+        for name in ("peak", "peak_copy"):
+            figures[f"{name}_ratio"] = most["median"]["cfray"][name] / least["median"]["cfray"][name]
+        print(f"\ncfray's peak memory at {most['rows']:,} rows / at {least['rows']:,}: {figures['peak_ratio']:.2f}", end=" ")
+        print(f"(until the last commit: {figures['peak_copy_ratio']:.2f})")
     if given.out:
         with open(given.out, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import subprocess
 import tempfile
 import time
@@ -18,8 +19,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-#: Seconds between samples; more where reading /proc takes long, so that watching costs at most a twentieth of a core.
-INTERVAL, SHARE = 0.15, 20
+#: Seconds between samples; more (up to the second figure) where reading /proc takes long, so that watching costs a twentieth of a core.
+INTERVAL, LONGEST, SHARE = 0.15, 0.5, 20
 #: Seconds for what the command left behind to end by itself before it is killed.
 GRACE = 10.0
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -31,10 +32,9 @@ class Run:
 
     Attributes:
         wall: seconds.
-        cpu: CPU-seconds of all processes; one that lived between two samples is not counted.
-        peak: bytes, the largest sum of PSS of all processes at one moment.
-        peak_after: seconds from the start to that moment.
-        processes: largest number of processes at one moment.
+        cpu: CPU-seconds of all processes: those sampled, or those the kernel gives for waited-for children where that is more.
+        memory: (Unix time, sum of PSS of all processes in bytes) of every sample.
+        largest: the processes at the moment of the peak, name -> bytes.
         out, err: what it printed.
         left: names of processes that outlived the command by more than ``GRACE`` and were killed.
     """
@@ -42,13 +42,15 @@ class Run:
     code: int
     wall: float
     cpu: float
-    peak: int
-    peak_after: float
-    processes: int
-    samples: int
+    memory: list[tuple[float, int]]
+    largest: dict[str, int]
     out: str
     err: str
     left: list[str] = field(default_factory=list)
+
+    def peak(self, begin: float = 0.0, end: float = float("inf")) -> int:
+        """Give the largest memory in bytes between two Unix times."""
+        return max((size for when, size in self.memory if begin <= when <= end), default=0)
 
 
 def run(command: Sequence[str], *, cwd: str | None = None, env: dict[str, str] | None = None) -> Run:
@@ -56,11 +58,11 @@ def run(command: Sequence[str], *, cwd: str | None = None, env: dict[str, str] |
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     watched = Watched()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        begin = time.perf_counter()
+        before, begin = _children_cpu(), time.perf_counter()
         process = subprocess.Popen(list(command), stdout=out, stderr=err, cwd=cwd, env=env)
         while process.poll() is None:
-            cost = watched.sample(time.perf_counter() - begin)
-            time.sleep(max(INTERVAL, SHARE * cost))
+            cost = watched.sample()
+            time.sleep(min(LONGEST, max(INTERVAL, SHARE * cost)))
         wall = time.perf_counter() - begin
         left = watched.end()
         out.seek(0)
@@ -68,11 +70,9 @@ def run(command: Sequence[str], *, cwd: str | None = None, env: dict[str, str] |
         return Run(
             code=process.returncode,
             wall=wall,
-            cpu=sum(watched.cpu.values()),
-            peak=watched.peak,
-            peak_after=watched.peak_after,
-            processes=watched.processes,
-            samples=watched.samples,
+            cpu=max(sum(watched.cpu.values()), _children_cpu() - before),
+            memory=watched.memory,
+            largest=watched.largest,
             out=out.read(),
             err=err.read(),
             left=left,
@@ -87,27 +87,26 @@ class Watched:
         self.before = set(self.me.children(recursive=True))
         self.seen: set[psutil.Process] = set()
         self.cpu: dict[psutil.Process, float] = {}
-        self.peak = self.processes = self.samples = 0
-        self.peak_after = 0.0
+        self.memory: list[tuple[float, int]] = []
+        self.largest: dict[str, int] = {}
 
-    def sample(self, elapsed: float) -> float:
-        """Look once; returns the seconds it took."""
-        begin = time.perf_counter()
+    def sample(self) -> float:
+        """Look once; returns the CPU-seconds it took."""
+        begin = time.thread_time()
         self._find()
-        memory = living = 0
+        sizes: dict[psutil.Process, int] = {}
         for process in self.seen:
             try:
                 times = process.cpu_times()
                 self.cpu[process] = times.user + times.system
-                memory += pss(process.pid)
-                living += 1
+                sizes[process] = pss(process.pid)
             except (psutil.Error, OSError):
                 pass  # it ended; what it had used stays counted
-        if memory > self.peak:
-            self.peak, self.peak_after = memory, elapsed
-        self.processes = max(self.processes, living)
-        self.samples += 1
-        return time.perf_counter() - begin
+        total = sum(sizes.values())
+        if total > max((size for _, size in self.memory), default=0):
+            self.largest = {f"{_name(process)} {process.pid}": size for process, size in sorted(sizes.items(), key=lambda item: -item[1])}
+        self.memory.append((time.time(), total))
+        return time.thread_time() - begin
 
     def _find(self) -> None:
         """Note new descendants, orphans included: they are children of this process now."""
@@ -145,6 +144,12 @@ def pss(pid: int) -> int:
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def _children_cpu() -> float:
+    """Give the CPU-seconds of all children that were waited for, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _name(process: psutil.Process) -> str:

@@ -161,6 +161,7 @@ class Runner:
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:  # files: a pipe would stay open in Ray's processes
             process = subprocess.Popen(
                 [sys.executable, "-m", "cfray.cli", *map(str, arguments)],
+                cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

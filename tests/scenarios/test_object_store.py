@@ -26,7 +26,9 @@ def export(folder):
 
 
 def cfray(*words, **env):
-    return subprocess.run([sys.executable, "-m", "cfray.cli", *map(str, words)], env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=180)
+    return subprocess.run(
+        [sys.executable, "-m", "cfray.cli", *map(str, words)], env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=180
+    )
 
 
 def test_a_target_on_an_object_store_survives_a_kill(s3_place, tmp_path):

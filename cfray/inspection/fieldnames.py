@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from cfray.samples import Seen
+from cfray.inspection.samples import Seen
 
 IDS = ("id", "uuid", "guid", "oid", "doc_id", "document_id", "record_id", "key", "pk", "uid", "slug")
 ID_LIKE = re.compile(r"(^|_)(id|ids|uuid|guid|key|slug|isbn|doi|zip|code|phone)$|^id_")

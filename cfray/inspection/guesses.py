@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfray import fieldnames, identity
+from cfray import identity
+from cfray.inspection import fieldnames
+from cfray.inspection.samples import Sample, Seen
 from cfray.mapping import Key, Literally, Path, as_path, dotted
-from cfray.samples import Sample, Seen
 from cfray.sources.base import Json
 
 #: Share of the sampled values that must bear a guess out; the rest, if any, is told in the guess.
@@ -27,8 +28,8 @@ _NARROWEST = 8  # numbers; shorter lists are coordinates, ranges or ratings
 _LONG = 40  # characters; a field whose texts are longer on average and hold spaces reads like a document
 #: Fewest records from which uniqueness alone, without a name, makes an id.
 _ENOUGH = 10
-_ORDER = ("id", "keep_uuid", "text_content", "title", "author", "status", "vector", "vectors", "tags", "contributors")
-_ORDER += ("created_at", "updated_at", "collection", "relationships")
+_ORDER = ["id", "keep_uuid", "text_content", "title", "author", "status", "vector", "vectors", "tags", "contributors"]
+_ORDER += ["created_at", "updated_at", "collection", "relationships"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,16 @@ from typing import Any
 import pyarrow.fs as pafs
 from pydantic import ValidationError
 
-from cfray import drafts, filesystems, guesses, jobspec, samples
+from cfray import filesystems, jobspec
 from cfray.errors import ConfigError, SourceError
-from cfray.guesses import Guess
+from cfray.inspection import drafts, guesses, samples
+from cfray.inspection.guesses import Guess
 from cfray.jobspec import KINDS, AnySource, JobSpec
 from cfray.mapping import dotted
 from cfray.sources.base import Context, Json
 from cfray.sources.csv import Csv
-from cfray.sources.files import CODECS, FileSource, listed
+from cfray.sources.files import FileSource
+from cfray.sources.listing import CODECS, listed
 
 _DELIMITERS = (",", "\t", ";", "|")
 
@@ -157,8 +159,8 @@ def _kind_of(place: str) -> Guess:
     Raises:
         ConfigError: nothing, nothing known, or several kinds.
     """
-    system, path = filesystems.filesystem(place)
     try:
+        system, path = filesystems.filesystem(place)
         versions = system.get_file_info(f"{path.rstrip('/')}/_versions")
     except OSError as error:
         raise ConfigError(f"cannot look at {place}: {error}", "check that the filesystem answers and that its credentials are set") from error

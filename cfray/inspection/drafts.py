@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from cfray.guesses import Guess
+from cfray.inspection.guesses import Guess
 from cfray.jobspec import Embedding, Index, Limits
 from cfray.sources.base import Json
 
