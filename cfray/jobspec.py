@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 
 from cfray import filesystems
 from cfray.errors import ConfigError
-from cfray.mapping import Mapping, Strict
+from cfray.mapping import Mapping, RelationshipRule, Strict
 from cfray.sources.arrow import Arrow
 from cfray.sources.base import ByteSize
 from cfray.sources.csv import Csv
@@ -139,7 +139,7 @@ def read_job(path: Path) -> JobSpec:
     try:
         job = JobSpec.model_validate(data)
     except ValidationError as error:
-        _refuse(error, path)
+        _refuse(error, path, data)
     # written out with its defaults, so that a default that changes between versions is noticed, too
     agreed = job.model_dump(mode="json", include=set(FINGERPRINTED))
     base = path.resolve().parent
@@ -179,6 +179,8 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="a key must be a word, not a list or a mapping", problem_mark=key.start_mark)
         if key.value in seen:
             raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands here twice", problem_mark=key.start_mark)
         seen.add(key.value)
@@ -188,20 +190,20 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _refuse(error: ValidationError, path: Path) -> NoReturn:
+def _refuse(error: ValidationError, path: Path, data: dict[str, Any] | None = None) -> NoReturn:
     """Turn pydantic's findings into one message: file, line, key, what is wrong, nearest known key."""
     lines = _key_lines(path)
+    kind = str(source.get("kind")) if isinstance(source := (data or {}).get("source"), dict) else ""
     told: list[str] = []
     for item in error.errors():
         place = [str(step) for step in item["loc"] if not _is_branch(step)]
-        if (
-            item["type"] == "extra_forbidden"
-            and len(error.errors()) > 1
-            and any(isinstance(step, str) and step in {"Const", "Template", "Literally", "Key"} for step in item["loc"])
-        ):
-            continue
+        sentence = _sentence(item, place, kind)
+        form = next((depth for depth, step in enumerate(item["loc"]) if _is_form(step)), None)
+        if item["loc"][0] == "mapping" and form is not None:  # a rule has several forms, and pydantic tells what is wrong for each of them
+            if item["loc"][form] != "str":
+                continue
+            place, sentence = [str(step) for step in item["loc"][:form]], _no_rule(item["input"])
         key = ".".join(place)
-        sentence = _sentence(item, place)
         line = next((lines[".".join(place[:depth])] for depth in range(len(place), 0, -1) if ".".join(place[:depth]) in lines), None)
         where = f"line {line}, " if line else ""
         told.append(f"{where}{key or 'job'}: {sentence}")
@@ -219,11 +221,25 @@ def _is_branch(step: int | str) -> bool:
     return step in _BRANCHES or step.startswith(("list[", "function-", "literal[", "union["))
 
 
-def _sentence(item: Any, place: list[str]) -> str:  # pydantic's ErrorDetails
+def _is_form(step: int | str) -> bool:
+    """Tell pydantic's names for the forms a mapping's rule may have."""
+    return isinstance(step, str) and (step in {"str", "Const", "Template", "Literally", "Key"} or step.startswith("list["))
+
+
+def _no_rule(given: object) -> str:
+    near = difflib.get_close_matches(str(next(iter(given))), ("path", "const", "template", "key"), n=1) if isinstance(given, dict) and given else []
+    forms = (
+        "a field's name, a list of names, {path: [names]}, {const: text}, {template: text} or, for an id, {key: [names]}, as far as this key allows"
+    )
+    return f"is no rule; {f'did you mean {near[0]}? ' if near else ''}write {forms}"
+
+
+def _sentence(item: Any, place: list[str], source_kind: str) -> str:  # pydantic's ErrorDetails
     kind = item["type"]
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _known_keys(place[:-1]), n=1, cutoff=0.5)
-        return "unknown key" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(_known_keys(place[:-1]))}")
+        known = _known_keys(place[:-1], source_kind)
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+        return "unknown key" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
     if kind == "union_tag_invalid":
         given = str(item["ctx"].get("tag"))
         near = difflib.get_close_matches(given, KINDS, n=1, cutoff=0.5)
@@ -237,7 +253,7 @@ def _sentence(item: Any, place: list[str]) -> str:  # pydantic's ErrorDetails
     return str(item["msg"]).removeprefix("Value error, ") + value
 
 
-def _known_keys(place: list[str]) -> list[str]:
+def _known_keys(place: list[str], source_kind: str) -> list[str]:
     """List the keys the model at a place of the job file knows."""
     models: dict[str, type[BaseModel]] = {
         "": JobSpec,
@@ -247,10 +263,10 @@ def _known_keys(place: list[str]) -> list[str]:
         "index": Index,
         "index.vector": VectorIndexSpec,
         "limits": Limits,
+        "mapping.relationships": RelationshipRule,
+        "source": KINDS.get(source_kind, JobSpec),
     }
-    key = ".".join(place)
-    if key == "source":
-        return sorted({name for model in KINDS.values() for name in model.model_fields})
+    key = ".".join(step for step in place if not step.isdigit())
     return sorted(models[key].model_fields) if key in models else []
 
 

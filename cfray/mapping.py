@@ -58,8 +58,10 @@ class Key(Strict):
 
 #: One field of the record.
 FieldRule = str | Literally
+#: Several fields: the first that is present.
+FieldRules = Annotated[list[FieldRule], Field(min_length=1)]
 #: Where a column's text comes from: the first path that is present, a constant or a template.
-TextRule = FieldRule | list[FieldRule] | Const | Template
+TextRule = FieldRule | FieldRules | Const | Template
 
 
 class RelationshipRule(Strict):
@@ -70,7 +72,7 @@ class RelationshipRule(Strict):
     """
 
     type: Literal["parent", "child", "related", "reference", "contains", "member_of"]
-    to: FieldRule | list[FieldRule] | Key
+    to: FieldRule | FieldRules | Key
     collection: str | None = None
 
 
@@ -81,7 +83,7 @@ def _as_list(value: object) -> object:
 class Mapping(Strict):
     """Which source fields become which columns; every key is a column unless said otherwise."""
 
-    id: FieldRule | list[FieldRule] | Key = "id"
+    id: FieldRule | FieldRules | Key = "id"
     text_content: TextRule | None = None
     title: TextRule | None = None
     vector: FieldRule | None = None
@@ -97,8 +99,8 @@ class Mapping(Strict):
     author: TextRule | None = None
     contributors: FieldRule | None = None
     tags: FieldRule | None = None
-    created_at: FieldRule | list[FieldRule] | None = None
-    updated_at: FieldRule | list[FieldRule] | None = None
+    created_at: FieldRule | FieldRules | None = None
+    updated_at: FieldRule | FieldRules | None = None
     status: TextRule | None = None
     source_file: TextRule | None = None
     raw_data: FieldRule | None = None

@@ -86,14 +86,17 @@ def settle(run: Run) -> None:
 
 
 def finish(run: Run) -> None:
-    """Compact, index and verify: each step may be interrupted and run again."""
+    """Compact, index and verify: each step may be interrupted and run again; none is begun, and no end reported, without the lease."""
+    run.target.check_held(run.target.ledger())
     run.report.counts["fragments_compacted"] = run.timed("compact", lambda: compact.compact(run.target, run.state))
     failpoint.reached("compact")
+    run.target.check_held(run.target.ledger())
     built = run.timed("index", lambda: index.build(run.target, run.job.index, run.plan.metric))
     run.report.notes += [f"indexes built or completed: {', '.join(built)}"] if built else []
     failpoint.reached("index")
     run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
     failpoint.reached("verify")
+    run.target.check_held(run.target.ledger())
     run.report.conclude()
 
 

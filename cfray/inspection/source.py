@@ -111,7 +111,7 @@ def _from_yaml(path: Path, out: Path | None) -> _Origin:
     try:
         job = JobSpec.model_validate({"name": _name_of(place), "target": {"uri": "none"}, **rest, "source": section})
     except ValidationError as error:
-        jobspec._refuse(error, path)  # noqa: SLF001  # the one place that words a job file's faults
+        jobspec._refuse(error, path, {"source": section})  # noqa: SLF001  # the one place that words a job file's faults
     target = None if "target" not in data else _written(filesystems.absolute(job.target.uri, own), base)
     ignored = sorted(set(data) - {"name", "source", "target"})
     return _Origin(job.name, section, _written(place, base), base, target, guessed, ignored)

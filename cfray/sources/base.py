@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cfray.records import Reject
 
@@ -45,7 +45,7 @@ def parse_bytes(value: object) -> object:
     raise ValueError(f"{value!r} is not a size; write a number of bytes or one like 256MiB or 2GB")
 
 
-ByteSize = Annotated[int, BeforeValidator(parse_bytes)]
+ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,18 @@ class Target:
         """
         return Ledger.from_metadata(self.open().schema.metadata, self.uri)
 
+    def check_held(self, ledger: Ledger) -> None:
+        """Refuse to go on once another run has taken the target.
+
+        Raises:
+            LeaseHeld: the epoch rose.
+        """
+        if ledger.epoch != self.epoch:
+            raise LeaseHeld(
+                f"another run took {self.uri} over (epoch {ledger.epoch}, ours is {self.epoch}); this one adds nothing more",
+                "let the other run finish",
+            )
+
 
 def find(uri: str) -> Ledger | None:
     """Read a target's ledger; None if there is no target yet.
@@ -161,11 +173,7 @@ def commit(
     for attempt in range(_ATTEMPTS):
         dataset = target.open()
         ledger = Ledger.from_metadata(dataset.schema.metadata, target.uri)
-        if ledger.epoch != target.epoch:
-            raise LeaseHeld(
-                f"another run took {target.uri} over (epoch {ledger.epoch}, ours is {target.epoch}); this one adds nothing more",
-                "let the other run finish",
-            )
+        target.check_held(ledger)
         if dataset.version != ledger.version:  # somebody else committed: its rows took row ids, too
             ledger = replace(ledger, next_row=max(ledger.next_row, _next_row(dataset)))
         changed = change(ledger)

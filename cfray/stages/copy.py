@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -122,11 +123,12 @@ class Passage:
             begin = time.perf_counter()
             if isinstance(item, Reject):
                 self.rejected.append(rejected_bytes(item, self.reading.shard.collection))
-                self.counts[f"quarantined: {item.reason.split(':')[0][:60]}"] += 1
+                self.counts[kind_of(item.reason)] += 1
                 continue
             converted = self.conversion.convert(item, self.reading.shard.collection)
             self.counts.update(converted.counts)
             for fault in converted.faults:
+                self.counts[kind_of(fault.reason)] += 1
                 self.rejected.append(
                     rejected_row(
                         item, fault, f"{self.reading.shard.id}, record {first + fault.row}", self.reading.shard.collection, self.conversion.job
@@ -135,6 +137,11 @@ class Passage:
             self.seconds += time.perf_counter() - begin
             if converted.frames.num_rows:
                 yield converted.frames
+
+
+def kind_of(reason: str) -> str:
+    """Name the kind of a reason for the report's count: without the numbers and values of the one row."""
+    return "quarantined: " + re.sub(r"[0-9][0-9,.]*", "#", re.split(r"[:(]", reason)[0]).strip()[:80]
 
 
 def rejected_bytes(reject: Reject, collection: str) -> Rejected:

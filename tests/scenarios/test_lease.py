@@ -21,7 +21,7 @@ from cfray.ledger import dumps
 from tests.scenarios import runs
 from tests.scenarios.runs import Job
 
-ROWS, SHARDS = 3_000, 100
+ROWS, SHARDS = 2_400, 60
 #: Whoever waits for this much silence hangs until the test ends it; so a run that ends did not wait.
 FOREVER = "1000000"
 
