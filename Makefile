@@ -51,7 +51,7 @@ lint: $(VENV)/.dev
 ROWS   ?= 500000 2000000
 ROUNDS ?= 3
 bench: $(VENV)/.dev
-	$(RUN) tests/benchmarks/migrate.py --rows $(ROWS) --rounds $(ROUNDS)
+	$(RUN) -m tests.benchmarks.migrate --rows $(ROWS) --rounds $(ROUNDS)
 
 prove: $(VENV)/.dev
 	CFRAY_PROVE=1 $(RUN) -m pytest -q tests/scenarios tests/test_outsider.py

@@ -109,15 +109,13 @@ def record_uuids(space: uuids.UUID, tagged: pa.StringArray) -> pa.StringArray:
     return hex_uuids(digest)
 
 
-_HEX = np.frombuffer(b"".join(b"%02x" % value for value in range(256)), np.uint8).reshape(256, 2)
-_HEX_PLACES = [place for place in range(36) if place not in (8, 13, 18, 23)]
-
-
 def hex_uuids(digest: npt.NDArray[np.uint8]) -> pa.StringArray:
     """Write ``(n, 16)`` bytes as n lower-case 8-4-4-4-12 uuids."""
     count = len(digest)
+    plain = np.frombuffer(digest.tobytes().hex().encode(), np.uint8).reshape(count, 32)
     text = np.full((count, 36), ord("-"), np.uint8)
-    text[:, _HEX_PLACES] = _HEX[digest].reshape(count, 32)
+    for group, (start, end) in enumerate(((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))):  # a dash stands before each group but the first
+        text[:, start + group : end + group] = plain[:, start:end]
     offsets = np.arange(0, 36 * count + 1, 36, dtype=np.int32)
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text))
 

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from cfray import cli
 from cfray.errors import ConfigError
 from cfray.jobspec import read_job
 from tests.exports import cfray
@@ -65,51 +66,78 @@ def tree(folder):
     return {(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
-def refused(folder, job, words, command="migrate"):
-    """The command exits 2 with one message and changes nothing."""
-    before = tree(folder)
-    done = cfray(command, job, cwd=folder)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    message, *more = done.stderr.split("\n  remedy: ")
+@pytest.fixture
+def refused(folder, capfd, monkeypatch):
+    """Check that a command exits 2 with one message and changes nothing; the command line runs in this process, which saves a second each."""
+
+    def check(job, words, command="migrate"):
+        before = tree(folder)
+        monkeypatch.setattr("sys.argv", ["cfray", command, str(job)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capfd.readouterr()
+        assert (ended.value.code, told.out) == (2, "")
+        one_message(told.err, words)
+        assert tree(folder) == before
+
+    return check
+
+
+def one_message(text, words):
+    """Two sentences, the second of them the remedy, and no traceback."""
+    message, *more = text.split("\n  remedy: ")
     assert message.startswith("cfray: ")
     assert len(more) == 1
-    assert "Traceback" not in done.stderr
-    assert [word for word in words if word not in done.stderr] == []
-    assert tree(folder) == before
-    return done
+    assert "Traceback" not in text
+    assert [word for word in words if word not in text] == []
 
 
-@pytest.mark.parametrize("fault", WRONG)
-def test_a_wrong_job_file_is_refused_in_one_message_and_nothing_is_created(folder, fault):
+def wrong(folder, fault):
+    """Write a wrong job file; give it and what the message says."""
     old, new, words = WRONG[fault]
     job = folder / "job.yaml"
     assert old in JOB
     job.write_text(JOB.replace(old, new, 1), "utf-8")
-    refused(folder, job, words)
+    return job, words
 
 
-def test_a_missing_job_file_is_refused(folder):
-    refused(folder, folder / "jobs.yaml", ["jobs.yaml", "cfray inspect"])
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_job_file_is_refused_in_one_message_and_nothing_is_created(folder, refused, fault):
+    refused(*wrong(folder, fault))
+
+
+@pytest.mark.parametrize("fault", ["an unknown key", "a missing column", "a place where nothing is", "a wrong type"])
+def test_the_command_itself_exits_with_2_and_creates_nothing(folder, fault):
+    job, words = wrong(folder, fault)
+    before = tree(folder)
+    done = cfray("migrate", job, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    one_message(done.stderr, words)
+    assert tree(folder) == before
+
+
+def test_a_missing_job_file_is_refused(folder, refused):
+    refused(folder / "jobs.yaml", ["jobs.yaml", "cfray inspect"])
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", None], ids=["no text", "a folder"])
-def test_a_job_file_that_is_no_text_is_refused(folder, content):
+def test_a_job_file_that_is_no_text_is_refused(folder, refused, content):
     job = folder / "job.yaml"
     job.mkdir() if content is None else job.write_bytes(content)
-    refused(folder, job, ["job.yaml", "cannot read the job file"])
+    refused(job, ["job.yaml", "cannot read the job file"])
 
 
-def test_an_export_without_a_record_is_refused(folder):
+def test_an_export_without_a_record_is_refused(folder, refused):
     empty = pq.read_table(folder / "export/part.parquet").slice(0, 0)
     pq.write_table(empty, folder / "export/part.parquet")
     (folder / "job.yaml").write_text(JOB, "utf-8")
-    refused(folder, folder / "job.yaml", ["no record"])
+    refused(folder / "job.yaml", ["no record"])
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "verify", "optimize", "report"])
-def test_every_command_refuses_it_alike(folder, command):
+def test_every_command_refuses_it_alike(folder, refused, command):
     (folder / "job.yaml").write_text(JOB.replace("doc_id", "{}"), "utf-8")
-    refused(folder, folder / "job.yaml", ["line 4", "mapping.id"], command)
+    refused(folder / "job.yaml", ["line 4", "mapping.id"], command)
 
 
 def test_with_json_the_refusal_is_one_document(folder):
@@ -121,7 +149,7 @@ def test_with_json_the_refusal_is_one_document(folder):
     assert told["remedy"]
 
 
-def test_another_mapping_on_an_existing_target_is_refused_and_names_the_key(folder):
+def test_another_mapping_on_an_existing_target_is_refused_and_names_the_key(folder, refused):
     job = folder / "job.yaml"
     job.write_text(JOB, "utf-8")
     done = cfray("migrate", job, "--quiet")
@@ -132,8 +160,8 @@ def test_another_mapping_on_an_existing_target_is_refused_and_names_the_key(fold
         ("name: articles", "name: books", ["name", '"articles"', '"books"']),
     ]:
         job.write_text(JOB.replace(old, new), "utf-8")
-        refused(folder, job, words)
-    refused(folder, job, ["name"], "verify")
+        refused(job, words)
+    refused(job, ["name"], "verify")
     job.write_text(JOB + "limits: {workers: 1}\nindex: {scalar: [uuid]}\n", "utf-8")
     assert cfray("plan", job).returncode == 0, "what may change freely does"
 

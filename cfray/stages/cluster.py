@@ -7,6 +7,7 @@ whatever Ray happens to run here.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
@@ -14,10 +15,11 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cfray.errors import CfrayError, ConfigError
+from cfray.errors import CfrayError, ConfigError, TargetError
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -31,14 +33,10 @@ def ray_running() -> Iterator[None]:
     """Have Ray up for the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     with tempfile.TemporaryDirectory(prefix="cfray-") as folder, _own_token(Path(folder)):
         warnings.filterwarnings("ignore", message="lance is not fork-safe")  # Ray starts its processes by exec, not by fork
-        warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks", module="ray")
         import ray
-        import ray.data
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         started = not ray.is_initialized()
         if started and os.environ.get("RAY_ADDRESS"):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -83,13 +81,45 @@ def cores() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def each(work: Callable[[A], T], items: Sequence[A]) -> Iterator[T]:
-    """Run ``work`` for each item in a task of its own; results as they come, errors as they were raised."""
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How tasks are run.
+
+    Attributes:
+        memory: bytes that Ray reserves for each; None: not reserved.
+        most: tasks at once; None: one a core.
+        restarts: how often Ray may start a task anew whose worker died; -1: without end.
+    """
+
+    memory: int | None = None
+    most: int | None = None
+    restarts: int = 3
+
+
+def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -> Iterator[T]:
+    """Run ``work`` for each item in a task of its own; results as they come, errors as they were raised.
+
+    More tasks are handed to Ray than there are cores, so that a worker finds its next one waiting.
+
+    Raises:
+        CfrayError: the first one a task raised; TargetError if a worker died too often.
+    """
     import ray
 
-    task = ray.remote(num_cpus=1, max_retries=3)(work)
-    waiting = [task.remote(item) for item in items]
-    while waiting:
+    pool = pool or Pool()
+
+    def task(item: A) -> T:
+        return work(item)
+
+    options = {} if pool.memory is None else {"memory": pool.memory}
+    remote = ray.remote(num_cpus=1, max_retries=pool.restarts, **options)(task)
+    window = pool.most or 4 * cores()
+    waiting: list[Any] = []
+    left = iter(items)
+    while True:
+        waiting += [remote.remote(item) for item in itertools.islice(left, window - len(waiting))]
+        if not waiting:
+            return
         done, waiting = ray.wait(waiting, num_returns=1)
         yield _result(done[0])
 
@@ -100,10 +130,14 @@ def _result(reference: Any) -> Any:  # an ObjectRef and what it refers to
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, CfrayError):
-            raise cause from None
+        if isinstance(error.cause, CfrayError):
+            raise error.cause from None
         raise
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+        why = str(error).splitlines()[0]
+        raise TargetError(
+            f"a worker died again and again: {why}", "give it more memory (limits.memory, fewer limits.workers), then run the same command again"
+        ) from error
 
 
 def check_target_is_shared(uri: str) -> None:

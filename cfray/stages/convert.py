@@ -156,7 +156,8 @@ class Conversion:
         for rule in self.job.mapping.relationships:
             rows, tagged = identity.read_references(fields, rule.to, self.layout.id_tag)
             space = frames.namespace(self.job.name, source_collection if rule.collection is None else rule.collection)
-            uuid = frames.record_uuids(space, tagged)
+            distinct = tagged.dictionary_encode()  # many records refer to the same one
+            uuid = frames.record_uuids(space, distinct.dictionary).take(distinct.indices)
             if self.job.mapping.keep_uuid:
                 own = pc.replace_substring_regex(tagged, r"^[a-z]:", "")
                 uuid = identity.kept_uuids(identity.Ids(tagged, own, {}), uuid)

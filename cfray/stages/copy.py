@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cfray import records, retry, values
-from cfray.errors import CfrayError, SourceError, TargetError
+from cfray.errors import SourceError, TargetError
 from cfray.jobspec import JobSpec
 from cfray.ledger import Receipt, State
 from cfray.mapping import Layout
@@ -41,42 +41,40 @@ class Cargo:
     epoch: int
 
 
-def copy_task(batch: pa.Table, *, cargo: Cargo) -> pa.Table:
-    """Copy the one shard of a batch.  Body of a Ray Data task: an error travels as a row, for a raised one ends the whole execution."""
-    number, shard = batch["number"][0].as_py(), Shard(**json.loads(batch["shard"][0].as_py()))
-    receipt, problem = b"", ""
-    try:
-        receipt = copy_shard(cargo, number, shard).to_json()
-    except CfrayError as error:
-        problem = json.dumps({"type": type(error).__name__, "what": error.what, "remedy": error.remedy})
-    return pa.table({"receipt": pa.array([receipt], pa.large_binary()), "error": [problem]})
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One shard and its number in the plan."""
+
+    number: int
+    shard: Shard
 
 
-def copy_shard(cargo: Cargo, number: int, shard: Shard) -> Receipt:
-    """Copy one shard, reading it anew after a transient error.
+def copy_shard(cargo: Cargo, item: Item) -> Receipt:
+    """Copy one shard, reading it anew after a transient error.  Body of a Ray task.
 
     Raises:
         CfrayError: terminal, or transient after the last attempt.
     """
     state = State(cargo.job.target.uri)
-    _count_start(cargo, state, number, shard)
-    return retry.retried(lambda: _copied(cargo, state, number, shard))
+    _count_start(cargo, state, item)
+    return retry.retried(lambda: _copied(cargo, state, item))
 
 
-def _count_start(cargo: Cargo, state: State, number: int, shard: Shard) -> None:
+def _count_start(cargo: Cargo, state: State, item: Item) -> None:
     """Count the starts of a shard durably: Ray itself would restart a crashing task without end (``reliability.md`` 3)."""
-    folder = state.scratch.child(f"starts-{cargo.epoch}/{number}")
+    folder = state.scratch.child(f"starts-{cargo.epoch}/{item.number}")
     begun = folder.names()
     if len(begun) >= MAX_CRASHES:
         raise SourceError(
-            f"shard {shard.id}: its worker died {len(begun)} times without an error (out of memory, or a crash in native code)",
+            f"shard {item.shard.id}: its worker died {len(begun)} times without an error (out of memory, or a crash in native code)",
             "give it more memory (limits.memory, fewer limits.workers) or find the record that does it; then run the same command again",
         )
     folder.publish(str(len(begun)), b"")
 
 
-def _copied(cargo: Cargo, state: State, number: int, shard: Shard) -> Receipt:
+def _copied(cargo: Cargo, state: State, item: Item) -> Receipt:
     begin = time.perf_counter()
+    shard = item.shard
     passage = Passage(Reading(cargo.job.source, shard, cargo.context), Conversion(cargo.job, cargo.layout))
     account = Account()
     fragments, files = write_frames(cargo.job.target.uri, passage.conversion.schema, passage.frames(), account)
@@ -89,7 +87,7 @@ def _copied(cargo: Cargo, state: State, number: int, shard: Shard) -> Receipt:
     total = time.perf_counter() - begin
     seconds = {"read": passage.reading.seconds, "convert": passage.seconds, "write": total - passage.reading.seconds - passage.seconds}
     receipt = Receipt(
-        name=str(number),
+        name=str(item.number),
         shard=shard.id,
         nonce=new_nonce(),
         read=read,

@@ -1,4 +1,4 @@
-"""The one streaming Ray Data execution, and the driver's end of it.
+"""Shards streaming in from their tasks, and the driver's end of it.
 
 Workers send back one receipt a shard; the driver commits shards while later
 ones are still being read, so a crash costs the work in flight and nothing
@@ -7,22 +7,19 @@ that was done.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 
-from cfray import errors
-from cfray.errors import CfrayError, LimitReached
+from cfray.errors import LimitReached
 from cfray.jobspec import JobSpec
 from cfray.ledger import Ledger, Plan, Receipt, State
 from cfray.progress import Progress
 from cfray.report import Report
 from cfray.sources.base import Context
 from cfray.stages import commit, copy, failpoint
-from cfray.stages.cluster import cores
+from cfray.stages.cluster import Pool, each
 from cfray.stages.commit import Target
 
 logger = logging.getLogger("cfray")
@@ -71,31 +68,12 @@ def _streamed(job: JobSpec, plan: Plan, target: Target, state: State, numbers: l
     Raises:
         CfrayError: the first shard that could not be copied.
     """
-    import ray
-    from ray.data import DataContext, TaskPoolStrategy
-
-    if not numbers:
-        return
-    settings = DataContext.get_current()
-    settings.enable_progress_bars = False
-    settings.max_errored_blocks = 0  # anything else drops blocks in silence (engine.md 2.2)
     limits = job.limits
-    memory = {} if limits.memory == "auto" else {"memory": limits.memory}
-    workers = TaskPoolStrategy(size=cores() if limits.workers == "auto" else limits.workers)
     context = Context(session=plan.session, scratch=state.scratch.uri, max_record=limits.max_document)
-    task = partial(copy.copy_task, cargo=copy.Cargo(job, plan.layout, context, target.epoch))
-    items = [{"number": number, "shard": json.dumps(asdict(plan.shards[number]))} for number in numbers]
-    shards = ray.data.from_items(items, override_num_blocks=len(items))
-    for row in shards.map_batches(task, batch_size=1, batch_format="pyarrow", compute=workers, num_cpus=1, **memory).iter_rows():
-        if row["error"]:
-            raise revived(json.loads(row["error"]))
-        yield Receipt.from_json(row["receipt"])
-
-
-def revived(data: dict[str, str]) -> CfrayError:
-    """Make a worker's error again."""
-    kind: type[CfrayError] = getattr(errors, data["type"])
-    return kind(data["what"], data["remedy"])
+    work = partial(copy.copy_shard, copy.Cargo(job, plan.layout, context, target.epoch))
+    memory = None if limits.memory == "auto" else limits.memory
+    pool = Pool(memory, most=None if limits.workers == "auto" else limits.workers, restarts=-1)  # copy_shard itself counts its starts
+    yield from each(work, [copy.Item(number, plan.shards[number]) for number in numbers], pool)
 
 
 class Committer:
