@@ -94,7 +94,7 @@ def number_in(content: Any) -> int:
         content = {entry["key"]: entry["value"] for entry in content["custom_metadata"]}
     if isinstance(content, dict):
         return int(content["number"])
-    return int(re.search(r'"number": (\d+)', content)[1])
+    return int(re.search(r"doc-(\d{7})", content)[1])
 
 
 def check_quarantine(entries: list[dict[str, Any]], bad: dict[int, Case]) -> None:
