@@ -74,7 +74,7 @@ def inspect(
 def plan(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """Say what would happen and what would be lost; write nothing."""
     from cfray import forecast, pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     job = read_job(job_file)
     made, foreseen = pipeline.forecast(job)
@@ -88,7 +88,7 @@ def plan(job_file: JobFile, *, as_json: AsJson = False) -> None:
 def migrate(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Plan, copy, commit, compact, index and verify one job; run it again to resume."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     _finish(pipeline.migrate(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
@@ -97,7 +97,7 @@ def migrate(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False)
 def status(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """Say how far a run is, from the ledger; needs no access to the run itself."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     figures = pipeline.status(read_job(job_file))
     if as_json:
@@ -111,7 +111,7 @@ def status(job_file: JobFile, *, as_json: AsJson = False) -> None:
 def verify(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Re-read the target and compare it with what was written, shard by shard and file by file."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     _finish(pipeline.check(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
@@ -120,7 +120,7 @@ def verify(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) 
 def report(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """Show the report of the last run."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     _show(pipeline.last_report(read_job(job_file)), as_json=as_json)
 
@@ -129,7 +129,7 @@ def report(job_file: JobFile, *, as_json: AsJson = False) -> None:
 def optimize(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Compact small fragments, build or complete the indexes, verify."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     _finish(pipeline.optimize(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
@@ -138,7 +138,7 @@ def optimize(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False
 def cleanup(job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: AsJson = False) -> None:
     """Remove exactly the files that no retained version references."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     removed = pipeline.clean_up(read_job(job_file), keep_versions)
     if as_json:
@@ -153,7 +153,7 @@ def cleanup(job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: A
 def quarantine_list(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """List the rows in quarantine: stage, reason, position, id."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     rows = pipeline.quarantined(read_job(job_file))
     if as_json:
@@ -168,7 +168,7 @@ def quarantine_list(job_file: JobFile, *, as_json: AsJson = False) -> None:
 def quarantine_replay(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Try the quarantined rows again, with the mapping as it is now; the repaired ones come in once."""
     from cfray import pipeline
-    from cfray.jobspec import read_job
+    from cfray.jobfile import read_job
 
     _finish(pipeline.replay(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 

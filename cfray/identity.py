@@ -142,7 +142,12 @@ def _composite(fields: Fields, rule: Key) -> Ids:
         else:
             parts.append(pc.fill_null(values.json_texts(column), "null"))
     texts = pc.binary_join_element_wise("[", pc.binary_join_element_wise(*parts, ","), "]", "")
-    return Ids(pc.binary_join_element_wise("j:", texts, ""), texts, {})
+    given = np.zeros(fields.rows, np.bool_)
+    for path in rule_paths(rule):
+        given |= _is_given(fields, path)
+    name = ", ".join(dotted(path) for path in rule_paths(rule))
+    faults = dict.fromkeys(np.flatnonzero(~given).tolist(), f"no id: {name} are all missing or null")
+    return Ids(pc.binary_join_element_wise("j:", texts, ""), texts, faults)
 
 
 def kept_uuids(ids: Ids, computed: pa.StringArray) -> pa.StringArray:

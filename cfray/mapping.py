@@ -113,9 +113,11 @@ class Mapping(Strict):
     on_duplicate: Literal["quarantine", "error"] = "quarantine"
 
     @model_validator(mode="after")
-    def _raw_data_has_a_type(self) -> Mapping:
+    def _columns_are_well_formed(self) -> Mapping:
         if self.raw_data is not None and self.raw_data_type is None:
             raise ValueError("raw_data needs raw_data_type: a MIME type, for example {const: image/png}")
+        if isinstance(self.version, Const) and not re.fullmatch(r"\d+\.\d+\.\d+", self.version.const):
+            raise ValueError(f"version {self.version.const!r} is not MAJOR.MINOR.PATCH, for example 1.0.0")
         return self
 
     def rules(self) -> Iterator[tuple[str, Path]]:

@@ -92,14 +92,14 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
         target = commit.take_over(job.target.uri)
     lease.start()
     failpoint.reached("lease")
+    report.consistency = made.consistency
+    run = Run(job, state, target, made, report, progress)
     try:
-        if saved is None:
-            state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
-            state.save_plan(made)
-        failpoint.reached("plan")
-        report.consistency = made.consistency
-        run = Run(job, state, target, made, report, progress)
         with concluded(run):
+            if saved is None:
+                state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
+                state.save_plan(made)
+            failpoint.reached("plan")
             yield run
     finally:
         lease.release()

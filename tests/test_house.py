@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cfray.jobspec import KINDS, read_job
+from cfray.jobfile import read_job
+from cfray.jobspec import KINDS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cfray"

@@ -21,7 +21,7 @@ from pyarrow import ipc
 from cfray.errors import ConfigError
 from cfray.inspection import source as inspection
 from cfray.inspection.drafts import plain, scalar
-from cfray.jobspec import read_job
+from cfray.jobfile import read_job
 from cfray.mapping import as_path
 from cfray.stages.plan import make_plan
 

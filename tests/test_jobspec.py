@@ -9,7 +9,7 @@ import yaml
 
 from cfray import cli
 from cfray.errors import ConfigError
-from cfray.jobspec import read_job
+from cfray.jobfile import read_job
 from tests.exports import cfray
 
 JOB = """\

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.fs as pafs
 from pydantic import ValidationError
 
-from cfray import filesystems, jobspec
+from cfray import filesystems, jobfile
 from cfray.errors import ConfigError, SourceError
 from cfray.inspection import drafts, guesses, samples
 from cfray.inspection.guesses import Guess
@@ -92,7 +92,7 @@ def draft(source: str, out: Path | None) -> Draft:
 
 
 def _from_yaml(path: Path, out: Path | None) -> _Origin:
-    data = jobspec.read_yaml(path)
+    data = jobfile.read_yaml(path)
     section = data.get("source")
     if not isinstance(section, dict) or not isinstance(section.get("uri"), str):
         raise ConfigError(f"{path} has no section source with a uri", "write source: {kind: ..., uri: ...}, or give inspect the data's own path")
@@ -111,7 +111,7 @@ def _from_yaml(path: Path, out: Path | None) -> _Origin:
     try:
         job = JobSpec.model_validate({"name": _name_of(place), "target": {"uri": "none"}, **rest, "source": section})
     except ValidationError as error:
-        jobspec._refuse(error, path, {"source": section})  # noqa: SLF001  # the one place that words a job file's faults
+        jobfile.refuse(error, path, {"source": section})
     target = None if "target" not in data else _written(filesystems.absolute(job.target.uri, own), base)
     ignored = sorted(set(data) - {"name", "source", "target"})
     return _Origin(job.name, section, _written(place, base), base, target, guessed, ignored)

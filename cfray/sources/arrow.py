@@ -26,7 +26,7 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow columnar format, "
 
 
 class Arrow(FileSource):
-    """One Arrow IPC file or stream, or a folder or glob of them with one schema."""
+    """One Arrow IPC file or stream, or a folder or glob of them; where their schemas differ, the deviating types are noted per row."""
 
     kind: Literal["arrow"] = "arrow"
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc", ".arrows")

@@ -160,12 +160,19 @@ def opened(file: PinnedFile, *, decompress: bool = True) -> Iterator[pa.NativeFi
 def undamaged(file: PinnedFile) -> Iterator[None]:
     """Turn what pyarrow says of bytes that are not the format into a terminal error that names the file.
 
+    An operating system's error counts as damage on a local disk; on a remote filesystem it may be the network.
+
     Raises:
         SourceError: the bytes are not the format, or end early.
+        SourceUnavailable: a remote filesystem did not deliver them.
     """
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and filesystems.is_uri(file.uri):
+            raise SourceUnavailable(
+                f"{file.uri} cannot be read: {error}", "check that the filesystem answers, then run the same command again"
+            ) from error
         raise SourceError(f"{file.uri} cannot be read: {error}", "the file is damaged, cut short or of another format: export it again") from error
 
 

@@ -16,7 +16,7 @@ from cfray.sources.listing import PinnedFile, opened, undamaged
 
 
 class Parquet(FileSource):
-    """One Parquet file, or a folder or glob of them with one schema."""
+    """One Parquet file, or a folder or glob of them; where their schemas differ, the deviating types are noted per row."""
 
     kind: Literal["parquet"] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".pq")

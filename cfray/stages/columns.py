@@ -57,7 +57,7 @@ class Columns:
         if column is None:
             return None
         if path not in self.fields.variants:
-            return values.metadata_texts(column)
+            return plain_texts(column)
         texts, kinds = records.variant_texts(column), records.variant_types(column)
         null = pc.equal(kinds, "null")
         return pc.if_else(pc.fill_null(null, False), None, texts) if pc.any(null).as_py() else texts
@@ -117,7 +117,8 @@ class Columns:
         """Lay out the vectors; a missing one is zero or null as the job says, and counted."""
         rule = self.job.mapping.vector
         path = as_path(rule) if rule is not None else ("vector",)
-        self.taken[path] = None
+        if rule is not None or not found.missing.all():
+            self.taken[path] = None
         flat = pa.array(found.values.reshape(-1))
         if not found.missing.any():
             return pa.FixedSizeListArray.from_arrays(flat, self.layout.dimension)
@@ -262,3 +263,13 @@ class Columns:
             return pa.nulls(self.fields.rows, kind)
         self.taken[path] = None if path not in self.fields.variants else column.is_valid().to_numpy(zero_copy_only=False)
         return column.cast(kind)
+
+
+def plain_texts(column: pa.Array) -> pa.StringArray:
+    """Write values as a text column shows them: canonical texts, without the quotes of JSON around instants, decimals, uuids and bytes."""
+    texts = values.metadata_texts(column)
+    kind = column.type
+    nested = pa.types.is_nested(kind) or isinstance(kind, pa.DictionaryType)
+    if nested or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return texts
+    return pc.if_else(pc.starts_with(texts, '"'), pc.utf8_slice_codeunits(texts, 1, -1), texts)

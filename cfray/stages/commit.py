@@ -84,13 +84,18 @@ def find(uri: str) -> Ledger | None:
     except (ValueError, OSError) as error:
         system, path = filesystems.filesystem(uri)
         info: pafs.FileInfo = system.get_file_info(path)
-        empty = info.type == pafs.FileType.Directory and not system.get_file_info(pafs.FileSelector(path))
-        if empty:
+        if info.type == pafs.FileType.Directory and _is_unborn(system, path):
             return None
         raise LedgerMismatch(
             f"{uri} exists and is no Lance dataset ({str(error).splitlines()[0][:120]})", "give another target.uri; nothing was changed"
         ) from error
     return Ledger.from_metadata(dataset.schema.metadata, uri)
+
+
+def _is_unborn(system: pafs.FileSystem, path: str) -> bool:
+    """Tell an empty folder, or one in which a killed run had only begun to create its target: Lance writes the manifest last."""
+    names = [info.path[len(path) + 1 :] for info in system.get_file_info(pafs.FileSelector(path, recursive=True))]
+    return all(name.split("/")[0] in ("_transactions", "_versions") and not name.endswith(".manifest") for name in names)
 
 
 def create(uri: str, schema: pa.Schema, types: dict[str, str], fingerprint: str) -> Target:

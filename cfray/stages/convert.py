@@ -100,6 +100,8 @@ class Conversion:
         rule = self.job.mapping.vector
         path = as_path(rule) if rule is not None else ("vector",)
         column = fields.columns.get(path)
+        if rule is None and column is not None and pa.types.is_string(column.type) and self.layout.dimension == (self.job.embedding.dimension or 1):
+            column = None  # a text that happens to be called vector: nobody mapped it, and the sample held no numbers
         if column is None:
             empty = np.zeros((fields.rows, self.layout.dimension), np.float32)
             return vectors.Vectors(empty, np.ones(fields.rows, np.bool_), {})

@@ -54,7 +54,7 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> None:
     damaged = _check_files(target, dataset, state, report)
     try:
         found, rows = _reread(target, dataset, plan, ledger)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:  # what Lance raises depends on where in a file the damage is
         why = f"the dataset cannot be read: {str(error).splitlines()[0][:200]}"
         report.check("content of every shard", "fail", why + (f"; damaged: {', '.join(damaged)}" if damaged else ""))
         return

@@ -37,7 +37,24 @@ MARK = "CFRAY_TEST_RUN"
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
 #: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
 PATIENCE = 3600 if PROVE else 300
-WORDS = ("lance", "frame", "vector", "shard", "token", "graph", "ray", "commit", "page", "query", "ledger", "river", "stone", "orbit", "thread", "garden")
+WORDS = (
+    "lance",
+    "frame",
+    "vector",
+    "shard",
+    "token",
+    "graph",
+    "ray",
+    "commit",
+    "page",
+    "query",
+    "ledger",
+    "river",
+    "stone",
+    "orbit",
+    "thread",
+    "garden",
+)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:

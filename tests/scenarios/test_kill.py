@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import lance
 import numpy as np
@@ -117,6 +118,22 @@ def check_readable(job: Job, place: str) -> None:
         assert dataset.count_rows("record_type = 'document'") == read - (SHARDS - 1)
     else:
         assert dataset.count_rows() == sum(rows.values())
+
+
+def test_a_target_whose_creation_was_cut_short_is_created_anew_and_a_strangers_folder_is_not(cfray, small):
+    job = small.changed(target={"uri": "unborn.lance"})
+    for begun in ("_transactions/0-7c1e.txn", "_versions/18446744073709551614.manifest#1"):  # what Lance writes before the manifest
+        path = Path(job.target, begun)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    assert cfray.run("migrate", job.path, CFRAY_FAIL_AT="plan:1").code == -signal.SIGKILL
+    assert lance.dataset(job.target).count_rows() == 0
+    job = small.changed(target={"uri": "strange.lance"})
+    Path(job.target, "_versions").mkdir(parents=True)
+    Path(job.target, "notes.txt").write_text("mine")
+    cfray.run("migrate", job.path).ended_with(2)
+    assert sorted(path.name for path in Path(job.target).rglob("*")) == ["_versions", "notes.txt"]
+    assert not job.state.exists()
 
 
 @pytest.fixture(scope="module")

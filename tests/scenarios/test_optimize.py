@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cfray import pipeline
 from cfray.errors import ConfigError
-from cfray.jobspec import read_job
+from cfray.jobfile import read_job
 from cfray.progress import Progress
 from cfray.stages import index
 from cfray.stages.cluster import ray_running

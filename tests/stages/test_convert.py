@@ -256,7 +256,12 @@ class TestTypedDatesAndVectors:
         assert converted.frames.column("vector").to_pylist() == [[0.5, 1.0], [0.0, 0.0]]
         assert [fault.row for fault in converted.faults] == [2, 3, 4, 5]
 
-    @pytest.mark.parametrize("value", [7, "north", {"a": 1.0}, ["1.0"], [True]], ids=str)
+    def test_a_text_that_happens_to_be_called_vector_is_no_vector(self):
+        converted = convert({"id": ["a"], "vector": pa.array(["north"])})
+        assert not converted.faults
+        assert {"key": "vector", "value": "north"} in converted.frames.column("custom_metadata")[0].as_py()
+
+    @pytest.mark.parametrize("value", [7, {"a": 1.0}, ["1.0"], [True]], ids=str)
     def test_a_column_called_vector_that_holds_none_is_a_fault_where_it_is_not_null(self, value):
         converted = convert({"id": ["a", "b"], "vector": [value, None]})
         assert [(fault.row, "not a list of numbers" in fault.reason) for fault in converted.faults] == [(0, True)]
