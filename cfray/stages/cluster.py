@@ -140,8 +140,16 @@ def _result(reference: Any) -> Any:  # an ObjectRef and what it refers to
         ) from error
 
 
-def check_target_is_shared(uri: str) -> None:
+def _is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+def check_target_is_shared(uri: str, look: Callable[[str], bool] = _is_there) -> None:
     """Refuse a local target on a cluster whose nodes do not share that disk: each would write a dataset of its own (``reliability.md`` 2).
+
+    Args:
+        uri: of the target.
+        look: tells on a node whether a path is there.
 
     Raises:
         ConfigError: a node cannot see a file that the driver wrote beside the target.
@@ -158,8 +166,8 @@ def check_target_is_shared(uri: str) -> None:
     mark = folder / f"node-check-{nonce}"
     mark.touch()
     try:
-        look = ray.remote(num_cpus=0)(mark.exists)
-        seen = [ray.get(look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()) for node in nodes]
+        task = ray.remote(num_cpus=0)(look)
+        seen = [ray.get(task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(mark))) for node in nodes]
     finally:
         mark.unlink(missing_ok=True)
     if not all(seen):

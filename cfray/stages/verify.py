@@ -30,6 +30,8 @@ from cfray.stages.write import digest_file
 Sums = dict[str, int]
 #: Bytes of Arrow data a verifying scan holds at once.
 _BATCH_BYTES = 16 * 1024 * 1024
+#: Batches a scan reads ahead; Lance's own 16 would hold 16 times the bytes above.
+_READAHEAD = 4
 _NAMED = 5  # mismatches that a report names one by one
 
 
@@ -113,7 +115,9 @@ def _sum_fragments(work: tuple[str, int, dict[str, str], list[int], Places]) -> 
     wanted = [name for names in digests.group_columns(dataset.schema).values() for name in names]
     found: dict[str, Found] = {}
     for number in numbers:
-        scanner = dataset.get_fragment(number).scanner(columns=["uuid", *wanted], with_row_id=True, batch_size_bytes=_BATCH_BYTES)
+        scanner = dataset.get_fragment(number).scanner(
+            columns=["uuid", *wanted], with_row_id=True, batch_size_bytes=_BATCH_BYTES, batch_readahead=_READAHEAD
+        )
         for batch in scanner.to_batches():
             for name, part in _by_shard(batch, places):
                 before = found.get(name, Found(0, {}))

@@ -37,24 +37,7 @@ MARK = "CFRAY_TEST_RUN"
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
 #: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
 PATIENCE = 3600 if PROVE else 300
-WORDS = (
-    "lance",
-    "frame",
-    "vector",
-    "shard",
-    "token",
-    "graph",
-    "ray",
-    "commit",
-    "page",
-    "query",
-    "ledger",
-    "river",
-    "stone",
-    "orbit",
-    "thread",
-    "garden",
-)
+WORDS = ("lance", "frame", "vector", "shard", "token", "graph", "ray", "commit", "query", "ledger", "river", "stone", "orbit", "thread")
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
@@ -138,9 +121,10 @@ class Running:
         """Send the driver, and nobody else, a signal."""
         self.process.send_signal(number)
 
-    def workers(self, task: str) -> list[int]:
-        """Find the Ray workers that are inside a task of this name."""
-        return [pid for pid in members(self.mark) if title(pid).startswith("ray::") and task in title(pid)]
+    def workers(self) -> list[int]:
+        """Find the Ray workers that are inside a task at this moment."""
+        titles = [(pid, title(pid)) for pid in members(self.mark)]
+        return [pid for pid, name in titles if name.startswith("ray::") and not name.endswith(("IDLE", "Agent", "Actor"))]
 
     def kill(self) -> Ended:
         """SIGKILL the whole tree, Ray's processes included; nothing of the run is left afterwards."""

@@ -42,7 +42,7 @@ def test_an_interrupted_run_stops_cleanly_says_how_to_go_on_and_can_be_brought_t
         return staged[-1] > staged[0]
 
     moments = (
-        (terminate, 143, lambda: (job.state / "plan.json").exists()),
+        (terminate, 143, (job.state / "plan.json").exists),
         (ctrl_c, 130, lambda: runs.receipts(job)),
         (terminate, 143, more_is_staged),
     )

@@ -87,7 +87,7 @@ def small(module_cfray, tmp_path_factory):
     return job
 
 
-@pytest.mark.parametrize("places", [[place] for place in BOUNDARIES] if PROVE else [BOUNDARIES], ids=lambda places: "+".join(places))
+@pytest.mark.parametrize("places", [[place] for place in BOUNDARIES] if PROVE else [BOUNDARIES], ids="+".join)
 def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places):
     job = small.changed(target={"uri": f"killed-{len(places)}-{places[0].replace(':', '-')}.lance"})
     account = Account(job)
