@@ -90,13 +90,14 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
     else:
         lease.announce()
         target = commit.take_over(job.target.uri)
-    lease.start()
+    lease.start(lambda: target.ledger().epoch == target.epoch)
     failpoint.reached("lease")
     report.consistency = made.consistency
     run = Run(job, state, target, made, report, progress)
     try:
         with concluded(run):
             if saved is None:
+                target.check_held(target.ledger())  # a run that was stopped here and overtaken must not save its plan over the other's
                 state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
                 state.save_plan(made)
             failpoint.reached("plan")

@@ -7,9 +7,11 @@ the rest of the batch goes on.
 
 from __future__ import annotations
 
+import base64
+import bisect
+import json
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 
 from cfray.records import Reject
@@ -34,15 +36,38 @@ def plain_batch(batch: pa.RecordBatch, position: str, batch_bytes: int) -> Itera
         for row in _invalid_rows(column):
             bad.setdefault(row, name)
     clean = pa.RecordBatch.from_arrays(columns, schema=plain_schema(batch.schema))
+    rejects = []
     for row in sorted(bad):
-        content = repr({name: _raw(column, row) for name, column in zip(batch.schema.names, columns, strict=True)}).encode()
-        yield Reject(f"column {bad[row]} is not UTF-8", f"{position}, row {row} of its batch", content)
+        content = {name: _raw(column, row) for name, column in zip(batch.schema.names, columns, strict=True)}
+        text = json.dumps(content, ensure_ascii=False, default=str).encode()
+        rejects.append((row, Reject(f"column {bad[row]} is not UTF-8", f"{position}, row {row} of its batch", text)))
+    kept = [row for row in range(len(clean)) if row not in bad]
     if bad:
-        keep = np.ones(len(clean), np.bool_)
-        keep[list(bad)] = False
-        clean = clean.filter(pa.array(keep))
-    if len(clean):
-        yield from _pieces(clean, batch_bytes)
+        clean = clean.take(pa.array(kept, pa.int64()))
+    for item in interleaved(kept, clean, iter(rejects)):
+        if isinstance(item, Reject):
+            yield item
+        else:
+            yield from _pieces(item, batch_bytes)
+
+
+def interleaved(rows: list[int], batch: pa.RecordBatch, rejects: Iterator[tuple[int, Reject]]) -> Iterator[pa.RecordBatch | Reject]:
+    """Yield rows and rejects in the order of the file, so that ordinals are places in it.
+
+    Args:
+        rows: the number of each row of ``batch``, ascending.
+        batch: the rows that are records.
+        rejects: row number and Reject of the others, ascending.
+    """
+    done = 0
+    for row, reject in rejects:
+        behind = bisect.bisect_left(rows, row)
+        if behind > done:
+            yield batch.slice(done, behind - done)
+            done = behind
+        yield reject
+    if done < len(rows):
+        yield batch.slice(done)
 
 
 def _pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
@@ -78,5 +103,9 @@ def _raw(column: pa.Array, row: int) -> object:
     one = column.slice(row, 1)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         kind = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
-        return one.cast(kind)[0].as_py()
+        raw = one.cast(kind)[0].as_py()
+        try:
+            return None if raw is None else raw.decode()
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(raw).decode()}
     return one[0].as_py() if _valid(one) else "<not UTF-8>"

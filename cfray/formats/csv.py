@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from cfray.errors import SourceError
+from cfray.formats.columns import interleaved
 from cfray.formats.csv_records import Offsets, RecordEnds, is_content
 from cfray.formats.csv_types import convert
 from cfray.formats.lines import BOM, Oversized, Run
@@ -58,12 +59,15 @@ class _Rows:
     def alive(self) -> list[int]:
         return [row for row in range(len(self.starts)) if row not in self.reasons]
 
-    def rejects(self, name: str) -> Iterator[Reject]:
+    def rejects(self, name: str) -> Iterator[tuple[int, Reject]]:
         for row in sorted(self.reasons):
-            yield Reject(
-                f"row: {self.reasons[row]}",
-                f"{name}:byte {self.run.offset + int(self.starts[row])}",
-                self.raw(row).removesuffix(b"\n").removesuffix(b"\r"),
+            yield (
+                row,
+                Reject(
+                    f"row: {self.reasons[row]}",
+                    f"{name}:byte {self.run.offset + int(self.starts[row])}",
+                    self.raw(row).removesuffix(b"\n").removesuffix(b"\r"),
+                ),
             )
 
 
@@ -91,10 +95,7 @@ def decode(runs: Iterable[Run | Oversized], ends: RecordEnds, layout: Layout, na
         rows = _Rows.of(run)
         if not run.closed and ends.quoted and len(rows.starts):
             rows.reasons[len(rows.starts) - 1] = "the file ends inside a quoted field; rows that it swallowed are in this one's content"
-        batch = _typed(_texts(rows, layout), rows, layout)
-        yield from rows.rejects(name)
-        if batch.num_rows:
-            yield batch
+        yield from interleaved(*_typed(_texts(rows, layout), rows, layout), rows.rejects(name))
 
 
 def _texts(rows: _Rows, layout: Layout) -> tuple[list[int], pa.Table]:
@@ -180,8 +181,8 @@ def _note(wrong: dict[int, str], row: pacsv.InvalidRow) -> str:
     return "skip"
 
 
-def _typed(parsed: tuple[list[int], pa.Table], rows: _Rows, layout: Layout) -> pa.RecordBatch:
-    """Convert the declared columns; take out the rows that do not fit."""
+def _typed(parsed: tuple[list[int], pa.Table], rows: _Rows, layout: Layout) -> tuple[list[int], pa.RecordBatch]:
+    """Convert the declared columns; take out the rows that do not fit.  Gives the rows' numbers with them."""
     which, table = parsed
     columns: list[pa.Array] = []
     fits = np.ones(len(which), bool)
@@ -197,4 +198,6 @@ def _typed(parsed: tuple[list[int], pa.Table], rows: _Rows, layout: Layout) -> p
             value = texts[index].as_py()
             rows.reasons.setdefault(which[index], f"column {wanted.name!r} is declared {wanted.type}, which {value[:_SHOWN]!r} is not")
     batch = pa.RecordBatch.from_arrays(columns, schema=layout.schema)
-    return batch if fits.all() else batch.filter(pa.array(fits))
+    if fits.all():
+        return which, batch
+    return [row for row, fit in zip(which, fits.tolist(), strict=True) if fit], batch.filter(pa.array(fits))

@@ -94,6 +94,7 @@ def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iter
     for index, offset, element in _elements(runs, name):
         position = f"{name}:element {index}"
         if isinstance(element, Oversized):
+            yield from batches.flush()
             yield Reject(element.reject(name, "element").reason, position, element.head)
             continue
         try:
@@ -101,11 +102,13 @@ def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iter
         except NotJson as error:
             raise _fault(name, f"element {index} at byte {offset}: {error}") from error
         except NotExact as error:
+            yield from batches.flush()
             yield Reject(f"element: {error}", position, element)
             continue
         if isinstance(item, dict):
             yield from batches.add(item, len(element))
         else:
+            yield from batches.flush()
             yield Reject("element is JSON, but no object", position, element)
     yield from batches.flush()
 

@@ -59,6 +59,7 @@ def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iter
     batches = Batches(batch_bytes)
     for run in runs:
         if isinstance(run, Oversized):
+            yield from batches.flush()  # what stands before it comes before it: ordinals are places in the file
             yield run.reject(name, "line")
             continue
         for offset, record in run.records():
@@ -68,11 +69,13 @@ def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iter
             try:
                 item = parse(line)
             except NotExact as error:
+                yield from batches.flush()
                 yield Reject(f"line: {error}", f"{name}:byte {offset}", line)
                 continue
             if isinstance(item, dict):
                 yield from batches.add(item, len(line))
             else:
+                yield from batches.flush()
                 yield Reject("line is JSON, but no object", f"{name}:byte {offset}", line)
     yield from batches.flush()
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import lance
@@ -205,11 +206,34 @@ def _merged(
     try:
         LanceDataset.commit(dataset, Transaction(dataset.version, operation), max_retries=0)
     except OSError as error:
-        text = str(error)
-        if "ommit conflict" in text or "preempted" in text or "ncompatible transaction" in text:
+        if is_conflict(error):
             return False
         raise filesystems.storage_error(error, f"could not commit to {dataset.uri}") from error
     return True
+
+
+def is_conflict(error: OSError) -> bool:
+    """Tell a lost compare-and-swap from other errors, by Lance's words for it."""
+    return any(words in str(error) for words in ("ommit conflict", "preempted", "ncompatible transaction"))
+
+
+@contextmanager
+def commits(target: Target) -> Iterator[None]:
+    """Name what a commit of Lance's own (a compaction, an index) runs into: another run, or the storage.
+
+    Raises:
+        LeaseHeld: another run took the target meanwhile.
+        TargetUnavailable: another writer's commit was first, or the storage did not answer.
+    """
+    try:
+        yield
+    except OSError as error:
+        target.check_held(target.ledger())
+        if is_conflict(error):
+            raise TargetUnavailable(
+                f"another writer committed to {target.uri} at the same moment", "stop it, then run the same command again"
+            ) from error
+        raise filesystems.storage_error(error, f"could not commit to {target.uri}") from error
 
 
 def _next_row(dataset: LanceDataset) -> int:

@@ -17,7 +17,7 @@ from lance.optimize import Compaction, CompactionTask, RewriteResult
 from cfray import filesystems
 from cfray.ledger import Receipt, StagedFile, State
 from cfray.stages import cluster
-from cfray.stages.commit import Target
+from cfray.stages.commit import Target, commits
 from cfray.stages.write import new_nonce, staged_files
 
 #: Bytes below which a fragment is small: a quarter of what a shard aims at.
@@ -44,7 +44,9 @@ def compact(target: Target, state: State) -> int:
         files += written
     name = f"compaction-{dataset.version}"
     state.publish_receipt(Receipt(name, name, new_nonce(), files=files))
-    Compaction.commit(dataset, results)
+    target.check_held(target.ledger())
+    with commits(target):
+        Compaction.commit(dataset, results)
     return sum(int(result.metrics.fragments_removed) - int(result.metrics.fragments_added) for result in results)
 
 

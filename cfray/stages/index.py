@@ -18,7 +18,7 @@ from cfray import filesystems
 from cfray.errors import ConfigError
 from cfray.jobspec import Index
 from cfray.stages import cluster
-from cfray.stages.commit import Target
+from cfray.stages.commit import Target, commits
 
 #: Rows below which a search without a vector index is fast enough (issue 3; design.md, job file).
 AUTO_FROM = 50_000
@@ -105,7 +105,9 @@ def _build(target: Target, dataset: LanceDataset, one: Wanted) -> None:
     groups = _groups(dataset)
     work = [(target.uri, dataset.version, options, one, group) for group in groups]
     segments = list(cluster.each(_segment, work))
-    dataset.commit_existing_index_segments(one.name, one.column, segments)
+    target.check_held(target.ledger())
+    with commits(target):
+        dataset.commit_existing_index_segments(one.name, one.column, segments)
 
 
 def _groups(dataset: LanceDataset) -> list[list[int]]:
