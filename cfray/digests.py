@@ -5,14 +5,13 @@ shard's hash of that group is the sum of its rows' hashes modulo 2**64.  The sum
 does not depend on the order of rows, so compaction leaves it alone; the uuid
 in it makes two rows that swapped their vectors show.
 
-XXH3 finds accidents, not adversaries.  Its values are stored, so nothing here
+These hashes find accidents, not adversaries.  Their values are stored, so nothing here
 may change them: XXH3 promises stable results (xxhash documentation, since 0.8),
 DuckDB's and Polars' row hashes do not (``engine.md`` part 8).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -37,6 +36,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 _NULL = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the usual odd constant of multiplicative hashing (Knuth, TAOCP 3, 6.4)
+#: Bytes up to which a value is hashed by words.
+_SHORT = 128
 _ODD = np.uint64(0xBF58476D1CE4E5B9)  # the two multipliers of the splitmix64 finaliser (Steele et al., OOPSLA 2014)
 _ODD2 = np.uint64(0x94D049BB133111EB)
 
@@ -117,22 +118,30 @@ def _lists(column: pa.ListArray) -> Hashes:
     starts = offsets - offsets[0]
     leaves = [values] if not pa.types.is_struct(values.type) else [values.field(place) for place in range(values.type.num_fields)]
     row = _mix((starts[1:] - starts[:-1]).astype(np.uint64) + _NULL)
+    elements = np.zeros(len(values), np.uint64)
+    factor = 1
     for leaf in leaves:
-        row = _mix(row * _ODD + (np.uint64(0) if leaf.null_count == len(leaf) else _leaf(leaf, starts)))
-    return row
+        factor = factor * int(_ODD2) % 2**64
+        if leaf.null_count == len(leaf):  # adds nothing, whatever other batches hold in it
+            row = _mix(row * _ODD)
+            continue
+        marks, content = _leaf(leaf, starts)
+        elements += marks * np.uint64(factor)
+        row = _mix(row * _ODD + content)
+    return _mix(row * _ODD + _ordered(elements, starts))
 
 
-def _leaf(leaf: pa.Array, starts: npt.NDArray[np.int64]) -> Hashes:
-    """Hash, for each list, one leaf of its elements; 0 where all of them are null, whatever other lists hold."""
+def _leaf(leaf: pa.Array, starts: npt.NDArray[np.int64]) -> tuple[Hashes, Hashes]:
+    """Give a mark for each element of a leaf (0 for null), and for each list the hash of its elements' bytes."""
     if not (pa.types.is_string(leaf.type) or pa.types.is_binary(leaf.type)):
         marks = row_hashes(leaf)
-        return _ordered(np.where(marks == _NULL, np.uint64(0), marks), starts)
+        return np.where(marks == _NULL, np.uint64(0), marks), np.zeros(len(starts) - 1, np.uint64)
     view, places = binary_view(leaf)
-    marks = (places[1:] - places[:-1] + 1).astype(np.uint64)
+    lengths = (places[1:] - places[:-1] + 1).astype(np.uint64)
     if leaf.null_count:
-        marks[leaf.is_null().to_numpy(zero_copy_only=False)] = 0
+        lengths[leaf.is_null().to_numpy(zero_copy_only=False)] = 0
     ends = places[starts]
-    return _mix(np.where(ends[1:] == ends[:-1], np.uint64(0), _slices(view, ends)) + _ordered(marks, starts))
+    return lengths, np.where(ends[1:] == ends[:-1], np.uint64(0), _slices(view, ends))
 
 
 def _ordered(elements: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
@@ -146,16 +155,44 @@ def _ordered(elements: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
 
 
 def _slices(view: memoryview, places: npt.NDArray[np.int64]) -> Hashes:
-    """Hash ``view[places[i]:places[i + 1]]`` for each i; rows that all say the same are hashed once."""
+    """Hash ``view[places[i]:places[i + 1]]`` for each i: long ones with XXH3, short ones all at once by 8-byte words.
+
+    A call of XXH3 costs 0.15 us whatever the length, which for a row of ten short fields is more than reading and
+    mapping it.  Which way a value goes depends on its own length alone.
+    """
     count = len(places) - 1
-    width = int(places[1] - places[0]) if count else 0
-    digest = xxhash.xxh3_64_intdigest
-    if count > 1 and bool((np.diff(places) == width).all()):
-        block = np.frombuffer(view, np.uint8, count=count * width, offset=int(places[0])).reshape(count, width)
+    widths = np.diff(places)
+    hashes = np.empty(count, np.uint64)
+    long = np.flatnonzero(widths > _SHORT)
+    if len(long):
+        digest = xxhash.xxh3_64_intdigest
+        bounds = zip(places[long].tolist(), places[long + 1].tolist(), strict=True)
+        hashes[long] = np.fromiter((digest(view[start:end]) for start, end in bounds), np.uint64, len(long))
+    short = np.flatnonzero(widths <= _SHORT) if len(long) else slice(None)
+    hashes[short] = _words(np.frombuffer(view, np.uint8), places[:-1][short], widths[short])
+    return hashes
+
+
+def _words(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], widths: npt.NDArray[np.int64]) -> Hashes:
+    """Hash ``data[start:start + width]`` word by word (8 bytes, little endian, the last one filled up with zeros)."""
+    count, most = len(starts), int(widths.max(initial=0))
+    if count > 1 and bool((widths == most).all()) and bool((np.diff(starts) == most).all()):
+        block = data[starts[0] : starts[0] + count * most].reshape(count, most)
         if bool((block[1] == block[0]).all()) and bool((block == block[0]).all()):
-            return np.full(count, digest(block[0].tobytes()), np.uint64)
-    ends = places.tolist()
-    return np.fromiter((digest(view[start:end]) for start, end in itertools.pairwise(ends)), np.uint64, count)
+            return np.full(count, _words(data, starts[:1], widths[:1])[0], np.uint64)  # a column that says the same in every row
+    else:
+        rest = np.concatenate([data, np.zeros(most, np.uint8)]) if count and starts[-1] + most > len(data) else data
+        block = np.lib.stride_tricks.sliding_window_view(rest, most)[starts] if most else np.zeros((count, 0), np.uint8)
+        if bool((widths < most).any()):
+            block = block * (np.arange(most) < widths[:, None])
+    padded = np.zeros((count, -(-most // 8) * 8), np.uint8)
+    padded[:, :most] = block
+    row = widths.astype(np.uint64) * _NULL
+    for place, word in enumerate(padded.view("<u8").T):
+        mixed = (row ^ word) * _ODD
+        mixed ^= mixed >> np.uint64(32)
+        row = np.where(widths > 8 * place, mixed, row) if bool((widths <= 8 * place).any()) else mixed
+    return _mix(row)
 
 
 def _mix(values: Hashes) -> Hashes:
