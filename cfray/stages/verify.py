@@ -30,8 +30,9 @@ from cfray.stages.write import digest_file
 Sums = dict[str, int]
 #: Bytes of Arrow data a verifying scan holds at once.
 _BATCH_BYTES = 16 * 1024 * 1024
-#: Batches a scan reads ahead; Lance's own 16 would hold 16 times the bytes above.
+#: Batches and bytes a scan reads ahead; Lance's own 16 batches and 2 GiB would make the reader, not the data, set the peak of a run.
 _READAHEAD = 4
+_IO_BUFFER = 64 * 1024 * 1024
 _NAMED = 5  # mismatches that a report names one by one
 
 
@@ -116,7 +117,7 @@ def _sum_fragments(work: tuple[str, int, dict[str, str], list[int], Places]) -> 
     found: dict[str, Found] = {}
     for number in numbers:
         scanner = dataset.get_fragment(number).scanner(
-            columns=["uuid", *wanted], with_row_id=True, batch_size_bytes=_BATCH_BYTES, batch_readahead=_READAHEAD
+            columns=["uuid", *wanted], with_row_id=True, batch_size_bytes=_BATCH_BYTES, batch_readahead=_READAHEAD, io_buffer_size=_IO_BUFFER
         )
         for batch in scanner.to_batches():
             for name, part in _by_shard(batch, places):

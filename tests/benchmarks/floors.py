@@ -1,10 +1,11 @@
 """What the machine can do: Parquet to Lance without mapping, hashing, ledger or Ray.
 
-``single``: one process, a pyarrow scan into ``lance.write_dataset``.  ``double``:
+``single``: one process, a pyarrow scan into ``lance.write_dataset`` with all the threads both want.  ``core``: the same
+held to one core, which says how much of ``single`` was threads (on some machines it keeps one core busy anyway).  ``double``:
 two processes with half the files each write fragments, one commit makes the
 dataset.  Neither clock counts imports: both processes are ready before it starts.
 
-    python floors.py single|double FOLDER OUT.lance     (OUT must not exist)
+    python floors.py single|core|double FOLDER OUT.lance     (OUT must not exist)
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import glob
 import json
 import multiprocessing
+import os
 import sys
 import time
 
 import lance
+import pyarrow as pa
 import pyarrow.dataset as pads
 from lance.fragment import write_fragments
 
@@ -29,6 +32,13 @@ def single(files: list[str], out: str) -> float:
     scanner = pads.dataset(files).scanner(batch_size=BATCH)
     lance.write_dataset(scanner.to_reader(), out, schema=scanner.projected_schema)
     return time.perf_counter() - begin
+
+
+def core(files: list[str], out: str) -> float:
+    """Copy in this process on one core; returns seconds."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    pa.set_cpu_count(1)
+    return single(files, out)
 
 
 def double(files: list[str], out: str) -> float:
@@ -58,7 +68,7 @@ def _half(files: list[str], out: str, ready: object, answers: object) -> None:
 def main(shape: str, folder: str, out: str) -> None:
     """Measure one floor and print it as one line of JSON."""
     files = sorted(glob.glob(f"{folder}/*.parquet"))
-    seconds = {"single": single, "double": double}[shape](files, out)
+    seconds = {"single": single, "core": core, "double": double}[shape](files, out)
     made = lance.dataset(out)
     rows = made.count_rows()
     expected = pads.dataset(files).count_rows()

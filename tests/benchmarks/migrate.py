@@ -28,8 +28,8 @@ import yaml
 from tests.benchmarks import exports, tree
 
 SIZES = (500_000, 2_000_000)
-SHAPES = ("single", "double", "cfray")
-TITLES = {"single": "single-process floor", "double": "two-process floor", "cfray": "cfray migrate"}
+SHAPES = ("single", "core", "double", "cfray")
+TITLES = {"single": "single-process floor", "core": "  the same on one core", "double": "two-process floor", "cfray": "cfray migrate"}
 _FLOORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "floors.py")
 
 
@@ -136,12 +136,13 @@ def warm(folder: str) -> None:
 def summary(rows: int, rounds: list[dict[str, Measured]]) -> dict[str, Any]:
     """Sum one size up: medians, and the median of each round's own ratio."""
     middle = {shape: _medians([one[shape] for one in rounds]) for shape in SHAPES}
-    ratios = {floor: [one["cfray"].rate / one[floor].rate for one in rounds] for floor in ("single", "double")}
+    ratios = {floor: [one["cfray"].rate / one[floor].rate for one in rounds] for floor in ("single", "core", "double")}
     return {
         "rows": rows,
         "rounds": [{shape: asdict(one) for shape, one in each.items()} for each in rounds],
         "median": middle,
         "cfray_to_single": statistics.median(ratios["single"]),
+        "cfray_to_core": statistics.median(ratios["core"]),
         "cfray_to_double": statistics.median(ratios["double"]),
         "ratios": ratios,
     }
@@ -176,7 +177,7 @@ def show(result: dict[str, Any]) -> None:
     for shape in SHAPES:
         one = result["median"][shape]
         print(f"  {TITLES[shape]:22}{one['rate']:>10,.0f}{one['seconds']:>9.2f}{one['cpu']:>8.1f}{one['peak'] / 1e6:>9,.0f}")
-    for floor in ("single", "double"):
+    for floor in ("single", "core", "double"):
         each = ", ".join(f"{ratio:.2f}" for ratio in result["ratios"][floor])
         print(f"  cfray / {TITLES[floor]}: {result[f'cfray_to_{floor}']:.2f}   (by round: {each})")
     cfray = result["median"]["cfray"]
