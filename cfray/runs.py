@@ -19,7 +19,7 @@ from cfray.lease import Lease, wait_until_free
 from cfray.ledger import Ledger, Plan, State
 from cfray.progress import Progress
 from cfray.report import Report
-from cfray.stages import account, commit, failpoint, index, plan, probe
+from cfray.stages import account, commit, failpoint, index, interrupts, plan, probe
 from cfray.stages.commit import Target
 from cfray.stages.convert import Conversion
 
@@ -46,6 +46,7 @@ class Run:
 
     def timed(self, name: str, work: Callable[[], T]) -> T:
         """Do one step of the driver and note how long it took."""
+        interrupts.check()
         self.progress.say(f"{name} ...")
         begin = time.perf_counter()
         result = work()

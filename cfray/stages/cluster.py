@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cfray.errors import CfrayError, ConfigError, TargetError
+from cfray.errors import CfrayError, ConfigError, Interrupted, TargetError
+from cfray.stages import interrupts
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -38,22 +39,32 @@ def ray_running() -> Iterator[None]:
         import ray
 
         started = not ray.is_initialized()
-        if started and os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        elif started:
-            ray.init(
-                address="local",
-                num_cpus=len(os.sched_getaffinity(0)),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_OBJECT_STORE,
-            )
+        try:
+            _start(started=started)
+        except SystemExit as error:  # Ray's own answer to SIGTERM, in place from its start until ours is set again
+            raise Interrupted("interrupted by SIGTERM", "run the same command again: it goes on where this one stopped", 143) from error
         try:
             yield
         finally:
             if started:
                 ray.shutdown()
+
+
+def _start(*, started: bool) -> None:
+    """Start Ray here, or join the cluster that ``RAY_ADDRESS`` names."""
+    import ray
+
+    if started and os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    elif started:
+        ray.init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE,
+        )
 
 
 @contextmanager
@@ -117,6 +128,7 @@ def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -
     waiting: list[Any] = []
     left = iter(items)
     while True:
+        interrupts.check()
         waiting += [remote.remote(item) for item in itertools.islice(left, window - len(waiting))]
         if not waiting:
             return

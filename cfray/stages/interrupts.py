@@ -3,6 +3,10 @@
 ``ray job stop`` and a cluster's scheduler send SIGTERM; both signals raise
 ``Interrupted`` in the driver's main thread, between two steps of it.  What is
 committed stays; what is staged is adopted by the next run.
+
+A library that happens to run at that moment may swallow the exception (an
+``except Exception`` around an import does), so it is also kept, and raised again
+at the next step of ours.
 """
 
 from __future__ import annotations
@@ -15,6 +19,18 @@ from types import FrameType
 
 from cfray.errors import Interrupted
 
+_pending: list[Interrupted] = []
+
+
+def check() -> None:
+    """Raise the interrupt that a library swallowed, if there was one.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    if _pending:
+        raise _pending[0]
+
 
 @contextmanager
 def heeded() -> Iterator[None]:
@@ -24,14 +40,18 @@ def heeded() -> Iterator[None]:
         return
     before = {number: signal.signal(number, _raise) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        check()
         yield
+        check()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _pending.clear()
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)  # the way out is short; a second signal must not cut it shorter
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-    raise Interrupted(f"interrupted by {name}", "run the same command again: it goes on where this one stopped", 128 + number)
+    _pending.append(Interrupted(f"interrupted by {name}", "run the same command again: it goes on where this one stopped", 128 + number))
+    check()
