@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -210,7 +211,17 @@ def main() -> None:
         console.print(f"cfray: {error}", highlight=False, markup=False)
         if "--json" in sys.argv:
             _print_json({"verdict": f"stopped: {error.what}", "remedy": error.remedy, "exit_code": exit_code(error)})
+        if isinstance(error, Interrupted):
+            _leave(exit_code(error))
         sys.exit(exit_code(error))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process as it stands: Ray is down and the report written, but native threads that an interrupt left at work may crash the teardown."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(code)
 
 
 def exit_code(error: CfrayError) -> int:
