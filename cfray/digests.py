@@ -93,6 +93,11 @@ def _hashes(column: pa.Array) -> Hashes:
         return _fixed(column)
     if pa.types.is_list(kind):
         return _lists(column)
+    if pa.types.is_struct(kind):  # a sparse vector: its indices and its values
+        row = np.zeros(len(column), np.uint64)
+        for place in range(kind.num_fields):
+            row = _mix(row * _ODD + row_hashes(column.field(place)))
+        return row
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         filled = (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False)
         bits = filled.astype(np.float64 if pa.types.is_floating(kind) else np.int64, copy=False).view(np.uint64)

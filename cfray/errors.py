@@ -65,9 +65,15 @@ class SourceError(CfrayError):
 
 
 class SourceUnavailable(SourceError):
-    """The source may say yes later."""
+    """The source may say yes later; ``retry_after`` is the seconds it asked to be left alone, if it said so."""
 
     transient = True
+
+    def __init__(self, what: str, remedy: str, retry_after: float | None = None) -> None:
+        """Keep the pause in ``args``: a worker's error reaches the driver by pickle."""
+        super().__init__(what, remedy)
+        self.args = (what, remedy, retry_after)
+        self.retry_after = retry_after
 
 
 class TargetError(CfrayError):

@@ -28,13 +28,10 @@ def read_job(path: Path) -> JobSpec:
         refuse(error, path, data)
     # written out with its defaults, so that a default that changes between versions is noticed, too
     agreed = job.model_dump(mode="json", include=set(FINGERPRINTED))
+    agreed["source"] = {key: value for key, value in agreed["source"].items() if key not in job.source.unfingerprinted}
     base = path.resolve().parent
-    located = job.model_copy(
-        update={
-            "source": job.source.model_copy(update={"uri": filesystems.absolute(job.source.uri, base)}),
-            "target": Target(uri=filesystems.absolute(job.target.uri, base).rstrip("/")),
-        }
-    )
+    target = Target(uri=filesystems.absolute(job.target.uri, base).rstrip("/"))
+    located = job.model_copy(update={"source": job.source.located(base), "target": target})
     located._agreed = agreed  # noqa: SLF001  # a private attribute of this very model
     return located
 

@@ -17,12 +17,13 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cfray.errors import LedgerMismatch, TargetError
 from cfray.filesystems import Folder
 from cfray.mapping import Layout
-from cfray.sources.base import Json, Shard
+from cfray.sources.base import Shard
 
 LEDGER_KEY = "cfray.ledger"
 #: Pseudo-shards.
@@ -168,7 +169,9 @@ class Plan:
         consistency: what a read of this source guarantees.
         rows: records, exact or estimated as ``exact`` says; None where unknown.
         size: bytes at the source.
+        metric: distance of the primary vector at the source; None where it has none.
         notes: facts for the operator.
+        facts: source collection -> what else the source says of it, kept in the collection's header.
     """
 
     shards: list[Shard]
@@ -179,7 +182,7 @@ class Plan:
     size: int
     metric: str | None = None
     notes: tuple[str, ...] = ()
-    session: Json = None
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Write the plan."""
@@ -192,6 +195,7 @@ class Plan:
         body["shards"] = [Shard(**item) for item in body["shards"]]
         layout = body["layout"]
         layout["vectors"] = {name: tuple(path) for name, path in layout["vectors"].items()}
+        layout["vector"] = tuple(layout["vector"])
         body["layout"] = Layout(**layout)
         body["notes"] = tuple(body["notes"])
         return cls(**body)
@@ -217,6 +221,12 @@ class State:
     def save_plan(self, plan: Plan) -> None:
         """Save the plan, once a run."""
         self.folder.publish("plan.json", plan.to_json())
+
+    def keep(self, desk: str) -> None:
+        """Move what the source wrote down for its shards from a local folder to ``scratch/``; before the plan that refers to it."""
+        for path in sorted(Path(desk).iterdir()):
+            self.scratch.publish(path.name, path.read_bytes())
+            path.unlink()
 
     def plan(self) -> Plan | None:
         """Read the saved plan; None before the first run saved one."""

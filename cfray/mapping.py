@@ -165,6 +165,7 @@ class Layout:
         dimension: width of the target's vectors.
         fixed: whether the source has a fixed schema (null means absent).
         types: dotted path -> type name, recorded once per dataset (schema metadata ``cfray.types``).
+        vector: source path of the primary vector, where the job file does not name one.
         vectors: name behind ``x_vector_`` -> source path, for vectors beside the primary one.
         id_tag: tag of the ids a reference is cast to: s, i, u, b or j.
     """
@@ -176,6 +177,12 @@ class Layout:
     types: dict[str, str]
     vectors: dict[str, Path]
     id_tag: str
+    vector: Path = ("vector",)
+
+
+def primary_vector(mapping: Mapping, layout: Layout) -> Path:
+    """Name the field of the primary vector: the job file's, else what the plan found."""
+    return as_path(mapping.vector) if mapping.vector is not None else layout.vector
 
 
 class Fields:

@@ -32,7 +32,7 @@ from cfray.ledger import Plan
 from cfray.progress import Progress
 from cfray.report import Report
 from cfray.runs import Run, check_agreement, held, looked_at, refused
-from cfray.stages import cleanup, commit, compact, duplicates, failpoint, headers, index, interrupts, plan, quarantine, stream, verify
+from cfray.stages import cleanup, commit, compact, duplicates, failpoint, headers, index, interrupts, plan, quarantine, recount, stream, verify
 from cfray.stages.cluster import check_target_is_shared, ray_running
 
 
@@ -40,7 +40,7 @@ def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
     """Say what a migration would do; write nothing."""
     with refused():
         check_agreement(job, commit.find(job.target.uri))
-        return plan.make_plan(job)
+        return plan.forecast(job)
 
 
 def migrate(job: JobSpec, progress: Progress) -> Report:
@@ -48,7 +48,7 @@ def migrate(job: JobSpec, progress: Progress) -> Report:
     with held("migrate", job, progress, must_exist=False) as run, ray_running(), interrupts.heeded():
         run.report.clock["ray_ready"] = time.time()
         check_target_is_shared(job.target.uri)
-        with progress.shown(), job.source.session():
+        with progress.shown():
             copy(run)
             settle(run)
             finish(run)
@@ -58,7 +58,12 @@ def migrate(job: JobSpec, progress: Progress) -> Report:
 def copy(run: Run) -> None:
     """Read, convert, write and commit every shard."""
     begin = time.perf_counter()
-    stream.copy_shards(run.job, run.plan, run.target, run.report, run.progress)
+    copying = stream.Copying(run.job, run.plan, run.target, run.report, run.progress)
+    copying.adopt()
+    if copying.left:  # a run whose shards are all there asks nothing of its source, which may be switched off by now
+        with run.job.source.session() as session:
+            copying.read(session)
+            recount.recount(run.job, run.plan, run.report, session)
     run.report.clock["last_commit"] = time.time()
     run.report.clock["copy_seconds"] = run.report.clock["last_commit"] - run.report.clock["ray_ready"]
     run.report.stage("copy").seconds = time.perf_counter() - begin

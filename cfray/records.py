@@ -36,6 +36,19 @@ class Reject:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A value with the type its store declares for it.
+
+    Attributes:
+        type: the store's own name, or Arrow's: ``date``, ``geoCoordinates``, ``int32``; ``uuid`` and ``binary`` (base64) make ids, too.
+        value: as canonical JSON will write it: an instant, a uuid or bytes as a str, the rest as parsed JSON.
+    """
+
+    type: str
+    value: object
+
+
 def variant_field(name: str) -> pa.Field:
     """Make the field of a variant column."""
     return pa.field(name, VARIANT, metadata=_MARK)
@@ -50,7 +63,7 @@ def from_objects(objects: Sequence[Mapping[str, object]]) -> pa.RecordBatch:
     """Make a batch of variant columns, one a top-level key in order of first sight.
 
     Args:
-        objects: parsed JSON objects: str keys; str, int, float, bool, None, list and dict values.
+        objects: parsed JSON objects: str keys; str, int, float, bool, None, list, dict and ``Typed`` values.
     """
     names = list(dict.fromkeys(key for item in objects for key in item))
     columns = [variant_array([item.get(name, MISSING) for item in objects]) for name in names]
@@ -95,6 +108,8 @@ def _variant(value: object) -> tuple[str, str | None, list[float] | None]:
             return ("list<int64>", None, value) if exact else ("list", canonical(value), None)
         numeric = kinds == {int, float} and all(abs(v) <= _EXACT_INT for v in value if type(v) is int)
         return _list_type(kinds), canonical(value), value if numeric else None
+    if isinstance(value, Typed):
+        return value.type, canonical(value.value), None
     return _scalar_type(value), canonical(value), None
 
 

@@ -1,8 +1,8 @@
 """The one retry policy: transient errors are tried again with growing pauses, terminal ones never.
 
-What is retried is always a whole shard or a whole small effect, so a retry
-starts from the source and never from a half-consumed stream (the way the
-nearest peer loses rows: ``peers.md``, lance-ray).
+What is retried is always a whole shard, one request for a page or a whole
+small effect, so a retry starts anew and never from a half-consumed stream (the
+way the nearest peer loses rows: ``peers.md``, lance-ray).
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import TypeVar
 
 import stamina
 
-from cfray.errors import CfrayError
+from cfray.errors import CfrayError, SourceUnavailable
 
 T = TypeVar("T")
 
 ATTEMPTS = 5
-#: Seconds of the first pause and of the longest one; jitter is stamina's own.
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+#: Seconds of the first pause and of the longest one, and the random part of each.
+FIRST_PAUSE, LONGEST_PAUSE, JITTER = 0.5, 30.0, 1.0
+#: Seconds that a store may ask for at most: a longer Retry-After (a maintenance window) ends the run, resumably, instead of hanging it.
+LONGEST_RETRY_AFTER = 300.0
 
 
 def retried(action: Callable[[], T]) -> T:
@@ -27,11 +29,16 @@ def retried(action: Callable[[], T]) -> T:
     Raises:
         CfrayError: a terminal error at once, a transient one after the last attempt.
     """
-    for attempt in stamina.retry_context(on=_is_transient, attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_PAUSE, wait_max=LONGEST_PAUSE):
+    for attempt in stamina.retry_context(
+        on=_pause, attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_PAUSE, wait_max=LONGEST_PAUSE, wait_jitter=JITTER
+    ):
         with attempt:
             return action()
     raise AssertionError("stamina raises when the attempts are used up")
 
 
-def _is_transient(error: Exception) -> bool:
+def _pause(error: Exception) -> bool | float:
+    """Say whether an error is tried again, and after how many seconds where the store named them."""
+    if isinstance(error, SourceUnavailable) and error.retry_after is not None:
+        return error.retry_after if error.retry_after <= LONGEST_RETRY_AFTER else False
     return isinstance(error, CfrayError) and error.transient

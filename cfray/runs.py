@@ -6,6 +6,7 @@ another job's target, a target in use, a source that cannot be read.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,6 +70,27 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
     """
     report = new_report(command, job)
     state = State(job.target.uri)
+    with tempfile.TemporaryDirectory(prefix="cfray-plan-") as desk:
+        ledger, saved, made = _judged(job, state, desk, must_exist=must_exist, repair=repair)
+        with _taken(job, state, ledger, made) as target:
+            report.consistency = made.consistency
+            run = Run(job, state, target, made, report, progress)
+            with concluded(run):
+                if saved is None:
+                    target.check_held(target.ledger())  # a run that was stopped here and overtaken must not save its plan over the other's
+                    state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
+                    state.keep(desk)
+                    state.save_plan(made)
+                failpoint.reached("plan")
+                yield run
+
+
+def _judged(job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: bool) -> tuple[Ledger | None, Plan | None, Plan]:
+    """Refuse what can be refused before anything is created; plan in ``desk`` if nobody did.
+
+    Returns:
+        the target's ledger and its saved plan, None where there is none, and the plan to go by.
+    """
     with refused():
         ledger = commit.find(job.target.uri)
         check_agreement(job, ledger, repair=repair)
@@ -81,10 +103,16 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
                 f"{state.folder.uri}/plan.json is missing, but the target has committed shards",
                 "restore the folder beside the target, or give another target.uri",
             )
-        made = saved if saved is not None else plan.make_plan(job)[0]
+        made = saved if saved is not None else plan.make_plan(job, desk)[0]
         index.wanted(job.index, made.metric, made.rows or 0, Conversion(job, made.layout).schema)  # an index that cannot be built is refused now
         if ledger is None:
             probe.probe_conditional_put(job.target.uri)
+        return ledger, saved, made
+
+
+@contextmanager
+def _taken(job: JobSpec, state: State, ledger: Ledger | None, made: Plan) -> Iterator[Target]:
+    """Create the target or raise its epoch, and hold the lease for the block."""
     lease = Lease(state.folder)
     if ledger is None:
         target = commit.create(job.target.uri, Conversion(job, made.layout).schema, made.layout.types, job.fingerprint)
@@ -93,16 +121,8 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
         target = commit.take_over(job.target.uri)
     lease.start(lambda: target.ledger().epoch == target.epoch)
     failpoint.reached("lease")
-    report.consistency = made.consistency
-    run = Run(job, state, target, made, report, progress)
     try:
-        with concluded(run):
-            if saved is None:
-                target.check_held(target.ledger())  # a run that was stopped here and overtaken must not save its plan over the other's
-                state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
-                state.save_plan(made)
-            failpoint.reached("plan")
-            yield run
+        yield target
     finally:
         lease.release()
 

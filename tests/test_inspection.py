@@ -23,7 +23,7 @@ from cfray.inspection import source as inspection
 from cfray.inspection.drafts import plain, scalar
 from cfray.jobfile import read_job
 from cfray.mapping import as_path
-from cfray.stages.plan import make_plan
+from cfray.stages.plan import forecast as foretold
 
 KINDS = ("parquet", "jsonl", "json", "csv", "arrow", "lance")
 
@@ -79,7 +79,7 @@ def planned(source, out):
     draft = inspection.draft(str(source), out)
     out.write_text(draft.text)
     job = read_job(out)
-    plan, forecast = make_plan(job)
+    plan, forecast = foretold(job)
     return job, plan, forecast, {guess["key"]: guess for guess in draft.guesses}
 
 
@@ -150,7 +150,7 @@ class TestPlaces:
         job = read_job(elsewhere / "job.yaml")
         assert job.source.uri == str(tmp_path / "notes.jsonl")
         assert job.target.uri == str(elsewhere / "notes.lance")
-        make_plan(job)
+        foretold(job)
 
     def test_with_out_the_source_is_relative_to_the_draft(self, tmp_path):
         place = export(tmp_path, "jsonl", rows_of(20))
@@ -401,7 +401,7 @@ class TestCommand:
         answer = json.loads(done.stdout)
         assert answer["job_file"] == (tmp_path / "job.yaml").read_text()
         assert {"key": "mapping.id", "value": "uuid", "why": "unique in 20 of 20 sampled records"} in answer["guesses"]
-        make_plan(read_job(tmp_path / "job.yaml"))
+        foretold(read_job(tmp_path / "job.yaml"))
 
     def test_a_refusal_is_exit_2_without_a_traceback(self, tmp_path):
         done = self.run(tmp_path, "nothing.csv")

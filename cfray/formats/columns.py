@@ -48,7 +48,7 @@ def plain_batch(batch: pa.RecordBatch, position: str, batch_bytes: int) -> Itera
         if isinstance(item, Reject):
             yield item
         else:
-            yield from _pieces(item, batch_bytes)
+            yield from pieces(item, batch_bytes)
 
 
 def interleaved(rows: list[int], batch: pa.RecordBatch, rejects: Iterator[tuple[int, Reject]]) -> Iterator[pa.RecordBatch | Reject]:
@@ -70,7 +70,7 @@ def interleaved(rows: list[int], batch: pa.RecordBatch, rejects: Iterator[tuple[
         yield batch.slice(done)
 
 
-def _pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+def pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
     """Halve a batch until each piece fits or is one row: an average says nothing of a few large rows among many small ones."""
     half = batch.num_rows // 2
     first, second = batch.slice(0, half), batch.slice(half)
@@ -78,8 +78,8 @@ def _pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]
     if half == 0 or batch.nbytes <= batch_bytes or shared:
         yield batch
         return
-    yield from _pieces(first, batch_bytes)
-    yield from _pieces(second, batch_bytes)
+    yield from pieces(first, batch_bytes)
+    yield from pieces(second, batch_bytes)
 
 
 def _invalid_rows(column: pa.Array) -> list[int]:

@@ -105,6 +105,10 @@ class _Mapper:
         return Guess(key, rule(field.path), why, name=name, paths=(field.path,))
 
     def _id(self) -> list[Guess]:
+        if self.sample.store:
+            own = next(field for field in self.sample.fields if field.path == ("id",))
+            self.tagged = self._tagged("id")
+            return [self._guess("mapping.id", own, "the store's own id"), *self._keep()]
         fit = [field for field in self._free("text", "integer", "uuid", "binary") if field.present >= _NEARLY_UNIQUE * self.sample.rows]
         named = [field for field in fit if field.name in fieldnames.IDS or fieldnames.ID_LIKE.search(field.name)]
         named.sort(key=lambda field: (bool(fieldnames.REFERS.search(field.name)), fieldnames.rank(field, fieldnames.IDS)))
@@ -158,6 +162,11 @@ class _Mapper:
         )
 
     def _vectors(self) -> list[Guess]:
+        own = [field for field in self._free("numbers") if self.sample.store and field.path[0] in ("vector", "vectors")]
+        if own:  # the others land in x_vector_<name> by themselves
+            self.taken.update(field.path for field in own)
+            others = f"; beside it: {', '.join(dotted(field.path) for field in own[1:])}" if len(own) > 1 else ""
+            return [self._guess("mapping.vector", own[0], f"the store's own vector, {own[0].width} numbers{others}")]
         found = [field for field in self._free("numbers", "text", "list") if field.width >= _NARROWEST and field.wide >= _MOSTLY * field.present]
         found = [field for field in found if field.floats or fieldnames.VECTOR_LIKE.search(field.name)]
         found.sort(key=lambda field: (fieldnames.rank(field, fieldnames.VECTORS), not fieldnames.VECTOR_LIKE.search(field.name)))
@@ -176,6 +185,16 @@ class _Mapper:
         return guesses
 
     def _references(self) -> list[Guess]:
+        declared = []
+        for name, collection in self.sample.references.items():
+            field = next((field for field in self.sample.fields if dotted(field.path) == name), None)
+            if field is not None:
+                self.taken.add(field.path)
+                value: Json = {"type": "reference", "to": rule(field.path), "collection": collection}
+                declared.append(Guess("mapping.relationships", value, "a cross-reference of the store", paths=(field.path,)))
+        return declared or self._found_references()
+
+    def _found_references(self) -> list[Guess]:
         known = set(self.tagged) - {"", "s:"}
         if not known:
             return []

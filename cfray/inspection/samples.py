@@ -8,6 +8,7 @@ runs.  Decides nothing: it counts.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,12 +22,14 @@ from cfray.formats import csv_types
 from cfray.jobspec import AnySource, JobSpec, Target
 from cfray.mapping import Fields, Path
 from cfray.sources.base import Context
-from cfray.stages import plan
+from cfray.sources.remote import RemoteSource
+from cfray.stages import layout, plan, throttle
 
 _DEPTH = 3  # levels a path may have: an object in an object in a column
 _HEAD = 400  # characters kept of each text
 
 _VARIANT_KINDS = {"string": "text", "int64": "integer", "uint64": "integer", "integer": "integer", "double": "number", "bool": "bool"}
+_VARIANT_KINDS |= {"uuid": "uuid", "date": "instant", "binary": "binary", "float": "number"} | dict.fromkeys(("int8", "int16", "int32"), "integer")
 _VARIANT_KINDS |= {"list<string>": "texts", "list<double>": "numbers", "list<int64>": "numbers", "list": "list"}
 
 
@@ -84,12 +87,16 @@ class Sample:
         whole: whether these are all records of the source.
         rejects: reason -> rows that could not be read.
         typed: CSV columns whose texts are all JSON lists, and their type; in ``batches`` they are lists already.
+        store: whether the records are a store's, which have an ``id`` and vectors of their own.
+        references: dotted path of a field that refers to records -> the source collection they are in, as the store declares it.
     """
 
     batches: list[Fields]
     whole: bool
     rejects: Counter[str]
     typed: dict[str, str]
+    store: bool = False
+    references: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> int:
@@ -111,9 +118,11 @@ def take_sample(source: AnySource) -> Sample:
         SourceError: the source cannot be read.
     """
     job = JobSpec(name="inspect", source=source, target=Target(uri="none"))
-    context = Context(max_record=job.limits.max_document)
-    shards = sorted(source.shards(context), key=lambda shard: shard.id)
-    batches, rejects = plan._sample(job, shards, context)  # noqa: SLF001  # the same records, by the same code
+    with source.session() as session, tempfile.TemporaryDirectory(prefix="cfray-plan-") as desk:
+        context = Context(session=session, scratch=desk, max_record=job.limits.max_document, throttle=throttle.own(source))
+        shards = sorted(source.shards(context), key=lambda shard: shard.id)
+        described = source.describe(context, shards)
+        batches, rejects = plan.sample(job, shards, context)  # the same records as the plan's, by the same code
     reasons = Counter(reject.reason for reject in rejects)
     rows = sum(batch.num_rows for batch in batches)
     if not rows:
@@ -124,12 +133,13 @@ def take_sample(source: AnySource) -> Sample:
     batches = [_with_types(batch, typed) for batch in batches]
     paths = {path[:_DEPTH] for batch in batches for item, column in zip(batch.schema, batch.columns, strict=True) for path in _leaves(item, column)}
     whole = len(shards) == 1 and rows + len(rejects) < plan.SAMPLE_ROWS
-    return Sample([Fields(batch, paths) for batch in batches if batch.num_rows], whole, reasons, typed)
+    read = [Fields(batch, paths) for batch in batches if batch.num_rows]
+    return Sample(read, whole, reasons, typed, isinstance(source, RemoteSource), described.references)
 
 
 def _leaves(item: pa.Field, column: pa.Array) -> list[Path]:
     """List the paths of a column that nothing lies below."""
-    found = set(plan._leaves((item.name,), item, column))  # noqa: SLF001  # the fields the plan will know
+    found = set(layout.leaves((item.name,), item, column))  # the fields the plan will know
     inner = {path[:depth] for path in found for depth in range(1, len(path))}
     return sorted(found - inner)
 
@@ -173,6 +183,7 @@ def _count(seen: Seen, column: pa.Array, *, variant: bool) -> None:
         return
     if variant:
         texts = records.variant_texts(column).filter(pc.fill_null(pc.not_equal(records.variant_types(column), "null"), fill_value=False))
+        texts = pc.utf8_trim(texts, '"') if seen.kind in ("uuid", "instant") else texts
     else:
         texts = values.metadata_texts(column.drop_null())
         texts = pc.utf8_trim(texts, '"') if seen.kind == "uuid" else texts

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cfray import filesystems, jobfile
 from cfray.errors import ConfigError, SourceError
@@ -29,6 +29,7 @@ from cfray.sources.base import Context, Json
 from cfray.sources.csv import Csv
 from cfray.sources.files import FileSource
 from cfray.sources.listing import CODECS, listed
+from cfray.sources.remote import RemoteSource
 
 _DELIMITERS = (",", "\t", ";", "|")
 
@@ -52,8 +53,8 @@ class _Origin:
 
     Attributes:
         name: of the job.
-        section: the source section as it is given (parsed YAML), its uri absolute.
-        uri: as the draft writes it.
+        section: the source section as it is given (parsed YAML), its locations absolute.
+        written: the locations as the draft writes them, by key.
         base: folder the draft's relative paths start from.
         target: as given; None to propose one.
         guessed: lines that were guessed on the way here.
@@ -62,7 +63,7 @@ class _Origin:
 
     name: str
     section: dict[str, Any]
-    uri: str
+    written: dict[str, Any]
     base: Path
     target: str | None
     guessed: list[Guess]
@@ -94,27 +95,37 @@ def draft(source: str, out: Path | None) -> Draft:
 def _from_yaml(path: Path, out: Path | None) -> _Origin:
     data = jobfile.read_yaml(path)
     section = data.get("source")
-    if not isinstance(section, dict) or not isinstance(section.get("uri"), str):
-        raise ConfigError(f"{path} has no section source with a uri", "write source: {kind: ..., uri: ...}, or give inspect the data's own path")
+    store = isinstance(section, dict) and issubclass(KINDS.get(str(section.get("kind")), BaseModel), RemoteSource)
+    if not isinstance(section, dict) or not (store or isinstance(section.get("uri"), str)):
+        raise ConfigError(
+            f"{path} has no section source with a uri, or with the kind of a store",
+            "write source: {kind: ..., uri: ...} or {kind: qdrant, url: ...}, or give inspect the data's own path",
+        )
     own = path.resolve().parent
     base = own if out is None else out.resolve().parent
-    place = filesystems.absolute(section["uri"], own)
-    guessed = [] if "kind" in section else [_kind_of(place)]
-    section = {**section, "uri": place}
+    places: dict[str, Any] = {key: filesystems.absolute(section[key], own) for key in ("uri", "ca_file") if isinstance(section.get(key), str)}
+    key_file = section["api_key"].get("file") if isinstance(section.get("api_key"), dict) else None
+    written: dict[str, Any] = {key: _written(place, base) for key, place in places.items()}
+    if isinstance(key_file, str):
+        places["api_key"] = {"file": filesystems.absolute(key_file, own)}
+        written["api_key"] = {"file": _written(places["api_key"]["file"], base)}
+    guessed = [] if "kind" in section else [_kind_of(places["uri"])]
+    section = {**section, **places}
     if guessed:
         section["kind"] = guessed[0].value
+    named = _name_of(places["uri"]) if "uri" in places else str(section["kind"])
     name = data.get("name")
     if name is None:
-        guessed.append(Guess("name", _name_of(place), "from the data's own name; part of every uuid this job makes"))
+        guessed.append(Guess("name", named, "from the data's own name; part of every uuid this job makes"))
     # everything but the sections that the draft replaces is checked as a job file is
     rest = {key: value for key, value in data.items() if key not in ("mapping", "embedding", "index", "limits", "strict")}
     try:
-        job = JobSpec.model_validate({"name": _name_of(place), "target": {"uri": "none"}, **rest, "source": section})
+        job = JobSpec.model_validate({"name": named, "target": {"uri": "none"}, **rest, "source": section})
     except ValidationError as error:
         jobfile.refuse(error, path, {"source": section})
     target = None if "target" not in data else _written(filesystems.absolute(job.target.uri, own), base)
     ignored = sorted(set(data) - {"name", "source", "target"})
-    return _Origin(job.name, section, _written(place, base), base, target, guessed, ignored)
+    return _Origin(job.name, section, written, base, target, guessed, ignored)
 
 
 def _from_place(text: str, out: Path | None) -> _Origin:
@@ -123,7 +134,8 @@ def _from_place(text: str, out: Path | None) -> _Origin:
     kind = _kind_of(place)
     name = _name_of(place)
     guessed = [Guess("name", name, "from the data's own name; part of every uuid this job makes"), kind]
-    return _Origin(name, {"kind": kind.value, "uri": place}, place if out is None else _written(place, base), base, None, guessed, [])
+    written = {"uri": place if out is None else _written(place, base)}
+    return _Origin(name, {"kind": kind.value, "uri": place}, written, base, None, guessed, [])
 
 
 def _written(place: str, base: Path) -> str:
@@ -220,17 +232,17 @@ def _drafted(origin: _Origin) -> Draft:
         *([f"not taken over from the inspected file: {', '.join(origin.ignored)}"] if origin.ignored else []),
     ]
     rest = [dotted(field.path) for field in sample.fields if field.path not in used]
-    sketch = drafts.Sketch(origin.name, {**section, "uri": origin.uri}, origin.target or _target(origin, source), lines, facts, rest)
+    sketch = drafts.Sketch(origin.name, {**section, **origin.written}, origin.target or _target(origin, source), lines, facts, rest)
     return Draft(drafts.job_file(sketch), [line.as_json() for line in lines if line.sure])
 
 
 def _target(origin: _Origin, source: AnySource) -> str:
     """Propose a place beside the draft that is free or ours, but never inside the source's folder, which it would be read from."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", origin.name).strip("-.") or "corpus"
-    place = origin.section["uri"]
-    root = Path(_root(place))
+    place = origin.section.get("uri")
+    root = Path(_root(place or ""))
     folder = origin.base
-    if not filesystems.is_uri(place) and (root != Path(place) or root.is_dir()):
+    if place is not None and not filesystems.is_uri(place) and (root != Path(place) or root.is_dir()):
         if folder.is_relative_to(root.resolve()):
             folder = root.resolve().parent
         if source.kind == "lance" and root.name == f"{name}.lance":  # wherever the draft is taken, it must not name its own source

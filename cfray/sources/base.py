@@ -12,17 +12,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from cfray import filesystems
+from cfray.errors import SourceError
 from cfray.records import Reject
 
 MIB = 1024 * 1024
 
 #: The consistency a source really offers; the report repeats it word for word.
 Consistency = Literal["snapshot", "pinned files", "per-shard live", "none"]
+
+#: Distances that Lance's vector indexes know, too.
+Metric = Literal["cosine", "l2", "dot"]
 
 #: Parsed JSON.
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -69,6 +75,26 @@ class Shard:
     splittable: bool = True
 
 
+class Throttle(Protocol):
+    """The budget of requests that all workers of a run share; ``stages`` owns it, sources ask it."""
+
+    def take(self, requests: float = 1) -> None:
+        """Wait until that many more requests may be sent."""
+
+    def hold_off(self, seconds: float) -> None:
+        """Let nobody send one for a while: the store said Retry-After to one worker and means them all."""
+
+
+class Unlimited:
+    """No budget: the store names none, or there is one reader only."""
+
+    def take(self, requests: float = 1) -> None:
+        """Never wait."""
+
+    def hold_off(self, seconds: float) -> None:
+        """Leave it to the one reader's own retry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a run hands to a source; it travels to workers.
@@ -78,12 +104,35 @@ class Context:
         scratch: URI of a durable folder beside the target, for what several shards share.
         max_record: bytes above which a record must not be loaded whole but rejected (``limits.max_document``).
         batch_bytes: bytes of Arrow data a yielded batch aims at; 16 MiB is 8,000 rows of 2 KB, from where on writing is no faster (``engine.md`` 8).
+        throttle: the run-wide budget of requests.
     """
 
     session: Json = None
     scratch: str = ""
     max_record: int = 128 * MIB
     batch_bytes: int = 16 * MIB
+    throttle: Throttle = field(default_factory=Unlimited, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What a store says of one source collection.
+
+    Attributes:
+        name: as in ``Shard.collection``.
+        rows: counted; None where it was not.
+        dimension: of the vector called ``vector``; None where there is none.
+        metric: of that vector; None where the store has none or another than these.
+        vectors: name behind ``vectors.`` -> (dimension, metric), for named dense vectors.
+        facts: what else is worth keeping (index parameters, partitions, aliases ...), as text; recorded in the collection's header.
+    """
+
+    name: str
+    rows: int | None = None
+    dimension: int | None = None
+    metric: Metric | None = None
+    vectors: dict[str, tuple[int, Metric | None]] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +146,8 @@ class Description:
         size: bytes at the source.
         consistency: what a read of this source guarantees.
         notes: facts the operator should read (one sentence each).
+        collections: the source collections, by name; none for file kinds.
+        references: dotted path of a field that refers to records -> the source collection they are in.
     """
 
     schema: pa.Schema | None
@@ -105,6 +156,8 @@ class Description:
     size: int
     consistency: Consistency
     notes: tuple[str, ...] = field(default_factory=tuple)
+    collections: tuple[Collection, ...] = ()
+    references: dict[str, str] = field(default_factory=dict)
 
 
 class Source(BaseModel, ABC):
@@ -112,9 +165,32 @@ class Source(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Fields that change no record (credentials, limits): they are not part of the fingerprint.
+    unfingerprinted: ClassVar[frozenset[str]] = frozenset()
+
     kind: str
     #: Bytes a shard aims at; 256 MiB makes fragments of 100,000 rows and more, large enough to need no compaction.
     shard_bytes: ByteSize = 256 * MIB
+
+    def located(self, base: Path) -> Self:
+        """Resolve the paths in the job file against its folder."""
+        uri = getattr(self, "uri", None)
+        return self.model_copy(update={"uri": filesystems.absolute(uri, base)}) if uri else self
+
+    @property
+    def place(self) -> str:
+        """Give the location as ``source_url`` shows it, without credentials."""
+        return filesystems.without_credentials(str(getattr(self, "uri", "")))
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether reading sends requests that count against a budget."""
+        return False
+
+    @property
+    def request_rate(self) -> float | None:
+        """Give the requests a second that all workers together may send; None where only the store's own pauses count."""
+        return None
 
     def session(self) -> AbstractContextManager[Json]:
         """Hold whatever the whole run needs (a snapshot, a point in time).  Driver, once, around the run."""
@@ -155,3 +231,19 @@ class Source(BaseModel, ABC):
             size=sum(shard.size for shard in shards),
             consistency="none",
         )
+
+    def count(self, context: Context) -> int | None:
+        """Count the records that a read would give, now; None where the store cannot.  Driver, before and after the run.
+
+        Raises:
+            SourceError: the store did not answer.
+        """
+        return None
+
+    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+        """Give the tagged ids (``i:42``) of the k nearest records, nearest first, so that search quality can be compared later.
+
+        Raises:
+            SourceError: the store cannot, or did not.
+        """
+        raise SourceError(f"source kind {self.kind} has no vector search of its own", "compare search quality with a store that has one")

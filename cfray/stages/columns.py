@@ -7,6 +7,7 @@ lost by being mapped or by being forgotten.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import uuid
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from cfray import dates, frames, records, values
 from cfray.jobspec import JobSpec
-from cfray.mapping import Const, Fields, Layout, Literally, Path, Template, TextRule, as_path, rule_paths
+from cfray.mapping import Const, Fields, Layout, Literally, Path, Template, TextRule, as_path, primary_vector, rule_paths
 from cfray.vectors import Vectors
 
 Mask = npt.NDArray[np.bool_]
@@ -60,7 +61,9 @@ class Columns:
             return plain_texts(column)
         texts, kinds = records.variant_texts(column), records.variant_types(column)
         null = pc.equal(kinds, "null")
-        return pc.if_else(pc.fill_null(null, False), None, texts) if pc.any(null).as_py() else texts
+        texts = pc.if_else(pc.fill_null(null, False), None, texts) if pc.any(null).as_py() else texts
+        quoted = pc.fill_null(pc.and_(pc.not_equal(kinds, "string"), pc.starts_with(texts, '"')), False)  # a date, a uuid, bytes
+        return pc.if_else(quoted, pc.utf8_slice_codeunits(texts, 1, -1), texts) if pc.any(quoted).as_py() else texts
 
     def text(self, rule: TextRule | None, *, default: Path | None = None) -> pa.StringArray | None:
         """Make a text column: the first path that is present, a constant, or a template (null if a field of it is).
@@ -115,9 +118,8 @@ class Columns:
 
     def vector(self, found: Vectors, counts: Counter[str]) -> pa.FixedSizeListArray:
         """Lay out the vectors; a missing one is zero or null as the job says, and counted."""
-        rule = self.job.mapping.vector
-        path = as_path(rule) if rule is not None else ("vector",)
-        if rule is not None or not found.missing.all():
+        path = primary_vector(self.job.mapping, self.layout)
+        if self.job.mapping.vector is not None or not found.missing.all():
             self.taken[path] = None
         flat = pa.array(found.values.reshape(-1))
         if not found.missing.any():
@@ -226,7 +228,8 @@ class Columns:
             if path in self.fields.variants:  # a bare number is not read, so its text must not be either
                 kinds = records.variant_types(column)
                 present = pc.fill_null(pc.not_equal(kinds, "null"), False)
-                column = pc.if_else(pc.equal(kinds, "string"), records.variant_texts(column), None)
+                dated = pc.and_(pc.not_equal(kinds, "string"), pc.starts_with(records.variant_texts(column), '"'))  # a store's own type for instants
+                column = pc.if_else(pc.or_(pc.equal(kinds, "string"), dated), self._present(path), None)
             read = dates.days(column)
             made = read if made is None or given is None else pc.if_else(given, made, read)
             given = present if given is None else pc.or_(given, present)
@@ -244,7 +247,11 @@ class Columns:
             return None
         self.taken[path] = None
         if path in self.fields.variants:
-            column = self._present(path)
+            binary = pc.equal(records.variant_types(column), "binary")
+            texts = column = self._present(path)
+            if texts is not None and pc.any(binary).as_py():
+                pairs = zip(texts.to_pylist(), binary.to_pylist(), strict=True)
+                column = pa.array([base64.b64decode(text) if coded and text else text and text.encode() for text, coded in pairs], pa.large_binary())
         assert column is not None
         if isinstance(column, pa.ExtensionArray):
             column = column.storage
@@ -257,7 +264,7 @@ class Columns:
             return pa.nulls(self.fields.rows, kind)
         if path in self.fields.variants:
             column = records.variant_numbers(column)
-        if pa.types.is_list(kind) and not column.type.equals(kind):
+        if pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type) and not column.type.equals(kind):
             column = column.cast(kind)
         if not column.type.equals(kind) and str(column.type) != str(kind):
             return pa.nulls(self.fields.rows, kind)

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray import frames, identity, records, vectors
+from cfray.formats import points
 from cfray.jobspec import JobSpec
-from cfray.mapping import Fields, Layout, Path, as_path, dotted, rule_paths
+from cfray.mapping import Fields, Layout, Path, dotted, primary_vector, rule_paths
 from cfray.stages import leftovers
 from cfray.stages.columns import Columns
 
@@ -66,7 +67,7 @@ class Conversion:
     def reach(self) -> set[Path]:
         """Give every source path a rule names."""
         own = {path for _, path in self.job.mapping.rules()}
-        return own | set(self.layout.vectors.values())
+        return own | set(self.layout.vectors.values()) | {primary_vector(self.job.mapping, self.layout)}
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -98,7 +99,7 @@ class Conversion:
 
     def _vectors(self, fields: Fields) -> vectors.Vectors:
         rule = self.job.mapping.vector
-        path = as_path(rule) if rule is not None else ("vector",)
+        path = primary_vector(self.job.mapping, self.layout)
         column = fields.columns.get(path)
         if rule is None and column is not None and pa.types.is_string(column.type) and self.layout.dimension == (self.job.embedding.dimension or 1):
             column = None  # a text that happens to be called vector: nobody mapped it, and the sample held no numbers
@@ -182,7 +183,11 @@ def x_field(name: str, layout: Layout) -> pa.Field:
 
 
 def further_type(name: str) -> pa.DataType:
-    """Read a type name of the form ``fixed_size_list<item: halffloat>[384]``; lists of any width stay lists."""
+    """Read a type name of the form ``fixed_size_list<item: halffloat>[384]``, a sparse vector's or a multi-vector's; lists of any width stay lists."""
+    if name == str(points.SPARSE):
+        return points.SPARSE
+    if name.startswith("list<") and "fixed_size_list" in name:
+        return pa.list_(further_type(name[name.index("fixed_size_list") : -1]))
     widths = {"halffloat": pa.float16(), "float": pa.float32(), "double": pa.float64(), "int8": pa.int8(), "uint8": pa.uint8()}
     item = next((kind for word, kind in widths.items() if f": {word}" in name or f"<{word}" in name), pa.float64())
     if name.startswith("fixed_size_list"):

@@ -10,7 +10,7 @@ import pyarrow as pa
 from cfray import values
 from cfray.forecast import Forecast, Landing
 from cfray.jobspec import JobSpec
-from cfray.mapping import Layout, dotted, rule_paths
+from cfray.mapping import Layout, dotted, primary_vector
 from cfray.records import Reject
 from cfray.sources.base import Description
 from cfray.stages.convert import Conversion
@@ -50,7 +50,7 @@ def _land(job: JobSpec, described: Description, layout: Layout, forecast: Foreca
         reason = values.lossy_reason(item.type)
         if reason is not None:
             forecast.lossy.append(f"{item.name} ({item.type}): {reason}")
-    for path in rule_paths(job.mapping.vector):
+    for path in [primary_vector(job.mapping, layout)]:
         if "double" in layout.types.get(dotted(path), ""):
             forecast.notes.append(f"vectors of type {layout.types[dotted(path)]} are rounded to float32")
     for key, path in job.mapping.rules():
@@ -65,8 +65,8 @@ def _rules(job: JobSpec, layout: Layout) -> dict[str, list[str]]:
     rules: dict[str, list[str]] = {}
     for key, path in job.mapping.rules():
         rules.setdefault(dotted(path), []).append(key)
-    if job.mapping.vector is None and "vector" in layout.types:
-        rules.setdefault("vector", []).append("vector")
+    if job.mapping.vector is None and dotted(layout.vector) in layout.types:
+        rules.setdefault(dotted(layout.vector), []).append("vector")
     if job.mapping.text_content is None and "text" in layout.types:
         rules.setdefault("text", []).append("text_content")
     for name, path in layout.vectors.items():

@@ -77,6 +77,9 @@ def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> boo
 def _rows(job: JobSpec, plan: Plan, receipts: list[Receipt], stated: dict[str, int]) -> list[dict[str, object]]:
     """Make the header rows: the dataset's, then the collections' by name."""
     members = _members(receipts, plan.layout.dimension)
+    if job.mapping.collection is None:  # an empty source collection is a collection, too
+        for name in plan.facts:
+            members.setdefault(name, Members(frames.header_uuid(frames.namespace(job.name, name)), 0, np.zeros(plan.layout.dimension)))
     everything = Members(
         frames.dataset_uuid(job.name),
         sum(one.vectors for one in members.values()),
@@ -114,7 +117,7 @@ def _rows(job: JobSpec, plan: Plan, receipts: list[Receipt], stated: dict[str, i
             "collection_id": one.uuid,
             "collection_id_type": "uuid",
             "text_content": f"Collection {name}, migrated from {plan.layout.kind} {plan.layout.url} by cfray.",
-            "custom_metadata": _entries({"vectors": str(one.vectors)}),
+            "custom_metadata": _entries({"vectors": str(one.vectors), **{f"source.{key}": fact for key, fact in plan.facts.get(name, {}).items()}}),
             "relationships": to_dataset,
         }
         for name, one in sorted(members.items())

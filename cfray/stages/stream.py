@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from cfray.errors import LimitReached
@@ -17,8 +18,8 @@ from cfray.jobspec import JobSpec
 from cfray.ledger import Ledger, Plan, Receipt, State
 from cfray.progress import Progress
 from cfray.report import Report
-from cfray.sources.base import Context
-from cfray.stages import commit, copy, failpoint
+from cfray.sources.base import Context, Json
+from cfray.stages import commit, copy, failpoint, throttle
 from cfray.stages.cluster import Pool, each
 from cfray.stages.commit import Target
 
@@ -28,31 +29,63 @@ logger = logging.getLogger("cfray")
 _COMMIT_SHARE = 20
 
 
-def copy_shards(job: JobSpec, plan: Plan, target: Target, report: Report, progress: Progress) -> None:
-    """Bring every shard into the target: committed ones are left alone, staged ones adopted, the rest read.
+class Copying:
+    """Brings every shard into the target: committed ones are left alone, staged ones adopted, the rest read."""
 
-    Raises:
-        LimitReached: too many records are in quarantine.
-        CfrayError: a shard could not be copied; what is committed stays.
-    """
-    ledger, state = target.ledger(), State(target.uri)
-    done = [state.receipt(name, entry.nonce) for name, entry in ledger.entries.items() if name.isdigit()]
-    progress.start(plan.rows, exact=plan.exact, shards=len(plan.shards), done_shards=len(done), done_rows=sum(one.read for one in done))
-    committer = Committer(job, plan, target, report, progress)
-    committer.quarantined, committer.read = sum(one.quarantined for one in done), sum(one.read for one in done)
-    report.counts.update({"shards_resumed": len(done), "shards_adopted": 0, "shards_read": 0})
-    try:
-        for receipt in _staged(state, ledger):
-            report.counts["shards_adopted"] += 1
-            committer.add(receipt)
-        committer.flush()
-        left = [number for number in range(len(plan.shards)) if str(number) not in ledger.entries and str(number) not in committer.names]
-        for receipt in _streamed(job, plan, target, state, left):
-            report.counts["shards_read"] += 1
-            committer.add(receipt)
-    finally:
-        committer.flush()
-    committer.check_limit(final=True)
+    def __init__(self, job: JobSpec, plan: Plan, target: Target, report: Report, progress: Progress) -> None:
+        """Look at what an earlier run left."""
+        self.job, self.plan, self.target, self.report = job, plan, target, report
+        self.state, self.ledger = State(target.uri), target.ledger()
+        done = [self.state.receipt(name, entry.nonce) for name, entry in self.ledger.entries.items() if name.isdigit()]
+        progress.start(plan.rows, exact=plan.exact, shards=len(plan.shards), done_shards=len(done), done_rows=sum(one.read for one in done))
+        self.committer = Committer(job, plan, target, report, progress)
+        self.committer.quarantined, self.committer.read = sum(one.quarantined for one in done), sum(one.read for one in done)
+        report.counts.update({"shards_resumed": len(done), "shards_adopted": 0, "shards_read": 0})
+
+    @property
+    def left(self) -> list[int]:
+        """Number the shards that are still to be read."""
+        known = self.ledger.entries.keys() | self.committer.names
+        return [number for number in range(len(self.plan.shards)) if str(number) not in known]
+
+    def adopt(self) -> None:
+        """Commit what an earlier run staged.
+
+        Raises:
+            LimitReached: too many records are in quarantine.
+        """
+        with self._flushed():
+            for receipt in _staged(self.state, self.ledger):
+                self.report.counts["shards_adopted"] += 1
+                self.committer.add(receipt)
+        if not self.left:
+            self.committer.check_limit(final=True)
+
+    def read(self, session: Json) -> None:
+        """Copy the shards that are left, in tasks, one a shard, and commit them as they come.
+
+        Raises:
+            LimitReached: too many records are in quarantine.
+            CfrayError: a shard could not be copied; what is committed stays.
+        """
+        job, limits = self.job, self.job.limits
+        context = Context(session=session, scratch=self.state.scratch.uri, max_record=limits.max_document, throttle=throttle.shared(job.source))
+        work = partial(copy.copy_shard, copy.Cargo(job, self.plan.layout, context, self.target.epoch))
+        memory = None if limits.memory == "auto" else limits.memory
+        pool = Pool(memory, most=None if limits.workers == "auto" else limits.workers, restarts=-1)  # copy_shard itself counts its starts
+        with self._flushed():
+            for receipt in each(work, [copy.Item(number, self.plan.shards[number]) for number in self.left], pool):
+                self.report.counts["shards_read"] += 1
+                self.committer.add(receipt)
+        self.committer.check_limit(final=True)
+
+    @contextmanager
+    def _flushed(self) -> Iterator[None]:
+        """Commit what waits at every end."""
+        try:
+            yield
+        finally:
+            self.committer.flush()
 
 
 def _staged(state: State, ledger: Ledger) -> Iterator[Receipt]:
@@ -60,20 +93,6 @@ def _staged(state: State, ledger: Ledger) -> Iterator[Receipt]:
     for name, nonces in state.staged_names().items():
         if name.isdigit() and name not in ledger.entries:
             yield state.receipt(name, nonces[0])
-
-
-def _streamed(job: JobSpec, plan: Plan, target: Target, state: State, numbers: list[int]) -> Iterator[Receipt]:
-    """Copy shards in tasks, one a shard; receipts as they come.
-
-    Raises:
-        CfrayError: the first shard that could not be copied.
-    """
-    limits = job.limits
-    context = Context(session=plan.session, scratch=state.scratch.uri, max_record=limits.max_document)
-    work = partial(copy.copy_shard, copy.Cargo(job, plan.layout, context, target.epoch))
-    memory = None if limits.memory == "auto" else limits.memory
-    pool = Pool(memory, most=None if limits.workers == "auto" else limits.workers, restarts=-1)  # copy_shard itself counts its starts
-    yield from each(work, [copy.Item(number, plan.shards[number]) for number in numbers], pool)
 
 
 class Committer:

@@ -24,8 +24,13 @@ class SourceContract:
     cannot_tell_null = ""
     cannot_tell_missing = ""
     cannot_count = ""
+    cannot_nest = ""
 
     expected = staticmethod(as_typed)
+
+    def nowhere(self, tmp_path):
+        """Give what to change of a source so that nothing is there, and the job file's key that the remedy names."""
+        return {"uri": str(tmp_path / "nowhere")}, "source.uri"
 
     @pytest.fixture
     def source(self, seed):
@@ -45,7 +50,7 @@ class SourceContract:
     def test_shard_ids_are_unique_and_do_not_depend_on_who_asks(self, source, tmp_path):
         names = [shard.id for shard in source.shards(CONTEXT)]
         assert len(set(names)) == len(names)
-        assert [shard.id for shard in source.shards(Context(scratch="elsewhere", batch_bytes=10**6))] == names
+        assert [shard.id for shard in source.shards(Context(scratch=str(tmp_path / "elsewhere"), batch_bytes=10**6))] == names
         asks = "import pickle, sys; s, c = pickle.load(sys.stdin.buffer); print([shard.id for shard in s.shards(c)])"
         environment = {**os.environ, "PYTHONHASHSEED": "7"}
         done = subprocess.run(
@@ -60,7 +65,7 @@ class SourceContract:
         assert [shard.rows for shard in claims] == [len(rows(source, [shard])) for shard in claims]
         described = source.describe(CONTEXT, shards)
         assert described.rows == (len(CORPUS) if described.exact else described.rows)
-        assert described.exact is (len(claims) == len(shards))
+        assert described.exact or len(claims) < len(shards)
 
     def test_source_and_shards_travel_to_workers_and_into_the_plan(self, source):
         cargo = (source, source.shards(CONTEXT))
@@ -70,7 +75,7 @@ class SourceContract:
     def test_the_schema_it_describes_is_the_schema_it_reads(self, source):
         described = source.describe(CONTEXT, source.shards(CONTEXT)).schema
         batches = [item for _, item in items(source)]
-        assert all(batch.schema == described if described is not None else records.is_variant(batch.schema.field(0)) for batch in batches)
+        assert all(batch.schema == described if described is not None else any(map(records.is_variant, batch.schema)) for batch in batches)
 
     def test_batches_are_bounded_in_bytes(self, seed):
         sizes = [10] * 150 + [3_000] * 8 + [10] * 150 + [20_000] + [10] * 60 + [900] * 30
@@ -93,17 +98,19 @@ class SourceContract:
     def test_a_source_of_one_row_has_one_row(self, seed):
         assert rows(seed(CORPUS[:1])) == [self.expected(CORPUS[0])]
 
-    @pytest.mark.parametrize("value", ODD_IDS, ids=lambda value: value[:12])
-    def test_odd_ids_come_back_to_the_letter(self, seed, value):
-        assert rows(seed([a_row(1, id=value)])) == [self.expected(a_row(1, id=value))]
+    def test_odd_ids_come_back_to_the_letter(self, seed):
+        odd = [a_row(n, id=one) for n, one in enumerate(ODD_IDS)]
+        assert counted(rows(seed(odd))) == counted(map(self.expected, odd))
 
-    @pytest.mark.parametrize("value", INTEGERS)
-    def test_integers_are_exact(self, seed, value):
-        assert rows(seed([a_row(1, n=value)]))[0]["n"] == self.expected({"n": value})["n"]
+    def test_integers_are_exact(self, seed):
+        wide = [a_row(n, n=value) for n, value in enumerate(INTEGERS)]
+        assert counted({"n": row["n"]} for row in rows(seed(wide))) == counted({"n": self.expected(row)["n"]} for row in wide)
 
     def test_nested_values_come_back_whole(self, seed):
+        if self.cannot_nest:
+            pytest.skip(self.cannot_nest)
         deep = {"by": None, "at": {"x": 2**53 + 1, "names": ["", None, "ü\n"]}}
-        assert rows(seed([a_row(1, meta=deep)]))[0]["meta"] == self.expected({"meta": deep})["meta"]
+        assert rows(seed([a_row(1, meta=deep)]))[0]["meta"] == self.expected(a_row(1, meta=deep))["meta"]
 
     def test_null_empty_and_the_word_null_are_told_apart(self, seed):
         if self.cannot_tell_null:
@@ -119,10 +126,11 @@ class SourceContract:
         assert ["text" in row for row in found] == [True, False]
 
     def test_nothing_there_is_an_error_with_a_remedy(self, source, tmp_path):
+        update, key = self.nowhere(tmp_path)
         with pytest.raises(SourceError) as refused:
-            source.model_copy(update={"uri": str(tmp_path / "nowhere")}).shards(CONTEXT)
+            source.model_copy(update=update).shards(CONTEXT)
         assert "nowhere" in refused.value.what
-        assert "source.uri" in refused.value.remedy
+        assert key in refused.value.remedy
 
 
 class FileContract(SourceContract):

@@ -1,6 +1,7 @@
 """The rows every source is filled with, and what it hands out as plain rows to compare them with."""
 
 import collections
+import tempfile
 
 import pyarrow as pa
 
@@ -9,7 +10,8 @@ from cfray.records import Reject
 from cfray.sources.base import Context
 from tests.contract import oracle
 
-CONTEXT = Context(batch_bytes=4_000)
+_SCRATCH = tempfile.TemporaryDirectory(prefix="cfray-scratch-")  # for the lists of ids that some stores' shards are made of
+CONTEXT = Context(batch_bytes=4_000, scratch=_SCRATCH.name)
 SHARD_BYTES = 2_000
 SCHEMA = pa.schema(
     [

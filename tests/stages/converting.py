@@ -7,8 +7,8 @@ import pyarrow as pa
 from cfray import records
 from cfray.jobspec import JobSpec
 from cfray.sources.base import Description
-from cfray.stages import plan
 from cfray.stages.convert import Conversion
+from cfray.stages.layout import lay_out
 
 
 def batch_of(given_records):
@@ -23,7 +23,7 @@ def convert(given_records, mapping=None, *, sample=None, **job):
     )
     batch, seen = batch_of(given_records), batch_of(given_records if sample is None else sample)
     described = Description(None if isinstance(given_records, list) else seen.schema, None, exact=False, size=0, consistency="none")
-    return Conversion(spec, plan._layout(spec, described, [seen])).convert(batch, "")
+    return Conversion(spec, lay_out(spec, described, [seen])).convert(batch, "")
 
 
 def frames_of(given_records, mapping=None, **options):

@@ -1,0 +1,94 @@
+"""A store as its tests see it: a real server (or a double), filled by the vendor's own client, and what must come out of it.
+
+One bed serves the contract, the whole-run scenarios and the benchmarks of its store.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from cfray.sources.remote import RemoteSource
+from tests.testbeds.proxy import GrpcProxy, HttpProxy
+
+Row = dict[str, Any]
+_numbers = itertools.count(1)
+
+
+class StoreBed(ABC):
+    """One running store."""
+
+    #: The job file's word.
+    kind: ClassVar[str]
+    #: Whether a double stands in for the server; the README's support table says so, too.
+    double: ClassVar[bool] = False
+    #: Names the collections of one test run, so that a service of the user's own is not mixed up with its other contents.
+    run: ClassVar[str] = f"T{secrets.token_hex(3)}"
+
+    @classmethod
+    @contextmanager
+    @abstractmethod
+    def serving(cls, folder: Path) -> Iterator[Self]:
+        """Start the server, or take the one that ``CFRAY_<STORE>_ENDPOINT`` (and ``CFRAY_<STORE>_KEY``) names."""
+
+    @classmethod
+    def endpoint(cls) -> str | None:
+        """Give the address of a service of the user's own."""
+        return os.environ.get(f"CFRAY_{cls.kind.upper()}_ENDPOINT")
+
+    def fresh(self) -> str:
+        """Name a collection that is not there yet."""
+        return f"{self.run}c{next(_numbers)}"
+
+    @abstractmethod
+    def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
+        """Make a collection and fill it by the vendor's own client, never by cfray; give its name.
+
+        Rows are those of ``corpus.py`` or of ``awkward``: id, text, vector (a list of floats; may be absent) and metadata.  What the store
+        cannot hold is left out or changed here, and ``expected`` says the same.
+        """
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Delete a collection."""
+
+    @abstractmethod
+    def source(self, *names: str, **options: Any) -> RemoteSource:
+        """Give the source that reads these collections; options replace its fields."""
+
+    @abstractmethod
+    def expected(self, row: Row) -> Row:
+        """Give a seeded row as ``corpus.plain`` shows it after a read: typed columns as values, variants as (type, text), missing keys not at all.
+
+        A vector is a list of the float32 values the store holds, as Python floats.
+        """
+
+    @abstractmethod
+    def awkward(self, count: int, dimension: int) -> list[Row]:
+        """Make rows with every kind of id, value and vector the store can hold, all with float32 vectors of one width."""
+
+    @abstractmethod
+    def mapping(self) -> dict[str, Any]:
+        """Give the mapping section of a job that moves ``awkward`` rows."""
+
+    @abstractmethod
+    def vendor_read(self, name: str) -> int:
+        """Read a whole collection, vectors and payload, the fastest way the vendor's client offers one process; give the number of rows."""
+
+    @abstractmethod
+    def proxied(self, name: str) -> tuple[HttpProxy | GrpcProxy, RemoteSource]:
+        """Start a proxy in front of what ``read`` asks for pages, and give the source that goes through it; the caller closes the proxy."""
+
+    @abstractmethod
+    def page_request(self) -> str:
+        """Give the ``matching`` text of the proxy for the request that fetches a page of records."""
+
+    def delete(self, name: str, ids: Sequence[Any]) -> None:
+        """Delete records by the vendor's client, by the ids of the rows as they were seeded."""
+        raise NotImplementedError(f"{self.kind}: no test asks for it")
