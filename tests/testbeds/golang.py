@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tests.testbeds.server import Unavailable, cache_folder, until
 
@@ -37,7 +37,8 @@ def built(module: Path, package: str, name: str) -> Path:
         Unavailable: no toolchain, or the build failed (no network, too little disk).
     """
     mod = (module / "go.mod").read_text()
-    version = re.search(rf"^\s*{re.escape(package)} (\S+)", mod, re.MULTILINE)
+    above = [package, *map(str, PurePosixPath(package).parents)]  # the module of a package is the package itself or a folder above it
+    version = next(filter(None, (re.search(rf"^\s*{re.escape(path)} (v\S+)", mod, re.MULTILINE) for path in above)), None)
     wanted = re.search(r"^go (\d+)\.(\d+)", mod, re.MULTILINE)
     assert version, f"{module.name}/go.mod pins no version of {package}"
     assert wanted, f"{module.name}/go.mod names no Go version"

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-READY_SECONDS = 60.0  # the slowest here needs 7 s on an idle machine
+READY_SECONDS = 60.0  # most need less than 7 s on an idle machine; a slower one says so itself
 POLL_SECONDS = 0.05
 
 
@@ -64,6 +64,7 @@ class Launch:
         env: what clients need in their environment.
         settings: the server's own environment, beside PATH and a HOME of its own.
         patience: seconds between SIGTERM and SIGKILL; 0 for a server that is slow to stop and has nothing to lose.
+        slowest: seconds until it must answer, if READY_SECONDS is too few on a busy machine.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     patience: float = 10.0
+    slowest: float = 0.0
 
 
 def cache_folder(key: str) -> Path:
@@ -186,7 +188,7 @@ def running(launch: Launch, folder: Path) -> Iterator[Server]:
         )
     server = Server(launch.name, f"http://127.0.0.1:{launch.ports[0]}", launch.env, process.pid, launch.ports, log)
     try:
-        _wait_until_it_answers(process, server, launch.answers)
+        _wait_until_it_answers(process, server, launch)
         require_loopback(server)
         yield server
         require_loopback(server)  # some open further ports only when they are used
@@ -194,14 +196,14 @@ def running(launch: Launch, folder: Path) -> Iterator[Server]:
         _stop(process, server, launch.patience)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], server: Server, answers: Callable[[Server], bool]) -> None:
+def _wait_until_it_answers(process: subprocess.Popen[bytes], server: Server, launch: Launch) -> None:
     def ready() -> bool:
         if process.poll() is not None:
             raise StartFailed(f"{server.name} ended with {process.returncode}: {_last_words(server)}")
-        return any(port == server.ports[0] for _, port in listening(server.pid)) and answers(server)
+        return any(port == server.ports[0] for _, port in listening(server.pid)) and launch.answers(server)
 
     try:
-        until(ready, seconds=READY_SECONDS, what=f"{server.name} answers a real request")
+        until(ready, seconds=max(launch.slowest, READY_SECONDS), what=f"{server.name} answers a real request")
     except StartFailed as error:
         raise StartFailed(f"{error}; its log ends: {_last_words(server)}") from error
 

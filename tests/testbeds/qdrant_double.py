@@ -1,0 +1,146 @@
+"""A Qdrant double: the server's wire (REST and gRPC, as of 1.20) before the vendor's own engine, see qdrant_engine.py.
+
+No package brings a Qdrant server. Knows collections (list, get, create, delete, exists), shard keys (custom sharding),
+payload indexes, and of points: upsert, scroll, count, query (nearest, sample, none), retrieve, delete. A filter takes
+every condition but geo, values_count and dates; anything else is refused, never imitated. An older server than 1.19
+knows no slices and refuses them. With a key (QDRANT__SERVICE__API_KEY) it wants it, as the server does.
+
+Not here: aliases, snapshots (the engine reads them and writes none), update_filter, order_by, prefetch, parameters of
+payload indexes, replicas and consistency levels, write-ahead log, optimizers, time-outs, JWT, TLS; every write is
+applied before it is answered. ``shard_number`` is told and not obeyed: without shard keys there is one shard.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult
+
+import orjson
+from pydantic import ValidationError
+from qdrant_client import models as m
+
+from tests.testbeds.double import JsonHandler, options, serve
+from tests.testbeds.qdrant_double_grpc import serve as serve_grpc
+from tests.testbeds.qdrant_engine import Point, Store
+from tests.testbeds.qdrant_terms import Refused, refusal
+
+SLICES_SINCE = (1, 19)
+NOT_DONE = ("update_filter", "update_mode", "order_by", "prefetch", "lookup_from", "score_threshold")
+
+
+def points_of(body: dict[str, Any]) -> list[Point]:
+    """Read the points of an upsert, given one by one or as a batch."""
+    if batch := body.get("batch"):
+        vectors = batch["vectors"]
+        if isinstance(vectors, dict):
+            vectors = [dict(zip(vectors, each, strict=True)) for each in zip(*vectors.values(), strict=True)]
+        return list(zip(batch["ids"], vectors, batch.get("payloads") or [None] * len(vectors), strict=True))
+    return [(point["id"], point["vector"], point.get("payload")) for point in body["points"]]
+
+
+class Handler(JsonHandler):
+    store: Store
+    version: str
+    api_key: str
+
+    def respond(self, path: list[str], url: SplitResult, body: bytes) -> None:
+        if self.api_key and (said := refusal(self.headers["api-key"], self.headers["Authorization"], self.api_key)):
+            return self.send(401, said.encode(), "text/plain")
+        try:
+            asked = orjson.loads(body) if body else {}
+            if unknown := [name for name in NOT_DONE if asked.get(name) is not None]:
+                return self.refuse(400, f"the double does not do {unknown}")
+            if path == [""]:
+                return self.tell({"title": "qdrant - vector search engine", "version": self.version, "commit": "double"})
+            return self.tell({"result": self.result(path, asked), "status": "ok", "time": 0.0, "usage": None})
+        except Refused as error:
+            return self.refuse(error.status, str(error))
+        except (ValidationError, KeyError, TypeError, ValueError) as error:
+            return self.refuse(400, f"Format error in JSON body: {error}")
+
+    def refuse(self, status: int, text: str) -> None:
+        self.tell({"status": {"error": text}, "time": 0.0, "usage": None}, status)
+
+    def tell(self, answer: Any, status: int = 200) -> None:
+        self.send(status, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def result(self, path: list[str], body: dict[str, Any]) -> Any:  # noqa: PLR0911
+        """Give the ``result`` of an answer."""
+        match self.command, path:
+            case "GET", ["collections"]:
+                return {"collections": [{"name": name} for name in self.store.collections]}
+            case "PUT", ["collections", name]:
+                self.store.create(name, m.CreateCollection.model_validate(body))
+                return True
+            case "DELETE", ["collections", name]:
+                return self.store.delete(name)
+            case "GET", ["collections", name, "exists"]:
+                return {"exists": name in self.store.collections}
+            case "GET", ["collections", name]:
+                return json.loads(self.store.get(name).info().model_dump_json(exclude_none=True))
+            case _, ["collections", name, "shards", *rest]:
+                return self.shard_keys(name, rest, body)
+            case "PUT", ["collections", name, "index"]:
+                self.store.get(name).index(body["field_name"], body.get("field_schema") or "keyword")
+                return {"operation_id": 0, "status": "completed"}
+            case _, ["collections", name, "points", *rest]:
+                return self.points(name, "/".join(rest), body)
+        raise Refused(f"the double has no route {self.command} {self.path}")
+
+    def shard_keys(self, name: str, rest: list[str], body: dict[str, Any]) -> Any:
+        collection = self.store.get(name)
+        match self.command, rest:
+            case "GET", []:
+                return {"shard_keys": [{"key": key} for key in collection.shards]} if collection.is_custom else {}
+            case "PUT", []:
+                collection.create_shard_key(body["shard_key"])
+            case "POST", ["delete"]:
+                collection.delete_shard_key(body["shard_key"])
+        return True
+
+    def points(self, name: str, verb: str, body: dict[str, Any]) -> Any:
+        collection = self.store.get(name)
+        where = m.Filter.model_validate(body["filter"]) if body.get("filter") else None
+        shard = body.get("shard_key")
+        shown = {"payload": body.get("with_payload"), "vectors": body.get("with_vector") or False, "selector": shard}
+        match self.command, verb:
+            case "PUT", "":
+                collection.upsert(points_of(body), shard)
+                return {"operation_id": 0, "status": "completed"}
+            case "POST", "scroll":
+                shown["payload"] = True if shown["payload"] is None else shown["payload"]
+                points, following = collection.scroll(where=where, limit=body.get("limit") or 10, offset=body.get("offset"), **shown)
+                return {"points": points, "next_page_offset": following}
+            case "POST", "count":
+                return {"count": collection.count(where, shard)}
+            case "POST", "query":
+                query = m.QueryRequest.model_validate({"query": body["query"]}).query if body.get("query") is not None else None
+                query = query.nearest if isinstance(query, m.NearestQuery) else query
+                shown["payload"] = shown["payload"] or False
+                return {"points": collection.query(query, using=body.get("using"), where=where, limit=body.get("limit") or 10, **shown)}
+            case "POST", "":
+                shown["payload"] = True if shown["payload"] is None else shown["payload"]
+                return collection.retrieve(body["ids"], **shown)
+            case "POST", "delete":
+                collection.delete(body.get("points"), where, shard)
+                return {"operation_id": 0, "status": "completed"}
+        raise Refused(f"the double has no route {self.command} {self.path}")
+
+
+def main() -> None:
+    given = options(__doc__, grpc_port={"type": int, "required": True}, folder={"type": Path, "required": True}, version={"default": "1.20.0"})
+    given.folder.mkdir(parents=True, exist_ok=True)
+    Handler.version = given.version
+    Handler.api_key = os.environ.get("QDRANT__SERVICE__API_KEY", "")
+    knows_slices = tuple(map(int, given.version.split(".")[:2])) >= SLICES_SINCE
+    Handler.store = Store(given.folder, knows_slices=knows_slices)
+    grpc_server = serve_grpc(Handler.store, given.grpc_port, Handler.api_key)
+    serve(Handler, "qdrant", given)
+    grpc_server.stop(None)
+
+
+if __name__ == "__main__":
+    main()
