@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,15 +83,23 @@ MISSING = _Missing()
 
 def variant_array(values: Iterable[object]) -> pa.StructArray:
     """Make one variant column; ``MISSING`` gives a null entry."""
-    types: list[str | None] = []
-    texts: list[str | None] = []
-    numbers: list[list[float] | None] = []
-    for value in values:
-        name, text, floats = (None, None, None) if value is MISSING else _variant(value)
-        types.append(name)
-        texts.append(text)
-        numbers.append(floats)
-    mask = pa.array([name is None for name in types], pa.bool_())
+    given = list(values)
+    kinds = set(map(type, given)) - {_Missing}
+    texts: list[str | None]
+    numbers: list[list[float] | None]
+    if len(kinds) == 1 and (plain := _PLAIN.get(next(iter(kinds)))):  # one type throughout: no look at each value
+        name, write = plain
+        types: list[str | None] = [None if value is MISSING else name for value in given]
+        texts = [None if value is MISSING else write(value) for value in given]
+        numbers = [None] * len(given)
+    else:
+        types, texts, numbers = [], [], []
+        for value in given:
+            kind, text, floats = (None, None, None) if value is MISSING else _variant(value)
+            types.append(kind)
+            texts.append(text)
+            numbers.append(floats)
+    mask = pa.array([kind is None for kind in types], pa.bool_())
     children = [pa.array(types, pa.string()), pa.array(texts, pa.string()), pa.array(numbers, pa.list_(pa.float64()))]
     return pa.StructArray.from_arrays(children, fields=list(VARIANT), mask=mask)
 
@@ -166,6 +175,14 @@ def variant_types(column: pa.StructArray) -> pa.StringArray:
 def variant_numbers(column: pa.StructArray) -> pa.ListArray:
     """Give the numbers of each variant that is a list of numbers; null elsewhere."""
     return column.flatten()[2]
+
+
+#: Python type -> type name and how its values are written; integers are not here, for their type depends on their size.
+_PLAIN: dict[type, tuple[str, Callable[[Any], str]]] = {
+    str: ("string", str),
+    float: ("double", number_text),
+    bool: ("bool", lambda value: "true" if value else "false"),
+}
 
 
 def parsed(text: str) -> object:

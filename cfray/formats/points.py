@@ -45,7 +45,7 @@ def batch(
         fields.append(pa.field("text", pa.string()))
         columns.append(texts)
     own = {name for name in _OWN if name != "text" or texts is not None}
-    for key in dict.fromkeys(key for point in payload for key in point):
+    for key in sorted({key for point in payload for key in point}):  # however a store's pages fall, a point's keys stand in one order
         name = key
         while name in own:
             name = f"{inside}.{name}"

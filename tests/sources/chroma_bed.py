@@ -1,0 +1,183 @@
+"""Chroma as the tests see it: the real server, filled by chromadb's own client over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cfray.sources.chroma import Chroma
+from cfray.sources.remote import Secret
+from tests.contract import oracle
+from tests.sources.corpus import ODD_IDS, as_json
+from tests.sources.store_bed import Row, StoreBed
+from tests.testbeds import chroma
+from tests.testbeds.faults import Listener
+from tests.testbeds.proxy import HttpProxy, _Forward
+
+#: Chroma refuses a record without a vector; such rows of the tests get this one.
+NO_VECTOR = [0.5, -0.5]
+_OWN = ("id", "text", "vector", "uri")
+_INDEX = {"space": "l2", "ef_construction": 8, "max_neighbors": 4}
+
+
+def metadata(row: Row) -> Row | None:
+    """Give what Chroma can hold of a row: no null, no empty list, no nesting (here JSON as a string), and SQLite's zero has no sign."""
+    kept = {key: value for key, value in row.items() if key not in _OWN and value not in (None, [])}
+    return {key: _held(value) for key, value in kept.items()} or None
+
+
+def _held(value: Any) -> Any:
+    if isinstance(value, dict):
+        return oracle.canonical(value)
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def _shown(value: Any) -> tuple[str, str]:
+    if isinstance(value, list) and type(value[0]) is int:
+        return "list<int64>" if max(map(abs, value)) <= 2**53 else "list", oracle.metadata_text(value)
+    if isinstance(value, list) and type(value[0]) is bool:
+        return "list<bool>", oracle.metadata_text(value)
+    shown: tuple[str, str] = as_json({"it": value})["it"]
+    return shown
+
+
+def vector(row: Row) -> list[float]:
+    return NO_VECTOR if row.get("vector") is None else row["vector"]
+
+
+def fill(client: Any, name: str, rows: Sequence[Row], index: Row | None = None, **options: Any) -> Any:
+    """Make a collection of rows by the vendor's client."""
+    made = client.create_collection(name, embedding_function=None, configuration={"hnsw": {**_INDEX, **(index or {})}}, **options)
+    for start in range(0, len(rows), 1000):
+        part = rows[start : start + 1000]
+        made.add(
+            ids=[row["id"] for row in part],
+            embeddings=np.asarray([vector(row) for row in part], np.float32),
+            metadatas=[metadata(row) for row in part],
+            documents=[row.get("text") for row in part],
+            uris=[row.get("uri") for row in part],
+        )
+    return made
+
+
+class ChromaBed(StoreBed):
+    kind = "chroma"
+
+    def __init__(self, url: str, api_key: Secret | None = None) -> None:
+        self.url, self.api_key = url, api_key
+        self.client: Any = self.connected(api_key)
+
+    def connected(self, api_key: Secret | None = None, **options: Any) -> Any:
+        """Open a client of the vendor's."""
+        import chromadb
+        from chromadb.config import Settings
+
+        host, _, port = self.url.partition("://")[2].partition(":")
+        headers = {"x-chroma-token": api_key.reveal()} if api_key else {}
+        settings = Settings(anonymized_telemetry=False)
+        return chromadb.HttpClient(host, int(port), ssl=self.url.startswith("https"), headers=headers, settings=settings, **options)
+
+    @classmethod
+    @contextmanager
+    def serving(cls, folder: Path) -> Iterator[Self]:
+        if own := cls.endpoint():
+            yield cls(own)
+            return
+        with chroma.start(folder) as server:
+            yield cls(server.endpoint)
+
+    def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
+        name = name or self.fresh()
+        fill(self.client, name, rows)
+        return name
+
+    def drop(self, name: str) -> None:
+        self.client.delete_collection(name)
+
+    def delete(self, name: str, ids: Sequence[Any]) -> None:
+        self.client.get_collection(name, embedding_function=None).delete(ids=list(ids))
+
+    def source(self, *names: str, **options: Any) -> Chroma:
+        return Chroma(**{"url": self.url, "collections": list(names) or None, "api_key": self.api_key, **options})
+
+    def expected(self, row: Row) -> Row:
+        found = {key: _shown(value) for key, value in (metadata(row) or {}).items()} | ({"uri": ("string", row["uri"])} if row.get("uri") else {})
+        return {"id": row["id"], "vector": [float(np.float32(one)) for one in vector(row)], "text": row.get("text"), **found}
+
+    def awkward(self, count: int, dimension: int) -> list[Row]:
+        vectors = np.random.default_rng(7).standard_normal((count, dimension)).astype(np.float32).tolist()
+        return [_awkward(n, one) for n, one in enumerate(vectors)]
+
+    def mapping(self) -> dict[str, Any]:
+        return {
+            "id": "id", "vector": "vector", "text_content": "text", "title": "title", "uri": "uri",
+            "tags": "tags", "author": "author", "created_at": "created",
+        }  # fmt: skip
+
+    def vendor_read(self, name: str) -> int:
+        collection, found = self.client.get_collection(name, embedding_function=None), 0
+        while page := collection.get(limit=250, offset=found, include=["embeddings", "metadatas", "documents", "uris"])["ids"]:
+            found += len(page)
+        return found
+
+    def proxied(self, name: str) -> tuple[HttpProxy, Chroma]:
+        proxy = HttpProxy(self.url)
+        proxy.open()
+        return proxy, self.source(name, url=proxy.endpoint, shard_bytes=2_000)
+
+    def page_request(self) -> str:
+        return "/get"
+
+
+def _awkward(n: int, one: list[float]) -> Row:
+    forms = (f"doc-{n}", f"{n}", f"{n:032x}", f"é☕ {n}", f'"{n}" it\'s', f"a/b\\{n}", f"{n}#%s {{0}}", f" {n} ")
+    row: Row = {
+        "id": ODD_IDS[n] if n < len(ODD_IDS) else forms[n % len(forms)],
+        "vector": one,
+        "text": (f"Text {n}: “quoted”, naïve ☕ \U0001d4b3 & 'so on'. " * 7)[:300],
+        "title": f"Title {n}",
+        "created": (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=n)).isoformat(),
+        "author": ("Ann", "naïve ☕", 'B "C" D')[n % 3],
+        "tags": ["a", f"t{n % 50}"],
+        "n": (n, 2**53 + n, 2**63 - 1, -(2**63))[n % 4],
+        "ratio": (0.1, 1e-300, -0.0, n / 8)[n % 4],
+        "flag": n % 2 == 0,
+        "scores": [n / 2, 0.5],
+        "counts": [n, 2**53 + 1],
+        "flags": [True, False],
+        "empty": "",
+        "dotted.key": "x",
+        "uri": f"s3://bucket/{n}",
+        "kind": "null",
+        "vector_name": "id",
+    }
+    for key in (("text",), ("uri", "tags"), ("author",), ())[n % 11 % 4]:
+        del row[key]
+    return row | ({"text": ""} if n % 97 == 5 else {})
+
+
+class Guarded(HttpProxy):
+    """What Chroma advises instead of authentication: a proxy in front, which lets a token in and no other."""
+
+    def __init__(self, upstream: str, token: str, header: str = "x-chroma-token") -> None:
+        super().__init__(upstream)
+        self.token, self.header = token, header
+
+    def open(self) -> None:
+        self.listener = Listener(type("Guard", (_Guard,), {"proxy": self}))
+        self.endpoint = f"http://127.0.0.1:{self.listener.port}"
+
+
+class _Guard(_Forward):
+    proxy: Guarded
+
+    def forward(self) -> None:
+        if self.headers.get(self.proxy.header) == self.proxy.token:
+            return super().forward()
+        self.body()
+        return self.answer(401, "", [], b'{"error":"AuthError","message":"Unauthorized"}')

@@ -1,0 +1,524 @@
+"""Chroma: a real server, the ways it loses rows, and the directory it persists to."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfray.errors import SourceError
+from cfray.records import Reject
+from cfray.sources import chroma_client, chroma_export, chroma_types
+from cfray.sources.base import Context
+from cfray.sources.chroma import Chroma
+from cfray.sources.remote import Secret
+from tests.sources import chroma_bed
+from tests.sources.chroma_bed import ChromaBed, Guarded
+from tests.sources.contract import SourceContract
+from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, items, plain, rows
+from tests.sources.store_contract import StoreContract
+from tests.testbeds import lineup
+from tests.testbeds.proxy import Status
+
+pytestmark = pytest.mark.server("chroma")
+KEY = "CFRAY_TEST_CHROMA_KEY"
+FLAT = "Chroma's metadata is flat: strings, numbers, booleans and lists of one of them"
+NO_NULL = "Chroma has no null: a document or a key is there or not"
+#: Reads 7.038531e-26 and that text's float64 lies just between two float32.
+BETWEEN = np.uint32(0x15AE43FD).view(np.float32)
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    with lineup.taking_part("chroma", ChromaBed.serving(tmp_path_factory.mktemp("chroma"))) as bed:
+        yield bed
+
+
+@pytest.fixture
+def locked_bed(bed, monkeypatch):
+    monkeypatch.setenv(KEY, "sesame")
+    with Guarded(bed.url, "sesame") as front:
+        yield ChromaBed(front.endpoint, Secret(env=KEY))
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context(scratch=str(tmp_path / "scratch"))
+
+
+def vendors(bed, name):
+    return bed.client.get_collection(name, embedding_function=None)
+
+
+class TestChroma(StoreContract):
+    client = "httpx"
+    cannot_nest = FLAT
+    cannot_tell_missing = NO_NULL
+
+
+MANY = [a_row(n) for n in range(300)]
+
+
+class TestWhatIsDeletedOrAddedMeanwhile:
+    def test_paging_by_offset_loses_rows_that_nobody_deleted(self, bed):
+        """The trap: what the vendor's client does, page by page."""
+        name = bed.seed(MANY)
+        first = vendors(bed, name).get(limit=100, include=[])["ids"]
+        bed.delete(name, first[:50])
+        rest = vendors(bed, name).get(limit=300, offset=100, include=[])["ids"]
+        assert len({row["id"] for row in MANY} - set(first) - set(rest)) == 50
+
+    def test_a_list_of_ids_loses_none_and_names_what_is_gone(self, bed):
+        name = bed.seed(MANY)
+        source = bed.source(name, shard_bytes=10_000)
+        shards = source.shards(CONTEXT)
+        assert len(shards) > 3
+        gone = [row["id"] for row in MANY[::7]]
+        found = []
+        for number, shard in enumerate(shards):
+            if number == 1:
+                bed.delete(name, gone)
+            found += list(source.read(shard, CONTEXT))
+        rejects = [item for item in found if isinstance(item, Reject)]
+        came = [row["id"] for item in found if not isinstance(item, Reject) for row in plain(item)]
+        assert sorted(came + [one.content.decode() for one in rejects]) == sorted(row["id"] for row in MANY)
+        assert {row["id"] for row in MANY} - set(gone) <= set(came)
+        assert rejects
+        assert all("deleted meanwhile or lost" in one.reason and name in one.position for one in rejects)
+
+    def test_the_ids_of_a_collection_are_one_request(self, bed):
+        """One request is one SQL statement: there is no second page for a deletion to shift."""
+        proxy, source = bed.proxied(bed.seed(MANY))
+        with closing(proxy):
+            source.shards(CONTEXT)
+            asked = [path for method, path in proxy.seen if method == "POST"]
+        assert len(asked) == 2  # the ids, and a sample that says what a record weighs
+
+    def test_ids_come_in_the_order_of_the_list_whatever_order_chroma_answers_in(self, bed, context):
+        name = bed.seed(MANY)
+        asked = [row["id"] for row in MANY[20:10:-1]]
+        assert vendors(bed, name).get(ids=asked, include=[])["ids"] != asked
+        source = bed.source(name)
+        (shard,) = source.shards(context)
+        listed = Path(context.scratch, shard.where["manifest"])
+        listed.write_text("".join(f"{json.dumps(one)}\n" for one in asked))
+        assert [row["id"] for row in rows(source, [shard], context)] == asked
+
+    def test_a_record_added_later_is_not_read(self, bed):
+        name = bed.seed(CORPUS[:20])
+        source = bed.source(name)
+        shards = source.shards(CONTEXT)
+        vendors(bed, name).add(ids=["late"], embeddings=[[1, 2]])
+        assert "late" not in {row["id"] for row in rows(source, shards)}
+        assert source.count(CONTEXT) == 21
+
+    def test_a_collection_dropped_after_the_plan_is_a_terminal_error(self, bed):
+        name = bed.seed(CORPUS[:20])
+        source = bed.source(name)
+        shards = source.shards(CONTEXT)
+        bed.drop(name)
+        with pytest.raises(SourceError) as gone:
+            rows(source, shards)
+        assert not gone.value.transient
+        assert name in gone.value.what
+        assert "source.collections" in gone.value.remedy
+
+
+class TestPages:
+    def test_more_records_than_sqlite_has_variables(self, bed, context):
+        name = bed.seed([{"id": f"r{n}", "vector": [n, 1.0], "n": n} for n in range(33_000)])
+        with pytest.raises(Exception, match=chroma_client.TOO_MANY):
+            vendors(bed, name).get(include=["metadatas"])
+        source = bed.source(name)
+        (shard,) = source.shards(context)
+        ids = [one for item in source.read(shard, context) for one in item["id"].to_pylist()]
+        assert ids == [f"r{n}" for n in range(33_000)]
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [Status(413), Status(500, {}, b'{"error":"InternalError","message":"too many SQL variables"}')],
+        ids=["413", "variables"],
+    )
+    def test_a_page_that_is_too_large_is_halved(self, bed, refusal):
+        proxy, source = bed.proxied(bed.seed(CORPUS))
+        with closing(proxy):
+            source = source.model_copy(update={"shard_bytes": 10**7})
+            (shard,) = source.shards(CONTEXT)
+            proxy.fail(refusal, times=3, matching=bed.page_request())
+            asked = len(proxy.seen)
+            assert counted(rows(source, [shard])) == counted(map(bed.expected, CORPUS))
+            assert len(proxy.seen) > asked + 4
+
+    def test_a_page_that_stays_too_large_is_a_terminal_error(self, bed):
+        proxy, source = bed.proxied(bed.seed(CORPUS[:20]))
+        with closing(proxy):
+            shards = source.shards(CONTEXT)
+            proxy.fail(Status(413), times=10_000, matching=bed.page_request())
+            with pytest.raises(SourceError) as refused:
+                rows(source, shards)
+        assert not refused.value.transient
+
+    def test_an_answer_that_is_not_chromas_is_a_terminal_error(self, bed):
+        proxy, source = bed.proxied(bed.seed(CORPUS[:20]))
+        with closing(proxy):
+            shards = source.shards(CONTEXT)
+            proxy.fail(Status(200, {}, b"<html>please log in</html>"), times=1, matching=bed.page_request())
+            with pytest.raises(SourceError, match="please log in"):
+                rows(source, shards)
+
+    @pytest.mark.parametrize("ids", [["a", "a"], ["a", "c"]], ids=["twice", "not asked for"])
+    def test_an_answer_with_other_records_than_asked_for_is_a_terminal_error(self, ids):
+        answer = json.dumps({"ids": ids, "embeddings": [[1.0], [2.0]], "metadatas": None, "documents": None, "uris": None})
+        with pytest.raises(SourceError):
+            chroma_types.batch(answer.encode(), ["a", "b"], 1)
+
+
+class TestValues:
+    def test_awkward_rows_come_back(self, bed, context):
+        awkward = bed.awkward(600, 24)
+        source = bed.source(bed.seed(awkward), shard_bytes=100_000)
+        found = rows(source, context=context)
+        assert len(found) == 600
+        assert counted(found) == counted(map(bed.expected, awkward))
+
+    def test_vectors_are_bit_for_bit_where_the_vendors_client_rounds(self, bed):
+        name = bed.fresh()
+        made = bed.client.create_collection(name, configuration={"hnsw": {"space": "l2"}}, embedding_function=None)
+        sent = np.array([BETWEEN, -BETWEEN, 0.1, 1e-45, 1.17549435e-38, 3.4028235e38, -0.0, 16777217.0], np.float32)
+        made.add(ids=["x"], embeddings=sent[None, :])
+        vendors_own = made.get(include=["embeddings"])["embeddings"][0].astype(np.float32)
+        assert vendors_own.tobytes() != sent.tobytes()
+        ((_, batch),) = items(bed.source(name))
+        assert batch["vector"].flatten().to_numpy().tobytes() == sent.tobytes()
+
+    def test_every_text_of_a_float32_is_read_as_that_float32(self):
+        bits = np.random.default_rng(3).integers(0, 0x7F800000, 20_000, np.uint32) | (np.arange(20_000, dtype=np.uint32) % 2 << 31)
+        numbers = np.append(bits.view(np.float32), BETWEEN)
+        texts = np.array([float(str(one)) for one in numbers])
+        assert chroma_types.narrowed(texts).tobytes() == numbers.tobytes()
+
+    def test_a_cosine_space_gives_vectors_back_nearly(self, bed):
+        name = bed.fresh()
+        sent = np.random.default_rng(4).standard_normal((50, 16)).astype(np.float32) * 5
+        given = [{"id": f"{n}", "vector": one.tolist()} for n, one in enumerate(sent)]
+        chroma_bed.fill(bed.client, name, given, {"space": "cosine"})
+        source = bed.source(name)
+        shards = source.shards(CONTEXT)
+        found = np.array([row["vector"] for row in rows(source, shards)])
+        assert 0 < np.abs(found - sent).max() <= 1e-6 * np.abs(sent).max()
+        described = source.describe(CONTEXT, shards)
+        assert any("cosine" in note and name in note for note in described.notes)
+
+    def test_metadata_named_like_a_part_of_the_record_keeps_its_value(self, bed):
+        name = bed.fresh()
+        made = bed.client.create_collection(name, embedding_function=None)
+        taken = {"id": 1, "text": "t", "vector": "v", "uri": "own", "metadata.uri": "mine"}
+        made.add(ids=["a"], embeddings=[[1, 2]], metadatas=[taken], uris=["s3://b/a"])
+        (row,) = rows(bed.source(name))
+        assert (row["id"], row["text"], row["uri"], row["metadata.metadata.uri"]) == ("a", None, ("string", "s3://b/a"), ("string", "own"))
+        assert (row["metadata.id"], row["metadata.text"], row["metadata.vector"]) == (("int64", "1"), ("string", "t"), ("string", "v"))
+        assert row["metadata.uri"] == ("string", "mine")
+
+    def test_lists_keep_their_type(self, bed):
+        name = bed.fresh()
+        values = {"words": ["a", "é"], "whole": [1, 2**60 + 1], "halves": [0.5, 1.0], "flags": [True, False]}
+        bed.client.create_collection(name, embedding_function=None).add(ids=["a"], embeddings=[[1, 2]], metadatas=[values])
+        (row,) = rows(bed.source(name))
+        assert {key: row[key] for key in values} == {
+            "words": ("list<string>", '["a","é"]'),
+            "whole": ("list", f"[1,{2**60 + 1}]"),
+            "halves": ("list<double>", "[0.5,1.0]"),
+            "flags": ("list<bool>", "[true,false]"),
+        }
+
+
+class TestCollections:
+    @pytest.mark.parametrize(("space", "metric"), [("l2", "l2"), ("cosine", "cosine"), ("ip", "dot")])
+    @pytest.mark.parametrize("legacy", [False, True])
+    def test_the_metric_and_the_index_are_told(self, bed, space, metric, legacy):
+        name = bed.fresh()
+        how = {"metadata": {"hnsw:space": space, "owner": "x"}} if legacy else {"configuration": {"hnsw": {"space": space, "max_neighbors": 7}}}
+        bed.client.create_collection(name, embedding_function=None, **how).add(ids=["a"], embeddings=[[1, 2, 3]])
+        source = bed.source(name)
+        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (told.metric, told.dimension, told.rows) == (metric, 3, 1)
+        assert told.facts["hnsw.space"] == space
+        assert told.facts["metadata.owner" if legacy else "hnsw.max_neighbors"] == ("x" if legacy else "7")
+
+    def test_the_embedding_function_is_told_without_its_secrets(self):
+        function = {"type": "known", "name": "openai", "config": {"model_name": "m", "api_key": "sk-1", "headers": {"a": "b"}, "dimensions": 3}}
+        model = {
+            "id": "1",
+            "name": "c",
+            "dimension": 3,
+            "metadata": None,
+            "configuration_json": {"spann": {"space": "ip"}, "embedding_function": function},
+        }
+        told = chroma_types.collection(chroma_types.Place.named("c"), model, 2)
+        assert told.metric == "dot"
+        assert told.facts["embedding_function"] == "openai"
+        assert told.facts["embedding_function.model_name"] == "m"
+        assert "sk-1" not in json.dumps(told.facts)
+
+    @pytest.fixture
+    def elsewhere(self, bed):
+        """A tenant with two databases; collections of the same name in each and in the default one."""
+        import chromadb
+
+        tenant, name = bed.fresh(), bed.fresh()
+        server = {"chroma_server_host": "127.0.0.1", "chroma_server_http_port": int(bed.url.rsplit(":", 1)[1])}
+        settings = chromadb.config.Settings(anonymized_telemetry=False, chroma_api_impl="chromadb.api.fastapi.FastAPI", **server)
+        admin = chromadb.AdminClient(settings)
+        admin.create_tenant(tenant)
+        for number, database in enumerate(("one", "two")):
+            admin.create_database(database, tenant)
+            chroma_bed.fill(bed.connected(tenant=tenant, database=database), name, CORPUS[number * 10 : number * 10 + 10])
+        bed.seed(CORPUS[20:25], name)
+        return tenant, name
+
+    def test_every_database_of_a_tenant(self, bed, elsewhere):
+        tenant, name = elsewhere
+        source = bed.source(tenant=tenant, database="*")
+        shards = source.shards(CONTEXT)
+        assert {shard.collection for shard in shards} == {f"{tenant}/one/{name}", f"{tenant}/two/{name}"}
+        assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS[:20]))
+        assert source.count(CONTEXT) == 20
+
+    def test_one_database_and_a_bare_name_in_it(self, bed, elsewhere):
+        tenant, name = elsewhere
+        for names in ((), (name,), (f"{tenant}/two/{name}",)):
+            source = bed.source(*names, tenant=tenant, database="two")
+            assert counted(rows(source)) == counted(map(bed.expected, CORPUS[10:20]))
+        assert source.search(f"{tenant}/two/{name}", [13.5, -1.5], 1) == ["s:d0013"]
+
+    def test_full_names_reach_other_databases(self, bed, elsewhere):
+        tenant, name = elsewhere
+        source = bed.source(name, f"{tenant}/one/{name}")
+        shards = source.shards(CONTEXT)
+        assert {shard.collection for shard in shards} == {name, f"{tenant}/one/{name}"}
+        assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS[:10] + CORPUS[20:25]))
+
+    def test_a_name_of_two_parts_is_refused(self, bed):
+        with pytest.raises(SourceError, match="tenant/database/collection"):
+            bed.source("database/docs").shards(CONTEXT)
+
+    def test_more_collections_than_one_listing_gives(self, bed, monkeypatch):
+        monkeypatch.setattr(chroma_client, "_LISTED", 2)
+        names = [bed.seed(CORPUS[:1]) for _ in range(5)]
+        found = {shard.collection for shard in bed.source().shards(CONTEXT)}
+        assert set(names) <= found
+
+    def test_chroma_cloud_is_refused(self, bed):
+        with pytest.raises(SourceError, match="Chroma Cloud"):
+            bed.source("c", url="https://api.trychroma.com").shards(CONTEXT)
+
+    def test_an_address_that_is_none_names_the_key(self, bed):
+        with pytest.raises(SourceError) as refused:
+            bed.source("c", url="ftp://nowhere").shards(CONTEXT)
+        assert "source.url" in refused.value.remedy
+
+    def test_a_server_that_is_not_chroma_names_the_key(self, bed):
+        with pytest.raises(SourceError) as refused:
+            bed.source("c", url=f"{bed.url}/elsewhere").shards(CONTEXT)
+        assert "source.url" in refused.value.remedy
+
+    @pytest.mark.parametrize(("header", "value"), [("x-chroma-token", "sesame"), ("Authorization", "Bearer sesame")])
+    def test_the_credential_travels_in_the_header_that_is_named(self, bed, monkeypatch, header, value):
+        monkeypatch.setenv(KEY, "sesame")
+        name = bed.seed(CORPUS[:3])
+        with Guarded(bed.url, value, header) as front:
+            options = {"url": front.endpoint, "api_key": Secret(env=KEY)}
+            assert len(rows(bed.source(name, api_key_header=header, **options))) == 3
+            with pytest.raises(SourceError) as refused:
+                bed.source(name, api_key_header="x-other", **options).shards(CONTEXT)
+        assert "api_key_header" in refused.value.remedy
+
+
+def vendors_directory(folder):
+    """Open a persistent directory by the vendor's client."""
+    import chromadb
+    from chromadb.config import Settings
+
+    return chromadb.PersistentClient(folder, Settings(anonymized_telemetry=False))
+
+
+def written(folder, *collections, **index):
+    """Fill a persistent directory by the vendor's client and let go of it; collections are lists of rows."""
+    with vendors_directory(folder) as client:
+        for number, some in enumerate(collections):
+            chroma_bed.fill(client, f"docs{number}", some, index)
+    return folder
+
+
+def state(folder):
+    """Give bytes and times of everything in a folder."""
+    paths = [folder, *sorted(folder.rglob("*"))]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in paths}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_copy_is_kept():
+    yield
+    chroma_export._forget()
+
+
+class TestDirectory(SourceContract):
+    cannot_nest = FLAT
+    cannot_tell_missing = NO_NULL
+    expected = staticmethod(lambda row: ChromaBed.expected(None, row))
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        return tmp_path / "chroma"
+
+    @pytest.fixture
+    def seed(self, folder):
+        return lambda some: Chroma(uri=str(written(folder, some)), shard_bytes=SHARD_BYTES)
+
+    def test_it_is_a_snapshot_and_the_original_stays_as_it_is(self, folder):
+        written(folder, CORPUS, CORPUS[:10], sync_threshold=20, batch_size=10)
+        before = state(folder)
+        source = Chroma(uri=str(folder), shard_bytes=SHARD_BYTES)
+        shards = source.shards(CONTEXT)
+        described = source.describe(CONTEXT, shards)
+        assert described.consistency == "snapshot"
+        assert [(one.name, one.rows, one.metric, one.dimension) for one in described.collections] == [("docs0", 72, "l2", 2), ("docs1", 10, "l2", 2)]
+        assert counted(rows(source, shards)) == counted(map(self.expected, CORPUS + CORPUS[:10]))
+        assert source.count(CONTEXT) == 82
+        assert source.search("docs0", [33.5, -1.5], 1) == ["s:d0033"]
+        assert state(folder) == before
+
+    def test_a_missing_collection_is_named(self, seed):
+        source = seed(CORPUS[:3]).model_copy(update={"collections": ["nowhere"]})
+        with pytest.raises(SourceError, match="nowhere"):
+            source.shards(CONTEXT)
+
+    def test_every_database_in_it(self, folder):
+        fills = (  # in a process of its own: an AdminClient cannot be closed
+            "import chromadb, sys; from chromadb.config import Settings; from tests.sources.chroma_bed import fill; from tests.sources.corpus import CORPUS\n"
+            "settings = Settings(anonymized_telemetry=False, is_persistent=True, persist_directory=sys.argv[1])\n"
+            "chromadb.AdminClient(settings).create_database('other')\n"
+            "fill(chromadb.PersistentClient(sys.argv[1], settings), 'docs', CORPUS[:4])\n"
+            "fill(chromadb.PersistentClient(sys.argv[1], settings, database='other'), 'docs', CORPUS[4:9])\n"
+        )
+        subprocess.run([sys.executable, "-c", fills, str(folder)], check=True)
+        source = Chroma(uri=str(folder), database="*")
+        shards = source.shards(CONTEXT)
+        assert {shard.collection for shard in shards} == {"docs", "default_tenant/other/docs"}
+        assert counted(rows(source, shards)) == counted(map(self.expected, CORPUS[:9]))
+
+    def test_a_directory_in_use_is_refused(self, folder):
+        written(folder, CORPUS[:3])
+        with vendors_directory(folder), pytest.raises(SourceError) as busy:
+            Chroma(uri=str(folder)).shards(CONTEXT)
+        assert f"in use by process {os.getpid()}" in busy.value.what
+        assert "source.url" in busy.value.remedy
+        assert len(rows(Chroma(uri=str(folder)))) == 3
+
+    def test_a_directory_that_a_server_holds_is_refused(self, tmp_path):
+        from tests.testbeds import chroma
+
+        with lineup.taking_part("chroma", chroma.start(tmp_path / "server")) as server:
+            ChromaBed(server.endpoint).seed(CORPUS[:3])
+            with pytest.raises(SourceError, match="in use"):
+                Chroma(uri=str(tmp_path / "server" / "data")).shards(CONTEXT)
+
+    def test_a_directory_that_changed_after_the_plan_is_a_terminal_error(self, folder):
+        source = Chroma(uri=str(written(folder, CORPUS[:3])))
+        shards = source.shards(CONTEXT)
+        chroma_export._forget()  # as a worker that has no copy yet
+        os.utime(folder / "chroma.sqlite3", ns=(1, 1))
+        with pytest.raises(SourceError, match="changed since") as changed:
+            rows(source, shards)
+        assert not changed.value.transient
+
+    def test_records_whose_vector_chroma_lost_are_read_without_it(self, folder):
+        """The engine fails the whole page (chroma#2905): here the index is gone, and only what its queue still holds has a vector."""
+        written(folder, CORPUS[:30], sync_threshold=10, batch_size=5)
+        source = Chroma(uri=str(folder))
+        whole = rows(source)
+        (index,) = [path for path in folder.iterdir() if path.is_dir()]
+        shutil.rmtree(index)
+        with (
+            vendors_directory(shutil.copytree(folder, folder.with_name("vendors"))) as client,
+            pytest.raises(Exception, match=chroma_client.LOST_VECTOR),
+        ):
+            client.get_collection("docs0", embedding_function=None).get(include=["embeddings"])
+        shards = source.shards(CONTEXT)
+        found = rows(source, shards)
+        assert [{**row, "vector": None} for row in found] == [{**row, "vector": None} for row in whole]
+        assert any(row["vector"] is None for row in found)
+        assert any("lost the vector" in note for note in source.describe(CONTEXT, shards).notes)
+
+    def test_an_index_that_crashes_the_engine_does_not_take_the_worker_along(self, folder, monkeypatch, tmp_path):
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        (tmp_path / "tmp").mkdir()
+        written(folder, CORPUS[:20], sync_threshold=10, batch_size=5)
+        with vendors_directory(folder) as client:  # these wait in the queue, and enter the index when it is opened
+            client.get_collection("docs0", embedding_function=None).add(ids=["a", "b", "c"], embeddings=[[1, 2], [3, 4], [5, 6]])
+        (data,) = folder.glob("*/data_level0.bin")
+        data.write_bytes(b"\xff" * 1000)
+        source = Chroma(uri=str(folder))
+        with pytest.raises(SourceError, match="ended with code -") as crashed:
+            rows(source)
+        assert not crashed.value.transient
+        chroma_export._forget()
+        assert list((tmp_path / "tmp").iterdir()) == []
+
+    def test_a_database_that_is_none_is_a_terminal_error(self, folder):
+        written(folder, CORPUS[:3])
+        (folder / "chroma.sqlite3").write_bytes(b"\xff" * 5_000)
+        with pytest.raises(SourceError) as refused:
+            Chroma(uri=str(folder)).shards(CONTEXT)
+        assert not refused.value.transient
+        assert refused.value.remedy
+
+    def test_a_reader_that_was_killed_is_started_again(self, folder):
+        source = Chroma(uri=str(written(folder, CORPUS)), shard_bytes=SHARD_BYTES)
+        first, *rest = source.shards(CONTEXT)
+        found = rows(source, [first])
+        (child,) = chroma_export._kept
+        child.process.kill()
+        child.process.wait()
+        assert counted(found + rows(source, rest)) == counted(map(self.expected, CORPUS))
+
+    @pytest.mark.parametrize("reader_too", [False, True])
+    def test_a_worker_that_is_killed_leaves_no_copy_behind(self, folder, tmp_path, reader_too):
+        written(folder, CORPUS[:3])
+        (tmp_path / "tmp").mkdir()
+        opens = f"from cfray.sources.chroma import Chroma; s = Chroma(uri={str(folder)!r}).store(); print(s.child.process.pid, flush=True); input()"
+        worker = subprocess.Popen(
+            [sys.executable, "-c", opens],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        )  # fmt: skip
+        with worker:
+            reader = int(worker.stdout.readline())
+            assert list((tmp_path / "tmp").glob("*/chroma.sqlite3"))
+            if reader_too:  # as Ray ends its workers
+                os.kill(reader, signal.SIGKILL)
+            ended = os.pidfd_open(reader)
+            worker.kill()
+            assert worker.stderr.read() == ""  # ends when the last that holds it has ended: who deletes the copy
+        assert select.select([ended], [], [], 60)[0], "the reader outlived its worker"
+        os.close(ended)
+        assert list((tmp_path / "tmp").iterdir()) == []
+
+    def test_an_object_store_uri_is_copied_like_a_path(self, folder):
+        source = Chroma(uri=written(folder, CORPUS[:5]).as_uri())
+        assert counted(rows(source)) == counted(map(self.expected, CORPUS[:5]))
+
+    def test_a_shard_of_another_state_is_not_read_from_the_copy_that_is_kept(self, folder):
+        source = Chroma(uri=str(written(folder, CORPUS[:5])))
+        (shard,) = source.shards(CONTEXT)
+        with pytest.raises(SourceError, match="changed since"):
+            rows(source, [replace(shard, where={**shard.where, "pin": "another"})])
+        assert len(rows(source, [shard])) == 5

@@ -1,0 +1,585 @@
+"""Pinecone, against a double: the contract, the traps of a store that lists ids and fetches by id, and files for its import."""
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cfray.errors import SourceError, SourceUnavailable
+from cfray.records import Reject
+from cfray.sources import pinecone_client
+from cfray.sources.base import Context, Unlimited
+from cfray.sources.pinecone import Pinecone
+from tests.sources.contract import SourceContract
+from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, as_json, counted, plain, rows
+from tests.sources.pinecone_bed import PineconeBed, store_id
+from tests.sources.store_contract import StoreContract
+from tests.testbeds import pinecone
+from tests.testbeds.lineup import taking_part
+from tests.testbeds.proxy import Status
+
+pytestmark = pytest.mark.server("pinecone")
+POD = {"deployment_type": "pod", "environment": "us-east1-gcp", "pod_type": "p1.x1", "replicas": 1, "shards": 1}
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("pinecone"))) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def locked_bed(tmp_path_factory):
+    with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def own_bed(tmp_path_factory):
+    with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("own"))) as bed:
+        if bed.server is None:
+            pytest.skip("a project of its own is needed")
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def documents(bed):
+    fields = {
+        "main": {"type": "dense_vector", "dimension": 2, "metric": "euclidean"},
+        "terms": {"type": "sparse_vector"},
+        "body": {"type": "string", "full_text_search": {}},
+    }
+    index = bed.made(f"{bed.run}-documents".lower(), schema={"fields": fields})
+    some = [{"_id": f"d/{n:03d}", "main": [n + 0.1, 1.0], "body": f"text {n}", "year": 2000 + n, "vector": "of its own"} for n in range(230)]
+    some[3]["terms"] = {"indices": [4_000_000_000], "values": [0.5]}
+    with bed.index(index) as opened:
+        opened.documents.upsert(namespace="published", documents=some)
+        opened.documents.upsert(namespace="__default__", documents=some[:2])
+    return index
+
+
+@pytest.fixture(scope="module")
+def pod(bed):
+    index = bed.made(
+        f"{bed.run}-pod".lower(), schema={"fields": {"_values": {"type": "dense_vector", "dimension": 2, "metric": "cosine"}}}, deployment=POD
+    )
+    with bed.index(index) as opened:
+        opened.upsert(vectors=[(f"p {n}", [1.0, float(n)]) for n in range(30)], namespace="old")
+    return f"{index}/old"
+
+
+@pytest.fixture
+def double(bed):
+    """Ask for what only the double can be told to do."""
+    if bed.server is None:
+        pytest.skip("a service cannot be told to fail")
+    return bed.server
+
+
+class TestPinecone(StoreContract):
+    client = "pinecone"
+    cannot_nest = "metadata values are strings, numbers, booleans and lists of strings"
+    cannot_tell_null = "Pinecone strips nulls from metadata when it is written"
+    cannot_tell_missing = "Pinecone strips nulls from metadata when it is written"
+
+
+def both(source, shards=None, context=CONTEXT):
+    """Read shards: rows, rejects."""
+    found, rejects = [], []
+    for shard in source.shards(context) if shards is None else shards:
+        for item in source.read(shard, context):
+            rejects.append(item) if isinstance(item, Reject) else found.extend(plain(item))
+    return found, rejects
+
+
+def expected(bed, some):
+    return counted(map(bed.expected, some))
+
+
+class TestWhatAFetchLeavesOut:
+    """A fetch gives what it has; nothing in its answer says that an id was asked for in vain."""
+
+    def test_an_id_that_was_deleted_after_the_plan_is_rejected_by_name(self, bed):
+        name = bed.seed(CORPUS[:30])
+        source = bed.source(name, shard_bytes=3_000)
+        shards = source.shards(CONTEXT)
+        bed.delete(name, ["d0007"])
+        with bed.index(name) as index:  # the naive way: no error, a row less
+            assert len(index.fetch(ids=[row["id"] for row in CORPUS[:30]], namespace=name.partition("/")[2]).vectors) == 29
+        found, (reject,) = both(source, shards)
+        assert counted(found) == expected(bed, [row for row in CORPUS[:30] if row["id"] != "d0007"])
+        assert (reject.content, reject.position) == (b"d0007", f"{name}:d0007")
+        assert "deleted meanwhile or lost" in reject.reason
+
+    def test_an_id_that_is_listed_and_never_given_is_rejected_in_its_place(self, bed, double):
+        name = bed.seed(CORPUS[:30])
+        pinecone.forget(double, name.split("/")[0], "d0007", namespace=name.partition("/")[2])
+        source = bed.source(name)
+        items = list(source.read(source.shards(CONTEXT)[0], CONTEXT))
+        before = [row["id"] for item in items[: next(n for n, item in enumerate(items) if isinstance(item, Reject))] for row in plain(item)]
+        assert before[-1] == "d0006"
+        assert source.shards(CONTEXT)[0].rows == 30
+
+    def test_what_is_missing_once_is_asked_for_once_more(self, bed, double):
+        proxy, source = bed.proxied(bed.seed(CORPUS[:30]))
+        with closing(proxy):
+            shards = source.shards(CONTEXT)
+            proxy.fail(Status(200, {"Content-Type": "application/json"}, b'{"vectors": {}, "namespace": ""}'), matching="/vectors/fetch")
+            assert counted(rows(source, shards)) == expected(bed, CORPUS[:30])
+
+    def test_a_record_that_the_client_cannot_read_takes_no_other_with_it(self, bed, double):
+        name = bed.seed(CORPUS[:30])
+        index, _, namespace = name.partition("/")
+        body = json.dumps({"vectors": [{"id": "d0007", "metadata": {"n": 7}}], "namespace": namespace}).encode()  # neither values nor sparse values
+        with urlopen(Request(f"{bed.url}/data/{index}/vectors/upsert", body, {"Content-Type": "application/json"})):
+            pass
+        with bed.index(name) as opened, pytest.raises(Exception, match="values"):
+            opened.fetch(ids=["d0006", "d0007"], namespace=namespace)
+        source = bed.source(name, shard_bytes=10**6)
+        found, (reject,) = both(source)
+        assert counted(found) == expected(bed, [row for row in CORPUS[:30] if row["id"] != "d0007"])
+        assert reject.content == b"d0007"
+
+
+class TestTheWay:
+    def test_addresses_stay_short_whatever_the_ids(self, bed, double):
+        some = [a_row(n, id=f"{n:04d}" + "/" * 508) for n in range(120)]
+        name = bed.seed(some)
+        with bed.index(name) as index, pytest.raises(Exception, match="414"):
+            index.fetch(ids=[row["id"] for row in some[:30]], namespace=name.partition("/")[2])
+        proxy, source = bed.proxied(name)
+        with closing(proxy):
+            assert counted(rows(source.model_copy(update={"shard_bytes": 10**7}))) == expected(bed, some)
+            assert max(len(path) for _, path in proxy.seen) < 8 * 1024
+            assert not any("fetch" in path and "ids=" not in path for _, path in proxy.seen), "an empty list of ids was asked for"
+
+    @pytest.mark.parametrize("code", [413, 414])
+    def test_what_is_too_large_on_the_way_is_asked_for_in_halves(self, bed, double, code):
+        proxy, source = bed.proxied(bed.seed(CORPUS[:30]))
+        with closing(proxy):
+            shards = source.model_copy(update={"shard_bytes": 10**7}).shards(CONTEXT)
+            proxy.fail(Status(code), times=3, matching="/vectors/fetch")
+            assert counted(rows(source, shards)) == expected(bed, CORPUS[:30])
+            assert not proxy.waiting
+
+    def test_a_listing_that_fails_in_the_middle_loses_nothing(self, bed, double):
+        many = [a_row(n) for n in range(250)]
+        name = bed.seed(many)
+        proxy, source = bed.proxied(name)
+        with closing(proxy):
+            with source_index(source, name) as (index, namespace):
+                pages = index.list(namespace=namespace)
+                seen = len(next(pages).vectors)
+                proxy.fail(Status(400), matching="/vectors/list")  # one that the client does not try again by itself
+                with pytest.raises(Exception, match="400"):
+                    next(pages)
+                assert (seen, list(pages)) == (100, []), "the naive way: whoever goes on after the error believes to be at the end"
+            proxy.fail(Status(503), times=2, matching="paginationToken")
+            assert sum(shard.rows for shard in source.shards(CONTEXT)) == 250
+
+    def test_a_list_out_of_order_is_refused(self, bed, double):
+        proxy, source = bed.proxied(bed.seed(CORPUS[:30]))
+        with closing(proxy):
+            answer = {"vectors": [{"id": "b"}, {"id": "a"}], "namespace": ""}
+            proxy.fail(Status(200, {"Content-Type": "application/json"}, json.dumps(answer).encode()), matching="/vectors/list")
+            with pytest.raises(SourceError, match="not in order") as refused:
+                source.shards(CONTEXT)
+        assert not refused.value.transient
+
+    def test_an_index_that_the_client_leaves_out_is_no_index_less(self, bed, double):
+        name = bed.seed(CORPUS[:3])
+        with urlopen(f"{bed.url}/indexes") as answered:
+            told = json.load(answered)
+        odd = {**told["indexes"][0], "name": "of-tomorrow", "schema": {"fields": {"v": {"type": "a_kind_of_tomorrow"}}}}
+        answer = Status(200, {"Content-Type": "application/json"}, json.dumps({"indexes": [*told["indexes"], odd]}).encode())
+        proxy, source = bed.proxied(name)
+        with closing(proxy):
+            proxy.fail(answer, times=3, matching="GET /indexes")
+            with pinecone_client.control(source) as client:  # the naive way: a warning in a log
+                assert "of-tomorrow" not in {index.name for index in client.indexes.list()}
+            with pytest.raises(SourceError, match="of-tomorrow"):
+                source.model_copy(update={"collections": None}).shards(CONTEXT)
+            assert source.homes(CONTEXT)[0].collection.name == name
+
+
+def source_index(source, name):
+    """Open the vendor's index of a collection at the source's address."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def opened():
+        with pinecone_client.control(source) as client, client.index(name=name.split("/")[0]) as index:
+            yield index, name.partition("/")[2]
+
+    return opened()
+
+
+class Recorded(Unlimited):
+    """A budget that remembers what it was told."""
+
+    def __init__(self):
+        self.taken, self.held = 0.0, []
+
+    def take(self, requests=1):
+        self.taken += requests
+
+    def hold_off(self, seconds):
+        self.held.append(seconds)
+
+
+class TestTheBudget:
+    def test_a_retry_after_holds_everybody_off_and_is_never_slept_through_by_the_client(self, bed, double, tmp_path):
+        proxy, source = bed.proxied(bed.seed(CORPUS))
+        throttle = Recorded()
+        context = Context(scratch=str(tmp_path), throttle=throttle)
+        with closing(proxy):
+            shards = source.shards(context)
+            proxy.seen.clear()
+            taken = throttle.taken
+            proxy.fail(Status(429, {"Retry-After": "0.01"}), times=3, matching="/vectors/fetch")
+            assert counted(rows(source, shards, context)) == expected(bed, CORPUS)
+            assert throttle.held == [0.01] * 3
+            assert throttle.taken - taken == len(proxy.seen), "a request that took nothing from the budget"
+
+    def test_the_clients_own_retries_are_off(self, bed, double):
+        """They are off by an attribute that is not the client's public one: this notices when it moves."""
+        name = bed.seed(CORPUS[:1])
+        proxy, source = bed.proxied(name)
+        with closing(proxy):
+            (home,) = source.homes(CONTEXT)
+            proxy.seen.clear()
+            proxy.fail(Status(503), times=2, matching="")
+            with pinecone_client.data(source, home.layout.host) as index, pytest.raises(Exception, match="503"):
+                index.describe_index_stats()
+            with pinecone_client.control(source) as client, pytest.raises(Exception, match="503"):
+                client.indexes.describe("any")
+            assert len(proxy.seen) == 2
+
+    def test_every_third_request_throttled_is_no_row_less(self, bed, double, monkeypatch):
+        monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
+        many = [a_row(n) for n in range(300)]
+        source = bed.source(bed.seed(many), shard_bytes=10_000)
+        pinecone.throttle(double, 3)
+        try:
+            assert counted(rows(source)) == expected(bed, many)
+        finally:
+            pinecone.throttle(double, 0)
+
+    def test_the_budget_is_the_vendors_unless_the_job_names_one(self):
+        assert Pinecone().requests_per_second == 100
+        assert Pinecone(requests_per_second=7).requests_per_second == 7
+
+
+class TestNamespaces:
+    def test_all_indexes_and_namespaces_are_read_where_none_is_named(self, own_bed):
+        names = ["one", "one/a", "one/b/c", "two/x", "void"]
+        for number, name in enumerate(names[:-1]):
+            own_bed.seed(CORPUS[number : number + 2], name)
+        own_bed.made("void", dimension=2, metric="cosine")
+        source = own_bed.source()
+        assert [home.collection.name for home in source.homes(CONTEXT)] == names
+        shards = source.shards(CONTEXT)
+        for number, name in enumerate(names[:-1]):
+            found = rows(source, [shard for shard in shards if shard.collection == name])
+            assert counted(found) == expected(own_bed, CORPUS[number : number + 2])
+        assert not [shard for shard in shards if shard.collection == "void"]
+        assert {one.name: one.rows for one in source.describe(CONTEXT, shards).collections} == {**dict.fromkeys(names[:-1], 2), "void": 0}
+
+    def test_more_namespaces_than_a_page_lists(self, own_bed):
+        own_bed.made("many", dimension=2, metric="cosine")
+        with own_bed.index("many") as index:
+            for number in range(130):
+                index.upsert(vectors=[{"id": "a", "values": [1.0, float(number)]}], namespace=f"n{number:03d}")
+        source = own_bed.source(*(f"many/n{number:03d}" for number in range(130)))
+        assert sorted(row["vector"][1] for row in rows(source)) == list(map(float, range(130)))
+
+    def test_a_near_miss_is_suggested(self, own_bed):
+        own_bed.made("birds", dimension=2, metric="cosine")
+        with pytest.raises(SourceError, match="did you mean birds"):
+            own_bed.source("bird").shards(CONTEXT)
+
+
+class TestKindsOfIndex:
+    def test_sparse_values_stand_beside_the_dense_ones(self, bed):
+        some = bed.awkward(60, 8)
+        name = bed.seed(some)
+        source = bed.source(name, shard_bytes=4_000)
+        assert counted(rows(source)) == expected(bed, some)
+        kinds = {batch.schema.field("vectors").type for shard in source.shards(CONTEXT) for batch in source.read(shard, CONTEXT)}
+        assert kinds == {pa.struct([("sparse", pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))]))])}
+        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (told.metric, told.dimension) == ("dot", 8)
+
+    def test_an_index_of_sparse_vectors_only_has_no_vector(self, bed):
+        index = bed.made(f"{bed.run}-sparse".lower(), vector_type="sparse", metric="dotproduct")
+        with bed.index(index) as opened:
+            opened.upsert(vectors=[{"id": "a", "sparse_values": {"indices": [7, 4_000_000_000], "values": [0.1, 2.0]}}], namespace="s")
+        source = bed.source(f"{index}/s")
+        assert rows(source) == [{"id": "a", "vectors": {"sparse": {"indices": [7, 4_000_000_000], "values": [float(np.float32(0.1)), 2.0]}}}]
+        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (told.metric, told.dimension, told.facts["vector_type"]) == (None, None, "sparse")
+        with pytest.raises(SourceError, match="no dense vectors"):
+            source.search(f"{index}/s", [1.0], 1)
+
+    def test_a_record_without_metadata_is_a_record(self, bed):
+        name = bed.seed([a_row(1)])
+        with bed.index(name) as index:
+            index.upsert(vectors=[("bare", [1.0, 2.0])], namespace=name.partition("/")[2])
+        assert {"id": "bare", "vector": [1.0, 2.0]} in rows(bed.source(name))
+
+    @pytest.mark.parametrize(("theirs", "ours"), [("cosine", "cosine"), ("euclidean", "l2"), ("dotproduct", "dot")])
+    def test_metrics_and_what_else_is_declared(self, bed, theirs, ours):
+        index = bed.made(f"{bed.run}-told-{theirs}".lower(), dimension=2, metric=theirs, tags={"team": "birds"})
+        source = bed.source(index)
+        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (told.metric, told.facts["metric"]) == (ours, theirs)
+        assert json.loads(told.facts["tags"]) == {"team": "birds"}
+        assert json.loads(told.facts["deployment"])["cloud"] == "aws"
+
+    def test_numbers_are_as_the_wire_gives_them(self, bed):
+        found = rows(bed.source(bed.seed([a_row(1, n=5, ratio=-0.0)])))[0]
+        assert (found["n"], found["ratio"]) == (("double", "5.0"), ("double", "-0.0"))
+
+    def test_search_gives_the_nearest_first(self, bed):
+        name = bed.seed([a_row(n, vector=[float(n), 1.0]) for n in range(20)])
+        assert bed.source(name).search(name, [0.0, 1.0], 3) == ["s:d0000", "s:d0001", "s:d0002"]
+
+
+class TestDocuments:
+    """Indexes whose schema names fields of its own: another interface of the same service."""
+
+    def test_their_fields_come_back(self, bed, documents):
+        source = bed.source(f"{documents}/published", shard_bytes=10_000)
+        found = {row["id"]: row for row in rows(source)}
+        assert len(found) == 230
+        assert found["d/003"] == {
+            "id": "d/003",
+            "vectors": {"main": [float(np.float32(3.1)), 1.0], "terms": {"indices": [4_000_000_000], "values": [0.5]}},
+            "body": ("string", "text 3"),
+            "year": ("double", "2003.0"),
+            "fields.vector": ("string", "of its own"),
+        }
+        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (told.vectors, told.dimension, told.rows) == ({"main": (2, "l2")}, None, 230)
+
+    def test_the_default_namespace_is_a_namespace_like_others(self, bed, documents):
+        assert len(rows(bed.source(documents))) == 2
+
+    def test_what_was_deleted_after_the_plan_is_rejected(self, bed, documents):
+        source = bed.source(documents)
+        shards = source.shards(CONTEXT)
+        with bed.index(documents) as opened:
+            opened.documents.delete(namespace="__default__", ids=["d/001"])
+        found, (reject,) = both(source, shards)
+        assert ([row["id"] for row in found], reject.content) == (["d/000"], b"d/001")
+
+
+class TestGivenIds:
+    def test_a_pod_index_is_refused_without_its_ids(self, bed, pod):
+        with pytest.raises(SourceError, match="pod index") as refused:
+            bed.source(pod).shards(CONTEXT)
+        assert "source.ids" in refused.value.remedy
+
+    @pytest.mark.parametrize(("name", "line"), [("ids.txt", "p {n}"), ("ids.jsonl", '"p {n}"')])
+    def test_ids_from_a_file_are_read_once_each(self, bed, pod, tmp_path, name, line):
+        lines = [line.replace("{n}", str(n)) for n in [*range(30), 5, 31]]
+        (tmp_path / name).write_text("\n".join(lines) + "\r\n\n")
+        source = bed.source(pod, ids=name).located(tmp_path)
+        found, (reject,) = both(source)
+        assert sorted(row["vector"][1] for row in found) == list(map(float, range(30)))
+        assert reject.content == b"p 31"
+        assert source.count(CONTEXT) is None
+        assert any("31 ids were given" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+
+    def test_an_id_that_the_client_does_not_ask_for_is_rejected(self, bed, pod, tmp_path):
+        (tmp_path / "ids.txt").write_text("p 1\nnaïve\n" + "x" * 513)
+        found, rejects = both(bed.source(pod, ids=str(tmp_path / "ids.txt")))
+        assert [row["id"] for row in found] == ["p 1"]
+        assert {reject.content for reject in rejects} == {"naïve".encode(), b"x" * 513}
+        assert all("ASCII" in reject.reason for reject in rejects)
+
+    @pytest.mark.parametrize("content", ['{"id": "a"}', "7", "not json", None])
+    def test_a_file_that_holds_no_ids_is_refused(self, bed, pod, tmp_path, content):
+        if content:
+            (tmp_path / "ids.jsonl").write_text(content)
+        with pytest.raises(SourceError, match=r"ids\.jsonl"):
+            bed.source(pod, ids=str(tmp_path / "ids.jsonl")).shards(CONTEXT)
+
+    def test_ids_are_of_one_collection(self, bed, pod, tmp_path):
+        (tmp_path / "ids.txt").write_text("p 1")
+        with pytest.raises(SourceError, match="one collection"):
+            bed.source(pod, bed.seed(CORPUS[:2]), ids=str(tmp_path / "ids.txt")).shards(CONTEXT)
+
+
+class TestThePlan:
+    def test_it_says_what_reading_costs(self, bed):
+        source = bed.source(bed.seed([a_row(n) for n in range(250)]))
+        described = source.describe(CONTEXT, source.shards(CONTEXT))
+        (note,) = [note for note in described.notes if "read units" in note]
+        assert "an estimate: 3 for listing" in note
+        assert "25 for reading" in note
+        assert (described.rows, described.exact, described.consistency) == (250, True, "none")
+
+    def test_it_says_where_the_list_and_pinecones_count_differ(self, bed):
+        name = bed.seed(CORPUS[:30])
+        source = bed.source(name)
+        shards = source.shards(CONTEXT)
+        bed.delete(name, ["d0007"])
+        notes = source.describe(CONTEXT, shards).notes
+        assert f"{name}: 30 ids were listed, Pinecone's own count says 29" in notes
+        assert source.count(CONTEXT) == 29
+
+    def test_shards_are_as_large_as_they_are_asked_to_be(self, bed):
+        source = bed.source(bed.seed([a_row(n, text="x" * 5_000) for n in range(60)]), shard_bytes=50_000)
+        assert 5 <= len(source.shards(CONTEXT)) <= 9
+
+    def test_a_list_that_is_gone_is_named(self, bed, tmp_path):
+        source = bed.source(bed.seed(CORPUS[:3]))
+        (shard,) = source.shards(CONTEXT)
+        with pytest.raises(SourceError, match=str(shard.where["manifest"])):
+            list(source.read(shard, replace(CONTEXT, scratch=str(tmp_path))))
+
+
+class TestTheJobFile:
+    def test_the_address_is_the_vendors_unless_named(self):
+        assert Pinecone().url == "https://api.pinecone.io"
+        assert Pinecone(uri="files").url is None
+        with pytest.raises(ValueError, match="either url"):
+            Pinecone(url="https://a.b", uri="files")
+
+    def test_nobody_there_is_transient_and_says_who(self, bed, monkeypatch):
+        monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
+        monkeypatch.setattr("cfray.retry.LONGEST_PAUSE", 0.01)
+        with pytest.raises(SourceUnavailable, match=r"http://127\.0\.0\.1:1 did not answer"):
+            bed.source("any", url="http://127.0.0.1:1").shards(CONTEXT)
+
+    def test_a_key_that_is_no_header_is_named_and_not_shown(self, bed, monkeypatch):
+        monkeypatch.setenv("CFRAY_TEST_BROKEN_KEY", "secret\nof two lines")
+        with pytest.raises(SourceError) as refused:
+            bed.source("any", api_key={"env": "CFRAY_TEST_BROKEN_KEY"}).shards(CONTEXT)
+        assert "source.api_key" in refused.value.remedy
+        assert "two lines" not in str(refused.value.args)
+
+    def test_certificates_that_are_not_there_are_named(self, bed, tmp_path):
+        with pytest.raises(SourceError) as refused:
+            bed.source("any", ca_file=str(tmp_path / "no.pem")).shards(CONTEXT)
+        assert "source.ca_file" in refused.value.remedy
+
+    def test_store_ids_of_the_bed_are_ids(self):
+        assert all(len(store_id(row["id"])) <= 512 for row in CORPUS)
+
+
+#: The columns of an import file, as the vendor's page on them has them; sparse_values for hybrid and sparse indexes only.
+IMPORT = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())])
+SPARSE = pa.field("sparse_values", pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))]))
+
+
+def write_import(folder, some_rows, schema=IMPORT, name="0.parquet"):
+    """Write one file of a namespace: a folder of that name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "id": [row["id"] for row in some_rows],
+        "values": [row.get("vector") for row in some_rows],
+        "metadata": [json.dumps({key: value for key, value in row.items() if key not in ("id", "vector", "sparse")}) for row in some_rows],
+        "sparse_values": [row.get("sparse") for row in some_rows],
+    }
+    pq.write_table(pa.table({field.name: columns[field.name] for field in schema}, schema), folder / name, row_group_size=10)
+
+
+class TestFilesForItsImport(SourceContract):
+    """No tool of Pinecone's writes them; these are built to its documented layout."""
+
+    @pytest.fixture
+    def seed(self, tmp_path):
+        def one_namespace(some_rows):
+            write_import(tmp_path / "birds" / "__default__", some_rows)
+            return Pinecone(uri=str(tmp_path / "birds"), shard_bytes=SHARD_BYTES)
+
+        return one_namespace
+
+    @staticmethod
+    def expected(row):
+        rest = {key: value for key, value in row.items() if key not in ("id", "vector")}
+        return {"id": row["id"], "vector": [float(one) for one in np.float32(row["vector"])], **as_json(rest)}
+
+    def test_a_folder_is_a_namespace_and_the_folder_of_all_the_index(self, tmp_path):
+        for number, space in enumerate(("__default__", "a", "_b")):  # a folder that begins so is hidden elsewhere
+            write_import(tmp_path / "birds" / space, CORPUS[number : number + 2])
+        source = Pinecone(uri=str(tmp_path / "birds"))
+        shards = source.shards(CONTEXT)
+        assert [shard.collection for shard in shards] == ["birds", "birds/_b", "birds/a"]
+        assert [[row["id"] for row in rows(source, [shard])] for shard in shards] == [["d0000", "d0001"], ["d0002", "d0003"], ["d0001", "d0002"]]
+        assert len(rows(source.model_copy(update={"collections": ["birds/a"]}))) == 2
+        described = source.describe(CONTEXT, shards)
+        assert (described.rows, described.exact, described.consistency) == (6, True, "pinned files")
+        assert [(one.name, one.rows, one.dimension) for one in described.collections] == [("birds", 2, 2), ("birds/_b", 2, 2), ("birds/a", 2, 2)]
+
+    def test_sparse_values_and_missing_ones(self, tmp_path):
+        some = [a_row(1, sparse={"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}), a_row(2, sparse=None), a_row(3, vector=None, sparse=None)]
+        write_import(tmp_path / "birds" / "a", some, IMPORT.append(SPARSE))
+        found = rows(Pinecone(uri=str(tmp_path / "birds")))
+        assert [row["vectors"]["sparse"] for row in found] == [{"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}, None, None]
+        assert [row["vector"] for row in found] == [[1.5, -1.5], [2.5, -1.5], None]
+
+    def test_sparse_vectors_only(self, tmp_path):
+        schema = pa.schema([IMPORT.field("id"), SPARSE])
+        write_import(tmp_path / "birds" / "a", [a_row(1, sparse={"indices": [7], "values": [0.5]})], schema)
+        assert rows(Pinecone(uri=str(tmp_path / "birds"))) == [{"id": "d0001", "vectors": {"sparse": {"indices": [7], "values": [0.5]}}}]
+
+    @pytest.mark.parametrize(("kind", "index", "read"), [(pa.int32(), -294_967_296, 4_000_000_000), (pa.int64(), 7, 7), (pa.int64(), 2**32, None)])
+    def test_indices_of_other_widths(self, tmp_path, kind, index, read):
+        schema = pa.schema(
+            [IMPORT.field("id"), pa.field("sparse_values", pa.struct([("indices", pa.list_(kind)), ("values", pa.list_(pa.float64()))]))]
+        )
+        write_import(tmp_path / "birds" / "a", [a_row(1, sparse={"indices": [index], "values": [0.5]})], schema)
+        source = Pinecone(uri=str(tmp_path / "birds"))
+        if read is None:
+            with pytest.raises(SourceError, match=r"0\.parquet"):
+                rows(source)
+        else:
+            assert rows(source)[0]["vectors"]["sparse"] == {"indices": [read], "values": [0.5]}
+
+    @pytest.mark.parametrize("text", ["[1]", "no json", '{"a": 1, "a": 2}'])
+    def test_metadata_that_is_no_object_sets_its_row_aside(self, tmp_path, text):
+        (tmp_path / "birds" / "a").mkdir(parents=True)
+        table = pa.table({"id": ["x", "y", "z"], "values": [[1.0], [2.0], [3.0]], "metadata": ['{"n": 1}', text, None]}, IMPORT)
+        pq.write_table(table, tmp_path / "birds" / "a" / "0.parquet")
+        found, (reject,) = both(Pinecone(uri=str(tmp_path / "birds")))
+        assert [(row["id"], row.get("n")) for row in found] == [("x", ("int64", "1")), ("z", None)]
+        assert reject.content == text.encode()
+        assert "id y" in reject.position
+
+    def test_a_vector_of_another_width_is_left_to_be_judged_by_itself(self, tmp_path):
+        write_import(tmp_path / "birds" / "a", [a_row(1), a_row(2, vector=[1.0, 2.0, 3.0])])
+        assert [row["vector"] for row in rows(Pinecone(uri=str(tmp_path / "birds")))] == [[1.5, -1.5], [1.0, 2.0, 3.0]]
+
+    def test_columns_that_the_import_ignores_are_named(self, tmp_path):
+        write_import(tmp_path / "birds" / "a", CORPUS[:2])
+        path = tmp_path / "birds" / "a" / "0.parquet"
+        pq.write_table(pq.read_table(path).append_column("more", pa.array([1, 2])), path)
+        source = Pinecone(uri=str(tmp_path / "birds"))
+        assert any("more" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+
+    def test_files_outside_a_namespaces_folder_are_refused(self, tmp_path):
+        write_import(tmp_path / "birds", CORPUS[:2])
+        with pytest.raises(SourceError, match=r"0\.parquet"):
+            Pinecone(uri=str(tmp_path / "birds")).shards(CONTEXT)
+
+    def test_other_files_are_refused(self, tmp_path):
+        (tmp_path / "birds" / "a").mkdir(parents=True)
+        pq.write_table(pa.table({"x": [1]}), tmp_path / "birds" / "a" / "0.parquet")
+        with pytest.raises(SourceError, match="no column id"):
+            Pinecone(uri=str(tmp_path / "birds")).shards(CONTEXT)
+
+    def test_a_file_that_changed_after_the_plan_is_refused(self, tmp_path):
+        write_import(tmp_path / "birds" / "a", CORPUS[:9])
+        source = Pinecone(uri=str(tmp_path / "birds"))
+        shards = source.shards(CONTEXT)
+        write_import(tmp_path / "birds" / "a", CORPUS[:8])
+        with pytest.raises(SourceError, match="changed since the plan"):
+            rows(source, shards)

@@ -1,0 +1,551 @@
+"""Qdrant: the contract over gRPC with slices and over REST with id ranges, the traps of its scroll, and snapshots of its shards.
+
+The snapshots are archives of shards that the vendor's engine wrote; a server's own were never seen.
+"""
+
+import pickle
+import shutil
+import sys
+import tarfile
+import uuid
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfray.errors import SourceError, SourceUnavailable
+from cfray.sources import qdrant_client, qdrant_types
+from cfray.sources import qdrant_schema as schema
+from cfray.sources.base import Context
+from cfray.sources.qdrant import Qdrant
+from cfray.sources.remote import PageSize
+from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, plain, rows
+from tests.sources.qdrant_bed import QdrantBed, declared, payload_of, point_id, vectors_of
+from tests.sources.store_contract import StoreContract
+from tests.testbeds.lineup import taking_part
+from tests.testbeds.proxy import Slow, Status
+
+pytestmark = [
+    pytest.mark.server("qdrant"),
+    pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection"),  # the seeding client's
+]
+
+
+@pytest.fixture(scope="module")
+def current(tmp_path_factory):
+    with taking_part("qdrant", QdrantBed.serving(tmp_path_factory.mktemp("qdrant"))) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory):
+    """A server that knows no slices, read over REST."""
+    with taking_part("qdrant", QdrantBed.serving(tmp_path_factory.mktemp("older"), version="1.18.2", over_grpc=False)) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def locked_bed(tmp_path_factory):
+    with taking_part("qdrant", QdrantBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")) as bed:
+        yield bed
+
+
+class TestOverGrpcInSlices(StoreContract):
+    client = "qdrant_client"
+
+    @pytest.fixture
+    def bed(self, current):
+        return current
+
+
+class TestOverRestInRanges(StoreContract):
+    client = "qdrant_client"
+
+    @pytest.fixture
+    def bed(self, older):
+        return older
+
+
+@pytest.fixture(params=["gRPC, slices", "REST, slices", "gRPC, ranges", "REST, ranges"])
+def way(request, current, older):
+    """Give a bed and the options of a source that reads it in this way."""
+    transport, cut = request.param.split(", ")
+    return (current if cut == "slices" else older), {"prefer_grpc": transport == "gRPC", "shard_bytes": 5 * SHARD_BYTES}
+
+
+def test_every_kind_of_vector_and_value_comes_back_whichever_way(way):
+    bed, options = way
+    some = bed.awkward(90, 12)
+    found = rows(bed.source(bed.seed(some), **options))
+    assert counted(found) == counted(map(bed.expected, some))
+    assert {row["id"][0] for row in found} == {"int64", "uint64", "uuid"}
+
+
+def test_column_types_are_the_declared_ones_even_on_a_page_without_any_vector(way):
+    bed, options = way
+    name = bed.seed([{"id": "a", "vectors": {}, "vector": None}])
+    (batch,) = [item for shard in bed.source(name, **options).shards(CONTEXT) for item in bed.source(name, **options).read(shard, CONTEXT)]
+    kinds = {field.name: str(field.type) for field in batch.schema.field("vectors").type}
+    assert kinds == {
+        "main": "fixed_size_list<item: float>[2]",
+        "bytes": "fixed_size_list<item: uint8>[5]",
+        "half": "fixed_size_list<item: halffloat>[6]",
+        "several": "list<item: fixed_size_list<item: float>[4]>",
+        "sparse": "struct<indices: list<item: uint32>, values: list<item: float>>",
+    }
+
+
+def test_ranges_of_integers_alone_lose_the_uuids(way):
+    """Trap: a reader that cuts the integers into ranges sees no UUID, and no error."""
+    bed, options = way
+    name = bed.seed(CORPUS)
+    bounds = [0, 2**62, 2**63, 2**63 + 2**62, 2**64]
+    naive = []
+    with bed.client() as client:
+        for start, end in pairwise(bounds):
+            page, _ = client.scroll(name, offset=start, limit=1_000, with_payload=False)
+            naive += [point.id for point in page if isinstance(point.id, int) and point.id < end]
+    assert len(naive) == len(set(naive)) == sum(isinstance(point_id(row), int) for row in CORPUS) < len(CORPUS)
+    found = rows(bed.source(name, **options))
+    assert counted(found) == counted(map(bed.expected, CORPUS))
+
+
+def test_an_older_server_refuses_slices_and_ranges_are_used_instead(older, current):
+    from qdrant_client import models as m
+    from qdrant_client.http.exceptions import UnexpectedResponse
+
+    name = older.seed(CORPUS)
+    with older.client() as client, pytest.raises(UnexpectedResponse):
+        client.scroll(name, scroll_filter=m.Filter(must=[m.SliceCondition(slice=m.Slice(total=2, index=0))]))
+    labels = {shard.id.split("#")[1][:5] for shard in older.source(name, shard_bytes=SHARD_BYTES).shards(CONTEXT)}
+    assert labels == {"from-"}
+    slices = current.source(current.seed(CORPUS), shard_bytes=20_000).shards(CONTEXT)
+    assert [shard.id.split("#")[1] for shard in slices] == [f"slice-{n:03d}-of-{len(slices):03d}" for n in range(len(slices))]
+
+
+@pytest.mark.parametrize(
+    ("version", "knows"), [("1.18.9", False), ("1.19.0", True), ("1.20.1-dev", True), ("2.0.0", True), ("0.11.1", False), ("dev", False)]
+)
+def test_slices_are_known_since_1_19(version, knows):
+    assert qdrant_client.knows_slices(version) is knows
+
+
+@pytest.mark.parametrize("planned", [True, False], ids=["known when planned", "set meanwhile"])
+def test_a_limit_of_strict_mode_makes_pages_smaller(way, planned):
+    """Trap: a page above the limit is refused, so a reader with a fixed page size reads nothing."""
+    from qdrant_client import models as m
+    from qdrant_client.http.exceptions import UnexpectedResponse
+
+    bed, options = way
+    name = bed.fresh()
+    with bed.client() as client:
+        strict = m.StrictModeConfig(enabled=True, max_query_limit=7)
+        client.create_collection(name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT), strict_mode_config=strict)
+        client.upsert(name, [m.PointStruct(id=point_id(row), vector=row["vector"], payload=payload_of(row)) for row in CORPUS])
+        with pytest.raises(UnexpectedResponse, match="limit"):
+            client.scroll(name, limit=100)
+    source = bed.source(name, **{**options, "shard_bytes": 10**6})
+    shards = source.shards(CONTEXT)
+    shards = shards if planned else [replace(shard, where={**shard.where, "limit": None}) for shard in shards]
+    assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS))
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2.0**63, 2.0**64, -(2**63), 2**63 - 1])
+def test_integers_beyond_int64_are_exact_over_grpc_too(current, number):
+    """Trap: gRPC's payloads have no unsigned integers, so the server sends such numbers as doubles."""
+    source = current.source(current.seed([a_row(1, n=number)]), prefer_grpc=True)
+    (row,) = rows(source)
+    kind = "double" if isinstance(number, float) else "int64" if number < 2**63 else "uint64"
+    assert row["n"] == (kind, repr(number))
+
+
+def test_cosine_vectors_come_as_the_store_holds_them_and_the_plan_says_so(way):
+    from qdrant_client import models as m
+
+    bed, options = way
+    name = bed.fresh()
+    with bed.client() as client:
+        client.create_collection(name, vectors_config={"c": m.VectorParams(size=3, distance=m.Distance.COSINE)})
+        client.upsert(name, [m.PointStruct(id=n, vector={"c": [n + 1.0, 2.0, 5.0]}) for n in range(20)])
+        held = {point.id: np.float32(point.vector["c"]).tolist() for point in client.scroll(name, limit=100, with_vectors=True)[0]}
+    source = bed.source(name, **options)
+    assert {int(row["id"][1]): row["vectors"]["c"] for row in rows(source)} == held
+    told = source.describe(CONTEXT, source.shards(CONTEXT))
+    assert told.collections[0].vectors == {"c": (3, "cosine")}
+    assert any("magnitude is gone" in note for note in told.notes)
+
+
+def test_a_collection_says_how_it_is_kept(current):
+    from qdrant_client import models as m
+
+    name = current.fresh()
+    with current.client() as client:
+        vectors, sparse = declared(12)
+        scalar = m.ScalarQuantization(scalar=m.ScalarQuantizationConfig(type=m.ScalarType.INT8))
+        hnsw = m.HnswConfigDiff(m=24)
+        client.create_collection(name, vectors_config=vectors, sparse_vectors_config=sparse, hnsw_config=hnsw, quantization_config=scalar)
+        client.create_payload_index(name, "title", m.PayloadSchemaType.KEYWORD)
+        client.upsert(name, [m.PointStruct(id=1, vector={}, payload={"title": "a"})])
+    source = current.source(name)
+    described = source.describe(CONTEXT, source.shards(CONTEXT))
+    (told,) = described.collections
+    assert (told.dimension, told.metric) == (None, None)
+    assert told.vectors == {"bytes": (5, "dot"), "half": (6, None), "main": (12, "l2")}
+    assert '"m":24' in told.facts["hnsw_config"]
+    assert '"int8"' in told.facts["quantization_config"]
+    assert '"keyword"' in told.facts["payload_schema"]
+    assert '"Manhattan"' in told.facts["vectors"]
+    assert '"sparse"' in told.facts["sparse_vectors"]
+    assert any("half" in note and "no counterpart" in note for note in described.notes)
+
+
+def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(way):
+    """Trap: with custom sharding one id under two keys is two points, and a scroll without a key gives one of them."""
+    from qdrant_client import models as m
+
+    bed, options = way
+    name = bed.fresh()
+    with bed.client() as client:
+        custom = m.ShardingMethod.CUSTOM
+        client.create_collection(name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT), sharding_method=custom)
+        for key in ("eu/1", 7, "7"):
+            client.create_shard_key(name, key)
+            points = [m.PointStruct(id=n, vector=[1.0, n], payload={"of": str(key), "shard_key": "own"}) for n in range(12)]
+            client.upsert(name, points, shard_key_selector=key)
+        assert len(client.scroll(name, limit=1_000)[0]) == 12
+    source = bed.source(name, **options)
+    shards = source.shards(CONTEXT)
+    found = rows(source, shards)
+    assert len(found) == source.count(CONTEXT) == 36
+    assert {(row["shard_key"], row["of"][1]) for row in found} == {(("string", "eu/1"), "eu/1"), (("int64", "7"), "7"), (("string", "7"), "7")}
+    assert {row["payload.shard_key"] for row in found} == {("string", "own")}
+    assert len({shard.id for shard in shards}) == len(shards)
+    assert any("two shard keys" in note for note in source.describe(CONTEXT, shards).notes)
+
+
+def test_what_is_deleted_and_added_meanwhile_costs_no_other_row(way):
+    bed, options = way
+    name = bed.seed(CORPUS)
+    source = bed.source(name, **{**options, "shard_bytes": 10**6})
+    (shard,) = source.shards(CONTEXT)
+    reading = source.read(shard, replace(CONTEXT, batch_bytes=1))
+    first = plain(next(reading))
+    gone = [row["id"] for row in CORPUS if bed.expected(row)["id"] == first[0]["id"]]
+    bed.delete(name, gone)
+    found = first + [row for batch in reading for row in plain(batch)]
+    assert counted(found) == counted(map(bed.expected, CORPUS))
+
+
+def test_a_page_that_takes_too_long_is_half_as_large_the_next_time_and_stays_so(current):
+    proxy, source = current.proxied(current.seed(CORPUS))
+    size = PageSize(64, 10_000, 10**6)
+    (name,) = source.collections
+    with closing(proxy), source._opened() as store:
+        proxy.fail(Slow(), matching=current.page_request())
+        reach = qdrant_client.Reach(source.place, 1.0, True, Context().throttle)
+        wants = qdrant_client.Scroll(name, schema.declared({"size": 2, "distance": "Dot"}, None))
+        asked = lambda: wants.page(store, None, size, reach)  # noqa: E731
+        assert len(source.ask(asked, CONTEXT).ids) == 32
+        size.learn(32, 32)
+        assert size.rows == 32
+
+
+def test_a_closed_grpc_port_is_named_with_its_way_out(current, monkeypatch):
+    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("cfray.retry.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+    source = current.source(current.seed(CORPUS[:3]), grpc_port=1)
+    with pytest.raises(SourceUnavailable) as away:
+        rows(source)
+    assert "prefer_grpc: false" in away.value.remedy
+    assert len(rows(source.model_copy(update={"prefer_grpc": False}))) == 3
+
+
+def test_a_vector_that_the_plan_did_not_know_is_an_error(way):
+    bed, options = way
+    source = bed.source(bed.seed(bed.awkward(9, 2)), **options)
+    shards = source.shards(CONTEXT)
+    config = shards[0].where["config"]
+    known = {**config, "vectors": {name: one for name, one in config["vectors"].items() if name != "half"}}
+    with pytest.raises(SourceError, match="'half'"):
+        rows(source, [replace(shard, where={**shard.where, "config": known}) for shard in shards])
+
+
+def test_pages_that_repeat_or_go_back_are_an_error():
+    first, later = "0" * 8 + "-0000-4000-8000-" + "0" * 12, "f" * 8 + "-0000-4000-8000-" + "0" * 12
+    page = qdrant_types.Page([1, 2**64 - 1, first], following=later)
+    assert qdrant_types.risen(page, 0, "x") == first
+    for last in (1, 5, first):
+        with pytest.raises(SourceError, match="out of order"):
+            qdrant_types.risen(page, last, "x")
+    with pytest.raises(SourceError, match="out of order"):
+        qdrant_types.risen(qdrant_types.Page([2, 1]), None, "x")
+    with pytest.raises(SourceError, match="out of order"):
+        qdrant_types.risen(qdrant_types.Page([1, 2], following=2), None, "x")
+
+
+@pytest.mark.parametrize("width", [0, 1, 31, 32, 4_095, 4_096, 65_536])
+def test_packed_floats_are_read_to_the_bit(width):
+    """The bytes of a message are read instead of its fields: this notices a protobuf that lays them out otherwise."""
+    from qdrant_client import grpc
+
+    odd = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
+    held = np.resize(np.concatenate([odd, np.linspace(-3, 3, 97, dtype=np.float32)]), width)
+    message = grpc.DenseVector(data=held.tolist())
+    assert qdrant_types.floats(message).tobytes() == held.tobytes()
+    newer = grpc.DenseVector.FromString(message.SerializeToString() + b"\x7a\x02hi")  # field 15 of a protocol to come
+    assert qdrant_types.floats(newer).tobytes() == held.tobytes()
+
+
+def test_vectors_of_servers_before_the_present_fields_are_read():
+    from qdrant_client import grpc
+
+    point = grpc.RetrievedPoint(id=grpc.PointId(num=1))
+    named = point.vectors.vectors.vectors
+    named["dense"].data.extend([1.0, 2.0])
+    named["several"].data.extend([1.0, 2.0, 3.0, 4.0])
+    named["several"].vectors_count = 2
+    named["sparse"].data.extend([0.5])
+    named["sparse"].indices.data.extend([9])
+    _, _, vectors = qdrant_types.from_message(point)
+    assert vectors["dense"].tolist() == [1.0, 2.0]
+    assert [one.tolist() for one in vectors["several"]] == [[1.0, 2.0], [3.0, 4.0]]
+    assert (vectors["sparse"][0], list(vectors["sparse"][1])) == ([9], [0.5])
+
+
+def test_search_wants_one_vector_of_that_width(current):
+    some = current.awkward(20, 6)  # as wide as "half"
+    source = current.source(current.seed(some))
+    with pytest.raises(SourceError, match="2 vectors of 6"):
+        source.search(source.collections[0], [0.0] * 6, 3)
+    other = current.awkward(20, 12)
+    source = current.source(current.seed(other))
+    wanted = point_id(other[7])
+    assert source.search(source.collections[0], other[7]["vector"], 1) == [f"{'u' if isinstance(wanted, str) else 'i'}:{wanted}"]
+
+
+@pytest.mark.parametrize("consistency", ["all", "majority", "quorum", 2])
+def test_consistency_goes_with_every_page_and_count(way, older, consistency):
+    """The double has one replica: what is tested is what is asked for, and that the protocol of both ways takes it."""
+    bed, options = way
+    source = bed.source(bed.seed(CORPUS[:5]), consistency=consistency, **options)
+    assert len(rows(source)) == source.count(CONTEXT) == 5
+    proxy, watched = older.proxied(older.seed(CORPUS[:5]))
+    with closing(proxy):
+        rows(watched.model_copy(update={"consistency": consistency}))
+        asked = [path for _, path in proxy.seen if path.split("?")[0].endswith(("/scroll", "/count"))]
+    assert len(asked) > 2
+    assert all(f"consistency={consistency}" in path for path in asked)
+
+
+@pytest.mark.parametrize(
+    ("fault", "transient", "said"),
+    [
+        (Status(401, {}, b"Invalid API key or JWT"), False, "source.api_key"),
+        (Status(403, {}, b'{"status": {"error": "Forbidden: Global access is required"}}'), False, "source.api_key"),
+        (Status(404, {}, b"nginx"), False, "source.url"),
+        (Status(302, {"Location": "/login"}), False, "source.url"),
+        (Status(429, {"Retry-After": "0"}), True, "requests_per_second"),
+        (Status(429, {"Retry-After": "soon"}), True, "requests_per_second"),
+        (Status(502, {}, b"bad gateway"), True, "answers"),
+        (Status(200, {}, b"<html>"), True, "answers"),
+        (Status(200, {}, b'{"result": {"other": 1}}'), False, "source.url"),
+    ],
+    ids=str,
+)
+def test_answers_are_told_apart(older, monkeypatch, fault, transient, said):
+    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+    monkeypatch.setattr("cfray.retry.LONGEST_PAUSE", 0.001)
+    proxy, source = older.proxied(older.seed(CORPUS[:3]))
+    with closing(proxy):
+        proxy.fail(fault, times=99, matching="/collections")
+        with pytest.raises(SourceError) as refused:
+            source.shards(CONTEXT)
+    assert refused.value.transient is transient
+    assert said in refused.value.remedy
+    assert source.place in refused.value.what
+    assert pickle.loads(pickle.dumps(refused.value)).args == refused.value.args
+
+
+def test_replicas_hidden_points_and_failures_are_noted():
+    config = {
+        "vectors": {"size": 2, "distance": "Dot", "datatype": "turbo4"},
+        "replication_factor": 3,
+        "status": "red",
+        "update_queue": {"deferred_points": 9},
+    }
+    notes = " ".join(schema.notes("c", config, consistent=False))
+    assert all(word in notes for word in ("rounded", "3 replicas", "9 points", "red"))
+    assert "replicas" not in " ".join(schema.notes("c", config, consistent=True))
+
+
+def test_a_url_that_is_none_is_an_error():
+    with pytest.raises(SourceError, match="ftp"):
+        Qdrant(url="ftp://127.0.0.1:6333").shards(CONTEXT)
+
+
+# Snapshots of shards
+
+
+def write_shard(folder, some, *, awkward=False):
+    """Let the vendor's engine write a shard; give its folder."""
+    edge = pytest.importorskip("qdrant_edge")
+    from qdrant_client import models as m
+
+    from tests.testbeds.qdrant_terms import to_config, to_engine
+
+    width = next((len(row["vector"]) for row in some if row.get("vector")), 2)
+    vectors, sparse = declared(width) if awkward else (m.VectorParams(size=width, distance=m.Distance.EUCLID), None)
+    shard = edge.EdgeShard.create(str(folder), to_config(m.CreateCollection(vectors=vectors, sparse_vectors=sparse)))
+    points = [edge.Point(point_id(row), to_engine(vectors_of(row)), payload_of(row)) for row in some]
+    if points:
+        shard.update(edge.UpdateOperation.upsert_points(points))
+    shard.flush()
+    shard.close()
+    return folder
+
+
+def pack(folder, archive):
+    archive.parent.mkdir(exist_ok=True, parents=True)
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder, arcname=".")
+    return archive
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """A folder of two shards' archives with a server's names, and the rows in them."""
+    home = tmp_path_factory.mktemp("snapshots")
+    for number, some in enumerate((CORPUS[:40], CORPUS[40:])):
+        folder = write_shard(home / f"s{number}", some)
+        pack(folder, home / "archives" / f"docs-shard-{number}-2026-07-01-10-00-00.snapshot")
+        shutil.rmtree(folder)
+    return home / "archives"
+
+
+def snapshot(uri, **options):
+    return Qdrant(uri=str(uri), **{"shard_bytes": SHARD_BYTES, **options})
+
+
+def contents(folder):
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, current):
+    source = snapshot(archives)
+    shards = source.shards(CONTEXT)
+    assert shards == source.shards(CONTEXT)
+    assert len({shard.id for shard in shards}) == len(shards) == 16
+    assert {shard.collection for shard in shards} == {"docs"}
+    found = rows(source, shards)
+    assert counted(found) == counted(map(current.expected, CORPUS))
+    assert [shard.rows for shard in shards] == [len(rows(source, [shard])) for shard in shards]
+    live = current.source(current.seed(CORPUS))
+    assert counted(found) == counted(rows(live))
+    told = source.describe(CONTEXT, shards)
+    assert (told.rows, told.exact, told.consistency) == (len(CORPUS), True, "pinned files")
+    assert (told.collections[0].dimension, told.collections[0].metric) == (2, "l2")
+    assert any("cannot be proven complete" in note for note in told.notes)
+
+
+@pytest.mark.parametrize("own_file", [True, False], ids=["the engine's configuration", "a segment's configuration"])
+def test_an_unpacked_shard_is_read_from_a_copy_and_stays_as_it_was(tmp_path, current, own_file):
+    """Loading a shard writes to it (and a second process cannot): the original is never loaded."""
+    import qdrant_edge
+
+    some = current.awkward(60, 12)
+    folder = write_shard(tmp_path / "docs", some, awkward=True)
+    if not own_file:
+        (folder / "edge_config.json").unlink()
+    before = contents(folder)
+    source = snapshot(folder, collections=["named"])
+    shards = source.shards(CONTEXT)
+    assert {shard.collection for shard in shards} == {"named"}
+    assert counted(rows(source, shards)) == counted(map(current.expected, some))
+    assert contents(folder) == before
+    qdrant_edge.EdgeShard.load(str(folder)).close()
+    assert own_file or contents(folder) != before
+
+
+def test_no_copy_is_left_behind(archives, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    source = snapshot(archives)
+    shards = source.shards(CONTEXT)
+    reading = source.read(shards[0], CONTEXT)
+    next(reading)
+    assert list(tmp_path.iterdir())
+    reading.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_changed_is_refused(archives, tmp_path):
+    shutil.copytree(archives, tmp_path / "a")
+    source = snapshot(tmp_path / "a")
+    shards = source.shards(CONTEXT)
+    (one, _) = sorted((tmp_path / "a").iterdir())
+    one.touch()
+    with pytest.raises(SourceError, match="changed since the plan"):
+        rows(source, shards)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "a whole collection's", "without a segment's version", "a panic"])
+def test_what_is_no_whole_shard_is_refused_and_named(tmp_path, damage):
+    folder = write_shard(tmp_path / "s", CORPUS[:5])
+    (segment,) = (folder / "segments").iterdir()
+    if damage == "without a segment's version":
+        (segment / "version.info").unlink()  # the engine leaves such a segment out, without a word
+    if damage == "a panic":
+        (segment / "vector_storage/vectors/status.dat").write_bytes(b"")
+    archive = pack(folder, tmp_path / "bad.snapshot")
+    if damage == "a whole collection's":
+        with tarfile.open(archive, "w") as tar:
+            tar.add(folder / "edge_config.json", arcname="config.json")
+            tar.add(folder, arcname="0")
+    data = archive.read_bytes()
+    archive.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "noise": b"no such format" * 999}.get(damage, data))
+    with pytest.raises(SourceError) as refused:
+        rows(snapshot(archive))
+    assert not refused.value.transient
+    assert "bad.snapshot" in refused.value.what
+    assert "snapshots" in refused.value.remedy
+
+
+def test_two_archives_of_one_shard_are_refused(archives, tmp_path):
+    shutil.copytree(archives, tmp_path / "a")
+    first = min((tmp_path / "a").iterdir())
+    shutil.copy(first, first.with_name("docs-shard-0-2026-07-02-10-00-00.snapshot"))
+    with pytest.raises(SourceError, match="same shard"):
+        snapshot(tmp_path / "a").shards(CONTEXT)
+
+
+def test_nothing_there_names_the_uri(tmp_path):
+    with pytest.raises(SourceError, match="nowhere") as refused:
+        snapshot(tmp_path / "nowhere").shards(CONTEXT)
+    assert "source.uri" in refused.value.remedy
+
+
+def test_an_empty_shard_gives_no_row(tmp_path):
+    assert rows(snapshot(pack(write_shard(tmp_path / "s", []), tmp_path / "none.snapshot"))) == []
+
+
+def test_a_missing_engine_names_its_package(archives, monkeypatch):
+    monkeypatch.setitem(sys.modules, "qdrant_edge", None)
+    with pytest.raises(SourceError) as missing:
+        snapshot(archives).shards(CONTEXT)
+    assert "qdrant-edge-py" in missing.value.remedy
+
+
+def test_uuids_in_any_spelling_are_one_id(current):
+    """The store gives the canonical text whatever was put."""
+    from qdrant_client import models as m
+
+    name, one = current.fresh(), uuid.UUID(int=2**127 + 5)
+    with current.client() as client:
+        client.create_collection(name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT))
+        client.upsert(name, [m.PointStruct(id=one.hex.upper(), vector=[1.0, 2.0])])
+    (row,) = rows(current.source(name))
+    assert row["id"] == ("uuid", f'"{one}"')

@@ -1,0 +1,176 @@
+"""What stores behind a network share, on a store that is none: a function that fails as told."""
+
+import pickle
+import threading
+
+import pytest
+from pydantic import ValidationError
+
+from cfray.errors import SourceError, SourceUnavailable
+from cfray.sources import manifests
+from cfray.sources.base import Context
+from cfray.sources.remote import PageSize, RemoteSource, Secret, ahead, sdk
+
+
+class Store(RemoteSource):
+    kind: str = "store"
+
+    def shards(self, context):
+        return []
+
+    def read(self, shard, context):
+        return iter(())
+
+    def judge(self, error):
+        if isinstance(error, ConnectionError):
+            return SourceUnavailable(f"{self.place}: {error}", "try again", 0.0)
+        return SourceError(f"{self.place}: {error}", "correct it") if isinstance(error, ValueError) else None
+
+
+class Watched:
+    def __init__(self):
+        self.taken, self.pauses = 0, []
+
+    def take(self, requests=1):
+        self.taken += requests
+
+    def hold_off(self, seconds):
+        self.pauses.append(seconds)
+
+
+def failing(*errors):
+    left = list(errors)
+
+    def action():
+        if left:
+            raise left.pop(0)
+        return "answer"
+
+    return action
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+
+
+def test_a_transient_error_is_asked_again_within_the_budget_and_a_terminal_one_is_not():
+    budget = Watched()
+    assert Store(url="http://s").ask(failing(ConnectionError("a"), ConnectionError("b")), Context(throttle=budget)) == "answer"
+    assert budget.taken == 3
+    with pytest.raises(SourceError, match="wrong"):
+        Store(url="http://s").ask(failing(ValueError("wrong"), ValueError("never met")), Context(throttle=budget))
+    assert budget.taken == 4
+
+
+def test_what_is_no_answer_of_the_store_is_a_fault_of_ours_and_stays_what_it_is():
+    with pytest.raises(KeyError):
+        Store(url="http://s").ask(failing(KeyError("ours")), Context())
+
+
+def test_the_last_attempt_lets_the_error_through_with_its_pause():
+    with pytest.raises(SourceUnavailable) as away:
+        Store(url="http://s").ask(failing(*[ConnectionError("down")] * 9), Context())
+    back = pickle.loads(pickle.dumps(away.value))
+    assert (back.what, back.remedy, back.retry_after, back.transient) == (away.value.what, "try again", 0.0, True)
+
+
+def test_a_store_that_wants_to_be_left_alone_for_an_hour_ends_the_run_at_once():
+    class Closed(Store):
+        def judge(self, error):
+            return SourceUnavailable("maintenance", "come back", 3600.0)
+
+    budget = Watched()
+    with pytest.raises(SourceUnavailable):
+        Closed(url="http://s").ask(failing(*[ConnectionError()] * 9), Context(throttle=budget))
+    assert budget.taken == 1
+    assert budget.pauses == [3600.0]
+
+
+def test_a_secret_never_shows(monkeypatch):
+    monkeypatch.setenv("STORE_KEY", "hush-hush")
+    store = Store(url="http://s", api_key=Secret(env="STORE_KEY"))
+    assert store.secret() == "hush-hush"
+    with pytest.raises(SourceError) as refused:
+        store.ask(failing(ValueError("401 for key hush-hush")), Context())
+    assert "hush" not in f"{refused.value!r} {refused.value} {refused.value.__cause__!r} {store!r} {store.model_dump_json()}"
+    assert "***" in refused.value.what
+    assert b"hush" not in pickle.dumps((store, refused.value))
+
+
+def test_a_credential_may_stand_in_a_file_beside_the_job(tmp_path):
+    (tmp_path / "key").write_text("from-a-file\n")
+    assert Store(url="http://s", api_key=Secret(file="key")).located(tmp_path).secret() == "from-a-file"
+    with pytest.raises(SourceError, match="absent"):
+        Store(url="http://s", api_key=Secret(file="absent")).located(tmp_path).secret()
+
+
+@pytest.mark.parametrize("wrong", [{}, {"url": "http://s", "uri": "x"}, {"url": "http://user:pw@s"}, {"url": "http://s", "api_key": {}}])
+def test_an_address_is_one_and_holds_no_credential(wrong):
+    with pytest.raises(ValidationError) as refused:
+        Store.model_validate(wrong)
+    assert refused.value.error_count() == 1
+
+
+def test_credentials_and_limits_are_no_part_of_the_fingerprint(tmp_path):
+    from cfray.jobfile import read_job
+
+    def agreed(**options):
+        (tmp_path / "job.yaml").write_text(
+            "name: a\ntarget: {uri: out}\nsource: {kind: qdrant, url: 'http://s', "
+            + ", ".join(f"{key}: {value}" for key, value in options.items())
+            + "}\n"
+        )
+        return read_job(tmp_path / "job.yaml").fingerprint
+
+    plain = agreed()
+    assert plain == agreed(api_key="{env: OTHER}", timeout=5, requests_per_second=3, insecure="true", ca_file="x.pem")
+    assert plain != agreed(collections="[one]")
+
+
+def test_a_missing_client_names_the_extra():
+    with pytest.raises(SourceError, match="qdrant") as missing:
+        sdk("no_such_client", "qdrant")
+    assert "cfray[qdrant]" in missing.value.remedy
+
+
+def test_pages_are_fetched_ahead_in_order_and_an_error_comes_in_its_place():
+    fetched = threading.Event()
+
+    def pages():
+        yield 1
+        fetched.set()
+        yield 2
+        raise ValueError("third")
+
+    stream = ahead(pages())
+    assert next(stream) == 1
+    assert fetched.wait(10), "the second page is fetched while the first one is at work"
+    assert next(stream) == 2
+    with pytest.raises(ValueError, match="third"):
+        next(stream)
+
+
+def test_a_page_fits_itself_to_the_weight_of_the_last_one():
+    size = PageSize(100, 1_000, aim=10_000)
+    size.learn(100, 1_000)
+    assert size.rows == 400
+    size.learn(400, 4_000)
+    assert size.rows == 1_000
+    size.learn(1_000, 1_000_000)
+    assert size.rows == 10
+    assert [size.halve() for _ in range(5)] == [True, True, True, False, False]
+    assert size.rows == 1
+
+
+def test_a_manifest_gives_each_id_to_one_shard_to_the_letter(tmp_path):
+    context = Context(scratch=str(tmp_path / "scratch"))
+    ids = ["", "a\nb", "ü\u2028", "\ud800", *(str(n) for n in range(20))]
+    shards = list(manifests.shards("one/two", ids, 7, context, 100))
+    assert [shard.rows for shard in shards] == [7, 7, 7, 3]
+    assert [one for shard in shards for one in manifests.ids_of(shard, context)] == ids
+    assert shards == list(manifests.shards("one/two", ids, 7, context, 100))
+    (tmp_path / "scratch" / str(shards[1].where["manifest"])).unlink()
+    with pytest.raises(SourceError, match="is gone"):
+        manifests.ids_of(shards[1], context)
