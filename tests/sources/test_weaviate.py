@@ -1,0 +1,601 @@
+"""Weaviate: a real server, the ways it loses rows, and its Parquet export."""
+
+import base64
+import json
+import random
+import shutil
+import threading
+import uuid
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from cfray.errors import SourceError
+from cfray.records import Reject
+from cfray.sources.base import Context
+from cfray.sources.weaviate import Weaviate
+from tests.sources.corpus import CONTEXT, CORPUS, a_row, counted, items, plain, rows
+from tests.sources.store_contract import StoreContract
+from tests.sources.weaviate_bed import WeaviateBed, object_id
+from tests.testbeds import lineup
+from tests.testbeds.proxy import Dropped, Grpc, HttpProxy, Slow, Status, Truncated
+
+pytestmark = pytest.mark.server("weaviate")
+NIL = uuid.UUID(int=0)
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    with lineup.taking_part("weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("weaviate"))) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def locked_bed(tmp_path_factory):
+    with lineup.taking_part("weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")) as bed:
+        yield bed
+
+
+class TestWeaviate(StoreContract):
+    client = "weaviate"
+    cannot_count = "the server counts a range of UUIDs in the time of a scan; collections and tenants are counted"
+    cannot_tell_null = "the server drops nulls: a property is there or not"
+    cannot_tell_missing = cannot_tell_null
+
+    def test_the_other_wire_is_asked_again_too(self, bed):
+        """The schema and the references come over REST."""
+        some = [a_row(n, see=["d0001"]) for n in range(30)]
+        name = bed.seed(some)
+        with HttpProxy(bed.source().url) as proxy:
+            source = bed.source(name, url=proxy.endpoint, shard_bytes=4_000)
+            for fault in (Dropped(), Status(429, {"Retry-After": "0"}), Status(500), Status(503), Truncated()):
+                proxy.fail(fault, times=2, matching="/v1/objects")
+                proxy.fail(fault, times=2, matching="/v1/schema")
+                assert counted(rows(source)) == counted(map(bed.expected, some)), fault
+                assert not proxy.waiting, f"{fault} was never met"
+            proxy.fail(Slow(), matching="/v1/objects")
+            assert len(rows(source.model_copy(update={"timeout": 1.0}))) == len(some)
+            proxy.fail(Status(403, body=b"not yours"), matching="/v1/schema")
+            with pytest.raises(SourceError, match="not yours") as refused:
+                source.shards(CONTEXT)
+            assert "source.api_key" in refused.value.remedy
+
+
+def ids_of(bed, *rows_with_ids):
+    """Fill a collection with rows at ids of one's own; gives its name."""
+    name = bed.fresh()
+    bed.fill(bed.create(name), [row for row, _ in rows_with_ids], [one for _, one in rows_with_ids])
+    return name
+
+
+# Values
+
+
+def test_every_type_comes_back_as_it_was_put(bed):
+    some = bed.awkward(120, 8)
+    source = bed.source(bed.seed(some), shard_bytes=20_000)
+    assert counted(rows(source)) == counted(map(bed.expected, some))
+    assert len({str(item.schema.field("vectors").type) for _, item in items(source, Context(scratch=CONTEXT.scratch))}) == 1
+
+
+def test_the_word_null_an_empty_text_and_none_are_told_apart(bed):
+    found = rows(bed.source(bed.seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")])))
+    assert {row["doc_id"][1]: row.get("text") for row in found} == {"d0001": None, "d0002": ("string", ""), "d0003": ("string", "null")}
+
+
+def test_dates_keep_the_nanoseconds_that_the_client_cuts(bed):
+    instant = "2024-01-01T00:00:00.123456789+05:30"
+    name = bed.seed([a_row(1, created=instant)])
+    (row,) = rows(bed.source(name))
+    assert row["created"] == ("date", json.dumps(instant))
+    (by_the_client,) = bed.client.collections.get(name).iterator()
+    assert by_the_client.properties["created"].isoformat() == "2024-01-01T00:00:00.123456+05:30"
+
+
+def test_blobs_come_without_being_asked_for(bed):
+    name = bed.seed([a_row(1, data=base64.b64encode(b"\0\xff").decode())])
+    (by_the_client,) = bed.client.collections.get(name).iterator()
+    assert by_the_client.properties.get("data") is None
+    assert rows(bed.source(name))[0]["data"] == ("binary", '"AP8="')
+
+
+def test_objects_say_when_they_were_made_and_changed(bed):
+    name = bed.seed([a_row(1)])
+    told = json.loads(bed.rest(f"/objects/{name}/{object_id('d0001')}"))
+    (row,) = rows(bed.source(name, object_times=True))
+    for key, told_ms in (("_creation_time", told["creationTimeUnix"]), ("_update_time", told["lastUpdateTimeUnix"])):
+        kind, text = row[key]
+        assert kind == "date"
+        assert int(np.datetime64(json.loads(text)[:-1], "ms").astype(int)) == told_ms
+
+
+def test_a_property_named_like_an_objects_own_time_keeps_its_name(bed):
+    name = bed.fresh()
+    bed.rest("/schema", {"class": name, "vectorizer": "none", "properties": [{"name": "_update_time", "dataType": ["text"]}]}, "POST")
+    bed.rest("/objects", {"class": name, "properties": {"_update_time": "mine"}}, "POST")
+    (row,) = rows(bed.source(name, object_times=True))
+    assert row["_update_time"] == ("string", "mine")
+    assert row["__update_time"][0] == "date"
+
+
+def test_the_unnamed_vector_of_old_collections_is_the_vector(bed):
+    name = bed.fresh()
+    old = {"class": name, "vectorizer": "none", "vectorIndexConfig": {"distance": "dot"}, "properties": [{"name": "n", "dataType": ["int"]}]}
+    bed.rest("/schema", old, "POST")
+    for n in range(30):
+        bed.rest(
+            "/objects", {"class": name, "id": str(uuid.UUID(int=n << 120)), "vector": [n / 3, 1.0] if n else None, "properties": {"n": n}}, "POST"
+        )
+    source = bed.source(name, shard_bytes=1_000)
+    found = {row["n"][1]: row["vector"] for row in rows(source)}
+    assert found == {str(n): [float(np.float32(n / 3)), 1.0] if n else None for n in range(30)}
+    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert (told.dimension, told.metric, json.loads(told.facts["class"])["vectorIndexConfig"]["maxConnections"]) == (2, "dot", 32)
+    assert source.search(name, [9.0, 1.0], 1) == [f"u:{uuid.UUID(int=29 << 120)}"]
+
+
+def test_named_vectors_and_aliases_are_told_of(bed):
+    some = bed.awkward(20, 4)
+    name = bed.seed(some)
+    bed.client.alias.create(alias_name=f"{name}Alias", target_collection=name)
+    source = bed.source(name)
+    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert (told.dimension, told.metric, told.vectors) == (4, "l2", {"second": (8, "l2")})
+    assert told.facts["aliases"] == f"{name}Alias"
+
+
+def test_a_type_that_is_not_known_is_refused_by_name():
+    from cfray.sources import weaviate_schema
+
+    with pytest.raises(SourceError, match=r"Docs.when is of type duration") as refused:
+        weaviate_schema.declared({"class": "Docs", "properties": [{"name": "when", "dataType": ["duration"]}]})
+    assert "source.collections" in refused.value.remedy
+
+
+# References
+
+
+def test_a_reference_whose_target_is_gone_is_kept(bed):
+    name = bed.seed([a_row(n, see=[f"d{n + 1:04d}"]) for n in range(8)])
+    bed.delete(name, ["d0004"])
+    from weaviate.classes.query import QueryReference
+
+    by_the_client = bed.client.collections.get(name).iterator(return_references=QueryReference(link_on="see", return_properties=[]))
+    assert {one.properties["doc_id"] for one in by_the_client if "see" not in one.references} == {"d0003", "d0007"}
+    found = {row["doc_id"][1]: row.get("see") for row in rows(bed.source(name, shard_bytes=1_000))}
+    assert found == {f"d{n:04d}": ("list<uuid>", json.dumps([str(object_id(f"d{n + 1:04d}"))])) for n in range(8) if n != 4}
+
+
+def test_references_into_several_collections_come_by_collection(bed):
+    one, two, name = bed.seed([a_row(1)]), bed.seed([a_row(2)]), bed.fresh()
+    made = bed.create(name, references=[{"name": "either", "dataType": [one, two]}, {"name": "single", "dataType": [two]}])
+    bed.fill(made, [a_row(3)])
+    here = object_id("d0003")
+    for target, to in ((one, "d0001"), (two, "d0002")):
+        beacon = {"beacon": f"weaviate://localhost/{target}/{object_id(to)}"}
+        bed.rest(f"/objects/{name}/{here}/references/either", beacon, "POST")
+    source = bed.source(name)
+    (row,) = rows(source)
+    assert row["either"] == ("struct", json.dumps({one: [str(object_id("d0001"))], two: [str(object_id("d0002"))]}, separators=(",", ":")))
+    assert source.describe(CONTEXT, source.shards(CONTEXT)).references == {f"either.{one}": one, f"either.{two}": two, "single": two}
+
+
+# The cursor
+
+
+def test_the_nil_uuid_is_read(bed):
+    some = [(a_row(n), uuid.UUID(int=n)) for n in range(40)]
+    name = ids_of(bed, *some)
+    from_nil = bed.client.collections.get(name).iterator(after=NIL)
+    assert NIL not in {one.uuid for one in from_nil}
+    assert {row["id"] for row in rows(bed.source(name, shard_bytes=2_000))} == {one for _, one in some}
+
+
+def test_ids_that_count_upwards_are_cut_into_even_shards(bed):
+    """Cutting the 128 bits evenly would put all 900 counters into the first shard."""
+    drawn = random.Random(5)
+    ids = [uuid.UUID(int=n) for n in range(900)] + [uuid.UUID(int=drawn.getrandbits(128)) for _ in range(300)]
+    name = ids_of(bed, *[({"id": str(one), "text": "x" * 100, "vector": [1.0, 2.0]}, one) for one in ids])
+    source = bed.source(name, shard_bytes=25_000)
+    found = [[row["id"] for row in rows(source, [shard])] for shard in source.shards(CONTEXT)]
+    assert sorted(one for some in found for one in some) == sorted(ids)
+    assert len(found) > 6
+    assert max(map(len, found)) < 3 * len(ids) / len(found)
+
+
+@pytest.mark.parametrize("bits", [20, 127])
+def test_cuts_follow_the_density(bits):
+    """Neighbouring ranges, one a thousand times as dense as the other, in every position and scale."""
+    from cfray.sources.weaviate_pages import cuts
+
+    drawn = random.Random(bits)
+    ids = sorted({drawn.randrange(2**bits // 1000) for _ in range(3_000)} | {drawn.randrange(2**bits) for _ in range(3_000)})
+
+    def following(number, limit):
+        return [one for one in ids if one > number][:limit]
+
+    ends = cuts(following, ids[0], 10)
+    held = np.histogram(np.asarray(ids, float), [-1.0, *map(float, ends), float(2**128)])[0]
+    assert len(ends) == 9
+    assert held.sum() == len(ids)
+    assert held.max() < 2.5 * len(ids) / 10
+
+
+def test_a_page_larger_than_the_server_sends_is_asked_for_in_halves(bed):
+    """Small objects where the plan looks, and 15 of 8 MB behind them: the naive page of 100 is 120 MB."""
+    some = [(a_row(n), uuid.UUID(int=n + 1)) for n in range(40)]
+    name = ids_of(bed, *some)
+    made = bed.client.collections.get(name)
+    large = [uuid.UUID(int=(1 << 120) + n) for n in range(15)]
+    for one in large:
+        bed.fill(made, [{"id": str(one), "text": "x" * 8_000_000}], [one])
+    with pytest.raises(Exception, match="larger than max"):
+        list(made.iterator())
+    source = bed.source(name)
+    found = [one for shard in source.shards(Context()) for item in source.read(shard, Context()) for one in item.column("id").to_pylist()]
+    assert found == [*(one for _, one in some), *large]
+    bed.drop(name)
+
+
+def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
+    """The proxy answers as the server does for an object above its limit, from the second page on."""
+    monkeypatch.setattr("cfray.sources.weaviate_pages._MOST", 1)
+    name = bed.seed(CORPUS[:3])
+    proxy, source = bed.proxied(name)
+    with closing(proxy):
+        (shard,) = source.model_copy(update={"shard_bytes": 10**6}).shards(CONTEXT)
+        proxy.fail(Grpc("RESOURCE_EXHAUSTED", "grpc: trying to send message larger than max (110000000 vs. 104858000)"), matching=bed.page_request())
+        first, *others = list(source.read(shard, CONTEXT))
+    assert isinstance(first, Reject)
+    assert "larger than max" in first.reason
+    lowest, *kept = sorted(map(bed.expected, CORPUS[:3]), key=lambda row: row["id"])
+    assert str(lowest["id"]) in first.position
+    assert [row for item in others for row in plain(item)] == kept
+
+
+def test_a_collection_deleted_midway_is_an_error_and_no_end(bed):
+    name = bed.seed(CORPUS)
+    source = bed.source(name)
+    (shard,) = source.shards(CONTEXT)
+    reading = source.read(shard, CONTEXT)
+    next(reading)
+    bed.drop(name)
+    with pytest.raises(SourceError) as gone:
+        list(reading)
+    assert not gone.value.transient
+    assert "source.collections" in gone.value.remedy
+
+
+def test_writes_during_the_read_lose_no_old_row_and_double_none(bed):
+    old = [a_row(n) for n in range(400)]
+    name = bed.seed(old)
+    source = bed.source(name, shard_bytes=20_000)
+    stop = threading.Event()
+
+    def churn():
+        made = bed.client.collections.get(name)
+        while not stop.is_set():
+            one = made.data.insert({"doc_id": "new"}, vector=[0.0, 0.0])
+            made.data.delete_by_id(one)
+
+    writer = threading.Thread(target=churn)
+    writer.start()
+    try:
+        found = [row["doc_id"][1] for _ in range(3) for row in rows(source)]
+    finally:
+        stop.set()
+        writer.join()
+    ids = [one for one in found if one != "new"]
+    assert sorted(ids) == sorted(3 * [row["id"] for row in old])
+
+
+def test_rows_deleted_after_the_plan_are_gone_and_the_count_says_so(bed):
+    name = bed.seed(CORPUS)
+    source = bed.source(name, shard_bytes=2_000)
+    shards = source.shards(CONTEXT)
+    bed.delete(name, [row["id"] for row in CORPUS[:5]])
+    assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS[5:]))
+    assert source.count(CONTEXT) == len(CORPUS) - 5
+
+
+@pytest.mark.parametrize("level", ["ONE", "QUORUM", "ALL"])
+def test_a_consistency_level_is_asked_for(bed, level):
+    assert len(rows(bed.source(bed.seed(CORPUS[:5]), consistency_level=level))) == 5
+
+
+def test_the_clients_messages_have_the_fields_that_are_used():
+    """``weaviate.proto.v1`` is generated from the server's published protocol, but the client calls none of it public."""
+    from weaviate.proto import v1 as proto
+
+    fields = {
+        proto.search_get_pb2.SearchRequest: "collection tenant consistency_level properties metadata limit after near_vector uses_127_api",
+        proto.search_get_pb2.MetadataRequest: "uuid vector creation_time_unix last_update_time_unix",
+        proto.search_get_pb2.MetadataResult: "id id_as_bytes vector_bytes vectors creation_time_unix last_update_time_unix",
+        proto.search_get_pb2.PropertiesRequest: "non_ref_properties object_properties",
+        proto.search_get_pb2.PropertiesResult: "non_ref_props",
+        proto.aggregate_pb2.AggregateRequest: "collection tenant objects_count",
+        proto.base_pb2.Vectors: "name vector_bytes type",
+    }
+    for message, names in fields.items():
+        assert set(names.split()) <= set(message.DESCRIPTOR.fields_by_name), message
+    kinds = {field.name for field in proto.properties_pb2.Value.DESCRIPTOR.oneofs_by_name["kind"].fields}
+    assert kinds == {
+        "number_value", "bool_value", "object_value", "list_value", "date_value", "uuid_value", "int_value", "geo_value", "blob_value",
+        "phone_value", "null_value", "text_value",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"url": "localhost:8080"}, "http://"),
+        ({"url": "https://x", "insecure": True}, "ca_file"),
+        ({"uri": "folder", "inactive_tenants": "activate"}, "skip"),
+    ],
+)
+def test_what_cannot_work_is_said_of_the_job_file(options, told):
+    with pytest.raises(ValidationError, match=told):
+        Weaviate(**options)
+
+
+def test_a_file_of_certificates_that_is_none_is_named(bed, tmp_path):
+    source = bed.source("any", url="https://127.0.0.1:1", ca_file=str(tmp_path / "ca.pem"))
+    with pytest.raises(SourceError, match=r"ca\.pem") as refused:
+        source.shards(CONTEXT)
+    assert "source.ca_file" in refused.value.remedy
+
+
+# Tenants
+
+
+@pytest.fixture(params=[False, True], ids=["waking by hand", "waking by itself"])
+def tenants(bed, request):
+    """Give a collection of two active tenants and a sleeping one, with the collection's way of waking them."""
+    from weaviate.classes.tenants import Tenant, TenantActivityStatus
+
+    name = bed.fresh()
+    made = bed.create(name, multiTenancyConfig={"enabled": True, "autoTenantActivation": request.param})
+    made.tenants.create([Tenant(name=one) for one in ("ann", "bob", "eve")])
+    for one, some in (("ann", CORPUS[:30]), ("bob", CORPUS[20:25]), ("eve", CORPUS[40:45])):
+        bed.fill(made.with_tenant(one), some)
+    made.tenants.update(Tenant(name="eve", activity_status=TenantActivityStatus.INACTIVE))
+    yield name
+    bed.drop(name)
+
+
+def states(bed, name):
+    return {key: one.activity_status.value for key, one in bed.client.collections.get(name).tenants.get().items()}
+
+
+ASLEEP = {"ann": "ACTIVE", "bob": "ACTIVE", "eve": "INACTIVE"}
+
+
+def test_sleeping_tenants_are_refused_by_name_and_not_woken(bed, tenants):
+    source = bed.source(tenants)
+    for asked in (source.shards, source.count):
+        with pytest.raises(SourceError) as refused:
+            asked(CONTEXT)
+        assert f"{tenants}/eve (INACTIVE)" in refused.value.what
+        assert "inactive_tenants" in refused.value.remedy
+    assert states(bed, tenants) == ASLEEP
+
+
+def test_sleeping_tenants_are_skipped_by_name_and_not_woken(bed, tenants):
+    source = bed.source(tenants, inactive_tenants="skip", shard_bytes=2_000)
+    shards = source.shards(CONTEXT)
+    assert counted(rows(source, shards)) == counted(map(bed.expected, [*CORPUS[:30], *CORPUS[20:25]]))
+    assert {shard.collection for shard in shards} == {f"{tenants}/ann", f"{tenants}/bob"}
+    told = source.describe(CONTEXT, shards)
+    assert [(one.name, one.rows) for one in told.collections] == [(f"{tenants}/ann", 30), (f"{tenants}/bob", 5)]
+    assert any(f"{tenants}/eve (INACTIVE)" in note for note in told.notes)
+    assert source.count(CONTEXT) == 35
+    assert states(bed, tenants) == ASLEEP
+
+
+def test_sleeping_tenants_are_woken_for_the_session_alone(bed, tenants):
+    source = bed.source(tenants, inactive_tenants="activate", shard_bytes=2_000)
+    with source.session() as session:
+        assert states(bed, tenants)["eve"] == "ACTIVE"
+        context = replace(CONTEXT, session=session)
+        shards = source.shards(context)
+        assert {shard.collection for shard in shards} == {f"{tenants}/{one}" for one in ASLEEP}
+        assert len(rows(source, shards)) == 40
+        assert any(f"{tenants}/eve (INACTIVE)" in note for note in source.describe(context, shards).notes)
+    assert states(bed, tenants) == ASLEEP
+    with pytest.raises(RuntimeError, match="broken"), source.session():
+        raise RuntimeError("broken")
+    assert states(bed, tenants) == ASLEEP
+
+
+def test_a_tenant_named_is_read_beside_a_sleeping_one(bed, tenants):
+    source = bed.source(f"{tenants}/bob")
+    assert counted(rows(source)) == counted(map(bed.expected, CORPUS[20:25]))
+    described = source.describe(CONTEXT, source.shards(CONTEXT))
+    assert described.references == {"see": f"{tenants}/bob"}
+    with pytest.raises(SourceError, match=f"did you mean {tenants}/bob"):
+        bed.source(f"{tenants}/bobb").shards(CONTEXT)
+
+
+def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenants):
+    from weaviate.classes.tenants import Tenant, TenantActivityStatus
+
+    source = bed.source(f"{tenants}/bob")
+    shards = source.shards(CONTEXT)
+    made = bed.client.collections.get(tenants)
+    made.tenants.update(Tenant(name="bob", activity_status=TenantActivityStatus.INACTIVE))
+    with pytest.raises(SourceError, match="INACTIVE now") as refused:
+        rows(source, shards)
+    assert not refused.value.transient
+    assert states(bed, tenants)["bob"] == "INACTIVE"
+    if json.loads(bed.rest(f"/schema/{tenants}"))["multiTenancyConfig"]["autoTenantActivation"]:
+        list(made.with_tenant("bob").iterator())
+        assert states(bed, tenants)["bob"] == "ACTIVE", "a naive read no longer wakes tenants: is the look still needed?"
+
+
+# The server's Parquet export
+
+
+@pytest.fixture(scope="module")
+def exported(bed, tmp_path_factory):
+    """Give the folder of an export the server wrote, with the schema beside it, the source it is of and its rows."""
+    from weaviate.classes.tenants import Tenant
+
+    some = bed.awkward(150, 16)
+    flat, several = bed.seed(some), bed.fresh()
+    made = bed.create(several, multiTenancyConfig={"enabled": True})
+    made.tenants.create([Tenant(name=one) for one in ("ann", "bob", "nobody")])
+    bed.fill(made.with_tenant("ann"), CORPUS[:20])
+    bed.fill(made.with_tenant("bob"), CORPUS[10:15])
+    folder = shutil.copytree(bed.export(flat, several), tmp_path_factory.mktemp("export") / "one")
+    (folder / "schema.json").write_bytes(bed.rest("/schema"))
+    return folder, bed.source(flat, several)
+
+
+@pytest.fixture
+def export(exported, tmp_path):
+    """Give a copy of the export, to be damaged."""
+    return shutil.copytree(exported[0], tmp_path / "export")
+
+
+def test_an_export_equals_the_live_read_to_the_bit(exported):
+    folder, live = exported
+    live = live.model_copy(update={"object_times": True})
+    source = Weaviate(uri=str(folder))
+    here, there = source.shards(CONTEXT), live.shards(CONTEXT)
+    names = {shard.collection for shard in there}
+    assert {shard.collection for shard in here} == names
+    for name in names:
+        found, wanted = ([one for one in shards if one.collection == name] for shards in (here, there))
+        assert counted(rows(source, found)) == counted(rows(live, wanted))
+        assert sum(shard.rows for shard in found) == len(rows(live, wanted))
+    assert source.count(CONTEXT) == live.count(CONTEXT)
+
+
+def test_an_export_says_what_the_live_store_says(exported):
+    folder, live = exported
+    source = Weaviate(uri=str(folder))
+    told, alive = (one.describe(CONTEXT, one.shards(CONTEXT)) for one in (source, live))
+    assert told.consistency == "pinned files"
+    assert [replace(one, facts={}) for one in told.collections] == [
+        replace(one, facts={}) for one in alive.collections if not one.name.endswith("/nobody")
+    ]
+    assert told.collections[0].facts["class"] == alive.collections[0].facts["class"]
+    assert (told.rows, told.exact) == (175, True)
+
+
+def test_without_the_schema_values_are_as_json_tells_them(export):
+    (export / "schema.json").unlink()
+    source = Weaviate(uri=str(export))
+    found = rows(source)
+    assert len(found) == 175
+    assert {row["created"][0] for row in found if "created" in row} == {"string"}
+    assert {row["see"][0] for row in found if "see" in row} == {"list<uuid>"}
+    assert any("schema.json" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+
+
+def test_float32_of_every_exponent_survive_the_exports_decimal_text(bed):
+    drawn = np.random.default_rng(3).integers(0, 2**32, 64_000, np.uint64).astype(np.uint32).view(np.float32)
+    drawn = np.concatenate([drawn[np.isfinite(drawn)], np.float32([0.0, -0.0, 1e-45, 3.4028235e38, 1.17549435e-38])])[-60_000:].reshape(-1, 8)
+    name = bed.fresh()
+    made = bed.create(name, {"other": [0.0]})
+    ids = [uuid.UUID(int=n) for n in range(len(drawn))]
+    some = [{"id": str(n), "vector": one.tolist(), "vectors": {"other": one.tolist()}} for n, one in enumerate(drawn)]
+    bed.fill(made, some, ids)
+    context = Context()
+    for source in (bed.source(name), Weaviate(uri=str(bed.export(name)))):
+        batches = [item for _, item in items(source, context)]
+        for path in ("vector", "vectors"):
+            columns = [batch.column(path) if path == "vector" else batch.column(path).field("other") for batch in batches]
+            found = np.concatenate([one.flatten().to_numpy() for one in columns]).reshape(drawn.shape)
+            order = np.argsort([int(row["id"]) for batch in batches for row in plain(batch.select(["id"]))])
+            assert (found[order].view(np.uint32) == drawn.view(np.uint32)).all()
+    bed.drop(name)
+
+
+def test_an_export_is_cut_at_its_row_groups(export):
+    """The server writes a row group a file at this size; a file of several is made from its own."""
+    (path,) = (one for one in export.glob("*.parquet") if pq.read_metadata(one).num_rows == 150)
+    table = pq.read_table(path)
+    before = rows(Weaviate(uri=str(export)))
+    pq.write_table(table, path, row_group_size=20)
+    source = Weaviate(uri=str(export), shard_bytes=1_000)
+    shards = source.shards(CONTEXT)
+    assert len(shards) == 8 + 2
+    assert rows(source, shards) == before
+    assert json.loads(json.dumps(shards[0].where)) == shards[0].where
+
+
+def changed(folder, name, change):
+    path = folder / name
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def node(folder):
+    (path,) = folder.glob("node_*_status.json")
+    return path.name
+
+
+def test_a_tenant_that_the_server_left_out_is_named(export):
+    """As its node writes it of an offloaded tenant, the whole being a success (adapters/repos/db/export.go)."""
+    (path,) = export.glob("*_bob_*.parquet")
+    path.unlink()
+    several = path.name.split("_")[0]
+    skipped = {"status": "SKIPPED", "objectsExported": 0, "skipReason": "tenant is offloaded"}
+    changed(export, node(export), lambda status: status["shardProgress"][several].update(bob=skipped))
+    with pytest.raises(SourceError, match=f"{several}/bob") as refused:
+        Weaviate(uri=str(export)).shards(CONTEXT)
+    assert "inactive_tenants" in refused.value.remedy
+    source = Weaviate(uri=str(export), inactive_tenants="skip")
+    assert len(rows(source)) == 170
+    assert any(f"{several}/bob" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+    assert len(rows(Weaviate(uri=str(export), collections=[f"{several}/ann"]))) == 20
+
+
+def lose_a_file(folder):
+    next(iter(folder.glob("*_ann_*.parquet"))).unlink()
+
+
+def lose_a_node(folder):
+    (folder / node(folder)).unlink()
+
+
+def fail_a_shard(folder):
+    def fail(status):
+        shards = next(iter(status["shardProgress"].values()))
+        next(iter(shards.values())).update(status="FAILED", error="disk full")
+
+    changed(folder, node(folder), fail)
+
+
+def still_running(folder):
+    changed(folder, "export_metadata.json", lambda whole: whole.update(status="STARTED"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"), [(lose_a_file, "the files hold 0"), (lose_a_node, "left no status"), (fail_a_shard, "disk full"), (still_running, "STARTED")]
+)
+def test_an_export_that_is_not_whole_is_refused(export, damage, told):
+    damage(export)
+    with pytest.raises(SourceError, match=told) as refused:
+        Weaviate(uri=str(export)).shards(CONTEXT)
+    assert not refused.value.transient
+    assert refused.value.remedy
+
+
+def test_an_export_that_changes_or_is_none_is_refused(export, tmp_path):
+    source = Weaviate(uri=str(export))
+    shards = source.shards(CONTEXT)
+    path = next(iter(export.glob("*.parquet")))
+    path.write_bytes(b"PAR1" + bytes(100))
+    for asked in (lambda: rows(source, shards), lambda: source.shards(CONTEXT)):
+        with pytest.raises(SourceError, match=path.name):
+            asked()
+    with pytest.raises(SourceError, match=r"export_metadata\.json") as none:
+        Weaviate(uri=str(tmp_path)).shards(CONTEXT)
+    assert "source.uri" in none.value.remedy
