@@ -11,8 +11,8 @@ help:
 	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
 	@echo "make test         set up and run every test; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
-	@echo "make bench        measure against the floors (ROWS='500000 2000000' ROUNDS=3)"
-	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills"
+	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3)"
+	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store"
 	@echo "make clean        remove the environment and what the quickstart wrote"
 
 $(VENV)/bin/python:
@@ -48,10 +48,12 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-ROWS   ?= 500000 2000000
-ROUNDS ?= 3
+ROWS       ?= 500000 2000000
+STORE_ROWS ?= 100000
+ROUNDS     ?= 3
 bench: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.migrate --rows $(ROWS) --rounds $(ROUNDS)
+	$(RUN) -m tests.benchmarks.stores --rows $(STORE_ROWS) --rounds $(ROUNDS)
 
 prove: $(VENV)/.dev
 	CFRAY_PROVE=1 $(RUN) -m pytest -q tests/scenarios tests/test_outsider.py

@@ -9,23 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
 
 from cfray.mapping import Mapping, Strict
 from cfray.sources.arrow import Arrow
 from cfray.sources.base import ByteSize
+from cfray.sources.chroma import Chroma
 from cfray.sources.csv import Csv
 from cfray.sources.json import JsonFile
 from cfray.sources.jsonl import JsonLines
 from cfray.sources.lance import Lance
+from cfray.sources.milvus import Milvus
 from cfray.sources.parquet import Parquet
+from cfray.sources.pinecone import Pinecone
+from cfray.sources.qdrant import Qdrant
+from cfray.sources.weaviate import Weaviate
 
-AnySource = Annotated[Parquet | JsonLines | JsonFile | Csv | Arrow | Lance, Field(discriminator="kind")]
+AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance
+AnyStore = Pinecone | Weaviate | Qdrant | Chroma | Milvus
+AnySource = Annotated[AnyFiles | AnyStore, Field(discriminator="kind")]
 
 #: Every kind of source, by the word the job file uses.
-KINDS: dict[str, type[BaseModel]] = {str(model.model_fields["kind"].default): model for model in (Parquet, JsonLines, JsonFile, Csv, Arrow, Lance)}
+KINDS: dict[str, type[BaseModel]] = {str(model.model_fields["kind"].default): model for model in (*get_args(AnyFiles), *get_args(AnyStore))}
 
 #: Keys that decide what the rows of the target are; a resume must agree on them.
 FINGERPRINTED = ("name", "source", "mapping", "embedding")

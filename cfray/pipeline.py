@@ -47,6 +47,7 @@ def migrate(job: JobSpec, progress: Progress) -> Report:
     """Move the whole source into the target and prove it; resume whatever an earlier run left."""
     with held("migrate", job, progress, must_exist=False) as run, ray_running(), interrupts.heeded():
         run.report.clock["ray_ready"] = time.time()
+        run.report.notes += run.plan.notes  # what the plan said of the source holds for what was read from it
         check_target_is_shared(job.target.uri)
         with progress.shown():
             copy(run)
@@ -63,6 +64,7 @@ def copy(run: Run) -> None:
     if copying.left:  # a run whose shards are all there asks nothing of its source, which may be switched off by now
         with run.job.source.session() as session:
             copying.read(session)
+            run.count()
             recount.recount(run.job, run.plan, run.report, session)
     run.report.clock["last_commit"] = time.time()
     run.report.clock["copy_seconds"] = run.report.clock["last_commit"] - run.report.clock["ray_ready"]

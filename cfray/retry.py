@@ -7,6 +7,7 @@ way the nearest peer loses rows: ``peers.md``, lance-ray).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +16,9 @@ import stamina
 from cfray.errors import CfrayError, SourceUnavailable
 
 T = TypeVar("T")
+
+logger = logging.getLogger("cfray")
+logging.getLogger("stamina").setLevel(logging.ERROR)  # it names the function that is tried again; ours says why
 
 ATTEMPTS = 5
 #: Seconds of the first pause and of the longest one, and the random part of each.
@@ -33,7 +37,12 @@ def retried(action: Callable[[], T]) -> T:
         on=_pause, attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_PAUSE, wait_max=LONGEST_PAUSE, wait_jitter=JITTER
     ):
         with attempt:
-            return action()
+            try:
+                return action()
+            except CfrayError as error:
+                if error.transient and attempt.num < ATTEMPTS:
+                    logger.warning("attempt %d of %d failed, trying again: %s", attempt.num, ATTEMPTS, error.what)
+                raise
     raise AssertionError("stamina raises when the attempts are used up")
 
 

@@ -14,7 +14,11 @@ from cfray.jobspec import KINDS
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cfray"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SOURCES = sorted(path.stem for path in (PACKAGE / "sources").glob("*.py") if path.stem not in ("__init__", "base", "files", "listing"))
+SOURCES = sorted(
+    path.stem
+    for path in (PACKAGE / "sources").glob("*.py")
+    if path.stem not in ("__init__", "base", "files", "listing", "remote", "manifests", "rowgroups") and "_" not in path.stem
+)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

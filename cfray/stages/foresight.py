@@ -14,6 +14,7 @@ from cfray.mapping import Layout, dotted, primary_vector
 from cfray.records import Reject
 from cfray.sources.base import Description
 from cfray.stages.convert import Conversion
+from cfray.stages.layout import metric_of
 
 
 def foresee(job: JobSpec, described: Description, layout: Layout, batches: list[pa.RecordBatch], rejects: list[Reject]) -> Forecast:
@@ -56,7 +57,7 @@ def _land(job: JobSpec, described: Description, layout: Layout, forecast: Foreca
     for key, path in job.mapping.rules():
         if dotted(path) not in layout.types and not any(name.startswith(dotted(path) + ".") for name in layout.types):
             forecast.notes.append(f"mapping.{key}: no record of the sample has {dotted(path)}")
-    if job.index.vector.metric == "l2" and job.embedding.missing_vector == "zero":
+    if (job.index.vector.metric or metric_of(described, layout.vector)) == "l2" and job.embedding.missing_vector == "zero":
         forecast.notes.append("metric l2 with missing_vector: zero: rows without a vector will rank among the best hits (contextframe.md)")
 
 

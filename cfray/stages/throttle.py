@@ -103,4 +103,6 @@ def shared(source: Source) -> Throttle:
 
     if not source.is_remote:
         return Unlimited()
-    return Shared(ray.remote(num_cpus=0)(_Keeper).remote(source.request_rate))
+    # an actor that dies starts anew with a full bucket: a second's burst too many, and no shard fails for it
+    keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)
+    return Shared(keeper.remote(source.request_rate))

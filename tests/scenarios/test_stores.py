@@ -1,0 +1,122 @@
+"""Every vector store, seeded by its vendor's client and moved by ``cfray migrate``: nothing lost, nothing invented, whatever is killed."""
+
+import os
+import signal
+from contextlib import closing
+
+import lance
+import pytest
+import yaml
+
+from tests.scenarios import runs, stores
+from tests.scenarios.runs import PROVE
+from tests.testbeds import lineup
+from tests.testbeds.proxy import Slow
+
+
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.server(kind)) for kind in stores.KINDS])
+def bed(request, tmp_path_factory):
+    with lineup.taking_part(request.param, stores.bed_of(request.param).serving(tmp_path_factory.mktemp(request.param))) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def seeded(bed):
+    """Give a filled collection and its rows."""
+    rows = bed.awkward(stores.ROWS, stores.DIMENSION)
+    return bed.seed(rows), rows
+
+
+@pytest.fixture(scope="module")
+def moved(bed, seeded, module_cfray, tmp_path_factory):
+    """Migrate it, undisturbed."""
+    job = stores.job_of(bed, tmp_path_factory.mktemp("moved"), seeded[0])
+    stores.migrate(module_cfray, bed, job, 0)
+    return job
+
+
+def test_everything_arrives_as_it_was_seeded(bed, seeded, moved):
+    name, rows = seeded
+    assert stores.differences(bed, moved, {name: rows})[:5] == []
+    report = moved.report()
+    assert (report["counts"]["read"], report["counts"]["quarantined"]) == (len(rows), 0)
+    assert {check["name"]: check["status"] for check in report["checks"]}["source count"] == "pass"
+    assert report["consistency"]
+    assert report["counts"]["shards"] > 3
+
+
+def test_the_collection_keeps_what_the_store_said_of_it(bed, seeded, moved):
+    name, _ = seeded
+    (header,) = lance.dataset(moved.target).to_table(filter="record_type = 'collection_header'").to_pylist()
+    assert header["title"] == name
+    facts = {entry["key"]: entry["value"] for entry in header["custom_metadata"]}
+    source = bed.source(name)
+    context = runs_context(moved)
+    (told,) = source.describe(context, source.shards(context)).collections
+    assert {f"source.{key}": value for key, value in told.facts.items()}.items() <= facts.items()
+
+
+def runs_context(job):
+    from cfray.sources.base import Context
+
+    return Context(scratch=str(job.state / "scratch-of-a-test"))
+
+
+@pytest.fixture
+def job(bed, seeded, tmp_path):
+    """Give the same job with a target of its own."""
+    return stores.job_of(bed, tmp_path, seeded[0])
+
+
+@pytest.mark.parametrize("place", ["plan:1", "stage:2", "commit:2", "headers:1"] if PROVE else ["commit:2"])
+def test_a_killed_run_is_brought_to_the_same_end(bed, job, moved, cfray, place):
+    running = cfray.start("migrate", job.path, CFRAY_FAIL_AT=place, **stores.settings(bed.source("x")))
+    running.process.wait(runs.PATIENCE)
+    assert running.kill().code == -signal.SIGKILL
+    done = {name for name in runs.ledger(job.target) if name.isdigit()}
+    report = stores.migrate(cfray, bed, job, 0)
+    assert report["counts"]["shards_resumed"] == len(done)
+    assert report["counts"]["shards_resumed"] + report["counts"]["shards_adopted"] + report["counts"]["shards_read"] == report["counts"]["shards"]
+    assert runs.digests(job.target) == runs.digests(moved.target)
+    assert len(set(runs.uuids(job.target))) == len(runs.uuids(job.target))
+
+
+def test_a_killed_worker_costs_its_shard_and_no_row(bed, seeded, cfray, tmp_path):
+    """A page is held back, so that a worker is in the middle of a shard for certain when it is killed."""
+    name, rows = seeded
+    proxy, through = bed.proxied(name)
+    with closing(proxy):
+        through = through.model_copy(update={"shard_bytes": bed.source(name).shard_bytes // 8, "timeout": 60.0})
+        job = stores.job_of(bed, tmp_path, name, source=stores.section(through))
+        running = cfray.start("migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP", **stores.settings(through))
+        runs.until(lambda: (job.state / "plan.json").exists() or running.ended, "the plan is saved")
+        proxy.fail(Slow(), times=1, matching=bed.page_request())
+        running.signal(signal.SIGCONT)
+        proxy.until_held()
+        for worker in runs.until(running.workers, "a worker is in a shard"):  # and whoever keeps the budget of requests
+            os.kill(worker, signal.SIGKILL)
+        proxy.release()
+        running.wait().ended_with(0)
+    assert stores.differences(bed, job, {name: rows})[:5] == []
+
+
+def test_several_collections_move_in_one_run(bed, cfray, tmp_path):
+    one, two = bed.awkward(40, stores.DIMENSION), bed.awkward(90, stores.DIMENSION)
+    names = bed.seed(one), bed.seed(two)
+    job = stores.job_of(bed, tmp_path, *names)
+    stores.migrate(cfray, bed, job, 0)
+    assert stores.differences(bed, job, dict(zip(names, (one, two), strict=True)))[:5] == []
+    headers = lance.dataset(job.target).to_table(columns=["title"], filter="record_type = 'collection_header'")
+    assert sorted(headers["title"].to_pylist()) == sorted(names)
+
+
+def test_what_inspect_drafts_runs_unedited(bed, cfray, tmp_path):
+    rows = bed.awkward(300, stores.DIMENSION)
+    source = bed.source(bed.seed(rows))
+    (tmp_path / "source.yaml").write_text(yaml.safe_dump({"source": stores.section(source)}))
+    cfray.run("inspect", tmp_path / "source.yaml", "--out", tmp_path / "job.yaml", **stores.settings(source)).ended_with(0)
+    cfray.run("plan", tmp_path / "job.yaml", **stores.settings(source)).ended_with(0)
+    ended = cfray.run("migrate", tmp_path / "job.yaml", "--json", **stores.settings(source)).ended_with(0)
+    assert ended.document()["counts"]["staged"] == len(rows)
+    body = yaml.safe_load((tmp_path / "job.yaml").read_text())
+    assert body["mapping"]["id"] == "id"

@@ -1,0 +1,688 @@
+"""Milvus: every row the server counts comes once, or is set aside; where the usual ways lose rows, a test shows that they do."""
+
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager, suppress
+
+import numpy as np
+import pytest
+
+from cfray.errors import SourceError
+from cfray.records import Reject
+from cfray.sources import milvus_keys, milvus_schema, milvus_types
+from cfray.sources.base import Context
+from cfray.sources.milvus import Milvus
+from cfray.sources.milvus_keys import GREATEST, LEAST, Range
+from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, items, plain, rows
+from tests.sources.milvus_bed import DECLARED, PARTITION, MilvusBed
+from tests.sources.store_contract import StoreContract
+from tests.testbeds import lineup, milvus_lite
+from tests.testbeds.proxy import Grpc, Slow
+from tests.testbeds.wheels import installed
+
+pytestmark = pytest.mark.server("milvus")
+WIDE = Context(batch_bytes=2**20)
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    with lineup.taking_part("milvus", MilvusBed.serving(tmp_path_factory.mktemp("milvus"))) as one:
+        yield one
+
+
+@pytest.fixture
+def locked_bed(bed):
+    """The same server: it lets nobody in without a token."""
+    return bed
+
+
+class TestMilvus(StoreContract):
+    client = "pymilvus"
+
+
+def split(source, context=CONTEXT):
+    """Read everything: records by id, and rejects."""
+    found = [item for _, item in items(source, context)]
+    records = [row for item in found if not isinstance(item, Reject) for row in plain(item)]
+    return records, [item for item in found if isinstance(item, Reject)]
+
+
+def ids(records):
+    return [row["id"] for row in records]
+
+
+def drained(client, name, **options):
+    """Read as pymilvus's own iterator does."""
+    pages = client.query_iterator(name, output_fields=["id"], **options)
+    found = []
+    while page := pages.next():
+        found += ids(page)
+    return found
+
+
+def small(*keys, **values):
+    return [{"id": key, **values} for key in keys]
+
+
+def made(bed, kind="VARCHAR", **options):
+    """Make a collection that the bed's own shape does not fit."""
+    from pymilvus import DataType
+
+    name = options.pop("name", None) or bed.fresh()
+    client = options.pop("client", bed.client)
+    schema = client.create_schema(enable_dynamic_field=True)
+    schema.add_field("id", DataType[kind], is_primary=True, **({"max_length": 100} if kind == "VARCHAR" else {}))
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    if key := options.pop("partition_key", None):
+        schema.add_field(key, DataType.VARCHAR, max_length=100, is_partition_key=True)
+    indexes = client.prepare_index_params("vector", index_type="FLAT", metric_type="IP")
+    client.create_collection(name, schema=schema, index_params=indexes, **options)
+    return name
+
+
+def put(client, name, some_rows, **options):
+    client.insert(name, [{"vector": [1.0, 2.0], **row} for row in some_rows], **options)
+
+
+# What loses rows elsewhere.
+
+
+def test_keys_with_quotes_stop_pymilvus_and_not_us(bed):
+    from pymilvus import MilvusException
+
+    keys = ["a", 'b"q', "b\\s", "c'x", "d\ne", "\x01\x7f", "é", "\U0001d4b3", "\uffff"]
+    name = bed.seed(small(*keys, text=""))
+    with pytest.raises(MilvusException, match="cannot parse expression"):
+        drained(bed.client, name, filter="", batch_size=2)
+    read = bed.source(name, shard_bytes=60)
+    assert len(read.shards(CONTEXT)) > 3
+    assert ids(rows(read)) == sorted(keys, key=str.encode)
+
+
+def test_an_empty_key_is_left_out_by_pymilvus_and_not_by_us(bed):
+    name = bed.seed(small("", "a", "b", text="e"))
+    assert drained(bed.client, name, filter=None) == ["a", "b"]
+    assert ids(rows(bed.source(name))) == ["", "a", "b"]
+
+
+def test_a_short_page_is_not_the_end(bed):
+    """The server ends a page where one of its segments has no more rows in it."""
+    name = made(bed, num_shards=2, consistency_level="Strong")
+    put(bed.client, name, small(*map(str, range(40))))
+    page = bed.client.query(
+        name, filter="", limit=100, output_fields=["id"], iterator="True", reduce_stop_for_best="True", consistency_level="Strong"
+    )
+    read = ids(rows(bed.source(name)))
+    assert 0 < len(page) < 40, "who takes a short page for the last one loses the rest"
+    assert read == sorted(map(str, range(40)))
+
+
+def test_the_ends_of_int64(bed):
+    """A 2.3 server gives its greatest key in no query at all; it is counted, so it is set aside."""
+    from pymilvus import MilvusException
+
+    keys = [LEAST, LEAST + 1, -1, 0, 2**53 + 1, GREATEST - 1, GREATEST]
+    name = made(bed, "INT64", consistency_level="Strong")
+    put(bed.client, name, small(*keys))
+    with pytest.raises(MilvusException, match="value out of range"):
+        drained(bed.client, name, filter="", batch_size=1)
+    assert bed.client.get(name, [GREATEST], consistency_level="Strong") == []
+    for size in (1, 150, 10**6):
+        source = bed.source(name, shard_bytes=size)
+        records, rejects = split(source)
+        assert ids(records) == keys[:-1]
+        assert [json.loads(one.content) for one in rejects] == [{"id": GREATEST - 1}]
+        assert "behind this key" in rejects[0].reason
+        assert source.count(CONTEXT) == len(records) + len(rejects)
+    assert source.search(name, [1.0, 2.0], 2)[0].startswith("i:")
+
+
+def test_duplicate_keys_are_set_aside_one_by_one_or_refused(bed):
+    name = bed.seed([])
+    for start, keys in ((0, range(30)), (100, range(5)), (200, range(2))):
+        put(bed.client, name, [{"id": f"d{key:02d}", "n": start + key} for key in keys])
+    assert bed.client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"] == 37
+    assert len(drained(bed.client, name, filter="")) == 30
+    for size in (500, 10**6):
+        source = bed.source(name, shard_bytes=size)
+        shards = source.shards(CONTEXT)
+        records, rejects = split(source)
+        assert ids(records) == [f"d{key:02d}" for key in range(30)]
+        assert sorted(json.loads(one.content)["id"] for one in rejects) == sorted(["d00", "d01"] * 2 + ["d02", "d03", "d04"])
+        assert all("duplicate primary key" in one.reason for one in rejects)
+        described = source.describe(CONTEXT, shards)
+        assert source.count(CONTEXT) == described.rows == 37
+        assert any("7 rows" in note for note in described.notes)
+        assert {shard.rows for shard in shards} == {None}, "no count that a read would not give"
+    with pytest.raises(SourceError, match="7 rows more") as refused:
+        source.model_copy(update={"duplicates": "refuse"}).shards(CONTEXT)
+    assert "source.duplicates" in refused.value.remedy
+    bed.drop(name)
+
+
+def test_rows_that_are_not_flushed_are_counted_and_read(bed):
+    name = bed.seed(small(*map(str, range(30))))
+    assert bed.client.get_collection_stats(name)["row_count"] == 0
+    assert bed.source(name).count(CONTEXT) == 30
+    assert len(rows(bed.source(name))) == 30
+
+
+def test_what_was_written_a_moment_ago_is_read(bed):
+    """Iterator flags make pymilvus leave the consistency to the collection's default, which may be eventual."""
+    from pymilvus.client import ts_utils
+    from pymilvus.client.prepare import Prepare
+
+    asked = {"iterator": "True", "consistency_level": "Strong", "limit": 5, "reduce_stop_for_best": "True"}
+    default = ts_utils.construct_guarantee_ts("any", dict(asked))
+    assert default is True, "pymilvus asks for what was asked for now: MilvusClient may do"
+    theirs = Prepare.query_request("any", "id > 1", ["*"], ["part"], use_default_consistency=default, **asked)
+    from pymilvus.grpc_gen import milvus_pb2
+
+    ours = milvus_pb2.QueryRequest(**milvus_keys.request(Range("any", "id", "part"), "id > 1", ["*"], 5))
+    assert theirs.use_default_consistency
+    assert not ours.use_default_consistency
+    ours.use_default_consistency = True
+    assert sorted(ours.query_params, key=str) == sorted(theirs.query_params, key=str)
+    for request in (ours, theirs):
+        request.ClearField("query_params")
+        request.ClearField("expr_template_values")
+    assert ours == theirs, "the protocol or pymilvus changed: look what it asks for"
+    name = made(bed, consistency_level="Eventually")
+    for number in range(5):
+        put(bed.client, name, small(f"r{number}"))
+        assert len(rows(bed.source(name))) == number + 1
+
+
+def test_more_rows_than_a_query_may_give(bed):
+    from pymilvus import MilvusException
+
+    name = bed.seed(small(*(f"{n:05d}" for n in range(17_000))))
+    with pytest.raises(MilvusException, match="16384"):
+        bed.client.query(name, filter='id >= ""', limit=17_000)
+    source = bed.source(name)
+    assert len(source.shards(WIDE)) == 1
+    assert ids(rows(source, context=Context())) == [f"{n:05d}" for n in range(17_000)]
+    bed.drop(name)
+
+
+def test_a_row_written_behind_the_page_that_is_read_comes_too(bed):
+    name = bed.seed(small("b", "d", "f", x=1))
+    proxy, source = bed.proxied(name)
+    with closing(proxy):
+        source = source.model_copy(update={"shard_bytes": 10**6})
+        (shard,) = source.shards(CONTEXT)
+        found = []
+        proxy.fail(Slow(), times=1, matching=bed.page_request())
+        reader = threading.Thread(target=lambda: found.extend(rows(source, [shard], WIDE)))
+        reader.start()
+        proxy.until_held()
+        put(bed.client, name, small("a", "c"))
+        proxy.release()
+        reader.join()
+    assert sorted(ids(found)) == ["a", "b", "c", "d", "f"]
+    assert len(ids(found)) == 5
+    bed.drop(name)
+
+
+def test_a_page_that_is_too_large_is_halved(bed):
+    name, wide = bed.seed(CORPUS), Context(batch_bytes=25_000)
+    for fault in (
+        Grpc("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)"),
+        Grpc("INTERNAL", "Received RST_STREAM with error code 2"),
+    ):
+        proxy, source = bed.proxied(name)
+        with closing(proxy):
+            source = source.model_copy(update={"shard_bytes": 10**7})
+            shards = source.shards(wide)
+            before = len(proxy.seen)
+            assert len(rows(source, shards, wide)) == len(CORPUS)
+            usual = len(proxy.seen) - before
+            proxy.fail(fault, times=3, matching=bed.page_request())
+            assert counted(rows(source, shards, wide)) == counted(map(bed.expected, CORPUS))
+            assert len(proxy.seen) - before - usual > usual + 3, "three failures, and smaller pages after them"
+
+
+@pytest.mark.parametrize("keys", [[1, 3, 2], [1, 1], [0, 1], [8, 9]])
+def test_keys_out_of_order_or_range_are_a_terminal_error(keys):
+    with pytest.raises(SourceError, match="order") as refused:
+        milvus_keys._check_order(Range("docs", "id", None, 1, 9), keys, 1, inclusive=keys[0] != 1 or len(keys) == 3)
+    assert not refused.value.transient
+
+
+def test_json_that_cannot_be_kept_is_set_aside(bed):
+    """pymilvus gives the last of two equal keys and says nothing."""
+    name = bed.seed([a_row(1), a_row(2, id="twice"), a_row(3, id="z")])
+    bed.client.upsert(name, [{**a_row(2, id="twice"), "meta": '{"by": 1, "by": 2}'}])
+    assert bed.client.query(name, filter='id == "twice"', output_fields=["meta"], consistency_level="Strong")[0]["meta"] == {"by": 2}
+    records, rejects = split(bed.source(name))
+    assert ids(records) == ["d0001", "z"]
+    assert [(one.reason, one.content) for one in rejects] == [("field meta: duplicate key 'by' in an object", b'{"by": 1, "by": 2}')]
+    bed.drop(name)
+
+
+# Partitions, databases, load state.
+
+
+def test_partitions_are_read_apart_and_named(bed):
+    name = bed.seed([a_row(n, **{PARTITION: part}) for part, numbers in (("_default", range(9)), ("late", range(5, 20))) for n in numbers])
+    source = bed.source(name, shard_bytes=SHARD_BYTES)
+    shards = source.shards(CONTEXT)
+    assert [shard.id for shard in shards] == sorted(shard.id for shard in shards)
+    assert {shard.where["partition"] for shard in shards} == {"_default", "late"}
+    found = rows(source)
+    assert sorted((row[PARTITION], row["id"]) for row in found) == sorted(
+        (("string", part), f"d{n:04d}") for part, numbers in (("_default", range(9)), ("late", range(5, 20))) for n in numbers
+    )
+    assert source.count(CONTEXT) == 24
+    (told,) = source.describe(CONTEXT, shards).collections
+    assert json.loads(told.facts["partitions"]) == ["_default", "late"]
+
+
+def test_a_collection_spread_by_a_key_is_read_whole(bed):
+    from pymilvus import MilvusException
+
+    name = made(bed, partition_key="tenant", num_partitions=4)
+    put(bed.client, name, small(*(f"{n:03d}" for n in range(40)), tenant="t"))
+    with pytest.raises(MilvusException, match="partition key"):
+        bed.client.query(name, filter='id >= ""', partition_names=[bed.client.list_partitions(name)[0]])
+    source = bed.source(name, shard_bytes=SHARD_BYTES)
+    found = rows(source)
+    assert ids(found) == [f"{n:03d}" for n in range(40)]
+    assert PARTITION not in found[0]
+    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert (told.facts["partition_key"], told.metric, told.dimension) == ("tenant", "dot", 2)
+
+
+def test_a_database_is_part_of_the_collection_s_name(bed):
+    from pymilvus import MilvusClient
+
+    bed.client.create_database("other")
+    with closing(MilvusClient(bed.url, token=bed.token, db_name="other")) as client:
+        made(bed, name="docs", client=client)
+        put(client, "docs", small("a", "b"))
+        source = bed.source("docs", database="other")
+        (shard,) = source.shards(CONTEXT)
+        assert (shard.collection, shard.id) == ("other/docs", "other/docs#000000")
+        assert ids(rows(source)) == ["a", "b"]
+        assert source.describe(CONTEXT, [shard]).collections[0].name == "other/docs"
+        assert source.search("other/docs", [1.0, 2.0], 1) == ["s:a"]
+        client.drop_collection("docs")
+    with pytest.raises(SourceError) as refused:
+        bed.source("docs", database="nowhere").shards(CONTEXT)
+    assert "source.database" in refused.value.remedy
+
+
+def loaded(bed, name, part=""):
+    return str(bed.client.get_load_state(name, part)["state"]) == "Loaded"
+
+
+def test_a_collection_that_is_not_loaded_is_refused_or_loaded_for_the_run(bed):
+    name = bed.seed(small("a", "b", y=1))
+    bed.client.release_collection(name)
+    source = bed.source(name)
+    with pytest.raises(SourceError, match="not loaded") as refused:
+        source.shards(CONTEXT)
+    assert "source.load" in refused.value.remedy
+    loading = source.model_copy(update={"load": "load"})
+    with loading.session():
+        assert ids(rows(loading)) == ["a", "b"]
+    assert not loaded(bed, name)
+    with suppress(ZeroDivisionError), loading.session():
+        assert loaded(bed, name)
+        raise ZeroDivisionError
+    assert not loaded(bed, name)
+    bed.drop(name)
+
+
+def test_only_what_was_not_loaded_is_released_again(bed):
+    name = bed.seed([a_row(1), a_row(2, **{PARTITION: "late"})])
+    bed.client.release_collection(name)
+    bed.client.load_partitions(name, ["_default"])
+    source = bed.source(name)
+    with pytest.raises(SourceError, match="partition late"):
+        source.shards(CONTEXT)
+    loading = source.model_copy(update={"load": "load"})
+    with loading.session():
+        assert ids(rows(loading)) == ["d0001", "d0002"]
+    assert (loaded(bed, name, "_default"), loaded(bed, name, "late")) == (True, False)
+    bed.drop(name)
+
+
+def test_a_loaded_collection_stays_loaded(bed):
+    name = bed.seed(CORPUS)
+    with bed.source(name, load="load").session():
+        pass
+    assert loaded(bed, name)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"url": "milvus.db:19530/x"}, "database"),
+        ({"url": "ftp://a"}, "http"),
+        ({"insecure": True}, "ca_file"),
+        ({"fields": {"a": "FLOATS"}}, "FLOATS"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options, word):
+    with pytest.raises(ValueError, match=word):
+        Milvus(**{"url": "localhost:19530", **options})
+
+
+# Types: those of 2.3.5, those of its newer engine, and those that no server here has.
+
+
+def test_declared_types_come_back_exactly(bed):
+    some = bed.awkward(60, 2)
+    source = bed.source(bed.seed(some), shard_bytes=20_000)
+    assert counted(rows(source)) == counted(map(bed.expected, some))
+    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    fields = json.loads(told.facts["fields"])
+    assert (fields["tiny"], fields["singles"], fields["meta"], fields["vector"]) == ("Int8", "Array<Float>", "JSON", "FloatVector(2)")
+    assert json.loads(told.facts["indexes"]) == {"vector": {"index_type": "FLAT", "metric_type": "L2"}}
+    assert (told.metric, told.facts["primary_field"]) == ("l2", "id")
+
+
+def test_fields_named_like_a_record_s_own_are_kept(bed):
+    from pymilvus import DataType
+
+    name, client = bed.fresh(), bed.client
+    schema = client.create_schema(enable_dynamic_field=True)
+    schema.add_field("key", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=2)
+    schema.add_field("id", DataType.INT32)
+    indexes = client.prepare_index_params("embedding", index_type="FLAT", metric_type="COSINE")
+    client.create_collection(name, schema=schema, index_params=indexes)
+    client.insert(name, [{"key": 7, "embedding": [3.0, 4.0], "id": 1, "vector": "dynamic", "vectors": 2, "text": "t"}])
+    (row,) = rows(bed.source(name))
+    assert row == {
+        "id": 7, "vector": [3.0, 4.0], "fields.id": ("int32", "1"), "text": ("string", "t"),
+        "$meta.vector": ("string", "dynamic"), "$meta.vectors": ("int64", "2"),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory):
+    from pymilvus import MilvusClient
+
+    with (
+        lineup.taking_part("milvus-lite", milvus_lite.start(tmp_path_factory.mktemp("lite"))) as server,
+        closing(MilvusClient(server.endpoint)) as client,
+    ):
+        client.url = server.endpoint
+        yield client
+
+
+KINDS = {
+    "half": ("FLOAT16_VECTOR", 4, "L2", "FLAT"),
+    "brain": ("BFLOAT16_VECTOR", 4, "IP", "FLAT"),
+    "bits": ("BINARY_VECTOR", 16, "HAMMING", "BIN_FLAT"),
+    "words": ("SPARSE_FLOAT_VECTOR", None, "IP", "SPARSE_INVERTED_INDEX"),
+    "full": ("FLOAT_VECTOR", 3, "COSINE", "FLAT"),
+}
+
+
+def vectors_of(number):
+    draw = np.random.default_rng(number)
+    return {
+        "half": draw.standard_normal(4).astype(np.float16),
+        "brain": (draw.standard_normal(4).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16),
+        "bits": draw.integers(0, 256, 2, np.uint8),
+        "words": {int(key): float(np.float32(draw.random())) for key in sorted(draw.choice(10**9, 1 + number % 4, replace=False))},
+        "full": draw.standard_normal(3).astype(np.float32),
+    }
+
+
+def described_as(client, kinds):
+    from pymilvus import DataType
+
+    schema = client.create_schema(enable_dynamic_field=True).add_field("id", DataType.INT64, is_primary=True)
+    indexes = client.prepare_index_params()
+    for name in kinds:
+        kind, dimension, metric, index = KINDS[name]
+        schema.add_field(name, DataType[kind], **({"dim": dimension} if dimension else {}))
+        indexes.add_index(name, index_type=index, metric_type=metric)
+    return schema, indexes
+
+
+def test_every_kind_of_vector_bit_for_bit(lite):
+    schema, indexes = described_as(lite, KINDS)
+    lite.create_collection("kinds", schema=schema, index_params=indexes)
+    keys = [LEAST, LEAST + 1, -3, *range(90), GREATEST]
+    seeded = {key: vectors_of(number) for number, key in enumerate(keys)}
+    raw = [{name: value.tobytes() if name in ("half", "brain", "bits") else value for name, value in one.items()} for one in seeded.values()]
+    lite.insert("kinds", [{"id": key, "n": str(key), **one} for key, one in zip(keys, raw, strict=True)])
+    source = Milvus(url=lite.url, collections=["kinds"], shard_bytes=2_000)
+    assert len(source.shards(CONTEXT)) > 3
+    batches = [item for _, item in items(source)]
+    assert len({str(batch.schema.field("vectors").type) for batch in batches}) == 1
+    found = {row["id"]: row for batch in batches for row in plain(batch)}
+    assert list(found) == keys, "this engine gives the greatest key, too"
+    for key, one in seeded.items():
+        read = found[key]["vectors"]
+        assert np.array(read["half"], np.float16).tobytes() == one["half"].tobytes()
+        assert np.array(read["brain"], np.float32).tobytes() == (one["brain"].astype(np.uint32) << 16).tobytes()
+        assert read["bits"] == one["bits"].tolist()
+        assert dict(zip(read["words"]["indices"], read["words"]["values"], strict=True)) == one["words"]
+        assert np.array(read["full"], np.float32).tobytes() == one["full"].tobytes()
+        assert found[key]["n"] == ("string", str(key))
+    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert {name: width for name, (width, _) in told.vectors.items()} == {"half": 4, "brain": 4, "full": 3}
+    assert told.dimension is None
+    assert source.search("kinds", seeded[5]["full"].tolist(), 1) == ["i:5"]
+    with pytest.raises(SourceError, match="0 float vector fields of 7"):
+        source.search("kinds", [0.0] * 7, 1)
+
+
+def message(kind, **values):
+    """Build a reply's column as the protocol has it, for what no server here can hold."""
+    from pymilvus.grpc_gen import schema_pb2
+
+    return schema_pb2.FieldData(type=schema_pb2.DataType.Value(kind), field_name="x", **values)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_null_in_a_declared_field_is_explicit(whole):
+    """Nullable fields came with 2.5: some servers send a cell for each null, others none."""
+    numbers = [7, 0, 9] if whole else [7, 9]
+    texts = [b"1", b"", b"null"] if whole else [b"1", b"null"]
+    valid = [True, False, True]
+    for kind, scalars, shown in (
+        ("Int8", {"int_data": {"data": numbers}}, [("int8", "7"), ("null", "null"), ("int8", "9")]),
+        ("VarChar", {"string_data": {"data": list(map(str, numbers))}}, [("string", "7"), ("null", "null"), ("string", "9")]),
+        ("JSON", {"json_data": {"data": texts}}, [("int64", "1"), ("null", "null"), ("null", "null")]),
+    ):
+        column = milvus_types._variants(milvus_schema.Field("x", kind), message(kind, scalars=scalars, valid_data=valid), {})
+        assert [(one["type"], one["text"]) for one in column.to_pylist()] == shown
+
+
+def test_vectors_that_no_server_here_has():
+    eight = np.arange(-4, 4, dtype=np.int8)
+    column = message("Int8Vector", vectors={"dim": 4, "int8_vector": eight.tobytes()})
+    assert milvus_types.vector(milvus_schema.Field("x", "Int8Vector", "", 4), column, 2).to_pylist() == eight.reshape(2, 4).tolist()
+    column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [1, 2, 3, 4]}}, valid_data=[True, False, True])
+    assert milvus_types.vector(milvus_schema.Field("x", "FloatVector", "", 2), column, 3).to_pylist() == [[1, 2], None, [3, 4]]
+    pair = np.array([(5, 0.5)], np.dtype([("index", "<u4"), ("value", "<f4")])).tobytes()
+    column = message("SparseFloatVector", vectors={"sparse_float_vector": {"contents": [pair, b""]}}, valid_data=[True, False, True])
+    found = milvus_types.vector(milvus_schema.Field("x", "SparseFloatVector"), column, 3).to_pylist()
+    assert found == [{"indices": [5], "values": [0.5]}, None, {"indices": [], "values": []}]
+    column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [1, 2, 3]}})
+    with pytest.raises(SourceError, match="3 numbers for 2 vectors"):
+        milvus_types.vector(milvus_schema.Field("x", "FloatVector", "", 2), column, 2)
+
+
+@pytest.mark.parametrize("rows_of_two", [1, 40, 4_000, 400_000])
+def test_vectors_are_aligned_in_memory(rows_of_two):
+    """They follow a tag and a length of one to four bytes in the reply; Lance panics on memory that is not aligned."""
+    column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [0.5] * 2 * rows_of_two}})
+    found = milvus_types.vector(milvus_schema.Field("x", "FloatVector", "", 2), column, rows_of_two)
+    assert found.values.buffers()[1].address % 8 == 0
+
+
+def test_a_type_that_is_not_read_refuses_its_collection():
+    from pymilvus.grpc_gen import schema_pb2
+
+    fields = [("id", "Int64", True), ("where", "Geometry", False), ("terms", "SparseFloatVector", False)]
+    made_of = [schema_pb2.FieldSchema(name=name, data_type=kind, is_primary_key=primary) for name, kind, primary in fields]
+    bm25 = schema_pb2.FunctionSchema(name="bm25", type="BM25", input_field_names=["text"], output_field_names=["terms"])
+    with pytest.raises(SourceError, match=r"where \(Geometry\)") as refused:
+        milvus_schema.layout(schema_pb2.CollectionSchema(fields=made_of, functions=[bm25]), "docs")
+    assert "source.collections" in refused.value.remedy
+    told = milvus_schema.layout(schema_pb2.CollectionSchema(fields=[made_of[0], made_of[2]], functions=[bm25]), "docs")
+    assert (told.vectors, told.left_out) == ({}, ("terms",))
+
+
+# Files of the vendor's bulk writer.
+
+WRITER = """
+import sys, types, json, pickle
+site, folder, kind, rows = sys.argv[1:]
+sys.path.append(site)
+import pymilvus
+package = types.ModuleType("pymilvus.bulk_writer")  # its own __init__ wants the clients of two clouds
+package.__path__ = [pymilvus.__path__[0] + "/bulk_writer"]
+sys.modules["pymilvus.bulk_writer"] = package
+import ml_dtypes
+from pymilvus.bulk_writer.local_bulk_writer import LocalBulkWriter
+from pymilvus.bulk_writer.constants import BulkFileType
+with open(rows, "rb") as file:
+    fields, given = pickle.load(file)
+from pymilvus import DataType, MilvusClient
+schema = MilvusClient.create_schema(enable_dynamic_field=True)
+for name, type, options in fields:
+    schema.add_field(name, DataType[type], **options)
+writer = LocalBulkWriter(schema, folder, file_type=BulkFileType[kind])
+for number, row in enumerate(given):
+    writer.append_row({key: value.view("bfloat16") if getattr(value, "dtype", "") == "uint16" else value for key, value in row.items()})
+    if number % 40 == 39:
+        writer.commit()
+writer.commit()
+"""
+
+
+@contextmanager
+def the_writer_s_own_needs():
+    """pymilvus needs ml_dtypes to write files, and only for that."""
+    yield installed("ml_dtypes", "0.6.0")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Give a function that has the vendor's writer write rows into a folder, a file for each forty of them."""
+    with lineup.taking_part("milvus bulk writer", the_writer_s_own_needs()) as site:
+
+        def write(kind, fields, some_rows):
+            folder = tmp_path_factory.mktemp("bulk") / "docs"
+            given = folder.parent / "rows"
+            given.write_bytes(pickle.dumps((fields, some_rows)))
+            done = subprocess.run(
+                [sys.executable, "-c", WRITER, str(site), str(folder), kind, str(given)], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
+            return folder
+
+        yield write
+
+
+DECLARED_FIELDS = [("id", "VARCHAR", {"is_primary": True, "max_length": 65_535}), ("vector", "FLOAT_VECTOR", {"dim": 2})]
+NAMED = {
+    "vector": "FLOAT_VECTOR",
+    "meta": "JSON",
+    "tiny": "INT8",
+    "short": "INT16",
+    "int": "INT32",
+    "single": "FLOAT",
+    "singles": "ARRAY<FLOAT>",
+    "tinies": "ARRAY<INT8>",
+}
+
+
+def declared_fields():
+    from pymilvus import DataType
+
+    for name, (kind, options, _) in DECLARED.items():
+        yield name, kind, {**options, "element_type": DataType[options["element_type"]]} if "element_type" in options else options
+
+
+@pytest.mark.parametrize("kind", ["PARQUET", "JSON", "JSONL"])
+def test_files_of_the_bulk_writer_read_as_the_collection_does(written, kind):
+    bed = MilvusBed("unused")
+    some = bed.awkward(100, 2)
+    folder = written(kind, DECLARED_FIELDS + list(declared_fields()), some)
+    source = Milvus(uri=str(folder), fields=NAMED, shard_bytes=5_000)
+    shards = source.shards(CONTEXT)
+    assert len(shards) > 2
+    assert {shard.collection for shard in shards} == {"docs"}
+    assert len({shard.id for shard in shards}) == len(shards)
+    assert pickle.loads(pickle.dumps(shards)) == shards == source.shards(CONTEXT)
+    wanted = [bed.expected(row) for row in some]
+    assert counted(rows(source)) == counted(row if kind == "PARQUET" else {**row, "id": ("string", row["id"])} for row in wanted)
+    described = source.describe(CONTEXT, shards)
+    assert (described.consistency, described.collections[0].name, described.collections[0].dimension) == ("pinned files", "docs", 2)
+    assert described.rows == (100 if kind == "PARQUET" else None)
+    assert source.model_copy(update={"collections": ["articles"]}).shards(CONTEXT)[0].collection == "articles"
+
+
+def test_parquet_of_the_bulk_writer_needs_few_names(written):
+    """Widths are in the file; the only list of floats is the vector."""
+    folder = written(
+        "PARQUET", [*DECLARED_FIELDS, ("n", "INT16", {}), ("flag", "BOOL", {})], [{"id": "a", "vector": [0.1, -0.0], "n": 3, "flag": True, "x": None}]
+    )
+    (row,) = rows(Milvus(uri=str(folder)))
+    assert row == {"id": "a", "vector": [float(np.float32(0.1)), -0.0], "n": ("int16", "3"), "flag": ("bool", "true"), "x": ("null", "null")}
+
+
+@pytest.mark.parametrize("kind", ["PARQUET", "JSON", "JSONL"])
+def test_every_kind_of_vector_in_files(written, kind):
+    fields = [("id", "INT64", {"is_primary": True}), *((name, word, {"dim": size} if size else {}) for name, (word, size, _, _) in KINDS.items())]
+    fields.append(("eight", "INT8_VECTOR", {"dim": 2}))
+    seeded = {number: vectors_of(number) for number in (*range(50), GREATEST)}
+    some = [{"id": key, "eight": np.array([-128, key % 128], np.int8), **one, "bits": one["bits"].tobytes()} for key, one in seeded.items()]
+    folder = written(kind, fields, some)
+    options = {name: word for name, (word, _, _, _) in KINDS.items()} | {"eight": "INT8_VECTOR"}
+    found = {row["id"] if kind == "PARQUET" else int(row["id"][1]): row["vectors"] for row in rows(Milvus(uri=str(folder), fields=options))}
+    assert sorted(found) == sorted(seeded)
+    for key, one in seeded.items():
+        assert np.array(found[key]["half"], np.float16).tobytes() == one["half"].tobytes()
+        assert np.array(found[key]["brain"], np.float32).tobytes() == (one["brain"].astype(np.uint32) << 16).tobytes()
+        assert found[key]["bits"] == one["bits"].tolist()
+        assert found[key]["eight"] == [-128, key % 128]
+        assert dict(zip(found[key]["words"]["indices"], found[key]["words"]["values"], strict=True)) == one["words"]
+        assert np.array(found[key]["full"], np.float32).tobytes() == one["full"].tobytes()
+
+
+def test_bytes_that_may_be_vectors_must_be_named(written):
+    folder = written("PARQUET", [("id", "INT64", {"is_primary": True}), ("bits", "BINARY_VECTOR", {"dim": 8})], [{"id": 1, "bits": b"x"}])
+    with pytest.raises(SourceError, match="bits") as refused:
+        Milvus(uri=str(folder)).shards(CONTEXT)
+    assert "source.fields" in refused.value.remedy
+    with pytest.raises(SourceError) as refused:
+        Milvus(uri=str(folder), fields={"bits": "BINARY_VECTOR"}, primary="key").shards(CONTEXT)
+    assert "source.primary" in refused.value.remedy
+
+
+def test_a_row_of_a_file_that_cannot_be_a_record_is_set_aside(tmp_path):
+    some = [{"id": "a", "v": [1.5, 2.5]}, {"id": "b", "v": [1.5]}, {"id": "c", "v": "x"}, {"id": "d", "v": None}, {"id": "e"}]
+    (tmp_path / "1.json").write_text(json.dumps({"rows": some}, indent=2))
+    records, rejects = split(Milvus(uri=str(tmp_path)))
+    assert [(row["id"], row["vector"]) for row in records] == [(("string", "a"), [1.5, 2.5]), (("string", "d"), None), (("string", "e"), None)]
+    assert [one.reason for one in rejects] == ["field v: 1 numbers, where the first record has 2", "field v: no list of numbers"]
+
+
+@pytest.mark.parametrize("text", ['{"rows": [{"id": 1}]', '[{"id": 1}]', '{"rows": [{"id": 1}, ]}', '{"rows": [{"id": 1}], "more": [1]}', ""])
+def test_a_file_of_rows_that_is_cut_or_something_else_is_a_terminal_error(tmp_path, text):
+    path = tmp_path / "1.json"
+    path.write_text(text)
+    with pytest.raises(SourceError) as refused:
+        rows(Milvus(uri=str(path)))
+    assert not refused.value.transient
+    assert "1.json" in refused.value.what
+
+
+def test_no_file_is_an_error_with_a_remedy(tmp_path):
+    with pytest.raises(SourceError) as refused:
+        Milvus(uri=str(tmp_path)).shards(CONTEXT)
+    assert "source.uri" in refused.value.remedy
