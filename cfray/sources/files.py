@@ -89,14 +89,8 @@ class FileSource(Source):
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Read the shard's parts one after the other."""
-        parts = shard.where["parts"]
-        assert isinstance(parts, list)
-        for part in parts:
-            assert isinstance(part, dict)
-            pin, where = part["file"], part["where"]
-            assert isinstance(pin, dict)
-            assert isinstance(where, dict)
-            yield from self.read_part(PinnedFile.from_json(pin), where, context)
+        for file, where in parts_of(shard):
+            yield from self.read_part(file, where, context)
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the files are, and which files of the folder are not read."""
@@ -118,6 +112,18 @@ class FileSource(Source):
 def _is_named_or_glob(uri: str) -> bool:
     system, path = filesystems.filesystem(uri)
     return bool(system.get_file_info(path).type != pafs.FileType.Directory)
+
+
+def parts_of(shard: Shard) -> Iterator[tuple[PinnedFile, dict[str, Json]]]:
+    """Give the parts that ``packed`` put into a shard, in their order."""
+    parts = shard.where["parts"]
+    assert isinstance(parts, list)
+    for part in parts:
+        assert isinstance(part, dict)
+        pin, where = part["file"], part["where"]
+        assert isinstance(pin, dict)
+        assert isinstance(where, dict)
+        yield PinnedFile.from_json(pin), where
 
 
 def packed(parts: list[Part], shard_bytes: int) -> list[Shard]:

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import pyarrow as pa
 from pydantic import Field as Option
@@ -27,7 +27,7 @@ from cfray.formats.columns import pieces
 from cfray.records import Reject
 from cfray.sources import rowgroups
 from cfray.sources.base import Collection, Context, Description, Json, Metric, Shard
-from cfray.sources.files import FileSource, Part
+from cfray.sources.files import FileSource, Part, parts_of
 from cfray.sources.listing import PinnedFile, opened
 from cfray.sources.milvus_rows import dimension, float_length, records_of
 from cfray.sources.milvus_schema import DENSE, SCALARS, Field
@@ -89,9 +89,8 @@ class BulkFiles(FileSource):
         base = super().describe(context, shards)
         kinds: dict[str, Any] = {}
         for shard in shards:
-            parts: Any = shard.where["parts"]
-            for part in parts:
-                kinds |= part["where"]["kinds"]
+            for _, where in parts_of(shard):
+                kinds |= cast("dict[str, Any]", where["kinds"])
         vectors: dict[str, tuple[int, Metric | None]] = {
             name: (size, None) for name, (kind, _, size) in kinds.items() if kind in DENSE and kind != "BinaryVector"
         }

@@ -90,14 +90,8 @@ def _width(pinned: list[PinnedFile]) -> int:
 
 def read(shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
     """Read the parts of a shard, one after the other."""
-    width, parts = int(str(shard.where["width"])), shard.where["parts"]
-    assert isinstance(parts, list)
-    for part in parts:
-        assert isinstance(part, dict)
-        pin, where = part["file"], part["where"]
-        assert isinstance(pin, dict)
-        assert isinstance(where, dict)
-        file = PinnedFile.from_json(pin)
+    width = int(str(shard.where["width"]))
+    for file, where in files.parts_of(shard):
         for item in rowgroups.batches(file, where, context.batch_bytes):
             if isinstance(item, Reject):
                 yield item
