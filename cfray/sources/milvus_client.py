@@ -87,6 +87,16 @@ class Connection:
         return answer
 
 
+def now(connection: Connection) -> int | None:
+    """Give a timestamp of the server's own clock; None where it hands none out (milvus-lite)."""
+    try:
+        return int(connection.call("AllocTimestamp").timestamp)
+    except SourceError as error:
+        if error.transient:
+            raise
+        return None
+
+
 def is_too_large(error: Exception) -> bool:
     """Tell whether a failure is about the size of the answer."""
     text = error.reason if isinstance(error, Refused) else str(getattr(error, "details", str)())

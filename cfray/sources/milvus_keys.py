@@ -9,14 +9,15 @@ becomes rejects.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeAlias
 
 from cfray.errors import SourceError
 from cfray.records import Reject
-from cfray.sources.milvus_client import Connection, is_too_large
+from cfray.sources.milvus_client import Connection, is_too_large, now
 from cfray.sources.milvus_schema import Message
 from cfray.sources.milvus_types import keys_of
 from cfray.sources.remote import PageSize, ahead
@@ -67,8 +68,12 @@ def order(value: Key) -> int | bytes:
     return value if isinstance(value, int) else value.encode()
 
 
-def request(over: Range, expression: str, fields: list[str], limit: int | None) -> dict[str, object]:
-    """Give the fields of a query's request."""
+def request(over: Range, expression: str, fields: list[str], limit: int | None, since: int | None = None) -> dict[str, object]:
+    """Give the fields of a query's request.
+
+    ``since``: everything written before this timestamp of the server must be seen; None: before now (``Strong``), for which
+    each query waits until the server's clock has ticked, 200 ms by default.
+    """
     from pymilvus.grpc_gen.common_pb2 import ConsistencyLevel, KeyValuePair
 
     flags = {} if limit is None else {"limit": str(limit), **_IN_ORDER}
@@ -77,7 +82,8 @@ def request(over: Range, expression: str, fields: list[str], limit: int | None) 
         "partition_names": [] if over.partition is None else [over.partition],
         "expr": expression,
         "output_fields": fields,
-        "consistency_level": ConsistencyLevel.Strong,
+        "consistency_level": ConsistencyLevel.Strong if since is None else ConsistencyLevel.Customized,
+        "guarantee_timestamp": since or 0,
         "use_default_consistency": False,
         "query_params": [KeyValuePair(key=key, value=value) for key, value in flags.items()],
     }
@@ -105,7 +111,7 @@ def count(connection: Connection, over: Range) -> int:
     return int(column.scalars.long_data.data[0])
 
 
-def pages(connection: Connection, over: Range, fields: list[str], size: PageSize) -> Iterator[Message]:
+def pages(connection: Connection, over: Range, fields: list[str], size: PageSize, since: int | None = None) -> Iterator[Message]:
     """Give the replies that hold a range, each behind the last key of the one before, until one is empty.
 
     A short page is no end: the server stops where one of its segments has no more rows in its answer.
@@ -116,7 +122,7 @@ def pages(connection: Connection, over: Range, fields: list[str], size: PageSize
     expression, last = over.expression, over.low
     first = True
     while True:
-        answer = _page(connection, over, expression, fields, size)
+        answer = _page(connection, partial(request, over, expression, fields, since=since), size)
         keys = keys_of(answer, over.primary)
         if not keys:
             return
@@ -129,10 +135,10 @@ def pages(connection: Connection, over: Range, fields: list[str], size: PageSize
         expression = over.behind(last)
 
 
-def _page(connection: Connection, over: Range, expression: str, fields: list[str], size: PageSize) -> Message:
+def _page(connection: Connection, asked: Callable[..., dict[str, object]], size: PageSize) -> Message:
     def once() -> Message | None:
         try:
-            return connection.once("Query", request(over, expression, fields, size.rows))
+            return connection.once("Query", asked(limit=size.rows))
         except Exception as error:
             if size.rows == 1 or not is_too_large(error):
                 raise
@@ -149,7 +155,7 @@ def everything(connection: Connection, over: Range, size: PageSize) -> Iterator[
     there = 0
 
     def answers() -> Iterator[Message | int]:
-        yield from pages(connection, over, ["*"], size)
+        yield from pages(connection, over, ["*"], size, now(connection))
         yield count(connection, over)  # here, so that it, too, is asked for while a page is converted
 
     for answer in ahead(answers()):

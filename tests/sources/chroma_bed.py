@@ -121,7 +121,7 @@ class ChromaBed(StoreBed):
 
     def vendor_read(self, name: str) -> int:
         collection, found = self.client.get_collection(name, embedding_function=None), 0
-        while page := collection.get(limit=250, offset=found, include=["embeddings", "metadatas", "documents", "uris"])["ids"]:
+        while page := collection.get(limit=2_000, offset=found, include=["embeddings", "metadatas", "documents", "uris"])["ids"]:
             found += len(page)
         return found
 

@@ -1,5 +1,6 @@
 """The rows every source is filled with, and what it hands out as plain rows to compare them with."""
 
+import atexit
 import collections
 import tempfile
 
@@ -11,6 +12,7 @@ from cfray.sources.base import Context
 from tests.contract import oracle
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="cfray-scratch-")  # for the lists of ids that some stores' shards are made of
+atexit.register(_SCRATCH.cleanup)
 CONTEXT = Context(batch_bytes=4_000, scratch=_SCRATCH.name)
 SHARD_BYTES = 2_000
 SCHEMA = pa.schema(
