@@ -103,7 +103,7 @@ class StoreContract(SourceContract):
         with closing(proxy):
             shards = source.shards(CONTEXT)
             proxy.fail(Slow(), times=1, matching=bed.page_request())
-            impatient = source.model_copy(update={"timeout": 1.0})
+            impatient = source.model_copy(update={"timeout": 2.0})
             assert counted(rows(impatient, shards)) == counted(map(self.expected, CORPUS))
 
     def test_a_wrong_key_is_a_terminal_error_that_does_not_show_it(self, locked_bed, monkeypatch):

@@ -27,6 +27,7 @@ from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, i
 from tests.sources.store_contract import StoreContract
 from tests.testbeds import lineup
 from tests.testbeds.proxy import Status
+from tests.testbeds.server import until
 
 pytestmark = pytest.mark.server("chroma")
 KEY = "CFRAY_TEST_CHROMA_KEY"
@@ -355,6 +356,13 @@ def written(folder, *collections, **index):
     with vendors_directory(folder) as client:
         for number, some in enumerate(collections):
             chroma_bed.fill(client, f"docs{number}", some, index)
+    return let_go(folder)
+
+
+def let_go(folder):
+    """Wait until nobody holds the directory: the client closes its connections a moment after it says so."""
+    database = folder / chroma_export.DATABASE
+    until(lambda: not list(chroma_export._holders(database)), seconds=30, what=f"{database} is closed")
     return folder
 
 
@@ -421,7 +429,7 @@ class TestDirectory(SourceContract):
             Chroma(uri=str(folder)).shards(CONTEXT)
         assert f"in use by process {os.getpid()}" in busy.value.what
         assert "source.url" in busy.value.remedy
-        assert len(rows(Chroma(uri=str(folder)))) == 3
+        assert len(rows(Chroma(uri=str(let_go(folder))))) == 3
 
     def test_a_directory_that_a_server_holds_is_refused(self, tmp_path):
         from tests.testbeds import chroma
