@@ -24,13 +24,14 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from cfray import filesystems
+from cfray.credentials import Secret
 from cfray.errors import SourceError
 from cfray.formats.columns import interleaved, pieces
 from cfray.records import Reject
 from cfray.sources import manifests, pinecone_client, pinecone_export, pinecone_types
 from cfray.sources.base import MIB, Context, Description, Shard
 from cfray.sources.pinecone_types import Home, Layout
-from cfray.sources.remote import PageSize, RemoteSource, Secret
+from cfray.sources.remote import PageSize, RemoteSource
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,44 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cfray import filesystems, retry
+from cfray.credentials import Secret
 from cfray.errors import CfrayError, SourceError, SourceUnavailable
 from cfray.sources.base import MIB, ByteSize, Context, Source
 
 T = TypeVar("T")
-
-
-class Secret(BaseModel):
-    """Where a credential is: ``{env: NAME}`` or ``{file: PATH}``; read at use, on the machine that uses it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    env: str | None = None
-    file: str | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Secret:
-        if (self.env is None) is (self.file is None):
-            raise ValueError("write {env: NAME} or {file: PATH}")
-        return self
-
-    def reveal(self) -> str:
-        """Read the credential.
-
-        Raises:
-            SourceError: it is not there.
-        """
-        if self.env is not None:
-            if not os.environ.get(self.env):
-                raise SourceError(f"the environment variable {self.env}, which the job file names for a credential, is not set", f"export {self.env}")
-            return os.environ[self.env]
-        assert self.file is not None
-        try:
-            return Path(self.file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SourceError(f"cannot read the credential file {self.file}: {type(error).__name__}", "create it, readable for this user") from None
 
 
 class RemoteSource(Source):

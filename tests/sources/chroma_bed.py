@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from cfray.credentials import Secret
 from cfray.sources.chroma import Chroma
-from cfray.sources.remote import Secret
 from tests.contract import oracle
 from tests.sources.corpus import ODD_IDS, as_json
 from tests.sources.store_bed import Row, StoreBed

@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from cfray.credentials import Secret
 from cfray.records import canonical
 from cfray.sources.milvus import Milvus
-from cfray.sources.remote import Secret
 from tests.sources.corpus import as_json
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import milvus

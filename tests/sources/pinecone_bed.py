@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from cfray.credentials import Secret
 from cfray.sources.pinecone import CONTROL_PLANE, Pinecone
-from cfray.sources.remote import Secret
 from tests.sources.corpus import as_json
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import pinecone

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from cfray.credentials import Secret
 from cfray.sources.qdrant import Qdrant
-from cfray.sources.remote import Secret
 from tests.contract import oracle
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import qdrant

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cfray.credentials import Secret
 from cfray.errors import SourceError
 from cfray.records import Reject
 from cfray.sources import chroma_client, chroma_export, chroma_types
 from cfray.sources.base import Context
 from cfray.sources.chroma import Chroma
-from cfray.sources.remote import Secret
 from tests.sources import chroma_bed
 from tests.sources.chroma_bed import ChromaBed, Guarded
 from tests.sources.contract import SourceContract

@@ -6,10 +6,11 @@ import threading
 import pytest
 from pydantic import ValidationError
 
+from cfray.credentials import Secret
 from cfray.errors import SourceError, SourceUnavailable
 from cfray.sources import manifests
 from cfray.sources.base import Context
-from cfray.sources.remote import PageSize, RemoteSource, Secret, ahead, sdk
+from cfray.sources.remote import PageSize, RemoteSource, ahead, sdk
 
 
 class Store(RemoteSource):

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cfray.sources.remote import Secret
+from cfray.credentials import Secret
 from cfray.sources.weaviate import Weaviate
 from tests.contract import oracle
 from tests.sources.corpus import ODD_IDS, as_json
