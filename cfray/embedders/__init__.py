@@ -1,0 +1,1 @@
+"""Embedders: text in, vectors out; ``base.Embedder`` is what each of them is, ``open.opened`` the way in."""

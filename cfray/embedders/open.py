@@ -1,0 +1,34 @@
+"""Open the embedder a job file names: the one place that knows which kinds there are."""
+
+from __future__ import annotations
+
+from cfray.embedders.base import Embedder
+from cfray.embedders.cache import Cache
+from cfray.embedders.endpoint import Budgets, EndpointEmbedder
+from cfray.embedders.sentence_transformers import SentenceTransformersEmbedder
+from cfray.embedders.spec import Embedding
+from cfray.embedders.texts import Texts
+
+
+def opened(spec: Embedding, budgets: Budgets, *, dtype: str | None = None, device: str = "cpu", threads: int | None = None) -> Embedder:
+    """Load the model, or reach the server.
+
+    Args:
+        spec: the job's section.
+        budgets: of requests and tokens, for a server.
+        dtype: what the plan resolved ``auto`` to; None: as the job file says.
+        device: ``cpu`` or ``cuda``.
+        threads: of the engine; None leaves them alone.
+
+    Raises:
+        CfrayError: it cannot be had; says what to do.
+    """
+    if spec.endpoint is not None:
+        return EndpointEmbedder(spec.endpoint, prompt=spec.prompt, query_prompt=spec.query_prompt, throttle=budgets, on_long_text=spec.on_long_text)
+    return SentenceTransformersEmbedder(spec, dtype or spec.dtype, device=device, threads=threads)
+
+
+def texts(embedder: Embedder, spec: Embedding) -> Texts:
+    """Put the job's rules, and its cache, around an embedder."""
+    cache = None if spec.cache is None else Cache(spec.cache, embedder.identity.key, embedder.identity.dimension)
+    return Texts(embedder, spec, cache)
