@@ -1,0 +1,272 @@
+"""The cache never changes a vector: what is damaged, foreign or another model's is left out."""
+
+import logging
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cfray.embedders import cache as caches
+from cfray.embedders.cache import Cache
+from cfray.errors import ConfigError, TargetError
+
+IDENTITY = "ab" * 32
+TEXTS = ["", " ", "a", "a ", "ä", "a\u0308", "第三", "🐈", "a\ud800b", "x" * 100_000]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return str(tmp_path / "cache")
+
+
+def vectors(count, dimension=4, seed=1):
+    return np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32)
+
+
+def filled(uri, texts, values):
+    cache = Cache(uri, IDENTITY, values.shape[1])
+    cache.add(texts, values)
+    cache.flush()
+    return cache
+
+
+def files(uri):
+    return sorted(Path(uri, IDENTITY[:32]).glob("*"))
+
+
+def knows(cache, texts, values):
+    mask, found = cache.find(texts)
+    assert mask.all()
+    np.testing.assert_array_equal(found.view(np.uint32), values.view(np.uint32))  # to the bit
+
+
+def test_what_was_added_is_found_at_once_after_flush_and_by_another(uri):
+    values = vectors(len(TEXTS))
+    values[0], values[1, 0] = -0.0, np.float32(1e-45)
+    cache = Cache(uri, IDENTITY, 4)
+    assert not cache.find(TEXTS)[0].any()
+    cache.add(TEXTS, values)
+    knows(cache, TEXTS, values)
+    assert not files(uri)
+    cache.flush()
+    cache.flush()
+    assert len(files(uri)) == 1
+    knows(cache, TEXTS, values)
+    knows(Cache(uri, IDENTITY, 4), TEXTS, values)
+    assert (cache.hits, cache.damaged) == (2 * len(TEXTS), 0)
+
+
+def test_a_text_that_is_not_there_is_a_miss_beside_hits(uri):
+    values = vectors(3)
+    filled(uri, ["a", "b", "c"], values)
+    mask, found = Cache(uri, IDENTITY, 4).find(["x", "c", "y", "a", "c"])
+    assert mask.tolist() == [False, True, False, True, True]
+    np.testing.assert_array_equal(found[mask], values[[2, 0, 2]])
+    assert not found[~mask].any()
+    found[:] = 7  # the caller's own
+    knows(Cache(uri, IDENTITY, 4), ["a"], values[:1])
+
+
+def test_an_empty_batch_is_nothing(uri):
+    cache = Cache(uri, IDENTITY, 4)
+    mask, found = cache.find([])
+    assert (mask.shape, found.shape, found.dtype) == ((0,), (0, 4), np.float32)
+    cache.add([], np.zeros((0, 4), np.float32))
+    cache.flush()
+    assert not files(uri)
+
+
+def test_another_identity_misses(uri):
+    filled(uri, ["a"], vectors(1))
+    other = Cache(uri, "cd" * 32, 4)
+    assert not other.find(["a"])[0].any()
+    assert (other.hits, other.damaged) == (0, 0)
+
+
+def test_a_segment_is_published_when_it_is_large_enough(uri):
+    texts, values = [f"text {number}" for number in range(5_000)], vectors(5_000)
+    cache = Cache(uri, IDENTITY, 4)
+    for start in range(0, 5_000, 1_000):
+        cache.add(texts[start : start + 1_000], values[start : start + 1_000])
+        knows(cache, texts[: start + 1_000], values[: start + 1_000])
+    assert sorted(pq.ParquetFile(file).metadata.num_rows for file in files(uri)) == [3_000]
+    cache.flush()
+    knows(Cache(uri, IDENTITY, 4), texts, values)
+
+
+def test_more_segments_than_are_kept_in_memory(uri):
+    texts, values = [f"text {number}" for number in range(20)], vectors(20)
+    cache = Cache(uri, IDENTITY, 4)
+    for number in range(20):
+        cache.add(texts[number : number + 1], values[number : number + 1])
+        cache.flush()
+    assert len(files(uri)) == 20
+    for known in (cache, Cache(uri, IDENTITY, 4)):
+        knows(known, texts, values)
+        knows(known, texts[::-1], values[::-1])
+
+
+def test_a_text_may_be_in_several_segments_and_survives_damage_to_one(uri):
+    values = vectors(2)
+    filled(uri, ["a", "b"], values)
+    first = files(uri)[0]
+    second = Cache(uri, IDENTITY, 4)
+    second.add(["a", "b"], values)
+    second.flush()
+    flip(first, first.read_bytes().find(values.tobytes()))
+    cache = Cache(uri, IDENTITY, 4)
+    knows(cache, ["a", "b"], values)
+
+
+def test_keys_that_begin_alike_are_told_apart(uri, monkeypatch):
+    real = caches._keys
+
+    def alike(texts):
+        keys = real(texts).copy()
+        keys[:, :8] = 1
+        return keys
+
+    monkeypatch.setattr(caches, "_keys", alike)
+    values = vectors(6)
+    filled(uri, ["a", "b", "c"], values[:3])
+    cache = Cache(uri, IDENTITY, 4)
+    cache.add(["d", "e", "f"], values[3:])
+    cache.flush()
+    knows(cache, list("fbdace"), values[[5, 1, 3, 0, 2, 4]])
+    assert not cache.find(["g"])[0].any()
+
+
+def flip(file, at):
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def vector_byte(file, values):
+    at = file.read_bytes().find(values.tobytes())
+    assert at > 0
+    flip(file, at + 5)
+
+
+def key_byte(file, values):
+    at = file.read_bytes().find(caches._keys(["b"]).tobytes())
+    assert at > 0
+    flip(file, at + 20)
+
+
+def torn(file, values):
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def emptied(file, values):
+    file.write_bytes(b"")
+
+
+def foreign(file, values):
+    pq.write_table(pa.table({"key": [b"x"], "other": [1]}), file)
+
+
+def noise(file, values):
+    file.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+
+
+def anothers(file, values):
+    file.write_bytes(caches._segment_file(caches._keys(["a", "b"]), values, "cd" * 32))
+
+
+def undigested(file, values):
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata({caches._IDENTITY: IDENTITY.encode()}), file)
+
+
+def wider(file, values):
+    file.write_bytes(caches._segment_file(caches._keys(["a", "b"]), vectors(2, 5), IDENTITY))
+
+
+@pytest.mark.parametrize("damage", [vector_byte, key_byte, torn, emptied, foreign, noise, anothers, undigested, wider])
+def test_a_damaged_segment_is_left_out_counted_and_its_texts_are_kept_anew(uri, damage, caplog):
+    values = vectors(2)
+    filled(uri, ["a", "b"], values)
+    (file,) = files(uri)
+    damage(file, values)
+    cache = Cache(uri, IDENTITY, 4)
+    with caplog.at_level(logging.WARNING, "cfray"):
+        mask, found = cache.find(["a", "b"])
+        assert not mask.any()
+        assert not found.any()
+        cache.find(["a", "b"])
+    assert (cache.damaged, cache.hits) == (1, 0)
+    cache.add(["a", "b"], values)
+    cache.flush()
+    knows(Cache(uri, IDENTITY, 4), ["a", "b"], values)
+
+
+def test_damage_is_logged_once_with_the_files_name(uri, caplog):
+    filled(uri, ["a"], vectors(1))
+    torn(files(uri)[0], None)
+    with caplog.at_level(logging.WARNING, "cfray"):
+        cache = Cache(uri, IDENTITY, 4)
+        cache.find(["a"])
+    assert [record.getMessage().count(files(uri)[0].name) for record in caplog.records] == [1]
+
+
+def test_what_bears_another_name_is_not_looked_at_and_no_part_stays(uri):
+    filled(uri, ["a"], vectors(1))
+    assert len(files(uri)) == 1
+    Path(uri, IDENTITY[:32], ".x.parquet.1234.part").write_bytes(b"torn")
+    Path(uri, IDENTITY[:32], "README").write_text("hello")
+    assert Cache(uri, IDENTITY, 4).damaged == 0
+
+
+def test_a_segment_that_is_deleted_meanwhile_is_a_miss(uri):
+    filled(uri, ["a"], vectors(1))
+    cache = Cache(uri, IDENTITY, 4)
+    files(uri)[0].unlink()
+    assert not cache.find(["a"])[0].any()
+    assert cache.damaged == 0
+
+
+def test_vectors_that_would_not_come_back_as_they_are_are_refused(uri):
+    cache = Cache(uri, IDENTITY, 4)
+    for wrong in (vectors(2), vectors(1, 5), vectors(1).astype(np.float64), vectors(1).astype(np.float16)):
+        with pytest.raises(ValueError, match="float32"):
+            cache.add(["a"], wrong)
+
+
+def test_what_the_caller_changes_afterwards_changes_nothing(uri):
+    values = vectors(1)
+    cache = Cache(uri, IDENTITY, 4)
+    cache.add(["a"], values)
+    kept = values.copy()
+    values[:] = 0
+    knows(cache, ["a"], kept)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_cache(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(TargetError, match="cache") as refused:
+        filled(str(tmp_path / "cache"), ["a"], vectors(1))
+    assert "embedding.cache" in refused.value.remedy
+    back = pickle.loads(pickle.dumps(refused.value))
+    assert (type(back), str(back)) == (type(refused.value), str(refused.value))
+
+
+def test_a_filesystem_there_is_none_of_is_a_mistake_in_the_job_file():
+    with pytest.raises(ConfigError):
+        Cache("nonsense://there", IDENTITY, 4)
+
+
+@pytest.mark.parametrize("s3", [pytest.param("moto", marks=pytest.mark.server("moto"))], indirect=True)  # the others take long to start
+def test_any_filesystem_of_pyarrow_holds_a_cache(s3_place):
+    values = vectors(len(TEXTS))
+    filled(f"{s3_place}/cache", TEXTS, values)
+    knows(Cache(f"{s3_place}/cache/", IDENTITY, 4), TEXTS, values)

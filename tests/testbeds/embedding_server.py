@@ -1,0 +1,199 @@
+"""A double that embeds: the OpenAI API (``/v1/embeddings``) and TEI's (``/embed``, ``/tokenize``) over real sockets on loopback.
+
+It is a double because neither server can be had from the registries: OpenAI's is a service, and text-embeddings-inference
+ships as containers. The embedding is real, cheap and deterministic: a text's trigrams, hashed, each with a fixed random
+direction, summed to length 1, so that like texts have like vectors. It answers the items of an OpenAI answer out of order, as the API
+allows, and breaks exactly the requests that a test names; nothing in it waits for a clock.
+
+Written from https://platform.openai.com/docs/api-reference/embeddings and TEI's ``docs/openapi.json`` (1.7.1).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import threading
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Literal, Self
+from urllib.parse import SplitResult
+
+import numpy as np
+
+from tests.testbeds.double import JsonHandler
+from tests.testbeds.faults import HELD_SECONDS, Listener, Status
+
+Odd = Literal["too few", "too wide", "uneven", "nan", "half", "unlike", "same index", "slow"]
+
+_TABLE_ROWS = 4_096
+
+
+def embedded(text: str, dimension: int) -> np.ndarray:
+    """Embed a text, ``(dimension,)`` float32 of length 1."""
+    table = _directions(dimension)
+    data = f"\x02{text}\x03".encode()
+    total = table[[zlib.crc32(data[at : at + 3]) % _TABLE_ROWS for at in range(max(1, len(data) - 2))]].sum(axis=0, dtype=np.float64)
+    return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+@functools.cache
+def _directions(dimension: int) -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((_TABLE_ROWS, dimension), dtype=np.float32)
+
+
+def tokens(text: str) -> list[str]:
+    """Cut a text into the double's tokens: words and other characters, between two special ones."""
+    return ["[CLS]", *re.findall(r"\w+|[^\w\s]", text), "[SEP]"]
+
+
+class EmbeddingServer:
+    """One server; ``with EmbeddingServer() as server`` serves.
+
+    Attributes:
+        dimension: of its vectors; the OpenAI API's ``dimensions`` cuts them.
+        key: what it wants as a bearer token; None: nothing.
+        max_batch: texts it takes in one request.
+        max_tokens: of one text; TEI cuts what is longer where it is told to, the OpenAI API refuses it.
+        tokenizes: whether ``/tokenize`` is served.
+        quota: after every so many requests it answers one with 429 and ``retry_after``; None: never.
+        url: of the OpenAI API, the root for TEI.
+        requests: path and texts of every request, refused ones too.
+        headers: of the last request.
+        widest: the most requests that were in it at the same time.
+    """
+
+    def __init__(
+        self, dimension: int = 16, *, key: str | None = None, tokenizes: bool = True, max_batch: int = 2_048, max_tokens: int = 8_191
+    ) -> None:
+        self.dimension, self.key, self.tokenizes, self.max_batch, self.max_tokens = dimension, key, tokenizes, max_batch, max_tokens
+        self.quota: int | None = None
+        self.retry_after = "0.01"
+        self.requests: list[tuple[str, list[str]]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}
+        self.widest = 0
+        self._inside = self._since_refusal = 0
+        self._faults: dict[int, Odd | Status] = {}
+        self._lock = threading.Lock()
+        self._released = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._listener = Listener(type("Answer", (_Handler,), {"double": self}))
+        self.root = f"http://127.0.0.1:{self._listener.port}"
+        self.url = f"{self.root}/v1"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._listener.stop()
+
+    def fail(self, fault: Odd | Status, on: Iterable[int] = (1,)) -> None:
+        """Break the first request from now on, or the ones with these numbers (1: the next one)."""
+        with self._lock:
+            self._faults |= {len(self.requests) + number: fault for number in on}
+
+    def release(self) -> None:
+        """Let slow answers go."""
+        self._released.set()
+
+    def sent(self, path: str = "embed") -> list[list[str]]:
+        """Give the texts of each request to an address that contains ``path``."""
+        return [texts for where, texts in self.requests if path in where]
+
+    def arrived(self, path: str, body: dict[str, Any]) -> Odd | Status | None:
+        """Note a request and say what goes wrong with it."""
+        texts = body.get("input", body.get("inputs", []))
+        with self._lock:
+            self.requests.append((path, texts if isinstance(texts, list) else [texts]))
+            self.bodies.append(body)
+            self._inside += 1
+            self.widest = max(self.widest, self._inside)
+            self._since_refusal += 1
+            if self.quota is not None and self._since_refusal > self.quota:
+                self._since_refusal = 0
+                return Status(429, {"Retry-After": self.retry_after}, b'{"error": {"message": "rate limit reached"}}')
+            return self._faults.pop(len(self.requests), None)
+
+    def left(self) -> None:
+        with self._lock:
+            self._inside -= 1
+
+    def wait(self) -> None:
+        self._released.wait(HELD_SECONDS)
+
+    def vectors(self, texts: list[str], dimensions: int | None, fault: Odd | Status | None) -> list[list[Any]]:
+        """Embed a batch, or spoil it."""
+        rows: list[list[Any]] = [embedded(text, self.dimension)[:dimensions].tolist() for text in texts]
+        if fault == "too few":
+            rows.pop()
+        elif fault == "too wide":
+            rows = [[*row, 0.5] for row in rows]
+        elif fault == "uneven":
+            rows[-1].append(0.5)
+        elif fault == "nan":
+            rows[-1][0] = None  # so does TEI write NaN
+        return rows
+
+
+class _Handler(JsonHandler):
+    double: EmbeddingServer
+
+    def respond(self, path: list[str], url: SplitResult, body: bytes) -> None:
+        double = self.double
+        double.headers = dict(self.headers)
+        asked = json.loads(body)
+        fault = double.arrived(url.path, asked)
+        try:
+            if double.key is not None and self.headers.get("Authorization") != f"Bearer {double.key}":
+                said = self.headers.get("Authorization", "nothing")
+                return self.error(401, f"Incorrect API key provided: {said}")
+            if isinstance(fault, Status):
+                return self.send(fault.code, fault.body, **{name.replace("-", "_"): value for name, value in fault.headers.items()})
+            if fault == "slow":
+                double.wait()
+            answers: dict[str, Callable[[dict[str, Any], Any], Any]] = {"/v1/embeddings": self.openai, "/embed": self.tei, "/tokenize": self.tokenize}
+            if url.path not in answers or (url.path == "/tokenize" and not double.tokenizes):
+                return self.error(404, f"no {url.path} here")
+            return answers[url.path](asked, fault)
+        finally:
+            double.left()
+
+    def openai(self, asked: dict[str, Any], fault: Odd | None) -> None:
+        texts = asked["input"]
+        if len(texts) > self.double.max_batch:
+            return self.error(400, f"{len(texts)} inputs are more than {self.double.max_batch}")
+        if any(len(tokens(text)) - 2 > self.double.max_tokens for text in texts):
+            return self.error(400, f"maximum context length is {self.double.max_tokens} tokens")
+        rows = self.double.vectors(texts, asked.get("dimensions"), fault)
+        items = [{"object": "embedding", "index": 0 if fault == "same index" else place, "embedding": row} for place, row in enumerate(rows)]
+        total = sum(len(tokens(text)) - 2 for text in texts)
+        answer = {"object": "list", "data": items[::-1], "model": asked["model"], "usage": {"prompt_tokens": total, "total_tokens": total}}
+        return self.answer(answer, fault)
+
+    def tei(self, asked: dict[str, Any], fault: Odd | None) -> None:
+        texts = asked["inputs"]
+        if len(texts) > self.double.max_batch:
+            return self.error(422, f"batch size {len(texts)} > maximum allowed batch size {self.double.max_batch}")
+        if not all(texts):
+            return self.error(400, "`inputs` cannot be empty")
+        if not asked.get("truncate") and any(len(tokens(text)) > self.double.max_tokens for text in texts):
+            return self.error(413, f"`inputs` must have less than {self.double.max_tokens} tokens")
+        cut = [text if len(tokens(text)) <= self.double.max_tokens else " ".join(tokens(text)[1 : self.double.max_tokens - 1]) for text in texts]
+        return self.answer(self.double.vectors(cut, asked.get("dimensions"), fault), fault)
+
+    def tokenize(self, asked: dict[str, Any], fault: Odd | None) -> None:
+        if not all(asked["inputs"]):
+            return self.error(400, "`inputs` cannot be empty")
+        lists = [[{"id": 0, "text": one, "special": one in ("[CLS]", "[SEP]")} for one in tokens(text)] for text in asked["inputs"]]
+        return self.answer(lists[:-1] if fault == "too few" else lists, fault)
+
+    def answer(self, content: Any, fault: Odd | None) -> None:
+        data = json.dumps({"hello": "world"} if fault == "unlike" else content).encode()
+        with suppress(OSError):  # a client that did not wait
+            self.send(200, data[: len(data) // 2] if fault == "half" else data)
+
+    def error(self, status: int, message: str) -> None:
+        inner: Any = {"message": message, "type": "invalid_request_error"} if self.path.startswith("/v1") else message
+        self.send(status, json.dumps({"error": inner}).encode())
