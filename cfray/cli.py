@@ -46,6 +46,7 @@ def options(
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; everything else goes to stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Force = Annotated[bool, typer.Option("--force", help="Remap although the gate refuses the map; recorded in the dataset.")]
 KeepVersions = Annotated[int | None, typer.Option("--keep-versions", min=1, help="Retire all but the newest n versions first.")]
 
 
@@ -86,12 +87,50 @@ def plan(job_file: JobFile, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def migrate(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def migrate(job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Plan, copy, commit, compact, index and verify one job; run it again to resume."""
     from cfray import pipeline
     from cfray.jobfile import read_job
 
-    _finish(pipeline.migrate(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+    _finish(pipeline.migrate(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json)
+
+
+@app.command()
+def embed(job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Make the vectors of a finished target anew, as the job file's embedding section says now; run it again to resume."""
+    from cfray import pipeline
+    from cfray.jobfile import read_job
+
+    _finish(pipeline.embed(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json)
+
+
+@app.command()
+def query(
+    target: Annotated[str, typer.Argument(help="The target's address, or its job file.", show_default=False)],
+    text: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    *,
+    k: Annotated[int, typer.Option("--k", min=1, max=1000, help="Hits.")] = 10,
+    mode: Annotated[str, typer.Option("--mode", help="auto, vector, text or hybrid.")] = "auto",
+    where: Annotated[str | None, typer.Option("--where", help="SQL condition on the columns, such as \"collection = 'articles'\".")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Folder or package of the model, where it is not where the dataset says.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search a target by vector, by words or by both; the query is embedded as the corpus was."""
+    from typing import get_args
+
+    from cfray import pipeline
+    from cfray.stages.query import Mode, Question
+
+    if mode not in get_args(Mode):
+        raise ConfigError(f"--mode {mode} is not known", f"give one of {', '.join(get_args(Mode))}")
+    answer = pipeline.search(target, Question(text, k, mode, where, model=model))  # type: ignore[arg-type]  # checked above
+    if as_json:
+        _print_json({"mode": answer.mode, "told": answer.told, "hits": answer.hits})
+        return
+    for rank, hit in enumerate(answer.hits, 1):
+        typer.echo(f"{rank:3d}  {hit['score']:.4f}  {hit['title']}  [{hit['original_id']}]")
+        typer.echo(f"     {' '.join((hit['text_content'] or '').split())[:140]}")
+    Console(stderr=True).print(f"{len(answer.hits)} hits, {answer.mode} search {answer.told}", highlight=False, markup=False)
 
 
 @app.command()

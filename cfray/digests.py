@@ -55,13 +55,23 @@ def content_hashes(frames: pa.RecordBatch) -> dict[str, Hashes]:
         group -> ``(n,)`` uint64.
     """
     identity = row_hashes(frames.column("uuid"))
-    hashes = {}
-    for group, names in group_columns(frames.schema).items():
-        row = identity.copy()
-        for name in names:
-            row = _mix(row * _ODD + row_hashes(frames.column(name)))
-        hashes[group] = row
-    return hashes
+    return {group: _group(frames, identity, names) for group, names in group_columns(frames.schema).items()}
+
+
+def group_hashes(frames: pa.RecordBatch, group: str) -> Hashes:
+    """Hash each row of one column group; of the other columns only ``uuid`` is needed.
+
+    Returns:
+        ``(n,)`` uint64.
+    """
+    return _group(frames, row_hashes(frames.column("uuid")), group_columns(frames.schema)[group])
+
+
+def _group(frames: pa.RecordBatch, identity: Hashes, names: list[str]) -> Hashes:
+    row = identity.copy()
+    for name in names:
+        row = _mix(row * _ODD + row_hashes(frames.column(name)))
+    return row
 
 
 def add(sums: Mapping[str, int], hashes: Mapping[str, Hashes]) -> dict[str, int]:

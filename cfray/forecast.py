@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +35,9 @@ class Forecast:
         duplicates: records of the sample whose id another one has, too.
         disk: bytes the target will need (estimate).
         seconds: how long the copy will take on this machine's cores (estimate).
+        embedding: what the model will have to do, from the sample: ``texts, tokens, truncated, tokens_lost, blank`` of the sample, and for
+            the whole source ``seconds`` and ``cost`` (estimates).
+        frames: the sample, converted; for those who look at it further.
     """
 
     landings: list[Landing] = field(default_factory=list)
@@ -44,6 +48,8 @@ class Forecast:
     duplicates: int = 0
     disk: int = 0
     seconds: float = 0.0
+    embedding: dict[str, float] = field(default_factory=dict)
+    frames: list[pa.RecordBatch] = field(default_factory=list, repr=False)
 
 
 def as_json(plan: Plan, forecast: Forecast) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def as_json(plan: Plan, forecast: Forecast) -> dict[str, Any]:
         "source_bytes": plan.size,
         "dimension": plan.layout.dimension,
         "consistency": plan.consistency,
-        **asdict(forecast),
+        **{name: value for name, value in asdict(replace(forecast, frames=[])).items() if name != "frames"},
         "notes": list(plan.notes),
     }
 

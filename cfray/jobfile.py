@@ -10,8 +10,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cfray import filesystems
+from cfray.embedders.spec import Chunk, Embedding, Endpoint, Expect, Reduce, Remap
 from cfray.errors import ConfigError
-from cfray.jobspec import FINGERPRINTED, KINDS, Embedding, Index, JobSpec, Limits, Target, VectorIndexSpec
+from cfray.jobspec import FINGERPRINTED, KINDS, Index, JobSpec, Limits, Target, VectorIndexSpec
 from cfray.mapping import Mapping, RelationshipRule
 
 
@@ -28,10 +29,11 @@ def read_job(path: Path) -> JobSpec:
         refuse(error, path, data)
     # written out with its defaults, so that a default that changes between versions is noticed, too
     agreed = job.model_dump(mode="json", include=set(FINGERPRINTED))
+    agreed["embedding"] = job.embedding.agreed()
     agreed["source"] = {key: value for key, value in agreed["source"].items() if key not in job.source.unfingerprinted}
     base = path.resolve().parent
     target = Target(uri=filesystems.absolute(job.target.uri, base).rstrip("/"))
-    located = job.model_copy(update={"source": job.source.located(base), "target": target})
+    located = job.model_copy(update={"source": job.source.located(base), "embedding": job.embedding.located(base), "target": target})
     located._agreed = agreed  # noqa: SLF001  # a private attribute of this very model
     return located
 
@@ -142,6 +144,11 @@ def _known_keys(place: list[str], source_kind: str) -> list[str]:
         "": JobSpec,
         "mapping": Mapping,
         "embedding": Embedding,
+        "embedding.endpoint": Endpoint,
+        "embedding.chunk": Chunk,
+        "embedding.remap": Remap,
+        "embedding.reduce": Reduce,
+        "embedding.expect": Expect,
         "target": Target,
         "index": Index,
         "index.vector": VectorIndexSpec,

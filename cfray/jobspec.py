@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
 
+from cfray.embedders.spec import Embedding
 from cfray.mapping import Mapping, Strict
 from cfray.sources.arrow import Arrow
 from cfray.sources.base import ByteSize
@@ -36,16 +37,6 @@ KINDS: dict[str, type[BaseModel]] = {str(model.model_fields["kind"].default): mo
 
 #: Keys that decide what the rows of the target are; a resume must agree on them.
 FINGERPRINTED = ("name", "source", "mapping", "embedding")
-
-
-class Embedding(Strict):
-    """What becomes of the vectors."""
-
-    policy: Literal["keep"] = "keep"
-    #: zero: readable by every ContextFrame client (contextframe.md, "A null vector breaks it").
-    missing_vector: Literal["zero", "null", "quarantine"] = "zero"
-    #: Width of the column where no vector is mapped; 1 is the smallest column a client can read.
-    dimension: Annotated[int, Field(ge=1, le=65_536)] | None = None
 
 
 class Target(Strict):

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cfray.embedders.recipe import Recipe
 from cfray.errors import LedgerMismatch, TargetError
 from cfray.filesystems import Folder
 from cfray.mapping import Layout
@@ -30,6 +31,7 @@ LEDGER_KEY = "cfray.ledger"
 HEADERS = "headers"
 DUPLICATES = "duplicates"
 REPLAY = "replay-"
+EMBED = "embed-"
 
 
 def dumps(value: object) -> bytes:
@@ -96,6 +98,11 @@ class Ledger:
         return replace(self, entries=entries, next_row=self.next_row + rows)
 
     @property
+    def embeds(self) -> list[str]:
+        """Name the committed rewritings of the vectors, in their order."""
+        return sorted(name for name in self.entries if name.startswith(EMBED))
+
+    @property
     def replays(self) -> list[str]:
         """Name the committed replays in their order."""
         return sorted(name for name in self.entries if name.startswith(REPLAY))
@@ -127,7 +134,8 @@ class Receipt:
         counts: what the report tells.
         seconds: stage -> seconds of the worker.
         size: bytes of Arrow data handed to ``write``.
-        resolved: quarantined rows a replay brought in (``file:line``), or removed rows of duplicates by shard.
+        resolved: quarantined rows a replay brought in (``file:line``), removed rows of duplicates by shard, or the sums of the
+            vectors that an embed wrote, by shard.
     """
 
     name: str
@@ -172,6 +180,8 @@ class Plan:
         metric: distance of the primary vector at the source; None where it has none.
         notes: facts for the operator.
         facts: source collection -> what else the source says of it, kept in the collection's header.
+        recipe: how the vectors will come to be.
+        expected: what comparing the stored vectors with ``embedding.expect`` gave: ``sample``, ``median``, ``least`` (cosines), ``needed``.
     """
 
     shards: list[Shard]
@@ -183,6 +193,8 @@ class Plan:
     metric: str | None = None
     notes: tuple[str, ...] = ()
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=lambda: Recipe("keep", 0))
+    expected: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Write the plan."""
@@ -198,6 +210,7 @@ class Plan:
         layout["vector"] = tuple(layout["vector"])
         body["layout"] = Layout(**layout)
         body["notes"] = tuple(body["notes"])
+        body["recipe"] = Recipe.from_json(body["recipe"]) if "recipe" in body else Recipe("keep", layout["dimension"])
         return cls(**body)
 
 
@@ -217,6 +230,7 @@ class State:
         self.staged = self.folder.child("staged")
         self.quarantine = self.folder.child("quarantine")
         self.scratch = self.folder.child("scratch")
+        self.maps = self.folder.child("maps")
 
     def save_plan(self, plan: Plan) -> None:
         """Save the plan, once a run."""

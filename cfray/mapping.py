@@ -163,6 +163,7 @@ class Layout:
         kind: the source's kind; ``source_type`` of every frame.
         url: the source's location without credentials; ``source_url`` of every frame.
         dimension: width of the target's vectors.
+        source_dimension: width of the source's, where a model makes others of them; 0: the same.
         fixed: whether the source has a fixed schema (null means absent).
         types: dotted path -> type name, recorded once per dataset (schema metadata ``cfray.types``).
         vector: source path of the primary vector, where the job file does not name one.
@@ -178,6 +179,12 @@ class Layout:
     vectors: dict[str, Path]
     id_tag: str
     vector: Path = ("vector",)
+    source_dimension: int = 0
+
+    @property
+    def read_dimension(self) -> int:
+        """Give the width of the vectors as they are read."""
+        return self.source_dimension or self.dimension
 
 
 def primary_vector(mapping: Mapping, layout: Layout) -> Path:

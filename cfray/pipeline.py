@@ -1,6 +1,6 @@
 """The whole program, top to bottom.
 
-    plan ─▶ read ─▶ convert ─▶ write ─▶ commit ─▶ compact ─▶ index ─▶ verify
+    plan ─▶ learn ─▶ read ─▶ convert ─▶ embed ─▶ write ─▶ commit ─▶ compact ─▶ index ─▶ verify
 
 What always holds (each has a test; ``README.md`` says which):
 
@@ -20,20 +20,25 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from cfray import report as reports
+from cfray import vectorising as vectors
 from cfray.errors import ConfigError, LimitReached
+from cfray.filesystems import absolute, is_uri
 from cfray.forecast import Forecast
+from cfray.jobfile import read_job
 from cfray.jobspec import JobSpec
 from cfray.lease import read as lease_holder
 from cfray.ledger import Plan
 from cfray.progress import Progress
 from cfray.report import Report
-from cfray.runs import Run, check_agreement, held, looked_at, refused
-from cfray.stages import cleanup, commit, compact, duplicates, failpoint, headers, index, interrupts, plan, quarantine, recount, stream, verify
+from cfray.runs import EMBEDDED, REPLAYED, Run, as_it_is, check_agreement, held, looked_at, refused
+from cfray.stages import cleanup, commit, compact, duplicates, failpoint, headers, index, interrupts, plan, quarantine, query, recount, stream, verify
 from cfray.stages.cluster import check_target_is_shared, ray_running
+from cfray.stages.embed import Embed
 
 
 def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
@@ -43,27 +48,33 @@ def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
         return plan.forecast(job)
 
 
-def migrate(job: JobSpec, progress: Progress) -> Report:
-    """Move the whole source into the target and prove it; resume whatever an earlier run left."""
+def migrate(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
+    """Move the whole source into the target and prove it; resume whatever an earlier run left.
+
+    ``force``: use a fitted map although the gate refuses it.
+    """
     with held("migrate", job, progress, must_exist=False) as run, ray_running(), interrupts.heeded():
         run.report.clock["ray_ready"] = time.time()
         run.report.notes += run.plan.notes  # what the plan said of the source holds for what was read from it
         check_target_is_shared(job.target.uri)
         with progress.shown():
-            copy(run)
+            copy(run, force=force)
             settle(run)
             finish(run)
         return run.report
 
 
-def copy(run: Run) -> None:
-    """Read, convert, write and commit every shard."""
+def copy(run: Run, *, force: bool) -> None:
+    """Read, convert, embed, write and commit every shard; learn first what the vectors need."""
     begin = time.perf_counter()
     copying = stream.Copying(run.job, run.plan, run.target, run.report, run.progress)
     copying.adopt()
     if copying.left:  # a run whose shards are all there asks nothing of its source, which may be switched off by now
-        with run.job.source.session() as session:
-            copying.read(session)
+        with run.job.source.session() as session, vectors.of(run) as pool:
+            context = copying.context(session)
+            recipe = vectors.learned(run, context, pool, force=force)
+            copying.read(context, Embed(run.job, run.plan.layout, recipe, pool))
+            vectors.tell(run, pool)
             run.count()
             recount.recount(run.job, run.plan, run.report, session)
     run.report.clock["last_commit"] = time.time()
@@ -102,6 +113,7 @@ def finish(run: Run) -> None:
     run.report.notes += [f"indexes built or completed: {', '.join(built)}"] if built else []
     failpoint.reached("index")
     run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
+    vectors.check_expected(run)
     failpoint.reached("verify")
     run.target.check_held(run.target.ledger())
     run.report.conclude()
@@ -127,17 +139,51 @@ def check(job: JobSpec, progress: Progress) -> Report:
 
 def replay(job: JobSpec, progress: Progress) -> Report:
     """Try the rows in quarantine again, with the mapping and embedding as they are now."""
-    with held("quarantine replay", job, progress, repair=True) as run, ray_running(), interrupts.heeded():
-        known = run.state.jobs()
-        if job.fingerprint not in {one["fingerprint"] for one in known}:
-            run.state.save_jobs([*known, {"fingerprint": job.fingerprint, "agreed": job.agreed}])
-        brought = run.timed("replay", lambda: quarantine.replay(job, run.plan, run.target, run.state))
+    with held("quarantine replay", job, progress, repair=REPLAYED) as run, ray_running(), interrupts.heeded():
+        run.remember_job()
+        with vectors.of(run) as pool:
+            again = vectors.by_text(run, pool)
+            brought = run.timed("replay", lambda: quarantine.replay(again.job, again, run.target, run.state))
         run.report.notes.append(f"{brought:,} records came in from quarantine")
         failpoint.reached("replay")
         headers.write_headers(job, run.plan, run.target, run.state)
         run.count()
         finish(run)
         return run.report
+
+
+def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
+    """Make the vectors of a finished target anew, as the job file says now; readers of the old version are not disturbed.
+
+    ``force``: use a fitted map although the gate refuses it.
+    """
+    with held("embed", job, progress, repair=EMBEDDED) as run, ray_running(), interrupts.heeded():
+        check_target_is_shared(job.target.uri)
+        run.remember_job()
+        run.count()
+        vectors.renew(run, force=force)
+        run.plan = as_it_is(run.plan, job)
+        headers.write_headers(job, run.plan, run.target, run.state)  # a run that was killed after its commit left the old centroids
+        run.count()
+        finish(run)
+        return run.report
+
+
+def search(place: str, question: query.Question) -> query.Answer:
+    """Search a target: the newcomer's proof that it works.
+
+    Args:
+        place: the target's address, or a job file.
+        question: what is asked.
+    """
+    if place.endswith((".yaml", ".yml")) and not is_uri(place):
+        job = read_job(Path(place))
+        uri, question = job.target.uri, replace(question, embedding=job.embedding)
+    else:
+        uri = absolute(place, Path.cwd()).rstrip("/")
+    if commit.find(uri) is None:
+        raise ConfigError(f"there is no target at {uri}", "give its address, or its job file; cfray migrate makes one")
+    return query.query(uri, question)
 
 
 def quarantined(job: JobSpec) -> list[dict[str, Any]]:

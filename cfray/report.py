@@ -53,6 +53,8 @@ class Report:
         stages: stage -> figures.
         checks: every check by name.
         versions: of what wrote the target.
+        gate: what the gate said of a fitted map.
+        pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and sums of what they were given in this run.
     """
 
     command: str
@@ -69,6 +71,8 @@ class Report:
     quarantine_reasons: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     clock: dict[str, float] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    pool: dict[str, float] = field(default_factory=dict)
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
     def stage(self, name: str) -> StageFigures:

@@ -6,15 +6,18 @@ another job's target, a target in use, a source that cannot be read.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TypeVar
 
+from cfray.embedders.recipe import RECIPE_KEY
 from cfray.errors import CfrayError, ConfigError, LeaseHeld, LedgerMismatch, SourceError
+from cfray.frames import TYPES_KEY
 from cfray.jobspec import FINGERPRINTED, JobSpec, changed_keys
 from cfray.lease import Lease, wait_until_free
 from cfray.ledger import Ledger, Plan, State
@@ -22,12 +25,13 @@ from cfray.progress import Progress
 from cfray.report import Report
 from cfray.stages import account, commit, failpoint, index, interrupts, plan, probe
 from cfray.stages.commit import Target
-from cfray.stages.convert import Conversion
+from cfray.stages.embed import target_schema
 
 T = TypeVar("T")
 
-#: Keys that ``quarantine replay`` alone may find changed.
-REPAIRABLE = ("mapping", "embedding")
+#: Keys that ``quarantine replay`` and ``embed`` alone may find changed.
+REPLAYED = ("mapping", "embedding")
+EMBEDDED = ("embedding",)
 
 
 @dataclass(slots=True)
@@ -44,6 +48,12 @@ class Run:
     def count(self) -> None:
         """Count what is committed."""
         account.account(self.report, self.target.ledger(), self.state, self.plan)
+
+    def remember_job(self) -> None:
+        """Save what this job agrees on beside the jobs the target has accepted before."""
+        known = self.state.jobs()
+        if self.job.fingerprint not in {one["fingerprint"] for one in known}:
+            self.state.save_jobs([*known, {"fingerprint": self.job.fingerprint, "agreed": self.job.agreed}])
 
     def timed(self, name: str, work: Callable[[], T]) -> T:
         """Do one step of the driver and note how long it took."""
@@ -62,8 +72,10 @@ def new_report(command: str, job: JobSpec) -> Report:
 
 
 @contextmanager
-def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = True, repair: bool = False) -> Iterator[Run]:
+def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = True, repair: tuple[str, ...] = ()) -> Iterator[Run]:
     """Take the target for the block: judge the lease, plan if nobody did, create the target or raise its epoch.
+
+    ``repair`` names the keys of the job file that may differ from the target's.
 
     Raises:
         CfrayError: refused (exit 2, nothing created) or held by another run (exit 5).
@@ -85,7 +97,7 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
                 yield run
 
 
-def _judged(job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: bool) -> tuple[Ledger | None, Plan | None, Plan]:
+def _judged(job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: tuple[str, ...]) -> tuple[Ledger | None, Plan | None, Plan]:
     """Refuse what can be refused before anything is created; plan in ``desk`` if nobody did.
 
     Returns:
@@ -103,8 +115,10 @@ def _judged(job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: 
                 f"{state.folder.uri}/plan.json is missing, but the target has committed shards",
                 "restore the folder beside the target, or give another target.uri",
             )
-        made = saved if saved is not None else plan.make_plan(job, desk)[0]
-        index.wanted(job.index, made.metric, made.rows or 0, Conversion(job, made.layout).schema)  # an index that cannot be built is refused now
+        made = as_it_is(saved, job) if saved is not None else plan.make_plan(job, desk)[0]
+        index.wanted(
+            job.index, made.metric, made.rows or 0, target_schema(job, made.layout, made.recipe)
+        )  # an index that cannot be built is refused now
         if ledger is None:
             probe.probe_conditional_put(job.target.uri)
         return ledger, saved, made
@@ -115,7 +129,9 @@ def _taken(job: JobSpec, state: State, ledger: Ledger | None, made: Plan) -> Ite
     """Create the target or raise its epoch, and hold the lease for the block."""
     lease = Lease(state.folder)
     if ledger is None:
-        target = commit.create(job.target.uri, Conversion(job, made.layout).schema, made.layout.types, job.fingerprint)
+        types = json.dumps(made.layout.types, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        described = {TYPES_KEY: types, RECIPE_KEY: made.recipe.to_json()}
+        target = commit.create(job.target.uri, target_schema(job, made.layout, made.recipe), described, job.fingerprint)
     else:
         lease.announce()
         target = commit.take_over(job.target.uri)
@@ -141,9 +157,14 @@ def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
     if ledger is None or saved is None:
         raise missing(job)
     check_agreement(job, ledger)
-    run = Run(job, state, Target(job.target.uri, ledger.epoch), saved, new_report(command, job), progress)
+    run = Run(job, state, Target(job.target.uri, ledger.epoch), as_it_is(saved, job), new_report(command, job), progress)
     run.report.consistency = saved.consistency
     yield run
+
+
+def as_it_is(saved: Plan, job: JobSpec) -> Plan:
+    """Give a saved plan the width that the target's vectors have by now: ``embed`` may have changed it."""
+    return replace(saved, layout=replace(saved.layout, dimension=Target(job.target.uri).recipe().dimension))
 
 
 def missing(job: JobSpec) -> ConfigError:
@@ -179,8 +200,8 @@ def concluded(run: Run) -> Iterator[None]:
     run.report.save(run.state)
 
 
-def check_agreement(job: JobSpec, ledger: Ledger | None, *, repair: bool = False) -> None:
-    """Refuse a job that is not one the target was made by; ``repair`` lets mapping and embedding differ.
+def check_agreement(job: JobSpec, ledger: Ledger | None, *, repair: tuple[str, ...] = ()) -> None:
+    """Refuse a job that is not one the target was made by; ``repair`` names the keys that may differ.
 
     Raises:
         LedgerMismatch: names every key that changed.
@@ -189,11 +210,11 @@ def check_agreement(job: JobSpec, ledger: Ledger | None, *, repair: bool = False
         return
     known = State(job.target.uri).jobs()
     before = known[-1]["agreed"] if known else {}
-    keys = [key for key in FINGERPRINTED if not (repair and key in REPAIRABLE)]
+    keys = [key for key in FINGERPRINTED if key not in repair]
     changed = [line for key in keys for line in changed_keys(before.get(key), job.agreed.get(key), key)]
     if repair and not changed:
         return
     raise LedgerMismatch(
         f"{job.target.uri} was made by another job; changed: " + "; ".join(changed or ["(job.json beside the target is missing)"]),
-        "undo the change, or give another target.uri; to retry quarantined rows with a corrected mapping, run cfray quarantine replay",
+        "undo the change, or give another target.uri; to retry quarantined rows with a corrected mapping, run cfray quarantine replay; to make the vectors anew, cfray embed",
     )

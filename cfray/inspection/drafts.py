@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import yaml
 
+from cfray.embedders.spec import Embedding
 from cfray.inspection.guesses import Guess
-from cfray.jobspec import Embedding, Index, Limits
+from cfray.jobspec import Index, Limits
 from cfray.sources.base import Json
 
 _LISTED = 20  # names shown in a comment

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cfray.ledger import DUPLICATES, Ledger, Plan, Receipt, State
+from cfray.ledger import DUPLICATES, EMBED, Ledger, Plan, Receipt, State
 from cfray.report import Report
 
 _PREFIX = "quarantined: "
+#: Counts that are true of the vectors as they are now, not of what was once written.
+_OF_VECTORS = ("vectors_kept", "vectors_regenerated", "vectors_remapped", "missing_vectors", "texts_truncated", "texts_pooled", "tokens_lost")
 _RECORDS = ("read", "staged", "quarantined", "frames")
 
 
@@ -19,15 +21,19 @@ def account(report: Report, ledger: Ledger, state: State, plan: Plan) -> None:
     """
     totals: Counter[str] = Counter(dict.fromkeys(_RECORDS, 0))
     details: Counter[str] = Counter()
-    for name in ("read", "convert", "write"):
+    for name in ("read", "convert", "embed", "write"):
         report.stages.pop(name, None)
     for receipt in state.committed(ledger):
+        if receipt.name.startswith(EMBED):  # it made every vector anew
+            for name in [name for name in details if name in _OF_VECTORS]:
+                del details[name]
         details.update(receipt.counts)
         if receipt.name.isdigit():
             totals.update({name: getattr(receipt, name) for name in _RECORDS})
             _add_seconds(report, receipt)
         elif receipt.name == DUPLICATES:
-            totals.update({"staged": -receipt.quarantined, "frames": -receipt.quarantined, "quarantined": receipt.quarantined})
+            derived = receipt.counts.get("derived_frames", 0)  # chunks of the records that were taken out
+            totals.update({"staged": -receipt.quarantined, "frames": derived - receipt.quarantined, "quarantined": receipt.quarantined})
         elif receipt.name in ledger.replays:
             totals.update({"staged": receipt.staged, "frames": receipt.frames, "quarantined": -receipt.staged})
             details["replayed"] += receipt.staged

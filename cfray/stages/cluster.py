@@ -98,6 +98,7 @@ class Pool:
 
     Attributes:
         memory: bytes that Ray reserves for each; None: not reserved.
+        cpus: cores that each claims; a fraction where it mostly waits for embedding actors.
         most: tasks at once; None: one a core.
         restarts: how often Ray may start a task anew whose worker died; -1: without end.
     """
@@ -105,6 +106,7 @@ class Pool:
     memory: int | None = None
     most: int | None = None
     restarts: int = 3
+    cpus: float = 1
 
 
 def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -> Iterator[T]:
@@ -123,8 +125,8 @@ def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -
         return work(item)
 
     options = {} if pool.memory is None else {"memory": pool.memory}
-    remote = ray.remote(num_cpus=1, max_retries=pool.restarts, **options)(task)
-    window = pool.most or 4 * cores()
+    remote = ray.remote(num_cpus=pool.cpus, max_retries=pool.restarts, **options)(task)
+    window = pool.most or int(4 * cores() / pool.cpus)
     waiting: list[Any] = []
     left = iter(items)
     while True:
@@ -133,17 +135,25 @@ def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -
         if not waiting:
             return
         done, waiting = ray.wait(waiting, num_returns=1)
-        yield _result(done[0])
+        yield result(done[0])
 
 
-def _result(reference: Any) -> Any:  # an ObjectRef and what it refers to
+def result(reference: Any) -> Any:  # an ObjectRef and what it refers to
+    """Give what a task or an actor returned.
+
+    Raises:
+        CfrayError: the one it raised; TargetError if its worker died too often.
+    """
     import ray
 
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, CfrayError):
-            raise error.cause from None
+        cause: BaseException | None = error
+        while isinstance(cause, ray.exceptions.RayTaskError):  # an actor that asked another one wraps its error once more
+            cause = cause.cause
+        if isinstance(cause, CfrayError):
+            raise cause from None
         raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
         why = str(error).splitlines()[0]

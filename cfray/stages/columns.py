@@ -119,16 +119,17 @@ class Columns:
     def vector(self, found: Vectors, counts: Counter[str]) -> pa.FixedSizeListArray:
         """Lay out the vectors; a missing one is zero or null as the job says, and counted."""
         path = primary_vector(self.job.mapping, self.layout)
-        if self.job.mapping.vector is not None or not found.missing.all():
+        replaced = self.job.embedding.policy == "regenerate" and path in self.fields.columns
+        if self.job.mapping.vector is not None or replaced or not found.missing.all():
             self.taken[path] = None
-        flat = pa.array(found.values.reshape(-1))
-        if not found.missing.any():
-            return pa.FixedSizeListArray.from_arrays(flat, self.layout.dimension)
+        flat, width = pa.array(found.values.reshape(-1)), self.layout.read_dimension
+        if self.job.embedding.policy != "keep" or not found.missing.any():  # what is missing there is embed's to decide
+            return pa.FixedSizeListArray.from_arrays(flat, width)
         counts["missing_vectors"] += int(found.missing.sum())
         if self.job.embedding.missing_vector == "null":
-            return pa.FixedSizeListArray.from_arrays(flat, self.layout.dimension, mask=pa.array(found.missing))
+            return pa.FixedSizeListArray.from_arrays(flat, width, mask=pa.array(found.missing))
         self.nulls[path] = found.missing
-        return pa.FixedSizeListArray.from_arrays(flat, self.layout.dimension)
+        return pa.FixedSizeListArray.from_arrays(flat, width)
 
     def collection(self, space: uuid.UUID, source_collection: str) -> tuple[pa.StringArray, pa.StringArray]:
         """Make the collection's name and the uuid of its header row."""

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import lance
 import pyarrow as pa
@@ -26,12 +26,25 @@ from lance.fragment import FragmentMetadata
 from lance.schema import LanceSchema
 
 from cfray import filesystems
+from cfray.embedders.recipe import Recipe
 from cfray.errors import LeaseHeld, LedgerMismatch, TargetError, TargetUnavailable
 from cfray.filesystems import Folder, storage_options
-from cfray.frames import TYPES_KEY
 from cfray.ledger import LEDGER_KEY, Ledger, Receipt
 
 _ATTEMPTS = 60  # a conflict costs one foreign commit each; 12 were needed with two racing drivers and an appender (engine.md 2.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a commit changes of the schema.
+
+    Attributes:
+        metadata: keys to set.
+        fields: top-level columns whose type changes, or that are new; their files are the business of ``rewrite``.
+    """
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    fields: tuple[pa.Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,11 @@ class Target:
     def open(self, version: int | None = None) -> LanceDataset:
         """Open the dataset."""
         return lance.dataset(self.uri, version=version, storage_options=storage_options(self.uri))
+
+    def recipe(self) -> Recipe:
+        """Read how the vectors of the latest version came to be."""
+        dataset = self.open()
+        return Recipe.from_metadata(dataset.schema.metadata, dataset.schema.field("vector").type.list_size)
 
     def ledger(self) -> Ledger:
         """Read the ledger of the latest version.
@@ -99,15 +117,21 @@ def _is_unborn(system: pafs.FileSystem, path: str) -> bool:
     return all(name.split("/")[0] in ("_transactions", "_versions") and not name.endswith(".manifest") for name in names)
 
 
-def create(uri: str, schema: pa.Schema, types: dict[str, str], fingerprint: str) -> Target:
+def create(uri: str, schema: pa.Schema, described: dict[str, str], fingerprint: str) -> Target:
     """Create the empty target with its first ledger.
+
+    Args:
+        uri: where.
+        schema: of its rows.
+        described: further schema metadata: the types of its fields, the recipe of its vectors.
+        fingerprint: of the job.
 
     Raises:
         LeaseHeld: another run created it at the same moment.
         TargetError: the storage refused.
     """
     ledger = Ledger(epoch=1, version=1, next_row=0, fingerprints=(fingerprint,))
-    metadata = {LEDGER_KEY: ledger.to_json(), TYPES_KEY: json.dumps(types, sort_keys=True, ensure_ascii=False, separators=(",", ":"))}
+    metadata = {LEDGER_KEY: ledger.to_json(), **described}
     empty = schema.with_metadata(metadata).empty_table()
     try:
         lance.write_dataset(empty, uri, mode="create", enable_stable_row_ids=True, data_storage_version="2.2", storage_options=storage_options(uri))
@@ -163,6 +187,7 @@ def commit(
     change: Callable[[Ledger], Ledger | None],
     new: Callable[[], Sequence[dict[str, object]]] = list,
     rewrite: Callable[[LanceDataset], list[FragmentMetadata]] | None = None,
+    describe: Described | None = None,
 ) -> LanceDataset:
     """Commit a change of the ledger together with new and changed fragments, whatever others commit meanwhile.
 
@@ -171,6 +196,7 @@ def commit(
         change: old ledger -> new ledger; None if there is nothing left to do.
         new: fragments to add (asked after ``change``).
         rewrite: all present fragments as they shall be, e.g. with rows deleted; default: as they are.
+        describe: changes of the schema that belong to the same commit.
 
     Raises:
         LeaseHeld: the epoch rose: another run took the target.
@@ -186,7 +212,7 @@ def commit(
         if changed is None:
             return dataset
         fragments = [FragmentMetadata.from_json(json.dumps(item)) for item in new()]
-        if _merged(dataset, changed, fragments, rewrite):
+        if _merged(dataset, changed, fragments, rewrite, describe):
             return target.open()
         time.sleep(random.random() * min(0.05 * 2**attempt, 2.0))
     raise TargetUnavailable(
@@ -195,13 +221,23 @@ def commit(
 
 
 def _merged(
-    dataset: LanceDataset, ledger: Ledger, fragments: list[FragmentMetadata], rewrite: Callable[[LanceDataset], list[FragmentMetadata]] | None
+    dataset: LanceDataset,
+    ledger: Ledger,
+    fragments: list[FragmentMetadata],
+    rewrite: Callable[[LanceDataset], list[FragmentMetadata]] | None,
+    describe: Described | None = None,
 ) -> bool:
     """Try one Merge; False after a conflict."""
     present = [fragment.metadata for fragment in dataset.get_fragments()] if rewrite is None else rewrite(dataset)
     written = replace(ledger, version=dataset.version + 1)
-    metadata = {**{key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}, LEDGER_KEY: written.to_json()}
-    schema = LanceSchema.from_pyarrow(dataset.schema.with_metadata(metadata))
+    describe = describe or Described()
+    old = {key.decode(): value.decode() for key, value in (dataset.schema.metadata or {}).items()}
+    metadata = {**old, **describe.metadata, LEDGER_KEY: written.to_json()}
+    columns = dataset.schema
+    for changed in describe.fields:
+        place = columns.get_field_index(changed.name)
+        columns = columns.append(changed) if place < 0 else columns.set(place, changed)
+    schema = LanceSchema.from_pyarrow(columns.with_metadata(metadata))
     operation = LanceOperation.Merge([*present, *fragments], schema, preserves_nullability=True)
     try:
         LanceDataset.commit(dataset, Transaction(dataset.version, operation), max_retries=0)

@@ -48,12 +48,16 @@ class Converted:
         rows: for each frame, the row of the batch it came from.
         faults: the rows that became no frame.
         counts: what the report tells (``title_fallbacks``, ``missing_vectors``, ``unreadable_dates`` ...).
+        missing: for each frame, whether its source has no vector.
+        tagged: for each frame, its id as the identity writes it (``tag:text``).
     """
 
     frames: pa.RecordBatch
     rows: Rows
     faults: list[Fault]
     counts: Counter[str]
+    missing: npt.NDArray[np.bool_]
+    tagged: pa.StringArray
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,13 @@ class Conversion:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Give the target's schema."""
-        return frames.frame_schema(self.layout.dimension, [x_field(name, self.layout) for name in self.layout.vectors])
+        """Give the schema of what comes out: the target's, but for what ``embed`` adds, and vectors as wide as the source's."""
+        return frames.frame_schema(self.layout.read_dimension, [x_field(name, self.layout) for name in self.layout.vectors])
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether the source's vectors go to the target as they are."""
+        return self.job.embedding.policy == "keep"
 
     def convert(self, batch: pa.RecordBatch, source_collection: str) -> Converted:
         """Convert one batch of records of one source collection."""
@@ -81,7 +90,7 @@ class Conversion:
         faults = {row: Fault(row, "convert", reason) for row, reason in ids.faults.items()}
         found = self._vectors(fields)
         faults |= {row: Fault(row, "convert", reason) for row, reason in found.faults.items() if row not in faults}
-        if self.job.embedding.missing_vector == "quarantine":
+        if self.keeps and self.job.embedding.missing_vector == "quarantine":
             faults |= {
                 int(row): Fault(int(row), "convert", "no vector, and embedding.missing_vector is quarantine")
                 for row in np.flatnonzero(found.missing)
@@ -92,23 +101,32 @@ class Conversion:
             good = np.ones(batch.num_rows, np.bool_)
             good[list(faults)] = False
             clean = self.convert(batch.filter(pa.array(good)), source_collection)
-            return Converted(clean.frames, np.flatnonzero(good), [faults[row] for row in sorted(faults)], clean.counts)
+            found_faults = [faults[row] for row in sorted(faults)]
+            return Converted(clean.frames, np.flatnonzero(good), found_faults, clean.counts, clean.missing, clean.tagged)
         counts: Counter[str] = Counter()
         table = self._frames(fields, ids, found, source_collection, counts)
-        return Converted(table, np.arange(batch.num_rows), [], counts)
+        return Converted(table, np.arange(batch.num_rows), [], counts, found.missing, ids.tagged)
 
     def _vectors(self, fields: Fields) -> vectors.Vectors:
+        if self.job.embedding.policy == "regenerate":  # whatever the source has is replaced
+            empty = np.zeros((fields.rows, self.layout.read_dimension), np.float32)
+            return vectors.Vectors(empty, np.ones(fields.rows, np.bool_), {})
         rule = self.job.mapping.vector
         path = primary_vector(self.job.mapping, self.layout)
         column = fields.columns.get(path)
-        if rule is None and column is not None and pa.types.is_string(column.type) and self.layout.dimension == (self.job.embedding.dimension or 1):
+        if (
+            rule is None
+            and column is not None
+            and pa.types.is_string(column.type)
+            and self.layout.read_dimension == (self.job.embedding.dimension or 1)
+        ):
             column = None  # a text that happens to be called vector: nobody mapped it, and the sample held no numbers
         if column is None:
-            empty = np.zeros((fields.rows, self.layout.dimension), np.float32)
+            empty = np.zeros((fields.rows, self.layout.read_dimension), np.float32)
             return vectors.Vectors(empty, np.ones(fields.rows, np.bool_), {})
         if path not in fields.variants:
-            return vectors.read_vectors(column, self.layout.dimension)
-        found = vectors.read_vectors(records.variant_numbers(column), self.layout.dimension)
+            return vectors.read_vectors(column, self.layout.read_dimension)
+        found = vectors.read_vectors(records.variant_numbers(column), self.layout.read_dimension)
         kinds = records.variant_types(column).to_pylist()
         others = [row for row in np.flatnonzero(found.missing).tolist() if kinds[row] not in (None, "null")]
         found.faults.update({row: f"vector is not a list of numbers (it is a {kinds[row]})" for row in others})

@@ -20,10 +20,10 @@ from cfray import records, retry, values
 from cfray.errors import SourceError, TargetError
 from cfray.jobspec import JobSpec
 from cfray.ledger import Receipt, State
-from cfray.mapping import Layout
 from cfray.records import Reject
 from cfray.sources.base import Context, Shard
 from cfray.stages.convert import Conversion, Fault
+from cfray.stages.embed import Embed
 from cfray.stages.read import Reading
 from cfray.stages.write import Account, Rejected, new_nonce, publish, write_frames
 
@@ -36,7 +36,7 @@ class Cargo:
     """What travels to a worker for every shard."""
 
     job: JobSpec
-    layout: Layout
+    embed: Embed
     context: Context
     epoch: int
 
@@ -75,10 +75,10 @@ def _count_start(cargo: Cargo, state: State, item: Item) -> None:
 def _copied(cargo: Cargo, state: State, item: Item) -> Receipt:
     begin = time.perf_counter()
     shard = item.shard
-    passage = Passage(Reading(cargo.job.source, shard, cargo.context), Conversion(cargo.job, cargo.layout))
+    passage = Passage(Reading(cargo.job.source, shard, cargo.context), Conversion(cargo.job, cargo.embed.layout), cargo.embed)
     account = Account()
-    fragments, files = write_frames(cargo.job.target.uri, passage.conversion.schema, passage.frames(), account)
-    read, staged = passage.reading.count, account.frames
+    fragments, files = write_frames(cargo.job.target.uri, cargo.embed.schema, passage.frames(), account)
+    read, staged = passage.reading.count, account.frames - passage.counts["derived_frames"]
     if read != staged + len(passage.rejected):
         raise TargetError(
             f"shard {shard.id}: {read} records read, {staged} staged and {len(passage.rejected)} quarantined do not add up",
@@ -86,6 +86,8 @@ def _copied(cargo: Cargo, state: State, item: Item) -> Receipt:
         )
     total = time.perf_counter() - begin
     seconds = {"read": passage.reading.seconds, "convert": passage.seconds, "write": total - passage.reading.seconds - passage.seconds}
+    if cargo.embed.pool is not None:
+        seconds |= {"embed": passage.waited, "write": seconds["write"] - passage.waited}
     receipt = Receipt(
         name=str(item.number),
         shard=shard.id,
@@ -93,7 +95,7 @@ def _copied(cargo: Cargo, state: State, item: Item) -> Receipt:
         read=read,
         staged=staged,
         quarantined=len(passage.rejected),
-        frames=staged,
+        frames=account.frames,
         fragments=fragments,
         files=files,
         sums=account.sums,
@@ -108,12 +110,13 @@ def _copied(cargo: Cargo, state: State, item: Item) -> Receipt:
 class Passage:
     """One shard on its way from records to frames; what does not fit is set aside."""
 
-    def __init__(self, reading: Reading, conversion: Conversion) -> None:
+    def __init__(self, reading: Reading, conversion: Conversion, embed: Embed) -> None:
         """Start before the first record."""
-        self.reading, self.conversion = reading, conversion
+        self.reading, self.conversion, self.embed = reading, conversion, embed
         self.rejected: list[Rejected] = []
         self.counts: Counter[str] = Counter()
-        self.seconds = 0.0
+        #: Spent in convert, and in embed (most of it waiting for the pool).
+        self.seconds = self.waited = 0.0
 
     def frames(self) -> Iterator[pa.RecordBatch]:
         """Yield the frames of the shard, batch by batch."""
@@ -124,6 +127,10 @@ class Passage:
                 self.counts[kind_of(item.reason)] += 1
                 continue
             converted = self.conversion.convert(item, self.reading.shard.collection)
+            self.seconds += time.perf_counter() - begin
+            begin = time.perf_counter()
+            converted = self.embed(converted, self.reading.shard.collection)
+            self.waited += time.perf_counter() - begin
             self.counts.update(converted.counts)
             for fault in converted.faults:
                 self.counts[kind_of(fault.reason)] += 1
@@ -132,7 +139,6 @@ class Passage:
                         item, fault, f"{self.reading.shard.id}, record {first + fault.row}", self.reading.shard.collection, self.conversion.job
                     )
                 )
-            self.seconds += time.perf_counter() - begin
             if converted.frames.num_rows:
                 yield converted.frames
 

@@ -24,6 +24,7 @@ from lance.fragment import FragmentMetadata
 from cfray import digests, frames, records, values
 from cfray.errors import LimitReached
 from cfray.ledger import DUPLICATES, Ledger, Plan, Receipt, State
+from cfray.stages import chunks
 from cfray.stages.commit import Target, commit
 from cfray.stages.write import Account, Rejected, add_centroids, new_nonce, publish
 
@@ -70,7 +71,8 @@ def inspect(target: Target, plan: Plan, *, references: bool) -> Identities:
 def _keys(dataset: LanceDataset, number: int, passes: int) -> tuple[Keys, Keys]:
     """Give the 64-bit prefixes of one pass's uuids, and their row ids."""
     keys, rows = [], []
-    for batch in dataset.scanner(columns=["uuid"], with_row_id=True).to_batches():
+    records_only = f"{chunks.FIELD.name} IS NULL" if chunks.FIELD.name in dataset.schema.names else None
+    for batch in dataset.scanner(columns=["uuid"], filter=records_only, with_row_id=True).to_batches():
         prefix = prefixes(batch.column("uuid"))
         mine = prefix % np.uint64(passes) == number
         keys.append(prefix[mine])
@@ -172,15 +174,20 @@ def remove(target: Target, state: State, plan: Plan, found: Identities, allowed:
     removed: dict[str, dict[str, object]] = {}
     account = Account()
     rejected: list[Rejected] = []
-    for batch in _rows(dataset, list(found.extra)):
+    derived = _chunks_of(dataset, list(found.extra))
+    gone = [*found.extra, *derived]
+    for batch in _rows(dataset, gone):
         names = [places.name(row) or "" for row in batch.column("_rowid").to_pylist()]
-        rejected += [_rejected(batch, row, found.extra, places) for row in range(batch.num_rows)]
+        rejected += [
+            _rejected(batch, row, found.extra, places) for row, number in enumerate(batch.column("_rowid").to_pylist()) if number in found.extra
+        ]
         plain = batch.drop_columns(["_rowid"])
         for name in sorted(set(names)):
             part = plain.filter(pa.array([other == name for other in names]))
-            before = removed.get(name, {"rows": 0, "sums": {}})
+            before = removed.get(name, {"rows": 0, "chunks": 0, "sums": {}})
+            pieces = part.num_rows - part.column(chunks.FIELD.name).null_count if derived else 0
             sums = digests.add(dict(before["sums"]), digests.content_hashes(part))  # type: ignore[call-overload]  # parsed JSON of our own making
-            removed[name] = {"rows": int(str(before["rows"])) + part.num_rows, "sums": sums}
+            removed[name] = {"rows": int(str(before["rows"])) + part.num_rows, "chunks": int(str(before["chunks"])) + pieces, "sums": sums}
             add_centroids(account.vectors, part, -1)
     receipt = Receipt(
         DUPLICATES,
@@ -188,7 +195,7 @@ def remove(target: Target, state: State, plan: Plan, found: Identities, allowed:
         nonce,
         quarantined=len(rejected),
         centroids=account.centroids(),
-        counts={"quarantined: same identity as another record": len(rejected)},
+        counts={"quarantined: same identity as another record": len(rejected), **({"derived_frames": -len(derived)} if derived else {})},
         resolved=removed,
     )
     publish(state, receipt, rejected)
@@ -196,8 +203,23 @@ def remove(target: Target, state: State, plan: Plan, found: Identities, allowed:
     def change(ledger: Ledger) -> Ledger | None:
         return None if DUPLICATES in ledger.entries else ledger.with_entry(DUPLICATES, 0, nonce)
 
-    commit(target, change, rewrite=lambda latest: without_rows(latest, list(found.extra)))
+    commit(target, change, rewrite=lambda latest: without_rows(latest, gone))
     return receipt
+
+
+def _chunks_of(dataset: LanceDataset, documents: list[int]) -> list[int]:
+    """Find the row ids of the chunks that were cut from some documents: they stand right behind theirs."""
+    if chunks.FIELD.name not in dataset.schema.names:
+        return []
+    scanner = dataset.scanner(columns=[], filter=f"{chunks.FIELD.name} IS NOT NULL", with_row_id=True)
+    pieces = {row for batch in scanner.to_batches() for row in batch.column("_rowid").to_pylist()}
+    found: list[int] = []
+    for row in documents:
+        following = row + 1
+        while following in pieces:
+            found.append(following)
+            following += 1
+    return found
 
 
 def _rows(dataset: LanceDataset, row_ids: list[int]) -> Iterator[pa.RecordBatch]:

@@ -22,11 +22,13 @@ def foresee(job: JobSpec, described: Description, layout: Layout, batches: list[
     forecast = Forecast(sampled=len(rejects))
     forecast.quarantined.update(reject.reason for reject in rejects)
     conversion = Conversion(job, layout)
+    wider = 4 * (layout.dimension - layout.read_dimension)  # bytes a row that other vectors add
     begin = time.perf_counter()
     size = good = 0
     ids: Counter[str] = Counter()
     for batch in batches:
         converted = conversion.convert(batch, "")
+        forecast.frames.append(converted.frames)
         forecast.sampled += batch.num_rows
         forecast.quarantined.update(fault.reason for fault in converted.faults)
         ids.update(converted.frames.column("uuid").to_pylist())
@@ -35,7 +37,7 @@ def foresee(job: JobSpec, described: Description, layout: Layout, batches: list[
     forecast.seconds = time.perf_counter() - begin
     forecast.duplicates = sum(count - 1 for count in ids.values())
     if good:
-        forecast.disk = int(size / good * (described.rows or 0))
+        forecast.disk = int((size / good + wider) * (described.rows or 0))
     _land(job, described, layout, forecast)
     return forecast
 
@@ -54,6 +56,10 @@ def _land(job: JobSpec, described: Description, layout: Layout, forecast: Foreca
     for path in [primary_vector(job.mapping, layout)]:
         if "double" in layout.types.get(dotted(path), ""):
             forecast.notes.append(f"vectors of type {layout.types[dotted(path)]} are rounded to float32")
+        if job.embedding.policy == "regenerate" and dotted(path) in layout.types:
+            forecast.notes.append(
+                f"the source's vectors ({dotted(path)}) are replaced by the model's; mapping.vectors: {{old: {dotted(path)}}} in place of mapping.vector would carry them along"
+            )
     for key, path in job.mapping.rules():
         if dotted(path) not in layout.types and not any(name.startswith(dotted(path) + ".") for name in layout.types):
             forecast.notes.append(f"mapping.{key}: no record of the sample has {dotted(path)}")

@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from cfray import frames
 from cfray.jobspec import JobSpec
-from cfray.ledger import HEADERS, Ledger, Plan, Receipt, State
+from cfray.ledger import DUPLICATES, EMBED, HEADERS, Ledger, Plan, Receipt, State
 from cfray.stages.commit import Target, commit
-from cfray.stages.convert import Conversion, relations
+from cfray.stages.convert import relations
 from cfray.stages.duplicates import without_rows
+from cfray.stages.embed import target_schema
 from cfray.stages.write import Account, new_nonce, publish, write_frames
 
 
@@ -49,17 +50,17 @@ def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> boo
     receipts = [receipt for receipt in state.committed(ledger) if receipt.name != HEADERS]
     stated = {
         "records": sum(receipt.staged for receipt in receipts)
-        - sum(int(part["rows"]) for receipt in receipts if receipt.name == "duplicates" for part in receipt.resolved.values()),
+        - sum(int(part["rows"]) - int(part["chunks"]) for receipt in receipts if receipt.name == DUPLICATES for part in receipt.resolved.values()),
         "read": sum(receipt.read for receipt in receipts),
+        **({"embedded": len(ledger.embeds)} if ledger.embeds else {}),
     }
     old = ledger.entries.get(HEADERS)
     if old is not None and state.receipt(HEADERS, old.nonce).resolved == stated:
         return False
-    conversion = Conversion(job, plan.layout)
     rows = _rows(job, plan, receipts, stated)
-    batch = pa.RecordBatch.from_pylist(rows, schema=conversion.schema)
+    batch = pa.RecordBatch.from_pylist(rows, schema=target_schema(job, plan.layout, target.recipe()))
     account = Account(members=False)
-    fragments, files = write_frames(target.uri, conversion.schema, [batch], account)
+    fragments, files = write_frames(target.uri, batch.schema, [batch], account)
     receipt = Receipt(
         HEADERS, HEADERS, new_nonce(), frames=len(rows), fragments=fragments, files=files, sums=account.sums, size=account.size, resolved=dict(stated)
     )
@@ -76,7 +77,7 @@ def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> boo
 
 def _rows(job: JobSpec, plan: Plan, receipts: list[Receipt], stated: dict[str, int]) -> list[dict[str, object]]:
     """Make the header rows: the dataset's, then the collections' by name."""
-    members = _members(receipts, plan.layout.dimension)
+    members = _members(receipts)
     if job.mapping.collection is None:  # an empty source collection is a collection, too
         for name in plan.facts:
             members.setdefault(name, Members(frames.header_uuid(frames.namespace(job.name, name)), 0, np.zeros(plan.layout.dimension)))
@@ -125,13 +126,16 @@ def _rows(job: JobSpec, plan: Plan, receipts: list[Receipt], stated: dict[str, i
     return [dataset, *headers]
 
 
-def _members(receipts: list[Receipt], dimension: int) -> dict[str, Members]:
+def _members(receipts: list[Receipt]) -> dict[str, Members]:
     found: dict[str, Members] = {}
     for receipt in receipts:
+        if receipt.name.startswith(EMBED):
+            found.clear()  # every vector before it was made anew, and is summed in it
         for name, (count, uuid, text) in receipt.centroids.items():
-            one = found.setdefault(name, Members(uuid, 0, np.zeros(dimension)))
+            total = np.frombuffer(base64.b64decode(text), np.float64)
+            one = found.setdefault(name, Members(uuid, 0, np.zeros(len(total))))
             one.vectors += count
-            one.total = one.total + np.frombuffer(base64.b64decode(text), np.float64)
+            one.total = one.total + total
     return found
 
 

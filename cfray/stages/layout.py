@@ -42,7 +42,8 @@ def lay_out(job: JobSpec, described: Description, batches: list[pa.RecordBatch])
     _check_paths(job, batches, fixed=fixed)
     typed = _typed_columns(batches)
     primary = as_path(job.mapping.vector) if job.mapping.vector is not None else _primary(typed)
-    _check_widths(described, primary)
+    if job.embedding.policy != "regenerate":  # its vectors are not read at all
+        _check_widths(described, primary)
     further = _further_vectors(job, typed, primary, described.schema)
     reach = {path for _, path in job.mapping.rules()} | set(further.values()) | {primary}
     sample = [Fields(batch, reach) for batch in batches]
@@ -216,6 +217,8 @@ def _dimension(job: JobSpec, sample: list[Fields], path: Path) -> int:
     Raises:
         ConfigError: a vector is mapped and no record of the sample has one.
     """
+    if job.embedding.policy == "regenerate":
+        return 1  # nobody reads them
     widths: Counter[int] = Counter()
     for fields in sample:
         column = fields.columns.get(path)
@@ -226,6 +229,11 @@ def _dimension(job: JobSpec, sample: list[Fields], path: Path) -> int:
             widths[width] += max(1, fields.rows)
     if widths:
         return widths.most_common(1)[0][0]
+    if job.embedding.policy == "remap":
+        raise ConfigError(
+            f"embedding.policy is remap, and no record of the sample has a vector at {dotted(path)}",
+            "correct mapping.vector, or use policy: regenerate",
+        )
     if job.embedding.dimension:
         return job.embedding.dimension
     if job.mapping.vector is not None:

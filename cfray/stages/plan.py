@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from cfray.jobspec import JobSpec
 from cfray.ledger import Plan
 from cfray.records import Reject
 from cfray.sources.base import Context, Shard
-from cfray.stages import throttle
+from cfray.stages import outlook, throttle
 from cfray.stages.foresight import foresee
 from cfray.stages.layout import lay_out, metric_of
 
@@ -55,11 +56,15 @@ def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
         batches, rejects = sample(job, shards, context)
         reading = time.perf_counter() - begin
     layout = lay_out(job, described, batches)
-    forecast = foresee(job, described, layout, batches, rejects)
+    with closing(outlook.Outlook(job)) as embedding:
+        recipe = embedding.recipe(layout)
+        layout = replace(layout, dimension=recipe.dimension, source_dimension=layout.dimension)
+        forecast = foresee(job, described, layout, batches, rejects)
+        embedding.look(forecast, described.rows)
     rows = described.rows
     if described.size and forecast.sampled:
         seconds = (reading + forecast.seconds) / forecast.sampled * 1.5  # what writing and hashing add to reading and mapping
-        forecast.seconds = 8 + seconds * (rows or 0) / (os.cpu_count() or 1)  # 8 s: Ray's own start
+        forecast.seconds = 8 + seconds * (rows or 0) / (os.cpu_count() or 1) + forecast.embedding.get("seconds", 0)  # 8 s: Ray's own start
     if job.strict and forecast.lossy:
         raise ConfigError(
             "strict is true and this run would lose something: " + "; ".join(forecast.lossy), "map or leave out these fields, or set strict: false"
@@ -67,7 +72,8 @@ def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
     notes = (*described.notes, *forecast.notes)
     facts = {one.name: one.facts for one in described.collections}
     metric = metric_of(described, layout.vector)
-    return Plan(shards, layout, described.consistency, rows, described.exact, described.size, metric, notes, facts), forecast
+    made = Plan(shards, layout, described.consistency, rows, described.exact, described.size, metric, notes, facts, recipe, embedding.expected)
+    return made, forecast
 
 
 def sample(job: JobSpec, shards: list[Shard], context: Context) -> tuple[list[pa.RecordBatch], list[Reject]]:

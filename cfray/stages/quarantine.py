@@ -18,9 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from cfray.jobspec import JobSpec
-from cfray.ledger import REPLAY, Ledger, Plan, Receipt, State
+from cfray.ledger import REPLAY, Ledger, Receipt, State
+from cfray.stages import chunks
 from cfray.stages.commit import Target, commit
 from cfray.stages.convert import Conversion
+from cfray.stages.embed import Embed
 from cfray.stages.write import Account, new_nonce, publish, write_frames
 
 #: Rows converted at once, and uuids looked up at once.
@@ -54,22 +56,22 @@ def waiting(state: State, ledger: Ledger) -> Iterator[Waiting]:
                 yield Waiting(file, line, json.loads(text))
 
 
-def replay(job: JobSpec, plan: Plan, target: Target, state: State) -> int:
+def replay(job: JobSpec, embed: Embed, target: Target, state: State) -> int:
     """Try every waiting row again; commit those that fit now.
 
     Returns:
         how many records came in.
     """
     ledger = target.ledger()
-    conversion = Conversion(job, plan.layout)
+    conversion = Conversion(job, embed.layout)
     good: list[tuple[Waiting, pa.RecordBatch]] = []
     for rows in _groups(waiting(state, ledger)):
-        good += _repaired(conversion, rows)
+        good += _repaired(conversion, embed, rows)
     fresh = _not_there_yet(target, good)
     if not fresh:
         return 0
     account = Account()
-    fragments, files = write_frames(target.uri, conversion.schema, (frame for _, frame in fresh), account)
+    fragments, files = write_frames(target.uri, embed.schema, (frame for _, frame in fresh), account)
     resolved: dict[str, list[int]] = {}
     for row, _ in fresh:
         resolved.setdefault(row.file, []).append(row.line)
@@ -78,7 +80,7 @@ def replay(job: JobSpec, plan: Plan, target: Target, state: State) -> int:
         name,
         name,
         new_nonce(),
-        staged=account.frames,
+        staged=len(fresh),
         frames=account.frames,
         fragments=fragments,
         files=files,
@@ -116,13 +118,16 @@ def _record(row: Waiting) -> pa.RecordBatch:
     return pa.ipc.open_stream(base64.b64decode(row.entry["record"])).read_next_batch()
 
 
-def _repaired(conversion: Conversion, rows: list[Waiting]) -> list[tuple[Waiting, pa.RecordBatch]]:
-    """Convert rows anew; give the ones that fit with their frame."""
+def _repaired(conversion: Conversion, embed: Embed, rows: list[Waiting]) -> list[tuple[Waiting, pa.RecordBatch]]:
+    """Convert rows anew; give the ones that fit with their frame, and the chunks behind it."""
     batch = pa.concat_batches([_record(row) for row in rows])
     if rows[0].entry["stage"] == "commit":  # a duplicate: its record is the frame itself
         return [(row, batch.slice(place, 1)) for place, row in enumerate(rows)]
-    converted = conversion.convert(batch, rows[0].entry["collection"])
-    return [(rows[int(row)], converted.frames.slice(place, 1)) for place, row in enumerate(converted.rows)]
+    collection = rows[0].entry["collection"]
+    converted = embed(conversion.convert(batch, collection), collection)
+    own = chunks.documents(converted.frames)
+    ends = [*own[1:], converted.frames.num_rows]
+    return [(rows[int(row)], converted.frames.slice(start, end - start)) for row, start, end in zip(converted.rows, own, ends, strict=True)]
 
 
 def _not_there_yet(target: Target, good: list[tuple[Waiting, pa.RecordBatch]]) -> list[tuple[Waiting, pa.RecordBatch]]:

@@ -22,6 +22,7 @@ from cfray.sources.base import Context, Json
 from cfray.stages import commit, copy, failpoint, throttle
 from cfray.stages.cluster import Pool, each
 from cfray.stages.commit import Target
+from cfray.stages.embed import Embed
 
 logger = logging.getLogger("cfray")
 
@@ -61,7 +62,12 @@ class Copying:
         if not self.left:
             self.committer.check_limit(final=True)
 
-    def read(self, session: Json) -> None:
+    def context(self, session: Json) -> Context:
+        """Give what a source is handed when its shards are read."""
+        job = self.job
+        return Context(session=session, scratch=self.state.scratch.uri, max_record=job.limits.max_document, throttle=throttle.shared(job.source))
+
+    def read(self, context: Context, embed: Embed) -> None:
         """Copy the shards that are left, in tasks, one a shard, and commit them as they come.
 
         Raises:
@@ -69,10 +75,10 @@ class Copying:
             CfrayError: a shard could not be copied; what is committed stays.
         """
         job, limits = self.job, self.job.limits
-        context = Context(session=session, scratch=self.state.scratch.uri, max_record=limits.max_document, throttle=throttle.shared(job.source))
-        work = partial(copy.copy_shard, copy.Cargo(job, self.plan.layout, context, self.target.epoch))
+        work = partial(copy.copy_shard, copy.Cargo(job, embed, context, self.target.epoch))
         memory = None if limits.memory == "auto" else limits.memory
-        pool = Pool(memory, most=None if limits.workers == "auto" else limits.workers, restarts=-1)  # copy_shard itself counts its starts
+        cpus = 1 if embed.pool is None else 0.25  # beside actors that compute, a shard's task mostly waits (engine.md 7.3)
+        pool = Pool(memory, None if limits.workers == "auto" else limits.workers, restarts=-1, cpus=cpus)  # copy_shard itself counts its starts
         with self._flushed():
             for receipt in each(work, [copy.Item(number, self.plan.shards[number]) for number in self.left], pool):
                 self.report.counts["shards_read"] += 1

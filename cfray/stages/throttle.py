@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Any
 
+from cfray.embedders.endpoint import Budgets
+from cfray.embedders.spec import Endpoint
 from cfray.sources.base import Source, Throttle, Unlimited
 
 #: Seconds of requests that may be sent at once after a quiet time.
@@ -99,10 +101,22 @@ def own(source: Source) -> Throttle:
 
 def shared(source: Source) -> Throttle:
     """Give the budget of a source that the workers of a cluster read."""
+    return _kept(source.request_rate) if source.is_remote else Unlimited()
+
+
+def for_endpoint(spec: Endpoint | None, *, alone: bool = False) -> Budgets:
+    """Give the budgets of requests and of tokens of a server that embeds; ``alone``: for this process only."""
+    if spec is None:
+        return Budgets(Unlimited(), Unlimited())
+    rates = [rate and rate / 60 for rate in (spec.requests_per_minute, spec.tokens_per_minute)]
+    requests, tokens = (Own(rate) if alone else _kept(rate) for rate in rates)
+    return Budgets(requests, tokens)
+
+
+def _kept(rate: float | None) -> Throttle:
+    """Let an actor keep a budget."""
     import ray
 
-    if not source.is_remote:
-        return Unlimited()
     # an actor that dies starts anew with a full bucket: a second's burst too many, and no shard fails for it
     keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)
-    return Shared(keeper.remote(source.request_rate))
+    return Shared(keeper.remote(rate))

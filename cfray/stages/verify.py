@@ -73,6 +73,10 @@ def _check_content(ledger: Ledger, state: State, plan: Plan, found: dict[str, Fo
         for name, part in state.receipt(DUPLICATES, ledger.entries[DUPLICATES].nonce).resolved.items():
             sums = {group: (total - part["sums"][group]) % 2**64 for group, total in expected[name].sums.items()}
             expected[name] = Found(expected[name].rows - part["rows"], sums)
+    for embed in ledger.embeds:  # the vectors were made anew; the last time counts
+        for name, sums in state.receipt(embed, ledger.entries[embed].nonce).resolved.items():
+            if name in expected:
+                expected[name] = Found(expected[name].rows, {**expected[name].sums, **sums})
     wrong: list[str] = []
     for name, want in expected.items():
         have = found.get(name, Found(0, {}))
@@ -120,13 +124,13 @@ def _sum_fragments(work: tuple[str, int, dict[str, str], list[int], Places]) -> 
             columns=["uuid", *wanted], with_row_id=True, batch_size_bytes=_BATCH_BYTES, batch_readahead=_READAHEAD, io_buffer_size=_IO_BUFFER
         )
         for batch in scanner.to_batches():
-            for name, part in _by_shard(batch, places):
+            for name, part in by_shard(batch, places):
                 before = found.get(name, Found(0, {}))
                 found[name] = Found(before.rows + part.num_rows, digests.add(before.sums, digests.content_hashes(part)))
     return found
 
 
-def _by_shard(batch: pa.RecordBatch, places: Places) -> Iterable[tuple[str, pa.RecordBatch]]:
+def by_shard(batch: pa.RecordBatch, places: Places) -> Iterable[tuple[str, pa.RecordBatch]]:
     """Split a batch by the shard its rows came from; runs of rows, since ids are contiguous."""
     rows = batch.column("_rowid").to_numpy()
     plain = batch.drop_columns(["_rowid"])

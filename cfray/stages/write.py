@@ -48,6 +48,17 @@ class Account:
         if self.members:
             add_centroids(self.vectors, batch)
 
+    def gather(self, batch: pa.RecordBatch) -> None:
+        """Sum the vectors of one batch, and nothing else."""
+        self.size += batch.nbytes
+        add_centroids(self.vectors, batch)
+
+    def merge(self, sums: dict[str, tuple[int, str, Any]]) -> None:
+        """Add another account's sums of vectors."""
+        for name, (count, header, total) in sums.items():
+            before, _, known = self.vectors.get(name, (0, header, 0.0))
+            self.vectors[name] = (before + count, header, known + total)
+
     def centroids(self) -> dict[str, tuple[int, str, str]]:
         """Write the vector sums for a receipt."""
         return {name: (count, header, base64.b64encode(total.tobytes()).decode()) for name, (count, header, total) in self.vectors.items()}

@@ -35,7 +35,7 @@ def staged(target, name, count=10):
 
 @pytest.fixture
 def target(tmp_path):
-    return commit.create(str(tmp_path / "t.lance"), SCHEMA, {"a": "int64"}, "f" * 64)
+    return commit.create(str(tmp_path / "t.lance"), SCHEMA, {"cfray.types": '{"a":"int64"}'}, "f" * 64)
 
 
 def row_ids(target):

@@ -1,0 +1,88 @@
+"""Draw the records a map is learned from: uniformly, from the source or from the dataset, with text and old vector.
+
+At most 64 shards are read for it, spread over the source, each of them whole:
+beginnings of shards are no sample.  Nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfray.jobspec import JobSpec
+from cfray.mapping import Layout, rule_paths
+from cfray.records import Reject
+from cfray.sources.base import Context, Shard
+from cfray.stages import cluster
+from cfray.stages.convert import Conversion
+from cfray.stages.pairs import Drawn, drawn
+
+#: Shards that are read at most.
+_SHARDS = 64
+#: Characters of a pseudo-query: about a search's length (a title's place where there is none).
+_QUERY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What a drawing task needs to know."""
+
+    job: JobSpec
+    layout: Layout
+    context: Context
+    most: int
+
+
+def from_source(drawing: Drawing, shards: list[Shard]) -> Drawn | None:
+    """Draw from the source; None if no record has both a text and a vector."""
+    some = [shards[place] for place in sorted({int(place) for place in np.linspace(0, len(shards) - 1, min(_SHARDS, len(shards)))})]
+    pool = cluster.Pool(None if drawing.job.limits.memory == "auto" else drawing.job.limits.memory)
+    return gathered(cluster.each(partial(_from_shard, drawing), some, pool), drawing.most)
+
+
+def gathered(parts: Iterator[Drawn | None], most: int) -> Drawn | None:
+    """Keep the ``most`` rows with the smallest hashes of several parts."""
+    every: Drawn | None = None
+    for part in parts:
+        if part is not None:
+            every = part if every is None else every.with_more(part, most)
+    return every
+
+
+def _from_shard(drawing: Drawing, shard: Shard) -> Drawn | None:
+    """Draw from one shard.  Body of a Ray task."""
+    conversion = Conversion(drawing.job, drawing.layout)
+    titled = bool(rule_paths(drawing.job.mapping.title))
+    found: Drawn | None = None
+    for item in drawing.job.source.read(shard, drawing.context):
+        if isinstance(item, Reject):
+            continue  # a row that cannot be read teaches nothing; the copy quarantines and counts it
+        converted = conversion.convert(item, shard.collection)
+        one = candidates(converted.frames, ~converted.missing | (drawing.job.embedding.policy == "regenerate"), titled=titled)
+        found = one if found is None else found.with_more(one, drawing.most)
+    return found
+
+
+def candidates(frames: pa.RecordBatch, usable: np.ndarray, *, titled: bool) -> Drawn:
+    """Give the rows of some frames that are ``usable`` and have a text, with a query that should find each of them."""
+    there = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(frames.column("text_content")), ""), False)
+    frames = frames.filter(pc.and_(there, pa.array(usable)))
+    texts = frames.column("text_content")
+    queries = frames.column("title") if titled else beginnings(texts)
+    return drawn(frames.column("uuid"), {"text": texts, "query": pc.coalesce(_unblank(queries), beginnings(texts)), "old": frames.column("vector")})
+
+
+def beginnings(texts: pa.StringArray) -> pa.StringArray:
+    """Give each text's first sentence, at most 80 characters of it."""
+    begun = pc.utf8_slice_codeunits(pc.utf8_ltrim_whitespace(texts), 0, _QUERY)
+    sentence = pc.struct_field(pc.extract_regex(begun, r"^(?P<sentence>[^.!?\r\n]+)"), [0])
+    return pc.coalesce(_unblank(sentence), begun)
+
+
+def _unblank(texts: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), None, texts)

@@ -1,0 +1,170 @@
+"""Learn what a run's vectors need before its first frame is written: a map into the new model's space, a projection onto fewer numbers.
+
+A map is judged by the gate on records it has not seen; one that is not good
+enough stops the run here.  What is learned is saved beside the dataset, named by
+its SHA-256, and then noted in the dataset: a run that is killed before that
+learns again, one that is killed after it does not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from cfray.embedders.base import Floats
+from cfray.embedders.learning import learn
+from cfray.embedders.maps import Map
+from cfray.embedders.pairs import Pairs
+from cfray.embedders.projection import Projection, pca
+from cfray.embedders.recipe import RECIPE_KEY, Recipe
+from cfray.embedders.spec import Remap
+from cfray.errors import ConfigError, ProofFailed
+from cfray.jobspec import JobSpec
+from cfray.ledger import State
+from cfray.mapping import rule_paths
+from cfray.report import Report
+from cfray.stages import embed, failpoint, learned
+from cfray.stages.commit import Described, Target, commit
+from cfray.stages.pairs import Drawn, Exact
+from cfray.stages.pool import Handle
+
+#: Records a projection is learned from: 20,000 (``embeddings.md`` part 4, "Dimension").
+_PROJECTED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What fitting works on.
+
+    Attributes:
+        job, target, report: of the run.
+        draw: gives at most so many records with text and old vector.
+        rows: records of the corpus, for which the gate answers.
+        force: go on although the gate says no; recorded in the dataset.
+    """
+
+    job: JobSpec
+    target: Target
+    report: Report
+    draw: Callable[[int], Drawn | None]
+    rows: int
+    force: bool
+
+
+def needed(job: JobSpec, recipe: Recipe) -> bool:
+    """Tell whether something is still to be learned."""
+    spec = job.embedding
+    return (recipe.policy == "remap" and not recipe.map) or (spec.reduce is not None and spec.reduce.method == "pca" and not recipe.reduction)
+
+
+def fit(learning: Learning, recipe: Recipe, pool: Handle | None) -> Recipe:
+    """Learn what is missing, save it, and give the recipe that names it.
+
+    Raises:
+        ProofFailed: the gate refuses the map.
+        ConfigError: there are too few records to learn from.
+    """
+    state = State(learning.target.uri)
+    made: Map | None = None
+    if recipe.policy == "remap" and not recipe.map:
+        assert pool is not None
+        made, recipe = _remap(learning, recipe, pool, state)
+    spec = learning.job.embedding.reduce
+    if spec is not None and spec.method == "pca" and not recipe.reduction:
+        projection = _projection(learning, recipe, pool, made or (learned.the_map(learning.target.uri, recipe.map) if recipe.map else None))
+        state.maps.publish(f"{projection.id}.safetensors", projection.to_bytes())
+        recipe = replace(recipe, reduction=projection.id)
+    failpoint.reached("learned")
+    return recipe
+
+
+def note(target: Target, recipe: Recipe) -> None:
+    """Write the recipe into the dataset."""
+    commit(target, lambda ledger: ledger, describe=Described({RECIPE_KEY: recipe.to_json()}))
+
+
+def _remap(learning: Learning, recipe: Recipe, pool: Handle, state: State) -> tuple[Map, Recipe]:
+    """Embed a sample with the new model, learn the map and put it before the gate."""
+    spec = learning.job.embedding.remap or Remap()
+    drawn = learning.draw(spec.pairs)
+    there = 0 if drawn is None else drawn.table.num_rows
+    if drawn is None or there < Remap.model_fields["pairs"].metadata[0].ge:
+        raise ConfigError(
+            f"embedding.policy is remap, and only {there:,} records have a text and a vector to learn from; 5,000 are needed",
+            "use policy: regenerate, which for so few records takes minutes",
+        )
+    begin = time.perf_counter()
+    table = drawn.table.combine_chunks()
+    embedded = pool.embed(_column(table, "text"))
+    good = np.flatnonzero(~embedded.missing)
+    seconds = time.perf_counter() - begin
+    queries = pool.queries(_column(table, "query").take(pa.array(good)))
+    pairs = Pairs(
+        old=embed.matrix(_column(table, "old"))[good],
+        new=embedded.vectors[good],
+        queries=queries,
+        old_queries=_old_queries(learning, _column(table, "query").take(pa.array(good))),
+        labelled=bool(rule_paths(learning.job.mapping.title)),
+    )
+    begin = time.perf_counter()
+
+    found, verdict = learn(pairs, learning.rows)
+    learning.report.stage("learn").seconds += time.perf_counter() - begin
+    whole = seconds / max(1, len(good)) * learning.rows
+    told = [
+        *verdict.lines(),
+        f"a full regenerate with this pool would take about {whole / 60:,.0f} min ({len(good) / max(seconds, 1e-9):,.0f} records/s)",
+    ]
+    learning.report.notes += told
+    learning.report.gate = {**verdict.as_json(), "min_quality": spec.min_quality, "forced": False, "regenerate_seconds": round(whole, 1)}
+    passed = verdict.passed(spec.min_quality)
+    if not passed and not learning.force:
+        raise ProofFailed(
+            f"the map is not good enough: of the new model's own best hits {verdict.lower:.3f} at least would survive among {learning.rows:,} records, "
+            f"embedding.remap.min_quality is {spec.min_quality}; no frame was written",
+            f"use policy: regenerate with a new target.uri (about {whole / 60:,.0f} min), or --force to remap all the same, or lower min_quality",
+        )
+    learning.report.gate["forced"] = not passed
+    learning.report.check("gate of the map", "pass" if passed else "not_run", told[0] if passed else f"FORCED although refused: {told[0]}")
+    Exact.save(state, found.id, _column(table, "uuid").take(pa.array(good)), embedded.vectors[good])
+    state.maps.publish(f"{found.id}.safetensors", found.to_bytes())
+    return found, replace(recipe, map=found.id, gate=learning.report.gate)
+
+
+def _old_queries(learning: Learning, queries: pa.StringArray) -> Floats | None:
+    """Embed the queries with the old model, where ``embedding.expect`` says which it is: only then is the old space judged end to end."""
+    expect = learning.job.embedding.expect
+    if expect is None:
+        return None
+    from cfray.embedders.sentence_transformers import SentenceTransformersEmbedder
+    from cfray.embedders.spec import Embedding
+
+    return SentenceTransformersEmbedder(Embedding(policy="regenerate", model=expect.model), "auto").encode_queries(queries.to_pylist())
+
+
+def _projection(learning: Learning, recipe: Recipe, pool: Handle | None, made: Map | None) -> Projection:
+    """Learn the projection from vectors of the space it narrows."""
+    assert learning.job.embedding.reduce is not None
+    drawn = learning.draw(_PROJECTED)
+    if drawn is None or drawn.table.num_rows < learning.job.embedding.reduce.dimension:
+        raise ConfigError(
+            "embedding.reduce: too few records have a text and a vector to learn a projection from", "use method: truncate, or leave it out"
+        )
+    table = drawn.table.combine_chunks()
+    if recipe.policy == "regenerate":
+        assert pool is not None
+        embedded = pool.embed(_column(table, "text"))
+        vectors = embedded.vectors[~embedded.missing]
+    else:
+        vectors = embed.matrix(_column(table, "old"))
+        vectors = vectors if made is None else made.apply(vectors)
+    return pca(vectors, learning.job.embedding.reduce.dimension)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    chunks = table[name].chunks
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
