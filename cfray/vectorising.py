@@ -92,8 +92,16 @@ def tell(run: Run, handle: Handle | None) -> None:
     )
 
 
-def check_expected(run: Run) -> None:
-    """Note whether the stored vectors are the expected model's."""
+def check(run: Run) -> None:
+    """Note what the gate said of the map in use, and whether the stored vectors are the expected model's."""
+    gate = run.target.recipe().gate
+    if gate.get("forced"):
+        run.report.notes.append(f"--force: the map is used although the gate refuses it ({gate['lower']:.3f}, {gate['min_quality']} was asked for)")
+    elif gate:
+        detail = (
+            f"{gate['lower']:.3f} of the new model's best hits survive at least among {gate['rows']:,} records; {gate['min_quality']} was asked for"
+        )
+        run.report.check("gate of the map", "pass", detail)
     found = run.plan.expected
     if found:
         run.report.check(

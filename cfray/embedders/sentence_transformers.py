@@ -58,6 +58,8 @@ class SentenceTransformersEmbedder(Embedder):
         assert spec.model is not None
         place = models.folder(spec.model)
         self.device = device
+        #: Whether the next batch is made ready while this one is computed: a GPU waits for nothing else.
+        self.ahead = device != "cpu"
         try:
             self.model = library.SentenceTransformer(str(place), device=device, local_files_only=True)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -78,7 +80,7 @@ class SentenceTransformersEmbedder(Embedder):
                 f"embedding.truncate_dim is {self.truncate_dim}, the model's vectors have {width}", "give a smaller one, or leave it out"
             )
         return Identity(
-            name=place.name if place.name != "model" else str(spec.model),
+            name=place.name if place.name != "model" else place.parent.name,
             sha256=models.sha256(place),
             engine=spec.engine,
             dtype=dtype,
@@ -153,14 +155,15 @@ class SentenceTransformersEmbedder(Embedder):
         self, texts: Sequence[str], order: Any, groups: list[tuple[int, int]], prompt: str, task: str
     ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
         """Tokenise batch by batch; for a GPU one batch ahead, in pinned memory."""
+        import torch
 
         def made(group: tuple[int, int]) -> dict[str, Any]:
-            features = self.model.preprocess([texts[row] for row in order[group[0] : group[1]]], prompt=prompt or None, task=task)
-            if self.device == "cpu":
-                return dict(features)
-            return {name: value.pin_memory() if hasattr(value, "pin_memory") else value for name, value in features.items()}
+            features = dict(self.model.preprocess([texts[row] for row in order[group[0] : group[1]]], prompt=prompt or None, task=task))
+            if not torch.cuda.is_available():
+                return features
+            return {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in features.items()}
 
-        if self.device == "cpu":
+        if not self.ahead:
             yield from ((group, made(group)) for group in groups)
             return
         with ThreadPoolExecutor(1) as ahead:
@@ -168,7 +171,7 @@ class SentenceTransformersEmbedder(Embedder):
             for place, group in enumerate(groups):
                 features = coming.pop().result()
                 coming += [ahead.submit(made, later) for later in groups[place + 1 : place + 2]]
-                yield group, {name: value.to(self.device, non_blocking=True) if hasattr(value, "to") else value for name, value in features.items()}
+                yield group, {name: value.to(self.device, non_blocking=True) if torch.is_tensor(value) else value for name, value in features.items()}
 
     def pieces(self, text: str, tokens: int, overlap: int) -> list[str]:
         """Cut a text where its tokens begin; whatever stands between two tokens goes with the first, so nothing of the text is left out."""

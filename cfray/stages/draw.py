@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,7 +20,7 @@ from cfray.mapping import Layout, rule_paths
 from cfray.records import Reject
 from cfray.sources.base import Context, Shard
 from cfray.stages import cluster
-from cfray.stages.convert import Conversion
+from cfray.stages.convert import Conversion, Converted
 from cfray.stages.pairs import Drawn, drawn
 
 #: Shards that are read at most.
@@ -63,15 +64,29 @@ def _from_shard(drawing: Drawing, shard: Shard) -> Drawn | None:
         if isinstance(item, Reject):
             continue  # a row that cannot be read teaches nothing; the copy quarantines and counts it
         converted = conversion.convert(item, shard.collection)
-        one = candidates(converted.frames, ~converted.missing | (drawing.job.embedding.policy == "regenerate"), titled=titled)
+        one = candidates(converted.frames, _usable(converted, drawing.job.embedding.policy), titled=titled)
         found = one if found is None else found.with_more(one, drawing.most)
     return found
 
 
-def candidates(frames: pa.RecordBatch, usable: np.ndarray, *, titled: bool) -> Drawn:
-    """Give the rows of some frames that are ``usable`` and have a text, with a query that should find each of them."""
-    there = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(frames.column("text_content")), ""), False)
-    frames = frames.filter(pc.and_(there, pa.array(usable)))
+def _usable(converted: Converted, policy: str) -> npt.NDArray[np.bool_]:
+    """Tell the rows that have what is learned from: a vector, a text, or both."""
+    there: npt.NDArray[np.bool_] = with_text(converted.frames)
+    if policy == "keep":
+        return ~converted.missing
+    return there if policy == "regenerate" else there & ~converted.missing
+
+
+def with_text(frames: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    """Tell the rows whose text is not blank."""
+    filled = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(frames.column("text_content")), ""), False)
+    there: npt.NDArray[np.bool_] = filled.to_numpy(zero_copy_only=False)
+    return there
+
+
+def candidates(frames: pa.RecordBatch, usable: npt.NDArray[np.bool_], *, titled: bool) -> Drawn:
+    """Give the ``usable`` rows of some frames, with a query that should find each of them."""
+    frames = frames.filter(pa.array(usable))
     texts = frames.column("text_content")
     queries = frames.column("title") if titled else beginnings(texts)
     return drawn(frames.column("uuid"), {"text": texts, "query": pc.coalesce(_unblank(queries), beginnings(texts)), "old": frames.column("vector")})

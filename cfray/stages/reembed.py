@@ -54,7 +54,7 @@ def _drawn_from(work: tuple[Rewriting, int, int, bool]) -> Drawn | None:
     found: Drawn | None = None
     scanner = rewriting.dataset.get_fragment(number).scanner(columns=["uuid", "text_content", "title", "vector"], filter="record_type = 'document'")
     for batch in scanner.to_batches():
-        one = draw.candidates(batch, np.asarray(matrix(batch.column("vector")).any(axis=1)), titled=titled)
+        one = draw.candidates(batch, matrix(batch.column("vector")).any(axis=1) & draw.with_text(batch), titled=titled)
         found = one if found is None else found.with_more(one, most)
     return found
 
@@ -118,10 +118,10 @@ def _commit(rewriting: Rewriting, target: Target, receipt: Receipt, joined: dict
         accepted = (*(known for known in ledger.fingerprints if known != fingerprint), fingerprint)
         return replace(ledger, fingerprints=accepted).with_entry(rewriting.name, 0, receipt.nonce)
 
-    commit(target, change, rewrite=lambda latest: _replaced(latest, fields, joined), describe=described)
+    commit(target, change, rewrite=lambda latest: replaced(latest, fields, joined), describe=described)
 
 
-def _replaced(dataset: LanceDataset, fields: tuple[pa.Field, ...], joined: dict[int, Joined]) -> list[FragmentMetadata]:
+def replaced(dataset: LanceDataset, fields: tuple[pa.Field, ...], joined: dict[int, Joined]) -> list[FragmentMetadata]:
     """Give the fragments with the new file for the rewritten fields.
 
     Raises:
