@@ -44,6 +44,32 @@ WRONG = {
     "an unknown kind": ("parquet", "parket", ["line 2", "source", "did you mean parquet?", "jsonl"]),
     "no kind": ("kind: parquet, ", "", ["line 2", "source.kind is missing", "jsonl"]),
     "no name": ("name: articles\n", "", ["name: is missing"]),
+    "an unknown key of the embedding": ("target:", "embedding: {polici: keep}\ntarget:", ["line 7", "embedding.polici", "did you mean policy?"]),
+    "an unknown key of a chunk": (
+        "target:",
+        "embedding: {policy: regenerate, model: m, chunk: {token: 9}}\ntarget:",
+        ["line 7", "did you mean tokens?"],
+    ),
+    "a model with nothing to do": ("target:", "embedding: {model: m}\ntarget:", ["line 7", "embedding", "needs policy: regenerate or remap"]),
+    "a policy without a model": ("target:", "embedding: {policy: remap}\ntarget:", ["line 7", "embedding", "one of model"]),
+    "a model that is nowhere": ("target:", "embedding: {policy: regenerate, model: ./m}\ntarget:", ["neither a folder nor an installed package"]),
+    "a package without a model": (
+        "target:",
+        "embedding: {policy: regenerate, model: pytest}\ntarget:",
+        ["pytest carries no sentence-transformers model"],
+    ),
+    "too few pairs": ("target:", "embedding: {policy: remap, model: m, remap: {pairs: 10}}\ntarget:", ["line 7", "embedding.remap.pairs", "5000"]),
+    "chunks that overlap too much": (
+        "target:",
+        "embedding: {policy: regenerate, model: m, chunk: {tokens: 9, overlap: 8}}\ntarget:",
+        ["at most half"],
+    ),
+    "a key in an address": (
+        "target:",
+        "embedding: {policy: regenerate, endpoint: {url: 'https://u:p@host/v1', model: m}}\ntarget:",
+        ["url holds a credential"],
+    ),
+    "an endpoint without a model": ("target:", "embedding: {policy: regenerate, endpoint: {url: 'http://h'}}\ntarget:", ["needs model"]),
     "not YAML": ("1MiB}", "1MiB", ["is not YAML", "line 3"]),
     "a key twice": ("  vector:", "  id: body\n  vector:", ["'id' stands here twice", "line 6"]),
     "a key that is a list": ("  vector:", "  ? [a]\n  : b\n  vector:", ["a key must be a word", "line 6"]),
@@ -187,6 +213,7 @@ class TestFingerprint:
             {"source": {"shard_bytes": 2**20}},
             {"mapping": {"keep_uuid": False, "on_duplicate": "quarantine"}},
             {"embedding": {"missing_vector": "zero"}},
+            {"embedding": {"expect": {"model": "./m"}}},
         ],
         ids=str,
     )
@@ -207,6 +234,8 @@ class TestFingerprint:
             {"mapping": {"member_of": False}},
             {"mapping": {"relationships": [{"type": "parent", "to": "body"}]}},
             {"embedding": {"missing_vector": "null"}},
+            {"embedding": {"policy": "regenerate", "model": "./m"}},
+            {"embedding": {"reduce": {"method": "truncate", "dimension": 1}}},
         ],
         ids=str,
     )
@@ -217,6 +246,21 @@ class TestFingerprint:
         moved = tmp_path_factory.mktemp("moved")
         (moved / "job.yaml").write_text(yaml.safe_dump(dict(reversed(yaml.safe_load(JOB).items())), sort_keys=False), "utf-8")
         assert read_job(moved / "job.yaml").fingerprint == self.fingerprint(folder)
+
+    @pytest.mark.parametrize(
+        ("embedding", "more"),
+        [
+            ({"policy": "regenerate", "model": "./m"}, {"cache": "./c", "actors": 3}),
+            ({"policy": "remap", "model": "./m", "remap": {"pairs": 6000}}, {"remap": {"pairs": 6000, "min_quality": 0.5}}),
+            (
+                {"policy": "regenerate", "endpoint": {"url": "http://h", "model": "m"}},
+                {"endpoint": {"url": "http://h", "model": "m", "api_key": {"env": "K"}, "batch": 9}},
+            ),
+        ],
+        ids=str,
+    )
+    def test_what_changes_no_vector_may_change(self, folder, embedding, more):
+        assert self.fingerprint(folder, embedding=embedding) == self.fingerprint(folder, embedding={**embedding, **more})
 
     def test_locations_are_relative_to_the_job_file(self, folder):
         (folder / "job.yaml").write_text(JOB, "utf-8")

@@ -59,8 +59,8 @@ class Chunk(Strict):
 
     @model_validator(mode="after")
     def _overlap_is_smaller(self) -> Self:
-        if self.overlap >= self.tokens:
-            raise ValueError("overlap must be smaller than tokens")
+        if 2 * self.overlap > self.tokens:
+            raise ValueError("overlap must be at most half of tokens: more would write every word of a document several times")
         return self
 
 
@@ -138,7 +138,7 @@ class Embedding(Strict):
     expect: Expect | None = None
     #: Folder, on any filesystem, of vectors that were computed before.
     cache: str | None = None
-    #: auto: one a core (a GPU where there are some).
+    #: auto: one a core (a GPU where there are some); 8 that ask an endpoint.
     actors: Literal["auto"] | Annotated[int, Field(ge=1)] | Actors = "auto"
 
     @model_validator(mode="after")

@@ -65,8 +65,8 @@ def documents(batch: pa.RecordBatch) -> list[int]:
 def _frames(batch: pa.RecordBatch, chunks: Chunks, ids: Ids, own: npt.NDArray[np.int64]) -> pa.RecordBatch:
     owner = pa.array(chunks.owner[own])
     rows = len(owner)
-    like = batch.take(owner)
-    columns = dict(zip(batch.schema.names, like.columns, strict=True))
+    plain = batch.drop_columns(["text_content", "vector", "relationships", "custom_metadata", "raw_data"])
+    columns = dict(zip(plain.schema.names, plain.take(owner).columns, strict=True))  # a text is not repeated for each of its thousand chunks
     numbers = pa.array(chunks.number[own].astype(str).tolist(), pa.string())
     named = pc.binary_join_element_wise(pa.scalar("chunk"), numbers, ids.tagged.take(owner), ":")
     documents = columns["uuid"]
@@ -75,7 +75,7 @@ def _frames(batch: pa.RecordBatch, chunks: Chunks, ids: Ids, own: npt.NDArray[np
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(chunks.vectors[own]).reshape(-1)), chunks.vectors.shape[1])
     columns["position"] = pa.array(chunks.number[own].astype(np.int32))
     columns["relationships"] = _membership(documents, columns["collection_id"], ids.job)
-    original = _original_ids(columns["custom_metadata"])
+    original = _original_ids(batch.column("custom_metadata")).take(owner)
     columns["custom_metadata"] = frames.metadata_lists([NUMBER, frames.ORIGINAL_ID], [numbers, original], rows)
     for name in batch.schema.names:
         if name in ("raw_data", "raw_data_type") or (name.startswith("x_vector_") and name != "x_vector_origin"):

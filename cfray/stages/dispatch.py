@@ -167,8 +167,8 @@ class Dispatcher:
         import ray
 
         self.coming += 1
-        resources = {"num_cpus": 0.5} if self.opening.device == "cpu" else {"num_cpus": 0.5, "num_gpus": 1}
-        actor = ray.remote(max_restarts=0, **resources)(Worker).remote()
+        claims = {"num_cpus": 0.05 if self.opening.spec.endpoint else 0.5, **({"num_gpus": 1} if self.opening.device == "cuda" else {})}
+        actor = ray.remote(max_restarts=0, **claims)(Worker).remote()
         self._keep(self._loaded(actor))
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
@@ -213,9 +213,13 @@ class Dispatcher:
                 self._gone(actor)
                 ray.kill(actor)
 
-    async def account(self) -> Figures:
-        """Write what caches hold back, and give the figures."""
+    async def flush(self) -> None:
+        """Write what caches hold back."""
         for actor in list(self.up):
             await actor.flush.remote()
+
+    async def account(self) -> Figures:
+        """Give the figures; caches are written before, since this is asked at the end."""
+        await self.flush()
         now = time.monotonic()
         return replace(self.figures, alive=self.figures.alive + sum(now - since for since in self.up.values()))

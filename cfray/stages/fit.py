@@ -101,6 +101,7 @@ def _remap(learning: Learning, recipe: Recipe, pool: Handle, state: State) -> tu
     table = drawn.table.combine_chunks()
     texts = _column(table, "text").dictionary_encode()  # each distinct text once: twins are told by equal bytes, which differ between batches
     embedded = pool.embed(texts.dictionary)
+    pool.flush()  # a gate that refuses ends the run; the sample stays in the cache
     places = texts.indices.to_numpy()
     good = np.flatnonzero(~embedded.missing[places])
     new = embedded.vectors[places[good]]

@@ -25,6 +25,8 @@ from cfray.stages.dispatch import Dispatcher, Figures, Opening
 #: Texts of one batch and their bytes: enough for batches of equal length, few enough that a kill costs seconds.
 _ROWS = {"cpu": 512, "cuda": 4_096}
 _BYTES = 4 * 1024 * 1024
+#: Actors that ask a server at once unless the job says otherwise: they wait, and cost no core.
+_ASKING = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Handle:
         parts = [cluster.result(reference) for reference in [self.actor.queries.remote(part) for part in batches(column, self.rows)]]
         return np.concatenate(parts)
 
+    def flush(self) -> None:
+        """Write what the actors' caches hold back."""
+        cluster.result(self.actor.flush.remote())
+
     def figures(self) -> Figures:
         """Ask what the pool did."""
         figures: Figures = cluster.result(self.actor.account.remote())
@@ -75,7 +81,8 @@ def running(spec: Embedding, key: str) -> Iterator[Handle]:
     gpus = int(ray.cluster_resources().get("GPU", 0)) if spec.endpoint is None and spec.engine == "torch" else 0
     device = "cuda" if gpus else "cpu"
     opening = Opening(spec, key, device, throttle.for_endpoint(spec.endpoint))
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher).remote(opening, _size(spec, gpus or cluster.cores()))
+    units = _ASKING if spec.endpoint else gpus or cluster.cores()
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher).remote(opening, _size(spec, units))
     try:
         yield Handle(actor, _ROWS[device])
     finally:

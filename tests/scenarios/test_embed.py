@@ -320,7 +320,9 @@ def old_space(tmp_path_factory):
 def test_a_good_map_passes_the_gate(cfray, old_space, naive):
     embedding = {"policy": "remap", "model": MODEL, "remap": {"pairs": 5_000}}
     job = job_of(old_space, embedding, "good.lance", mapping={**MAPPING, "vector": "embedding"})
-    cfray.run("migrate", job.path, "--quiet", CFRAY_FAIL_AT="learned:1")
+    killed = cfray.start("migrate", job.path, "--quiet", CFRAY_FAIL_AT="learned:1")
+    runs.until(lambda: killed.ended, "the run kills itself")
+    killed.kill()
     assert runs.document_ids(job.target) == []
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
     report = job.report()
@@ -354,7 +356,8 @@ def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray, old_space):
     assert job.report()["gate"]["lower"] < 0.9
     cfray.run("migrate", job.path, "--quiet", "--force").ended_with(0)
     report = job.report()
-    assert report["pool"]["cache_hits"] >= 5_000, "the sample was embedded again"
+    assert report["pool"].get("texts_embedded", 0) == 0, "the sample was embedded again"
+    assert report["pool"]["cache_hits"] > 0
     assert any("--force" in note for note in report["notes"])
     assert json.loads(lance.dataset(job.target).schema.metadata[b"cfray.embedding"])["gate"]["forced"] is True
 
@@ -375,7 +378,7 @@ def test_wrong_models_and_servers(tmp_path, cfray):
         served = job_of(tmp_path, {"policy": "regenerate", "endpoint": {"url": server.url, "model": "m"}}, "served.lance")
         cfray.run("migrate", served.path, "--quiet").ended_with(0)
         assert len(held(served.target)) == 20
-        server.fail("too few", on=(len(server.requests) + 3,))
+        server.fail("too few", on=(3,))
         short = job_of(tmp_path, {"policy": "regenerate", "endpoint": {"url": server.url, "model": "m"}}, "short.lance")
         assert "vectors" in cfray.run("migrate", short.path, "--quiet").ended_with(1, 2).err
     other = served.changed(embedding={**REGENERATE})
