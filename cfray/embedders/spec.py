@@ -149,6 +149,8 @@ class Embedding(Strict):
                     raise ValueError(f"{name} needs policy: regenerate or remap; policy keep leaves the vectors as they are")
             if any(column.of != "vector" for column in self.columns.values()):
                 raise ValueError("columns of a text need policy: regenerate or remap: a model must make them")
+        elif self.dimension is not None:
+            raise ValueError(f"dimension is the model's under policy {self.policy}; truncate_dim and reduce make vectors narrower")
         elif (self.model is None) is (self.endpoint is None):
             raise ValueError(f"policy {self.policy} needs one of model (a folder or an installed package) and endpoint")
         if self.policy != "remap" and self.remap is not None:

@@ -94,7 +94,7 @@ class Embed:
         if self.recipe.policy != "keep" and self.job.embedding.missing_vector == "quarantine":
             reason = "no vector could be made: there is no text, and embedding.missing_vector is quarantine"
             faults |= {row: Fault(int(converted.rows[row]), "embed", reason) for row in np.flatnonzero(made.missing).tolist() if row not in faults}
-        finished = self._finished(converted.frames, made)
+        finished = self.finished(converted.frames, made)
         kept = np.ones(finished.num_rows, np.bool_)
         kept[list(faults)] = False
         if self.recipe.policy != "keep":
@@ -146,7 +146,7 @@ class Embed:
             return pa.repeat(pa.scalar(self.recipe.origins[how]), len(missing))
         return pc.if_else(pa.array(missing), None, self.recipe.origins[how])
 
-    def _finished(self, batch: pa.RecordBatch, made: Made) -> pa.RecordBatch:
+    def finished(self, batch: pa.RecordBatch, made: Made) -> pa.RecordBatch:
         """Put the columns of the target together."""
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         if self.recipe.policy != "keep" or self.job.embedding.reduce:

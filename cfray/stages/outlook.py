@@ -94,7 +94,9 @@ class Outlook:
                 forecast.embedding["seconds"] *= min(1.0, 1.2 * pairs / max(1, rows or 0))
             price = self.job.embedding.endpoint.price_per_million_tokens if self.job.embedding.endpoint else None
             if price is not None:
-                forecast.embedding["cost"] = round(float(np.minimum(tokens, limit).mean()) * (rows or 0) * share * price / 1e6, 2)
+                cost = round(float(np.minimum(tokens, limit).mean()) * (rows or 0) * share * price / 1e6, 2)
+                forecast.embedding["cost"] = cost
+                forecast.notes.append(f"the endpoint will cost about {cost:,.2f}, at {price} a million tokens")
         forecast.notes += self._told(embedder, known)
 
     def _told(self, embedder: Embedder, known: dict[str, int]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from cfray.jobspec import JobSpec
 from cfray.ledger import REPLAY, Ledger, Receipt, State
 from cfray.stages import chunks
 from cfray.stages.commit import Target, commit
-from cfray.stages.convert import Conversion
+from cfray.stages.convert import Conversion, Converted
 from cfray.stages.embed import Embed
 from cfray.stages.write import Account, new_nonce, publish, write_frames
 
@@ -121,13 +122,21 @@ def _record(row: Waiting) -> pa.RecordBatch:
 def _repaired(conversion: Conversion, embed: Embed, rows: list[Waiting]) -> list[tuple[Waiting, pa.RecordBatch]]:
     """Convert rows anew; give the ones that fit with their frame, and the chunks behind it."""
     batch = pa.concat_batches([_record(row) for row in rows])
-    if rows[0].entry["stage"] == "commit":  # a duplicate: its record is the frame itself
-        return [(row, batch.slice(place, 1)) for place, row in enumerate(rows)]
+    if rows[0].entry["stage"] == "commit":  # a duplicate: its record is the frame itself, with the vector of its time
+        frames = batch if embed.recipe.policy == "keep" else _embedded(embed, batch)
+        return [(row, frames.slice(place, 1)) for place, row in enumerate(rows)]
     collection = rows[0].entry["collection"]
     converted = embed(conversion.convert(batch, collection), collection)
     own = chunks.documents(converted.frames)
     ends = [*own[1:], converted.frames.num_rows]
     return [(rows[int(row)], converted.frames.slice(start, end - start)) for row, start, end in zip(converted.rows, own, ends, strict=True)]
+
+
+def _embedded(embed: Embed, frames: pa.RecordBatch) -> pa.RecordBatch:
+    """Give frames the vector that the target's model makes of their text: they may be older than it."""
+    every = np.ones(frames.num_rows, np.bool_)
+    made = embed.made(Converted(frames, np.arange(frames.num_rows), [], Counter(), every, frames.column("uuid")))
+    return embed.finished(frames, made)
 
 
 def _not_there_yet(target: Target, good: list[tuple[Waiting, pa.RecordBatch]]) -> list[tuple[Waiting, pa.RecordBatch]]:
