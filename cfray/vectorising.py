@@ -28,7 +28,7 @@ def pooled(job: JobSpec, recipe: Recipe) -> Iterator[Handle | None]:
         yield None
         return
     dtype = recipe.model.dtype if job.embedding.endpoint is None else job.embedding.dtype
-    with pool.running(job.embedding.model_copy(update={"dtype": dtype}), recipe.model.key) as handle:
+    with pool.running(job.embedding.model_copy(update={"dtype": dtype}), recipe.model) as handle:
         yield handle
 
 

@@ -10,13 +10,13 @@ from cfray.embedders.spec import Embedding
 from cfray.embedders.texts import Texts
 
 
-def opened(spec: Embedding, budgets: Budgets, *, dtype: str | None = None, device: str = "cpu", threads: int | None = None) -> Embedder:
+def opened(spec: Embedding, budgets: Budgets, *, dimension: int | None = None, device: str = "cpu", threads: int | None = None) -> Embedder:
     """Load the model, or reach the server.
 
     Args:
         spec: the job's section.
         budgets: of requests and tokens, for a server.
-        dtype: what the plan resolved ``auto`` to; None: as the job file says.
+        dimension: width of a server's vectors, where it is known; None: it is asked for one, which also shows that it is up.
         device: ``cpu`` or ``cuda``.
         threads: of the engine; None leaves them alone.
 
@@ -24,8 +24,9 @@ def opened(spec: Embedding, budgets: Budgets, *, dtype: str | None = None, devic
         CfrayError: it cannot be had; says what to do.
     """
     if spec.endpoint is not None:
-        return EndpointEmbedder(spec.endpoint, prompt=spec.prompt, query_prompt=spec.query_prompt, throttle=budgets, on_long_text=spec.on_long_text)
-    return SentenceTransformersEmbedder(spec, dtype or spec.dtype, device=device, threads=threads)
+        prompts = {"prompt": spec.prompt, "query_prompt": spec.query_prompt}
+        return EndpointEmbedder(spec.endpoint, **prompts, throttle=budgets, on_long_text=spec.on_long_text, dimension=dimension)
+    return SentenceTransformersEmbedder(spec, spec.dtype, device=device, threads=threads)
 
 
 def texts(embedder: Embedder, spec: Embedding) -> Texts:

@@ -35,13 +35,15 @@ class Opening:
 
     Attributes:
         spec: the job's section, ``dtype`` resolved.
-        key: the identity the plan found; an actor that finds another one refuses.
+        key: of the identity the plan found; an actor that finds another one refuses.
+        dimension: of its vectors.
         device: ``cpu`` or ``cuda``.
         budgets: of an endpoint's requests and tokens.
     """
 
     spec: Embedding
     key: str
+    dimension: int
     device: str
     budgets: Budgets
 
@@ -72,7 +74,7 @@ class Worker:
         from cfray.embedders import open as embedders
 
         threads = 1 if opening.device == "cpu" else None
-        embedder = embedders.opened(opening.spec, opening.budgets, device=opening.device, threads=threads)
+        embedder = embedders.opened(opening.spec, opening.budgets, dimension=opening.dimension, device=opening.device, threads=threads)
         if embedder.identity.key != opening.key:
             raise ConfigError(
                 f"embedding.model: this worker finds another model than the plan did ({embedder.identity.name}, sha256 {embedder.identity.sha256[:16]})",

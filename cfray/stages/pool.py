@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfray.embedders.base import Floats
+from cfray.embedders.base import Floats, Identity
 from cfray.embedders.spec import Actors, Embedding
 from cfray.embedders.texts import Chunks, Embedded
 from cfray.stages import cluster, throttle
@@ -69,18 +69,18 @@ class Handle:
 
 
 @contextmanager
-def running(spec: Embedding, key: str) -> Iterator[Handle]:
+def running(spec: Embedding, identity: Identity) -> Iterator[Handle]:
     """Have the pool up for the block.
 
     Args:
         spec: the job's section, ``dtype`` as the plan resolved it.
-        key: the identity the plan found.
+        identity: what the plan found.
     """
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0)) if spec.endpoint is None and spec.engine == "torch" else 0
     device = "cuda" if gpus else "cpu"
-    opening = Opening(spec, key, device, throttle.for_endpoint(spec.endpoint))
+    opening = Opening(spec, identity.key, identity.dimension, device, throttle.for_endpoint(spec.endpoint))
     units = _ASKING if spec.endpoint else gpus or cluster.cores()
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher).remote(opening, _size(spec, units))
     try:
