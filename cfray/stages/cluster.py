@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,7 +98,7 @@ class Pool:
 
     Attributes:
         memory: bytes that Ray reserves for each; None: not reserved.
-        cpus: cores that each claims; a fraction where it mostly waits for embedding actors.
+        cpus: cores that each claims.
         most: tasks at once; None: one a core.
         restarts: how often Ray may start a task anew whose worker died; -1: without end.
     """
@@ -107,6 +107,14 @@ class Pool:
     most: int | None = None
     restarts: int = 3
     cpus: float = 1
+
+    def beside_actors(self) -> Pool:
+        """Give the same for tasks that mostly wait for embedding actors.
+
+        Two a core, so that the actors always have work, and next to no claim on a core: no actor may wait for its
+        core until a task ends that waits for the actor.
+        """
+        return replace(self, most=min(self.most or 2 * cores(), 2 * cores()), cpus=0.05)
 
 
 def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -> Iterator[T]:

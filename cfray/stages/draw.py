@@ -42,7 +42,7 @@ class Drawing:
 def from_source(drawing: Drawing, shards: list[Shard]) -> Drawn | None:
     """Draw from the source; None if no record has both a text and a vector."""
     some = [shards[place] for place in sorted({int(place) for place in np.linspace(0, len(shards) - 1, min(_SHARDS, len(shards)))})]
-    pool = cluster.Pool(None if drawing.job.limits.memory == "auto" else drawing.job.limits.memory)
+    pool = cluster.Pool(None if drawing.job.limits.memory == "auto" else drawing.job.limits.memory, cpus=0.5)  # actors may be up, half a core each
     return gathered(cluster.each(partial(_from_shard, drawing), some, pool), drawing.most)
 
 

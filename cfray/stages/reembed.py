@@ -38,6 +38,8 @@ from cfray.stages.write import Account, new_nonce, publish
 
 #: What Lance writes for a field whose column another file has (``update_columns``).
 _TOMBSTONE = -2
+#: Cores that a task claims while embedding actors, half a core each, are up: on one core there must be room for it.
+_SHARED = 0.5
 
 
 def draw_from(rewriting: Rewriting, most: int, *, titled: bool) -> Drawn | None:
@@ -45,7 +47,7 @@ def draw_from(rewriting: Rewriting, most: int, *, titled: bool) -> Drawn | None:
     numbers = [fragment.fragment_id for fragment in rewriting.dataset.get_fragments()]
     some = [numbers[place] for place in sorted({int(place) for place in np.linspace(0, len(numbers) - 1, min(64, len(numbers)))})]
     lean = replace(rewriting, embed=replace(rewriting.embed, pool=None))
-    return draw.gathered(cluster.each(_drawn_from, [(lean, number, most, titled) for number in some]), most)
+    return draw.gathered(cluster.each(_drawn_from, [(lean, number, most, titled) for number in some], cluster.Pool(cpus=_SHARED)), most)
 
 
 def _drawn_from(work: tuple[Rewriting, int, int, bool]) -> Drawn | None:
@@ -69,10 +71,9 @@ def rewrite(rewriting: Rewriting, target: Target, places: Places) -> Receipt:
     pieces = divided(rewriting)
     done = set(rewriting.scratch.names())
     left = [piece for piece in pieces if piece.file not in done]
-    pool = cluster.Pool(cpus=0.25 if rewriting.embed.pool is not None else 1)
-    for _ in cluster.each(Compute(rewriting), left, pool):
+    for _ in cluster.each(Compute(rewriting), left, cluster.Pool().beside_actors()):
         failpoint.reached("piece")
-    joined = list(cluster.each(Join(rewriting, places), by_fragment(pieces)))
+    joined = list(cluster.each(Join(rewriting, places), by_fragment(pieces), cluster.Pool(cpus=_SHARED)))
     receipt = _receipt(rewriting, joined, adopted=len(pieces) - len(left), pieces=len(pieces))
     publish(state, receipt, [])
     failpoint.reached("joined")

@@ -77,8 +77,10 @@ class Copying:
         job, limits = self.job, self.job.limits
         work = partial(copy.copy_shard, copy.Cargo(job, embed, context, self.target.epoch))
         memory = None if limits.memory == "auto" else limits.memory
-        cpus = 1 if embed.pool is None else 0.25  # beside actors that compute, a shard's task mostly waits (engine.md 7.3)
-        pool = Pool(memory, None if limits.workers == "auto" else limits.workers, restarts=-1, cpus=cpus)  # copy_shard itself counts its starts
+        most = None if limits.workers == "auto" else limits.workers
+        pool = Pool(memory, most, restarts=-1)  # copy_shard itself counts its starts
+        if embed.pool is not None:
+            pool = pool.beside_actors()
         with self._flushed():
             for receipt in each(work, [copy.Item(number, self.plan.shards[number]) for number in self.left], pool):
                 self.report.counts["shards_read"] += 1
