@@ -27,6 +27,8 @@ A = TypeVar("A")
 
 #: Bytes of Ray's object store on one machine: rows never pass through it, only receipts.
 _OBJECT_STORE = 200_000_000
+#: Seconds for which the driver does not look at signals: Ctrl-C stops a run within seconds, however long its tasks take.
+_HEED = 0.5
 
 
 @contextmanager
@@ -142,8 +144,27 @@ def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -
         waiting += [remote.remote(item) for item in itertools.islice(left, window - len(waiting))]
         if not waiting:
             return
-        done, waiting = ray.wait(waiting, num_returns=1)
-        yield result(done[0])
+        done, waiting = _one_of(waiting)
+        yield result(done)
+
+
+def _one_of(references: list[Any]) -> tuple[Any, list[Any]]:
+    """Wait for one of several results, heeding signals all the while; give it and the others.
+
+    Ray looks at signals only when a wait is over, and then calls what our handler raised a SystemError
+    ("returned a result with an exception set", 2.60): so it waits in short steps, and the interrupt is raised again here.
+    """
+    import ray
+
+    while True:
+        try:
+            done, others = ray.wait(references, num_returns=1, timeout=_HEED)
+        except SystemError:
+            interrupts.check()
+            raise
+        interrupts.check()
+        if done:
+            return done[0], others
 
 
 def result(reference: Any) -> Any:  # an ObjectRef and what it refers to
@@ -154,6 +175,7 @@ def result(reference: Any) -> Any:  # an ObjectRef and what it refers to
     """
     import ray
 
+    _one_of([reference])
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:

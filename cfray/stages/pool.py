@@ -83,10 +83,8 @@ def running(spec: Embedding, identity: Identity) -> Iterator[Handle]:
     opening = Opening(spec, identity.key, identity.dimension, device, throttle.for_endpoint(spec.endpoint))
     units = _ASKING if spec.endpoint else gpus or cluster.cores()
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher).remote(opening, _size(spec, units))
-    try:
-        yield Handle(actor, _ROWS[device])
-    finally:
-        ray.kill(actor)  # its actors end with it: it owns them
+    yield Handle(actor, _ROWS[device])
+    ray.kill(actor)  # its actors end with it, for it owns them; after an error the run ends, and they with it
 
 
 def _size(spec: Embedding, units: int) -> Actors:

@@ -159,6 +159,16 @@ def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed):
     check_alike(job.target, undisturbed.target)
 
 
+def test_an_interrupt_does_not_wait_for_the_model(cfray, undisturbed):
+    """A shard takes the model minutes: the driver must not wait for its end, nor for a batch's."""
+    job = undisturbed.changed(target={"uri": "interrupted.lance"})
+    running = cfray.start("migrate", job.path, "--quiet")
+    runs.until(lambda: any("Worker.embed" in runs.title(pid) for pid in running.workers()), "an actor embeds")
+    running.signal(signal.SIGTERM)
+    assert "run the same command again" in running.wait().ended_with(143).err
+    assert "interrupted" in job.report()["verdict"]
+
+
 def test_awkward_texts(tmp_path, cfray):
     """Truncated, blank, a lone surrogate, a million characters, twins; and long documents cut into chunks."""
     long = " ".join(f"stone{number} in the river" for number in range(300))
