@@ -99,7 +99,7 @@ def check(run: Run) -> None:
         run.report.notes.append(f"--force: the map is used although the gate refuses it ({gate['lower']:.3f}, {gate['min_quality']} was asked for)")
     elif gate:
         detail = (
-            f"{gate['lower']:.3f} of the new model's best hits survive at least among {gate['rows']:,} records; {gate['min_quality']} was asked for"
+            f"{gate['lower']:.3f} at least of what the new model finds is found among {gate['rows']:,} records; {gate['min_quality']} was asked for"
         )
         run.report.check("gate of the map", "pass", detail)
     found = run.plan.expected

@@ -32,7 +32,9 @@ BOUNDS = (2.5, 97.5)
 UNSEEN = 3
 
 
-def extrapolated(flags: npt.NDArray[np.bool_], sizes: Sequence[int], rows: int, *, seed: int) -> tuple[float, float, float]:
+def extrapolated(
+    flags: npt.NDArray[np.bool_], sizes: Sequence[int], rows: int, *, seed: int, among: npt.NDArray[np.bool_] | None = None
+) -> tuple[float, float, float]:
     """Estimate a share at the size of the corpus.
 
     The interval holds chance in the queries (bootstrap, the same queries at each size) and the doubt between the two lines; not what
@@ -43,18 +45,26 @@ def extrapolated(flags: npt.NDArray[np.bool_], sizes: Sequence[int], rows: int, 
         sizes: the k pool sizes, ascending.
         rows: documents of the corpus.
         seed: of the resampling.
+        among: ``(q, k)`` what could be found; the share is of these then, and at most 1.  None: of all queries.
 
     Returns:
         Estimate, lower and upper bound, from 0 to 1.  Within the measured sizes they are interpolated; below the smallest its share counts.
     """
     draw = np.random.default_rng(seed)
     values = flags.astype(np.float32)
-    resampled = np.stack([values[draw.integers(0, len(values), len(values))].mean(axis=0, dtype=np.float64) for _ in range(RESAMPLES)])
-    low, _ = _readings(values.mean(axis=0, dtype=np.float64)[None], sizes, rows, len(values))
-    lows, _ = _readings(resampled * len(values) / (len(values) + UNSEEN), sizes, rows, len(values))
-    _, highs = _readings(resampled, sizes, rows, len(values))
+    base = np.ones_like(values) if among is None else among.astype(np.float32)
+    picks = [draw.integers(0, len(values), len(values)) for _ in range(RESAMPLES)]
+    hits, bases = (np.stack([array[pick].sum(axis=0, dtype=np.float64) for pick in picks]) for array in (values, base))
+    low, _ = _readings(_shares(values.sum(axis=0, dtype=np.float64)[None], base.sum(axis=0, dtype=np.float64)[None]), sizes, rows, len(values))
+    lows, _ = _readings(_shares(hits, bases + UNSEEN), sizes, rows, len(values))
+    _, highs = _readings(_shares(hits, bases), sizes, rows, len(values))
     lower, upper = np.percentile(lows, BOUNDS[0]), np.percentile(highs, BOUNDS[1])
     return float(low[0]), float(min(lower, low[0])), float(max(upper, low[0]))
+
+
+def _shares(hits: Matrix, bases: Matrix) -> Matrix:
+    """Divide; nothing of nothing is nothing, and a map that finds more than there was to find is not better than perfect."""
+    return np.minimum(hits / np.maximum(bases, 1), 1)
 
 
 def _readings(shares: Matrix, sizes: Sequence[int], rows: int, queries: int) -> tuple[Matrix, Matrix]:

@@ -1,9 +1,10 @@
 """Judge a map by retrieval among documents it never saw, and say what that means at the size of the whole corpus.
 
-The figure is: of queries embedded by the new model, how often is the document
-that the new model finds nearest among the ten nearest mapped ones.  It needs
-no labels and follows labelled retrieval (embeddings.md, part 4); cosines, and
-documents that find themselves, flatter a map and are not used.
+With labels (titles of the documents) the figure is what a user would notice: of
+the documents that their titles find with the new model's vectors, the share that
+they find with mapped ones (hit@10).  Without, it is how often the document that
+the new model finds nearest is among the ten nearest mapped ones; it is given in
+either case.  Cosines, and documents that find themselves, flatter a map and are not used.
 
 A gate of a few thousand documents overstates a corpus of millions: so the
 figure is taken at four pool sizes, and ``extrapolation.py`` carries it on.
@@ -117,9 +118,11 @@ def judge(pairs: Pairs, mapped: Floats, candidate: str, rows: int, *, seed: int)
         )
         for level, blocks in enumerate(LEVELS)
     )
-    quality, lower, upper = extrapolated(asked.top1, [pool.size for pool in pools], rows, seed=seed)
+    sizes = [pool.size for pool in pools]
     basis: Basis = "documents" if not labelled else "titles" if pairs.labelled else "sentences"
-    return Verdict(quality=quality, lower=lower, upper=upper, rows=rows, candidate=candidate, basis=basis, queries=len(asked.top1), pools=pools)
+    nearest = extrapolated(asked.top1, sizes, rows, seed=seed)
+    quality, lower, upper = extrapolated(asked.found, sizes, rows, seed=seed, among=asked.new) if basis == "titles" else nearest
+    return Verdict(quality, lower, upper, rows, candidate, basis, len(asked.top1), pools, nearest)
 
 
 def _of_queries(pairs: Pairs, asked: Floats, found: Floats) -> _Question:

@@ -128,7 +128,7 @@ def _remap(learning: Learning, recipe: Recipe, pool: Handle, state: State) -> tu
     passed = verdict.passed(spec.min_quality)
     if not passed and not learning.force:
         raise ProofFailed(
-            f"the map is not good enough: of the new model's own best hits {verdict.lower:.3f} at least would survive among {learning.rows:,} records, "
+            f"the map is not good enough: only {verdict.lower:.3f} of what the new model finds is sure to be found among {learning.rows:,} records, "
             f"embedding.remap.min_quality is {spec.min_quality}; no frame was written\n  " + "\n  ".join(told),
             f"use policy: regenerate with a new target.uri (about {whole / 60:,.0f} min), or --force to remap all the same, or lower min_quality",
         )

@@ -114,12 +114,13 @@ def measure(old: Encoded, new: Encoded, count: int, queries: str) -> dict[str, A
     some = slice(count, count + min(ASKED, rest))
     by_titles, new_hits, mapped_hits = shares(new.titles[some], new.documents[count:], mapped)
     by_documents = shares(new.documents[some], new.documents[count:], mapped, aside=True)[0]
-    true = by_titles if queries == "titles" else by_documents
+    true = min(1.0, mapped_hits / new_hits) if queries == "titles" else by_documents
     return {
         "verdict": verdict.as_json(),
         "true": true,
         "inside": verdict.lower <= true <= verdict.upper,
-        "true_by_titles": by_titles,
+        "true_nearest_by_titles": by_titles,
+        "nearest_inside": queries != "titles" or verdict.nearest[1] <= by_titles <= verdict.nearest[2],
         "true_by_documents": by_documents,
         "true_hit@10": {"new": new_hits, "remapped": mapped_hits, "old": shares(old.titles[some], old.documents[count:], old.documents[count:])[1]},
         "fit_seconds": fitting,
@@ -134,9 +135,12 @@ def row(name: str, figures: dict[str, Any]) -> str:
     verdict = figures["verdict"]
     promised = f"{verdict['quality']:.3f} [{verdict['lower']:.3f}, {verdict['upper']:.3f}]"
     ratio = figures["apply_per_second"] / figures["encode_per_second"]
+    near = verdict["nearest"]
     return (
         f"{name:16} {verdict['candidate']:18} {promised:23} {figures['true']:.3f}  {'yes' if figures['inside'] else 'NO':7} {figures['fit_seconds']:6.1f} "
-        f"{figures['apply_per_second']:10,.0f} {figures['encode_per_second']:8,.0f} {ratio:7,.0f}"
+        f"{figures['apply_per_second']:10,.0f} {figures['encode_per_second']:8,.0f} {ratio:7,.0f}\n{'':16} nearest in 10: {near[0]:.3f} [{near[1]:.3f}, {near[2]:.3f}], "
+        f"true {figures['true_nearest_by_titles']:.3f}, {'inside' if figures['nearest_inside'] else 'OUTSIDE'}; hit@10 of the rest: "
+        + ", ".join(f"{who} {share:.3f}" for who, share in figures["true_hit@10"].items())
     )
 
 

@@ -1,6 +1,7 @@
 """The gate: its shares are those a plain count gives, its interval holds the truth of a larger corpus, and what is bad does not pass."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def corpus(rows, seed=0):
     queries = unit(new + 0.2 * made.standard_normal((rows, WIDTH)))
     warp = np.random.default_rng(77).standard_normal((WIDTH, 32)) / np.sqrt(WIDTH)
     old, old_queries = (unit(np.tanh(4 * rows_ @ warp) + 0.1 * made.standard_normal((len(rows_), 32))) for rows_ in (new, queries))
-    return Pairs(old, new, queries, old_queries, labelled=True)
+    return Pairs(old, new, queries, old_queries)
 
 
 def counted(pairs, queries, found):
@@ -70,6 +71,15 @@ class TestJudge:
         assert pool.top1_in_10 == pytest.approx(np.mean(shares))
         assert pool.overlap == pytest.approx(np.mean(overlaps))
         assert pool.old == pytest.approx(np.mean(hits))
+
+    def test_with_titles_it_is_the_share_of_hits_that_is_left(self, small, noisy):
+        verdict = judge(replace(small, labelled=True), noisy, "x", 1600, seed=0)
+        assert verdict.basis == "titles"
+        assert verdict.quality == pytest.approx(min(1, verdict.remapped / verdict.new))
+        assert verdict.lower < verdict.quality
+        assert verdict.nearest[0] == pytest.approx(verdict.pools[-1].top1_in_10)
+        assert judge(replace(small, labelled=True), small.new, "x", 1600, seed=0).quality == 1
+        assert not judge(replace(small, labelled=True), unit(draw(1600, WIDTH)), "x", 1600, seed=0).passed(0.1)
 
     def test_a_perfect_map_is_perfect(self, small):
         verdict = judge(small, small.new, "x", 1600, seed=0)
@@ -118,7 +128,7 @@ class TestJudge:
         assert verdict.quality == pytest.approx(counted(small, small.queries[1::2], noisy))
 
     def test_says_it_in_json_and_in_lines(self, small, noisy):
-        verdict = judge(small, noisy, "affine", 50_000, seed=0)
+        verdict = judge(replace(small, labelled=True), noisy, "affine", 50_000, seed=0)
         body = json.loads(json.dumps(verdict.as_json()))
         assert (body["candidate"], body["rows"], body["basis"]) == ("affine", 50_000, "titles")
         assert [pool["size"] for pool in body["pools"]] == [200, 400, 800, 1600]
