@@ -24,7 +24,7 @@ from cfray.embedders.extrapolation import extrapolated
 from cfray.embedders.pairs import Pairs
 from cfray.embedders.verdict import Basis, Pool, Verdict
 
-__all__ = ["Pool", "Verdict", "judge", "top1_in_10"]
+__all__ = ["Pool", "Verdict", "decisive", "judge", "top1_in_10"]
 
 #: Neighbours that count.
 TOP = 10
@@ -84,6 +84,19 @@ def top1_in_10(pairs: Pairs, mapped: Floats) -> float:
     """
     question = _of_documents(pairs, pairs.new, mapped) if pairs.queries is None else _of_queries(pairs, pairs.queries, mapped)
     return float(_answered(question, len(pairs), (1,)).top1.mean())
+
+
+def decisive(pairs: Pairs, mapped: Floats) -> float:
+    """Give the figure that ``judge`` will decide on, in the whole pool: what candidates are chosen by.
+
+    Args:
+        pairs: at length 1.
+        mapped: ``(n, t)`` their old vectors, mapped.
+    """
+    if pairs.queries is None or not pairs.labelled:
+        return top1_in_10(pairs, mapped)
+    answers = _answered(_of_queries(pairs, pairs.queries, mapped), len(pairs), (1,))
+    return float(answers.found.sum() / max(1, answers.new.sum()))
 
 
 def judge(pairs: Pairs, mapped: Floats, candidate: str, rows: int, *, seed: int) -> Verdict:

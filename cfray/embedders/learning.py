@@ -7,7 +7,7 @@ choice was made would be the luckiest of several.
 from __future__ import annotations
 
 from cfray.embedders.fitting import candidates
-from cfray.embedders.gate import Verdict, judge, top1_in_10
+from cfray.embedders.gate import Verdict, decisive, judge
 from cfray.embedders.maps import Map
 from cfray.embedders.pairs import Pairs
 
@@ -32,7 +32,7 @@ def learn(pairs: Pairs, rows: int, *, seed: int = 0) -> tuple[Map, Verdict]:
     fit, select, gate = pairs.usable().split(seed)
     best: tuple[float, str, Map] | None = None
     for name, found in candidates(fit, seed):
-        share = top1_in_10(select, found.apply(select.old))
+        share = decisive(select, found.apply(select.old))
         if best is None or share > best[0]:  # of equal ones the first, which is the simpler
             best = (share, name, found)
     assert best is not None  # procrustes and affine are always tried

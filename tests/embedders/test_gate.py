@@ -8,7 +8,7 @@ import pytest
 
 from cfray.embedders.extrapolation import extrapolated
 from cfray.embedders.fitting import ridge
-from cfray.embedders.gate import judge, top1_in_10
+from cfray.embedders.gate import decisive, judge, top1_in_10
 from cfray.embedders.learning import learn
 from cfray.embedders.maps import unit
 from cfray.embedders.pairs import Pairs
@@ -77,6 +77,8 @@ class TestJudge:
         assert verdict.basis == "titles"
         assert verdict.quality == pytest.approx(min(1, verdict.remapped / verdict.new))
         assert verdict.lower < verdict.quality
+        assert decisive(replace(small, labelled=True), noisy) == pytest.approx(verdict.remapped / verdict.new)
+        assert decisive(small, noisy) == top1_in_10(small, noisy)
         assert verdict.nearest[0] == pytest.approx(verdict.pools[-1].top1_in_10)
         assert judge(replace(small, labelled=True), small.new, "x", 1600, seed=0).quality == 1
         assert not judge(replace(small, labelled=True), unit(draw(1600, WIDTH)), "x", 1600, seed=0).passed(0.1)
