@@ -118,7 +118,7 @@ def measure(old: Encoded, new: Encoded, count: int, queries: str) -> dict[str, A
     return {
         "verdict": verdict.as_json(),
         "true": true,
-        "inside": verdict.lower <= true <= verdict.upper,
+        "inside": verdict.lower - 1e-9 <= true <= verdict.upper + 1e-9,  # a share of exactly 1 is read off a line
         "true_nearest_by_titles": by_titles,
         "nearest_inside": queries != "titles" or verdict.nearest[1] <= by_titles <= verdict.nearest[2],
         "true_by_documents": by_documents,
