@@ -128,7 +128,7 @@ def _repaired(conversion: Conversion, embed: Embed, rows: list[Waiting]) -> list
     collection = rows[0].entry["collection"]
     converted = embed(conversion.convert(batch, collection), collection)
     own = chunks.documents(converted.frames)
-    ends = [*own[1:], converted.frames.num_rows]
+    ends = [*own, converted.frames.num_rows][1:]
     return [(rows[int(row)], converted.frames.slice(start, end - start)) for row, start, end in zip(converted.rows, own, ends, strict=True)]
 
 
