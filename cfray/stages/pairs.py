@@ -35,13 +35,10 @@ class Drawn:
     table: pa.Table
 
     def with_more(self, other: Drawn, most: int) -> Drawn:
-        """Add rows and keep the ``most`` with the smallest hashes."""
+        """Add rows and keep the ``most`` with the smallest hashes, smallest first: whichever shard was read first, the same pairs teach the same map."""
         order = np.concatenate([self.order, other.order])
-        table = pa.concat_tables([self.table, other.table])
-        if len(order) <= most:
-            return Drawn(order, table)
-        kept = np.sort(np.argpartition(order, most)[:most])
-        return Drawn(order[kept], table.take(pa.array(kept)).combine_chunks())
+        kept = np.argsort(order, kind="stable")[:most]
+        return Drawn(order[kept], pa.concat_tables([self.table, other.table]).take(pa.array(kept)).combine_chunks())
 
 
 def drawn(uuids: pa.StringArray, columns: dict[str, pa.Array]) -> Drawn:
