@@ -5,7 +5,7 @@ PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN     = $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench prove clean
+.PHONY: help quickstart test test-apart test-others lint bench prove clean
 
 help:
 	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
@@ -40,8 +40,16 @@ quickstart: $(VENV)/.base
 	@echo
 	@echo "report: $(CURDIR)/out/wordnet.lance.cfray/report.json"
 
+# Two halves at once: half of a scenario's time is Ray starting and stopping, which waits more than it works.
+APART = tests/scenarios/test_stores.py tests/scenarios/test_embed.py
 test: $(VENV)/.dev
-	$(RUN) -m pytest -q
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-apart test-others
+
+test-apart: $(VENV)/.dev
+	$(RUN) -m pytest -q $(APART)
+
+test-others: $(VENV)/.dev
+	$(RUN) -m pytest -q $(APART:%=--ignore=%)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

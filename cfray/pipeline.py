@@ -157,15 +157,17 @@ def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
 
     ``force``: use a fitted map although the gate refuses it.
     """
-    with held("embed", job, progress, repair=EMBEDDED) as run, ray_running(), interrupts.heeded():
-        check_target_is_shared(job.target.uri)
-        run.remember_job()
-        run.count()
-        vectors.renew(run, force=force)
-        run.plan = as_it_is(run.plan, job)
-        headers.write_headers(job, run.plan, run.target, run.state)  # a run that was killed after its commit left the old centroids
-        run.count()
-        finish(run)
+    with held("embed", job, progress, repair=EMBEDDED) as run:
+        vectors.check_renewable(run)
+        with ray_running(), interrupts.heeded():
+            check_target_is_shared(job.target.uri)
+            run.remember_job()
+            run.count()
+            vectors.renew(run, force=force)
+            run.plan = as_it_is(run.plan, job)
+            headers.write_headers(job, run.plan, run.target, run.state)  # a run that was killed after its commit left the old centroids
+            run.count()
+            finish(run)
         return run.report
 
 

@@ -115,11 +115,9 @@ def renew(run: Run, *, force: bool) -> None:
     """Make every vector of the target anew that is not yet what the job file says; resumes what an earlier command left.
 
     Raises:
-        ConfigError: the target is not finished, or the job asks for more than its vectors.
         ProofFailed: the gate refuses the map.
     """
     old, ledger = run.target.recipe(), run.target.ledger()
-    _check_renewable(run, ledger)
     layout = run.plan.layout
     recipe = outlook.Outlook(run.job).recipe(replace(layout, dimension=old.dimension))
     if (recipe.policy, recipe.model, recipe.dimension) == (old.policy, old.model, old.dimension) and ledger.fingerprints[-1] == run.job.fingerprint:
@@ -149,8 +147,13 @@ def renew(run: Run, *, force: bool) -> None:
     desk.remove(f"{name}-{job.fingerprint[:16]}.json")
 
 
-def _check_renewable(run: Run, ledger: Ledger) -> None:
-    spec = run.job.embedding
+def check_renewable(run: Run) -> None:
+    """Refuse what ``renew`` cannot do, before anything is started.
+
+    Raises:
+        ConfigError: the target is not finished, or the job asks for more than its vectors.
+    """
+    spec, ledger = run.job.embedding, run.target.ledger()
     unfinished = len(run.plan.shards) - sum(name.isdigit() for name in ledger.entries)
     if unfinished or HEADERS not in ledger.entries:
         raise ConfigError(f"{run.job.target.uri} is not finished ({unfinished} shards are missing)", "run cfray migrate with its own job file first")

@@ -95,19 +95,20 @@ class Server:
             what = f"{self.place} gave {len(content)} bytes that are no whole JSON"
             raise SourceUnavailable(what, f"check embedding.endpoint.url and what stands between here and the server, {_AGAIN}") from None
 
-    def vectors(self, answer: Any, count: int, width: int | None) -> Floats:
+    def vectors(self, answer: Any, count: int, width: int | None, *, documents: bool = False) -> Floats:
         """Read the vectors of an answer, in the order of the texts.
 
         Args:
             answer: parsed JSON.
             count: texts that were sent.
             width: numbers a vector must have; None: any, but all the same.
+            documents: the texts are documents, each of which can be set aside: one that the model fails on has NaN in its vector.
 
         Returns:
             ``(count, width)`` float32.
 
         Raises:
-            SourceError: not one finite vector of the right width for each text.
+            SourceError: not one vector of the right width for each text, or none of several (of queries: not every one) is finite.
         """
         try:
             rows = _listed([one["embedding"] for one in self._ordered(answer["data"], count)] if self.api == "openai" else answer)
@@ -123,7 +124,7 @@ class Server:
         if vectors.ndim != 2:
             raise self._odd(f"gave {vectors.ndim - 1} dimensions a text instead of one vector")
         spoilt = int((~np.isfinite(vectors)).any(axis=1).sum())
-        if spoilt:
+        if spoilt and (not documents or 1 < spoilt == count):
             raise self._odd(f"gave NaN or infinite numbers in {spoilt} of {count} vectors")
         return vectors
 

@@ -136,8 +136,8 @@ class EndpointEmbedder(Embedder):
         return [_estimate(text) for text in prompted]
 
     def encode(self, texts: Sequence[str], tokens: Sequence[int]) -> Floats:
-        """Embed documents; what is too long TEI cuts, and for OpenAI's API, which refuses it, is cut here where the estimate says so."""
-        return self._embedded([_sendable(self.identity.prompt + text) for text in texts], tokens)
+        """Embed documents, one that the server fails on as NaN; what is too long TEI cuts, and for OpenAI's API, which refuses it, is cut here where the estimate says so."""
+        return self._embedded([_sendable(self.identity.prompt + text) for text in texts], tokens, documents=True)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Embed queries."""
@@ -166,7 +166,7 @@ class EndpointEmbedder(Embedder):
         price = self.spec.price_per_million_tokens
         return None if price is None else price * tokens / 1e6
 
-    def _embedded(self, texts: list[str], tokens: Sequence[int]) -> Floats:
+    def _embedded(self, texts: list[str], tokens: Sequence[int], *, documents: bool = False) -> Floats:
         """Embed texts that stand behind their prompt."""
         spec, wide = self.spec, {} if self.spec.dimensions is None else {"dimensions": self.spec.dimensions}
         if spec.api == "openai":
@@ -177,7 +177,7 @@ class EndpointEmbedder(Embedder):
             if spec.api == "openai":
                 body = {"model": spec.model, "input": texts[batch], "encoding_format": "float", **wide}
             budget = sum(min(count, spec.max_tokens) for count in tokens[batch])
-            read = partial(self.server.vectors, count=len(texts[batch]), width=self._width)
+            read = partial(self.server.vectors, count=len(texts[batch]), width=self._width, documents=documents)
             parts.append(self._asked("embeddings" if spec.api == "openai" else "embed", body, budget, read))
         return np.concatenate(parts)
 

@@ -1,5 +1,6 @@
 """An embedder behind a server, over real sockets: against a double that speaks both APIs and breaks the requests that a test names."""
 
+import json
 import pickle
 import sys
 from datetime import UTC, datetime, timedelta
@@ -265,7 +266,6 @@ def test_a_server_that_is_down_is_named_with_what_to_do(api):
         ("too few", "gave 4 vectors for 5 texts"),
         ("too wide", r"gave vectors of \[17\] numbers where 16 was expected"),
         ("uneven", r"gave vectors of \[16, 17\] numbers"),
-        ("nan", "NaN or infinite numbers in 1 of 5 vectors"),
         ("unlike", "JSON that is no answer of the API"),
         (Status(200, {}, b"[]"), "no answer of the API openai|gave 0 vectors"),
         (Status(200, {}, b"null"), "no answer of the API"),
@@ -291,6 +291,23 @@ def test_an_answer_that_is_wrong_is_never_believed_and_never_asked_for_again(ser
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
 
 
+def test_one_document_without_finite_numbers_is_left_to_its_row(server, api):
+    embedder = opened(server, api)
+    tokens = embedder.count_tokens(TEXTS)
+    server.fail("nan")
+    assert np.isfinite(embedder.encode(TEXTS, tokens)).all(axis=1).sum() == len(TEXTS) - 1
+
+
+def test_a_query_or_every_document_without_finite_numbers_is_the_servers_fault(server):
+    embedder = opened(server, "tei")
+    server.fail("nan")
+    with pytest.raises(SourceError, match="NaN or infinite numbers in 1 of 5 vectors"):
+        embedder.encode_queries(TEXTS)
+    server.fail(Status(200, {}, json.dumps([[None] * embedder.identity.dimension] * len(TEXTS)).encode()))
+    with pytest.raises(SourceError, match="NaN or infinite numbers in 5 of 5 vectors"):
+        embedder.encode(TEXTS, [1] * len(TEXTS))
+
+
 def test_vectors_that_bear_the_same_number_cannot_be_told_apart(server):
     server.fail("same index")
     assert r"numbered the vectors of 5 texts [0, 0, 0, 0, 0]" in failing(opened(server, "openai")).what
@@ -299,7 +316,7 @@ def test_vectors_that_bear_the_same_number_cannot_be_told_apart(server):
 def test_a_number_beyond_float32_is_no_vector(server):
     server.fail(Status(200, {}, b"[[1e39]]"))
     with pytest.raises(SourceError, match="infinite"):
-        opened(server, "tei", dimension=1).encode(["x"], [1])
+        opened(server, "tei", dimension=1).encode_queries(["x"])
 
 
 def test_a_wrong_address_or_model_is_named(server, api):

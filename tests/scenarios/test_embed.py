@@ -334,7 +334,7 @@ def old_space(tmp_path_factory):
 
 
 def test_a_good_map_passes_the_gate(cfray, old_space, naive):
-    embedding = {"policy": "remap", "model": MODEL, "remap": {"pairs": 5_000}}
+    embedding = {"policy": "remap", "model": MODEL, "remap": {"pairs": 5_000}, "cache": "./cache"}
     job = job_of(old_space, embedding, "good.lance", mapping={**MAPPING, "vector": "embedding"})
     killed = cfray.start("migrate", job.path, "--quiet", CFRAY_FAIL_AT="learned:1")
     runs.until(lambda: killed.ended, "the run kills itself")
