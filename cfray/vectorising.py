@@ -10,7 +10,7 @@ from dataclasses import replace
 from cfray.embedders.recipe import Recipe
 from cfray.errors import ConfigError
 from cfray.jobspec import JobSpec
-from cfray.ledger import HEADERS, Ledger
+from cfray.ledger import HEADERS
 from cfray.mapping import rule_paths
 from cfray.runs import Run
 from cfray.sources.base import Context
