@@ -151,17 +151,12 @@ def each(work: Callable[[A], T], items: Sequence[A], pool: Pool | None = None) -
 def _one_of(references: list[Any]) -> tuple[Any, list[Any]]:
     """Wait for one of several results, heeding signals all the while; give it and the others.
 
-    Ray looks at signals only when a wait is over, and then calls what our handler raised a SystemError
-    ("returned a result with an exception set", 2.60): so it waits in short steps, and the interrupt is raised again here.
+    Ray looks at signals only when a wait is over, so it waits in short steps.
     """
     import ray
 
     while True:
-        try:
-            done, others = ray.wait(references, num_returns=1, timeout=_HEED)
-        except SystemError:
-            interrupts.check()
-            raise
+        done, others = ray.wait(references, num_returns=1, timeout=_HEED)
         interrupts.check()
         if done:
             return done[0], others

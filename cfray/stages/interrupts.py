@@ -6,7 +6,8 @@ committed stays; what is staged is adopted by the next run.
 
 A library that happens to run at that moment may swallow the exception (an
 ``except Exception`` around an import does), so it is also kept, and raised again
-at the next step of ours.
+at the next step of ours; or it may raise one of its own instead (Ray does while it
+unpickles), which then gives way to the interrupt.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ def heeded() -> Iterator[None]:
         check()
         yield
         check()
+    except Exception as error:
+        if _pending and error is not _pending[0]:
+            raise _pending[0] from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
