@@ -43,7 +43,7 @@ quickstart: $(VENV)/.base
 # Two halves at once: half of a scenario's time is Ray starting and stopping, which waits more than it works.
 APART = tests/scenarios/test_stores.py tests/scenarios/test_embed.py
 test: $(VENV)/.dev
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-apart test-others
+	@$(MAKE) --no-print-directory -j2 test-apart test-others
 
 test-apart: $(VENV)/.dev
 	$(RUN) -m pytest -q $(APART)
