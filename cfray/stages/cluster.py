@@ -156,8 +156,8 @@ def _one_of(references: list[Any]) -> tuple[Any, list[Any]]:
     import ray
 
     while True:
-        done, others = ray.wait(references, num_returns=1, timeout=_HEED)
-        interrupts.check()
+        with interrupts.deferred():
+            done, others = ray.wait(references, num_returns=1, timeout=_HEED)
         if done:
             return done[0], others
 
@@ -172,7 +172,8 @@ def result(reference: Any) -> Any:  # an ObjectRef and what it refers to
 
     _one_of([reference])
     try:
-        return ray.get(reference)
+        with interrupts.deferred():
+            return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause: BaseException | None = error
         while isinstance(cause, ray.exceptions.RayTaskError):  # an actor that asked another one wraps its error once more

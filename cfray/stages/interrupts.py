@@ -6,8 +6,9 @@ committed stays; what is staged is adopted by the next run.
 
 A library that happens to run at that moment may swallow the exception (an
 ``except Exception`` around an import does), so it is also kept, and raised again
-at the next step of ours; or it may raise one of its own instead (Ray does while it
-unpickles), which then gives way to the interrupt.
+at the next step of ours; or it may raise one of its own instead, which then gives way
+to the interrupt.  Ray does that while it unpickles, and logs a traceback: its waits
+and answers are taken with the interrupt deferred.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from types import FrameType
 from cfray.errors import Interrupted
 
 _pending: list[Interrupted] = []
+_deferred: list[bool] = []
 
 
 def check() -> None:
@@ -31,6 +33,21 @@ def check() -> None:
     """
     if _pending:
         raise _pending[0]
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Raise an interrupt at the end of the block, not inside it; for calls that last at most a second.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    _deferred.append(True)
+    try:
+        yield
+    finally:
+        _deferred.pop()
+    check()
 
 
 @contextmanager
@@ -59,4 +76,5 @@ def _raise(number: int, _frame: FrameType | None) -> None:
         signal.signal(one, signal.SIG_IGN)  # the way out is short; a second signal must not cut it shorter
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     _pending.append(Interrupted(f"interrupted by {name}", "run the same command again: it goes on where this one stopped", 128 + number))
-    check()
+    if not _deferred:
+        check()

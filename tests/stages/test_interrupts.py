@@ -37,6 +37,20 @@ def test_a_library_swallows_it_or_calls_it_something_else(library):
         library()
 
 
+def test_a_deferred_interrupt_waits_for_the_end_of_its_block():
+    done = []
+
+    def work() -> None:
+        with interrupts.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("inside")
+        done.append("behind")
+
+    with pytest.raises(Interrupted), interrupts.heeded():
+        work()
+    assert done == ["inside"]
+
+
 def test_an_error_without_a_signal_stays_itself():
     with pytest.raises(KeyError), interrupts.heeded():
         raise KeyError
