@@ -149,9 +149,11 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         system, path = pafs.FileSystem.from_uri(_with_s3_settings(uri))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError) as error:
+        place = re.sub(r"//.*@", "//", without_credentials(uri))  # a secret with a slash in it passes for a host
+        why = re.sub(r"['\"]?\w+://.*", "...", str(error), flags=re.DOTALL)  # Arrow quotes the whole URI, secrets included
         raise ConfigError(
-            f"cannot open {without_credentials(uri)}: {error}", "use a local path or an s3://, gs://, abfs:// or hdfs:// URI"
-        ) from error
+            f"cannot open {place}: {why}", "use a local path or an s3://, gs://, abfs:// or hdfs:// URI, special characters as %XX"
+        ) from None
     return system, path
 
 
