@@ -51,7 +51,7 @@ def gathered(parts: Iterator[Drawn | None], most: int) -> Drawn | None:
     every: Drawn | None = None
     for part in parts:
         if part is not None:
-            every = part if every is None else every.with_more(part, most)
+            every = part.smallest(most) if every is None else every.with_more(part, most)
     return every
 
 

@@ -35,10 +35,13 @@ class Drawn:
     table: pa.Table
 
     def with_more(self, other: Drawn, most: int) -> Drawn:
-        """Add rows and keep the ``most`` with the smallest hashes, smallest first: whichever shard was read first, the same pairs teach the same map."""
-        order = np.concatenate([self.order, other.order])
-        kept = np.argsort(order, kind="stable")[:most]
-        return Drawn(order[kept], pa.concat_tables([self.table, other.table]).take(pa.array(kept)).combine_chunks())
+        """Add rows and keep the ``most`` with the smallest hashes."""
+        return Drawn(np.concatenate([self.order, other.order]), pa.concat_tables([self.table, other.table])).smallest(most)
+
+    def smallest(self, most: int) -> Drawn:
+        """Keep the ``most`` rows with the smallest hashes, smallest first: whichever shard was read first, the same pairs teach the same map."""
+        kept = np.argsort(self.order, kind="stable")[:most]
+        return Drawn(self.order[kept], self.table.take(pa.array(kept)).combine_chunks())
 
 
 def drawn(uuids: pa.StringArray, columns: dict[str, pa.Array]) -> Drawn:

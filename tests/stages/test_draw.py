@@ -24,5 +24,10 @@ def test_the_same_records_in_the_same_order_whichever_shard_came_first():
         assert all(one == found[0] for one in found)
 
 
+def test_one_shard_gives_no_more_than_was_asked_for():
+    (one,) = [part for part in parts() if part is not None][:1]
+    assert gathered(iter([one]), 7).table.num_rows == 7
+
+
 def test_nothing_to_draw_from():
     assert gathered(iter([None, None]), 5) is None
