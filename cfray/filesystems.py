@@ -27,6 +27,17 @@ def is_uri(text: str) -> bool:
     return bool(_SCHEME.match(text))
 
 
+def keyless(text: str) -> str:
+    """Refuse a location that holds a password or key: it would be written into plan, ledger and report.
+
+    Raises:
+        ValueError: names what to do instead, and not the secret.
+    """
+    if is_uri(text) and ":" in urlsplit(text).netloc.rpartition("@")[0]:
+        raise ValueError("the location holds a credential; set it in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)")
+    return text
+
+
 def absolute(text: str, base: Path) -> str:
     """Resolve a path against ``base``; a URI stays as it is, ``file://`` becomes a path."""
     if text.startswith("file://"):

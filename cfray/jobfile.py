@@ -134,7 +134,7 @@ def _sentence(item: Any, place: list[str], source_kind: str) -> str:  # pydantic
     if kind == "missing":
         return "is missing"
     shown = item.get("input")
-    value = "" if isinstance(shown, dict | list) else f" (it is {shown!r})"
+    value = "" if isinstance(shown, dict | list) or "://" in str(shown) else f" (it is {shown!r})"  # an address may hold a secret
     return str(item["msg"]).removeprefix("Value error, ") + value
 
 

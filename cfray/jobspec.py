@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 from cfray.embedders.spec import Embedding
 from cfray.mapping import Mapping, Strict
 from cfray.sources.arrow import Arrow
-from cfray.sources.base import ByteSize
+from cfray.sources.base import ByteSize, Location
 from cfray.sources.chroma import Chroma
 from cfray.sources.csv import Csv
 from cfray.sources.json import JsonFile
@@ -42,7 +42,7 @@ FINGERPRINTED = ("name", "source", "mapping", "embedding")
 class Target(Strict):
     """Where the dataset goes."""
 
-    uri: str = Field(min_length=1)
+    uri: Location
 
 
 VectorIndex = Literal["auto", "none", "IVF_RQ", "IVF_FLAT", "IVF_SQ", "IVF_PQ", "IVF_HNSW_SQ"]

@@ -66,9 +66,10 @@ WRONG = {
     ),
     "a key in an address": (
         "target:",
-        "embedding: {policy: regenerate, endpoint: {url: 'https://u:p@host/v1', model: m}}\ntarget:",
+        "embedding: {policy: regenerate, endpoint: {url: 'https://u:hush@host/v1', model: m}}\ntarget:",
         ["url holds a credential"],
     ),
+    "a key in the target's address": ("./out/articles.lance", "s3://KEY:hush@bucket/out.lance", ["target.uri", "the location holds a credential"]),
     "an endpoint without a model": ("target:", "embedding: {policy: regenerate, endpoint: {url: 'http://h'}}\ntarget:", ["needs model"]),
     "not YAML": ("1MiB}", "1MiB", ["is not YAML", "line 3"]),
     "a key twice": ("  vector:", "  id: body\n  vector:", ["'id' stands here twice", "line 6"]),
@@ -104,6 +105,7 @@ def refused(folder, capfd, monkeypatch):
         told = capfd.readouterr()
         assert (ended.value.code, told.out) == (2, "")
         one_message(told.err, words)
+        assert "hush" not in told.err
         assert tree(folder) == before
 
     return check

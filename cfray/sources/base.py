@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cfray import filesystems
 from cfray.errors import SourceError
@@ -52,6 +52,8 @@ def parse_bytes(value: object) -> object:
 
 
 ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
+#: A path or URI as the job file gives it.
+Location = Annotated[str, Field(min_length=1), AfterValidator(filesystems.keyless)]
 
 
 @dataclass(frozen=True, slots=True)

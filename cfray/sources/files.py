@@ -13,12 +13,11 @@ from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-from pydantic import Field
 
 from cfray import filesystems
 from cfray.errors import SourceError
 from cfray.records import Reject
-from cfray.sources.base import Consistency, Context, Description, Json, Shard, Source
+from cfray.sources.base import Consistency, Context, Description, Json, Location, Shard, Source
 from cfray.sources.listing import CODECS, PinnedFile, listed
 
 
@@ -52,7 +51,7 @@ class FileSource(Source):
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     #: A file, a folder (read recursively) or a glob; relative to the job file.
-    uri: str = Field(min_length=1)
+    uri: Location
 
     @abstractmethod
     def parts(self, file: PinnedFile, context: Context) -> list[Part]:

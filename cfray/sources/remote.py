@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from cfray import filesystems, retry
 from cfray.credentials import Secret
 from cfray.errors import CfrayError, SourceError, SourceUnavailable
-from cfray.sources.base import MIB, ByteSize, Context, Source
+from cfray.sources.base import MIB, ByteSize, Context, Location, Source
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class RemoteSource(Source):
     #: Address of the store, or what its client takes; without credentials.
     url: str | None = Field(default=None, min_length=1)
     #: The store's own export files, instead of the store.
-    uri: str | None = Field(default=None, min_length=1)
+    uri: Location | None = None
     #: Source collections to read; default: all.
     collections: list[str] | None = Field(default=None, min_length=1)
     api_key: Secret | None = None
