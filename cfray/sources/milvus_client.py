@@ -32,7 +32,9 @@ _TOO_LARGE = ("larger than max", "maxOutputSize", "RST_STREAM", "message size")
 _LATER = {1, 2, 3, 4, 8, 9, 12, 400, 401, 500, 502, 503, 901, 902, 903, 904, 905}
 _NOT_LOADED, _NO_COLLECTION, _NO_DATABASE, _NOT_ALLOWED = {101, 102, 103, 201, 202}, 100, 800, {1400, 1401}
 _LOADING, _LOADED = 2, 3  # common_pb2.LoadState
-_LOOK_AGAIN = 0.2  # seconds between two questions whether a collection is loaded
+#: Seconds between two questions whether a collection is loaded, and without progress until it counts as stuck (a choice: as long as
+#: Weaviate's tenants may take to wake).
+_LOOK_AGAIN, _STUCK = 0.2, 1_800
 
 
 class Refused(Exception):
@@ -161,20 +163,33 @@ def _load_state(connection: Connection, name: str, part: str | None) -> int:
     return int(connection.call("GetLoadState", collection_name=name, partition_names=[part] if part else []).state)
 
 
+def _progress(connection: Connection, name: str, part: str | None) -> int:
+    """Give how much of it is loaded, in percent."""
+    return int(connection.call("GetLoadingProgress", collection_name=name, partition_names=[part] if part else []).progress)
+
+
 def load(connection: Connection, one: Told, parts: list[str | None]) -> None:
     """Load partitions and wait until they are; all of them: the collection.
 
     Raises:
-        SourceError: the server gave up.
+        SourceError: the server gave up, or made no progress for half an hour.
     """
     if len(parts) == len(one.partitions):
         connection.call("LoadCollection", collection_name=one.name, replica_number=1)
     else:
         connection.call("LoadPartitions", collection_name=one.name, partition_names=parts, replica_number=1)
     for part in parts:
+        reached, until = -1, 0.0
         while (state := _load_state(connection, one.name, part)) != _LOADED:
             if state != _LOADING:
                 raise SourceError(f"the server stopped loading collection {one.name}", "see the server's log; it may lack memory")
+            if (progress := _progress(connection, one.name, part)) != reached:
+                reached, until = progress, time.monotonic() + _STUCK
+            elif time.monotonic() > until:
+                raise SourceError(
+                    f"the server has been loading collection {one.name} without progress for {_STUCK} s, at {reached} %",
+                    "see the server's log; it may lack memory",
+                )
             time.sleep(_LOOK_AGAIN)
 
 

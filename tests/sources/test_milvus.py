@@ -12,7 +12,7 @@ import pytest
 
 from cfray.errors import SourceError
 from cfray.records import Reject
-from cfray.sources import milvus_keys, milvus_schema, milvus_types
+from cfray.sources import milvus_client, milvus_keys, milvus_schema, milvus_types
 from cfray.sources.base import Context
 from cfray.sources.milvus import Milvus
 from cfray.sources.milvus_keys import GREATEST, LEAST, Range
@@ -335,6 +335,16 @@ def test_a_collection_that_is_not_loaded_is_refused_or_loaded_for_the_run(bed):
         raise ZeroDivisionError
     assert not loaded(bed, name)
     bed.drop(name)
+
+
+def test_a_server_that_loads_for_ever_is_not_waited_for(bed, monkeypatch):
+    """The server's progress is its own; that it never says "loaded" is ours, and that no time is left."""
+    name = made(bed)
+    bed.client.release_collection(name)
+    monkeypatch.setattr(milvus_client, "_load_state", lambda *_: milvus_client._LOADING)
+    monkeypatch.setattr(milvus_client, "_STUCK", 0)
+    with pytest.raises(SourceError, match=rf"{name} without progress for 0 s, at \d+ %"), bed.source(name, load="load").session():
+        pass
 
 
 def test_only_what_was_not_loaded_is_released_again(bed):
