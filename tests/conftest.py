@@ -42,8 +42,17 @@ def s3_place(s3, no_aws, monkeypatch):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
-    """Name last what could not run."""
+    """Show the figures that tests recorded, and name last what could not run."""
     yield
+    if lines := [
+        f"  {report.nodeid.rpartition('::')[2]}: {name}: {value}" for report in _ended(terminalreporter) for name, value in report.user_properties
+    ]:
+        terminalreporter.section("figures:", sep="=")
+        terminalreporter.write_line("\n".join(lines))
     if lines := lineup.summary():
         terminalreporter.section("not run:", sep="=", yellow=True)
         terminalreporter.write_line("\n".join(lines))
+
+
+def _ended(terminalreporter):
+    return [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]

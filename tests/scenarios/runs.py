@@ -204,6 +204,12 @@ class Job:
         """Read the report of the last run."""
         return json.loads((self.state / "report.json").read_text())
 
+    def counted(self) -> dict[str, Any]:
+        """Give what the last run counted, for the figures shown at the end of the tests: nothing that is zero, seconds of each stage."""
+        report = self.report()
+        seconds = {f"{name} s": round(figures["seconds"], 1) for name, figures in report["stages"].items() if figures["seconds"] >= 0.1}
+        return {name: value for name, value in {**report["counts"], **report["pool"], **report["gate"], **seconds}.items() if value}
+
     def changed(self, **changes: Any) -> Job:
         """Write the same job with some sections replaced into a file of its own."""
         return write_job(self.path.parent, {**self.body, **changes}, self.path.with_name(f"{uuid.uuid4().hex[:8]}.yaml").name)

@@ -8,10 +8,12 @@ sentence-transformers in fp32, neither of them with cfray.
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 import os
 import re
 import signal
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +81,10 @@ def check_alike(target: str, reference: str) -> None:
     """Two targets hold the same rows, to the letter but for the last bits of bf16 vectors."""
     one, other = held(target), held(reference)
     assert one.keys() == other.keys()
-    for uuid, row in one.items():
-        same = other[uuid]
+    for name, row in one.items():
+        same = other[name]
         assert {k: v for k, v in row.items() if k != "vector"} == {k: v for k, v in same.items() if k != "vector"}
-    found = cosine(np.stack([one[uuid]["vector"] for uuid in one]), np.stack([other[uuid]["vector"] for uuid in one]))
+    found = cosine(np.stack([one[name]["vector"] for name in one]), np.stack([other[name]["vector"] for name in one]))
     assert found.min() > 0.999
 
 
@@ -114,19 +116,22 @@ def undisturbed(tmp_path_factory, module_cfray):
     return job
 
 
-def test_vectors_are_the_models_own(undisturbed, naive):
+def test_vectors_are_the_models_own(undisturbed, naive, record_property):
     rows = list(held(undisturbed.target).values())
     assert len(rows) == DOCUMENTS
     picked = np.random.default_rng(5).choice(len(rows), SAMPLED, replace=False)
     wanted = naive.encode([rows[place]["text_content"] for place in picked], batch_size=32)
-    assert cosine(np.stack([rows[place]["vector"] for place in picked]), wanted).min() > 0.999
+    found = cosine(np.stack([rows[place]["vector"] for place in picked]), wanted)
+    record_property("lowest cosine of the sample", f"{found.min():.6f}")
+    assert found.min() > 0.999
     origins = {row["x_vector_origin"] for row in rows}
     assert len(origins) == 1
     assert re.fullmatch(r"regenerated model=[0-9a-f]{16}", origins.pop())
 
 
-def test_each_actor_loads_the_model_once(undisturbed):
+def test_each_actor_loads_the_model_once(undisturbed, record_property):
     report = undisturbed.report()
+    record_property("regenerated", undisturbed.counted())
     assert report["pool"]["loaded"] == report["pool"]["actors"] == len(os.sched_getaffinity(0))
     assert through_the_model(report) == DOCUMENTS == report["counts"]["vectors_regenerated"]
     assert report["counts"]["texts_truncated"] > 0
@@ -139,7 +144,7 @@ def test_a_query_finds_a_document_by_its_title(cfray, undisturbed):
     assert row["uuid"] in [hit["uuid"] for hit in answer["hits"]]
 
 
-def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed):
+def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed, record_property):
     """The driver's whole tree is killed at the second commit, then an actor in the middle of the next run."""
     job = undisturbed.changed(target={"uri": "killed.lance"})
     killed = cfray.start("migrate", job.path, "--quiet", CFRAY_FAIL_AT="commit:2")
@@ -159,6 +164,7 @@ def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed):
     assert report["counts"]["shards_resumed"] == len(done)
     assert report["counts"]["shards_adopted"] == len(staged)
     given = through_the_model(report)
+    record_property("resumed", {"done before": finished, "actor killed": actor is not True, **job.counted()})
     assert given == DOCUMENTS - finished, "texts of finished shards went through the model again, or some never did"
     assert report["pool"]["loaded"] == report["pool"]["actors"] + (actor is not True)
     check_alike(job.target, undisturbed.target)
@@ -174,7 +180,7 @@ def test_an_interrupt_does_not_wait_for_the_model(cfray, undisturbed):
     assert "interrupted" in job.report()["verdict"]
 
 
-def test_awkward_texts(tmp_path, cfray):
+def test_awkward_texts(tmp_path, cfray, record_property):
     """Truncated, blank, a lone surrogate, a million characters, twins; and long documents cut into chunks."""
     long = " ".join(f"stone{number} in the river" for number in range(300))
     lines = [
@@ -202,6 +208,7 @@ def test_awkward_texts(tmp_path, cfray):
         assert texts[name]["x_vector_origin"] is None
     assert np.array_equal(texts["twin0"]["vector"], texts["twin2"]["vector"])
     counts = job.report()["counts"]
+    record_property("counted", job.counted())
     assert counts["missing_vectors"] == 3
     assert counts["texts_truncated"] == 2
     assert counts["read"] == counts["staged"] + counts["quarantined"] == 10
@@ -213,8 +220,7 @@ def test_awkward_texts(tmp_path, cfray):
     assert mine[0]["text_content"] == long[: len(mine[0]["text_content"])]
     assert mine[-1]["text_content"] == long[-len(mine[-1]["text_content"]) :]
     for number, row in enumerate(mine):
-        space = __import__("uuid").uuid5(__import__("uuid").NAMESPACE_URL, "cfray:deb/")
-        assert row["uuid"] == str(__import__("uuid").uuid5(space, f"chunk:{number}:s:long"))
+        assert row["uuid"] == str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, "cfray:deb/"), f"chunk:{number}:s:long"))
         assert {"type": "member_of", "id": texts["long"]["uuid"]}.items() <= row["relationships"][0].items()
 
     repaired = job.changed(mapping={"id": ["name", "id"], "text_content": "body"})
@@ -266,7 +272,7 @@ def finished(tmp_path_factory, module_cfray):
     return job
 
 
-def test_embed_killed_twice(cfray, finished, naive):
+def test_embed_killed_twice(cfray, finished, naive, record_property):
     """Other columns stay to the bit, the old version is read all the while, no computed piece is computed again."""
     before = runs.digests(finished.target)
     version = lance.dataset(finished.target).version
@@ -279,9 +285,11 @@ def test_embed_killed_twice(cfray, finished, naive):
         killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=place)
         runs.until(lambda killed=killed: killed.ended, f"the run kills itself at {place}")
         killed.kill()
+        record_property(f"killed at {place}, pieces computed", len(list((job.state / "pieces").rglob("*.json"))))
         assert runs.digests(finished.target) == before, "half of a new space must not be seen"
     cfray.run("embed", job.path, "--quiet").ended_with(0)
     counts, pool = job.report()["counts"], job.report()["pool"]
+    record_property("brought to its end", job.counted())
     assert counts["pieces_adopted"] == counts["pieces"] == -(-FINISHED // 4096)
     assert pool.get("texts_embedded", 0) == 0
     assert runs.digests(finished.target, version) == before
@@ -333,7 +341,7 @@ def old_space(tmp_path_factory):
     return folder
 
 
-def test_a_good_map_passes_the_gate(cfray, old_space, naive):
+def test_a_good_map_passes_the_gate(cfray, old_space, naive, record_property):
     embedding = {"policy": "remap", "model": MODEL, "remap": {"pairs": 5_000}, "cache": "./cache"}
     job = job_of(old_space, embedding, "good.lance", mapping={**MAPPING, "vector": "embedding"})
     killed = cfray.start("migrate", job.path, "--quiet", CFRAY_FAIL_AT="learned:1")
@@ -342,6 +350,7 @@ def test_a_good_map_passes_the_gate(cfray, old_space, naive):
     assert runs.document_ids(job.target) == []
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
     report = job.report()
+    record_property("passed", job.counted())
     assert report["gate"]["lower"] >= 0.9
     assert any(check["name"] == "gate of the map" and check["status"] == "pass" for check in report["checks"])
     rows = list(held(job.target).values())
@@ -354,13 +363,13 @@ def test_a_good_map_passes_the_gate(cfray, old_space, naive):
         assert cosine(np.stack([row["vector"] for row in some]), naive.encode([row["text_content"] for row in some])).min() > least
     recipe = json.loads(lance.dataset(job.target).schema.metadata[b"cfray.embedding"])
     saved = Path(f"{job.target}.cfray/maps/{recipe['map']}.safetensors")
-    assert __import__("hashlib").sha256(saved.read_bytes()).hexdigest() == recipe["map"]
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() == recipe["map"]
     cfray.run("embed", job.changed(embedding=REGENERATE).path, "--quiet").ended_with(0)  # in the background, later: what was remapped is made exact
     assert through_the_model(job.report()) == 990
     assert {(row["x_vector_origin"] or "none").split(" ")[0] for row in held(job.target).values()} == {"regenerated", "none"}
 
 
-def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray):
+def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray, record_property):
     """wordllama's vectors, which know no order of words, to MiniLM's: refused, and made all the same where the user insists."""
     count, pairs = (45_000, 20_000) if PROVE else (6_000, 5_000)
     rows = documents(count) if PROVE else shortened(count)
@@ -372,9 +381,11 @@ def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray):
     assert "regenerate" in refused.err
     assert runs.document_ids(job.target) == []
     gate = job.report()["gate"]
+    record_property("refused", job.counted())
     assert gate["lower"] < 0.9
     cfray.run("migrate", job.path, "--quiet", "--force").ended_with(0)
     report = job.report()
+    record_property("forced", job.counted())
     assert report["gate"]["lower"] == pytest.approx(gate["lower"], abs=0.02), "the same pairs teach the same map, but for last bits of queries"
     assert report["pool"].get("texts_embedded", 0) == 0, "the sample was embedded again"
     assert report["pool"]["cache_hits"] > 0
@@ -384,13 +395,14 @@ def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray):
 
 
 @pytest.mark.skipif(not PROVE, reason="45,000 documents embedded twice: make prove")
-def test_a_map_of_real_models_passes(tmp_path, cfray):
+def test_a_map_of_real_models_passes(tmp_path, cfray, record_property):
     """MiniLM-L6 to L3, with its 0.80; how near the gate comes to the truth is for the benchmark."""
     rows = documents(45_000)
     exported(tmp_path, rows, 3, library().bfloat16().encode([text for _, _, text in rows], batch_size=32).astype(np.float32))
     embedding = {"policy": "remap", "model": str(models.minilm_l3()), "remap": {"pairs": 20_000, "min_quality": 0.80}}
     job = job_of(tmp_path, embedding, mapping={**MAPPING, "vector": "embedding"})
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    record_property("passed", job.counted())
     assert job.report()["gate"]["lower"] >= 0.80
     origins = collections.Counter(row["x_vector_origin"].split(" ")[0] for row in held(job.target).values())
     assert origins == {"regenerated": 20_000, "remapped": 25_000}

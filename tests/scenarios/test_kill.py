@@ -95,7 +95,7 @@ def small(module_cfray, tmp_path_factory):
 
 
 @pytest.mark.parametrize("places", [[place] for place in BOUNDARIES] if PROVE else [BOUNDARIES], ids="+".join)
-def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places):
+def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places, record_property):
     job = small.changed(target={"uri": f"killed-{len(places)}-{places[0].replace(':', '-')}.lance"})
     account = Account(job)
     for place in places:
@@ -107,6 +107,7 @@ def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places)
         account.look()
     ended = cfray.run("migrate", job.path).ended_with(3)
     account.check_counts(SHARDS)
+    record_property("brought to its end", job.counted())
     account.look()
     assert runs.outline(runs.quarantined(cfray, job)) == runs.outline(runs.quarantined(cfray, small))
     assert job.report()["quarantine_reasons"] == small.report()["quarantine_reasons"]
@@ -172,7 +173,7 @@ def progress(job: Job, running: runs.Running | None) -> int:
 
 
 @pytest.mark.parametrize("chain", range(TARGETS))
-def test_a_run_killed_at_random_moments_ends_the_same(cfray, big, chain):
+def test_a_run_killed_at_random_moments_ends_the_same(cfray, big, chain, record_property):
     rng = np.random.default_rng([20_240_607, chain])
     job = big.changed(target={"uri": f"killed-at-random-{chain}.lance"})
     account = Account(job)
@@ -185,10 +186,10 @@ def test_a_run_killed_at_random_moments_ends_the_same(cfray, big, chain):
         ended = running.kill()
         assert ended.code in (-signal.SIGKILL, 0), ended.err
         account.look()
-        print(f"kill {number} of target {chain}: exit code {ended.code} at step {progress(job, None)} of {end}, " + told(account))
+        record_property(f"kill {number}", f"exit code {ended.code} at step {progress(job, None)} of {end}, " + told(account))
     cfray.run("migrate", job.path).ended_with(0)
     account.check_counts(BIG_SHARDS)
-    print(f"target {chain} brought to its end: {job.report()['counts']}")
+    record_property("brought to its end", job.counted())
     account.look()
     check_same(cfray, job, big)
 

@@ -35,10 +35,11 @@ def moved(bed, seeded, module_cfray, tmp_path_factory):
     return job
 
 
-def test_everything_arrives_as_it_was_seeded(bed, seeded, moved):
+def test_everything_arrives_as_it_was_seeded(bed, seeded, moved, record_property):
     name, rows = seeded
     assert stores.differences(bed, moved, {name: rows})[:5] == []
     report = moved.report()
+    record_property("moved", moved.counted())
     assert (report["counts"]["read"], report["counts"]["quarantined"]) == (len(rows), 0)
     assert {check["name"]: check["status"] for check in report["checks"]}["source count"] == "pass"
     assert report["consistency"]
@@ -69,12 +70,13 @@ def job(bed, seeded, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["plan:1", "stage:2", "commit:2", "headers:1"] if PROVE else ["commit:2"])
-def test_a_killed_run_is_brought_to_the_same_end(bed, job, moved, cfray, place):
+def test_a_killed_run_is_brought_to_the_same_end(bed, job, moved, cfray, place, *, record_property):
     running = cfray.start("migrate", job.path, CFRAY_FAIL_AT=place, **stores.settings(bed.source("x")))
     running.process.wait(runs.PATIENCE)
     assert running.kill().code == -signal.SIGKILL
     done = {name for name in runs.ledger(job.target) if name.isdigit()}
     report = stores.migrate(cfray, bed, job, 0)
+    record_property("resumed", job.counted())
     assert report["counts"]["shards_resumed"] == len(done)
     assert report["counts"]["shards_resumed"] + report["counts"]["shards_adopted"] + report["counts"]["shards_read"] == report["counts"]["shards"]
     assert runs.digests(job.target) == runs.digests(moved.target)
