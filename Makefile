@@ -5,11 +5,11 @@ PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN     = $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-apart test-others lint bench prove clean
+.PHONY: help quickstart test lint bench prove clean
 
 help:
 	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
-	@echo "make test         set up and run every test; what could not run is named at the end"
+	@echo "make test         set up and run every test, JOBS=4 files at a time; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3 DOCUMENTS=60000)"
 	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store; 60,000 documents embedded"
@@ -40,16 +40,10 @@ quickstart: $(VENV)/.base
 	@echo
 	@echo "report: $(CURDIR)/out/wordnet.lance.cfray/report.json"
 
-# Two halves at once: half of a scenario's time is Ray starting and stopping, which waits more than it works.
-APART = tests/scenarios/test_stores.py tests/scenarios/test_embed.py
+# Several processes share the test files: a scenario spends half of its time on Ray's starts and stops, which wait more than they work.
+JOBS ?= 4
 test: $(VENV)/.dev
-	@$(MAKE) --no-print-directory -j2 test-apart test-others
-
-test-apart: $(VENV)/.dev
-	$(RUN) -m pytest -q $(APART)
-
-test-others: $(VENV)/.dev
-	$(RUN) -m pytest -q $(APART:%=--ignore=%)
+	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -68,7 +62,7 @@ bench: $(VENV)/.dev
 	@[ $(DOCUMENTS) -lt 45000 ] || $(RUN) -m tests.benchmarks.remap
 
 prove: $(VENV)/.dev
-	CFRAY_PROVE=1 $(RUN) -m pytest -q tests/scenarios tests/test_outsider.py
+	CFRAY_PROVE=1 $(RUN) -m pytest -q --durations=30 tests/scenarios tests/test_outsider.py
 
 clean:
 	rm -rf $(VENV) out

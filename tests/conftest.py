@@ -40,6 +40,25 @@ def s3_place(s3, no_aws, monkeypatch):
     return s3.place()
 
 
+#: The file that takes longest goes first, so that processes which share the files end at about the same time.
+LONGEST = "test_stores.py"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != LONGEST)
+
+
+def pytest_sessionfinish(session):
+    """Hand what could not run to the process that reports, where several share the tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["not_run"] = lineup.NOT_RUN
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    lineup.NOT_RUN.update(getattr(node, "workeroutput", {}).get("not_run", {}))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
     """Show the figures that tests recorded, and name last what could not run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.scenarios.corpora import library
 from tests.scenarios.runs import Runner
 
 
@@ -21,3 +22,9 @@ def module_cfray():
     runner = Runner()
     yield runner
     runner.close()
+
+
+@pytest.fixture(scope="module")
+def naive():
+    """Give the model as its README uses it."""
+    return library()

@@ -36,7 +36,7 @@ MARK = "CFRAY_TEST_RUN"
 #: The long proofs at full size (``make prove``); CI runs the same tests smaller.
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
 #: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
-PATIENCE = 3600 if PROVE else 300
+PATIENCE = 3600 if PROVE else 900
 WORDS = ("lance", "frame", "vector", "shard", "token", "graph", "ray", "commit", "query", "ledger", "river", "stone", "orbit", "thread")
 
 
