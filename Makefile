@@ -5,14 +5,15 @@ PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN     = $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench prove clean
+.PHONY: help quickstart test lint bench bench-migrate bench-stores bench-embed bench-remap prove clean
+.NOTPARALLEL: bench
 
 help:
 	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
-	@echo "make test         set up and run every test, JOBS=4 files at a time; what could not run is named at the end"
+	@echo "make test         set up and run every test, JOBS=3 files at a time; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
-	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3 DOCUMENTS=60000)"
-	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store; 60,000 documents embedded"
+	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3 DOCUMENTS=60000); bench-migrate, -stores, -embed, -remap are its parts"
+	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store; 60,000 documents embedded (PROOFS='tests/scenarios/test_kill.py ...': some of them)"
 	@echo "make clean        remove the environment and what the quickstart wrote"
 
 $(VENV)/bin/python:
@@ -23,13 +24,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install -q -c constraints.txt -e .
+	$(PIP) install -q --no-compile -c constraints.txt -e .
 	@touch $@
 
 # contextframe is tested against and not depended on: its metadata asks for `lance`, an unrelated package that shadows pylance's module.
 # wordllama lends its weights to the benchmark of maps; its own code is not run.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(PIP) install -q --no-compile -c constraints.txt -e '.[dev]'
 	$(PIP) install -q --no-deps contextframe==0.1.1 wordllama==0.4.0.post1
 	@touch $@ $(VENV)/.base
 
@@ -41,7 +42,7 @@ quickstart: $(VENV)/.base
 	@echo "report: $(CURDIR)/out/wordnet.lance.cfray/report.json"
 
 # Several processes share the test files: a scenario spends half of its time on Ray's starts and stops, which wait more than they work.
-JOBS ?= 4
+JOBS ?= 3
 test: $(VENV)/.dev
 	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
@@ -55,14 +56,23 @@ ROWS       ?= 500000 2000000
 STORE_ROWS ?= 100000
 ROUNDS     ?= 3
 DOCUMENTS  ?= 60000
-bench: $(VENV)/.dev
+bench: bench-migrate bench-stores bench-embed bench-remap
+
+bench-migrate: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.migrate --rows $(ROWS) --rounds $(ROUNDS)
+
+bench-stores: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.stores --rows $(STORE_ROWS) --rounds $(ROUNDS)
+
+bench-embed: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.embed --documents $(DOCUMENTS) --naive $$(( $(DOCUMENTS) / 20 ))
+
+bench-remap: $(VENV)/.dev
 	@[ $(DOCUMENTS) -lt 45000 ] || $(RUN) -m tests.benchmarks.remap
 
+PROOFS ?= tests/scenarios tests/test_outsider.py
 prove: $(VENV)/.dev
-	CFRAY_PROVE=1 $(RUN) -m pytest -q --durations=30 tests/scenarios tests/test_outsider.py
+	CFRAY_PROVE=1 $(RUN) -m pytest -q --durations=30 $(PROOFS)
 
 clean:
 	rm -rf $(VENV) out

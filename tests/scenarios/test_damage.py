@@ -18,7 +18,7 @@ from tests.scenarios import runs
 from tests.scenarios.runs import PROVE, Job, Runner
 
 ROWS = 2_400
-FLIPS = 10 if PROVE else 3
+FLIPS = 10 if PROVE else 2
 
 
 def check_exact(job: Job, rows: int) -> None:
