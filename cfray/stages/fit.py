@@ -82,6 +82,21 @@ def fit(learning: Learning, recipe: Recipe, pool: Handle | None) -> Recipe:
     return recipe
 
 
+def full_regenerate(seconds: float, sample: int, cached: float, rows: int) -> float | None:
+    """Estimate how long a model would take for so many records from the time that a sample took.
+
+    Args:
+        seconds: that the sample took.
+        sample: its records.
+        cached: share of them whose vectors came from the cache, which says nothing of the model.
+        rows: records of the whole source.
+
+    Returns:
+        Seconds; None where half of the sample or more came from the cache.
+    """
+    return None if cached >= 0.5 else round(seconds / max(1.0, sample * (1 - cached)) * rows, 1)
+
+
 def note(target: Target, recipe: Recipe) -> None:
     """Write the recipe into the dataset."""
     commit(target, lambda ledger: ledger, describe=Described({RECIPE_KEY: recipe.to_json()}))
@@ -118,19 +133,20 @@ def _remap(learning: Learning, recipe: Recipe, pool: Handle, state: State) -> tu
 
     found, verdict = learn(pairs, learning.rows)
     learning.report.stage("learn").seconds += time.perf_counter() - begin
-    whole = seconds / max(1, len(good)) * learning.rows
-    told = [
-        *verdict.lines(),
-        f"a full regenerate with this pool would take about {whole / 60:,.0f} min ({len(good) / max(seconds, 1e-9):,.0f} records/s)",
-    ]
+    whole = full_regenerate(seconds, len(good), embedded.counts["cache_hits"] / len(texts.dictionary), learning.rows)
+    told = verdict.lines()
+    if whole is None:
+        told.append("how long a full regenerate would take is not known this time: most of the sample's vectors came from the cache")
+    else:
+        told.append(f"a full regenerate with this pool would take about {whole / 60:,.0f} min ({learning.rows / max(whole, 1e-9):,.0f} records/s)")
     learning.report.notes += told
-    learning.report.gate = {**verdict.as_json(), "min_quality": spec.min_quality, "forced": False, "regenerate_seconds": round(whole, 1)}
+    learning.report.gate = {**verdict.as_json(), "min_quality": spec.min_quality, "forced": False, "regenerate_seconds": whole}
     passed = verdict.passed(spec.min_quality)
     if not passed and not learning.force:
         raise ProofFailed(
             f"the map is not good enough: only {verdict.lower:.3f} of what the new model finds is sure to be found among {learning.rows:,} records, "
             f"embedding.remap.min_quality is {spec.min_quality}; no frame was written\n  " + "\n  ".join(told),
-            f"use policy: regenerate with a new target.uri (about {whole / 60:,.0f} min), or --force to remap all the same, or lower min_quality",
+            "use policy: regenerate with a new target.uri, or --force to remap all the same, or lower min_quality",
         )
     learning.report.gate["forced"] = not passed
     Exact.save(state, found.id, _column(table, "uuid").take(pa.array(good)), new)

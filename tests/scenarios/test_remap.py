@@ -72,6 +72,7 @@ def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray, record_proper
     assert "regenerate" in refused.err
     assert runs.document_ids(job.target) == []
     gate = job.report()["gate"]
+    assert gate["regenerate_seconds"] > 0
     record_property("refused", job.counted())
     assert gate["lower"] < 0.9
     cfray.run("migrate", job.path, "--quiet", "--force").ended_with(0)
@@ -80,6 +81,7 @@ def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray, record_proper
     assert report["gate"]["lower"] == pytest.approx(gate["lower"], abs=0.02), "the same pairs teach the same map, but for last bits of queries"
     assert report["pool"].get("texts_embedded", 0) == 0, "the sample was embedded again"
     assert report["pool"]["cache_hits"] > 0
+    assert report["gate"]["regenerate_seconds"] is None, "a sample from the cache says nothing of the model's speed"
     assert report["counts"]["vectors_remapped"] == count - pairs
     assert any("--force" in note for note in report["notes"])
     assert json.loads(lance.dataset(job.target).schema.metadata[b"cfray.embedding"])["gate"]["forced"] is True
