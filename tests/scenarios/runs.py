@@ -208,7 +208,11 @@ class Job:
         """Give what the last run counted, for the figures shown at the end of the tests: nothing that is zero, seconds of each stage."""
         report = self.report()
         seconds = {f"{name} s": round(figures["seconds"], 1) for name, figures in report["stages"].items() if figures["seconds"] >= 0.1}
-        return {name: value for name, value in {**report["counts"], **report["pool"], **report["gate"], **seconds}.items() if value}
+        return {
+            name: value
+            for name, value in {**report["counts"], **report["pool"], **report["gate"], **seconds}.items()
+            if value and not isinstance(value, list)
+        }
 
     def changed(self, **changes: Any) -> Job:
         """Write the same job with some sections replaced into a file of its own."""
