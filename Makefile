@@ -41,7 +41,7 @@ quickstart: $(VENV)/.base
 	@echo
 	@echo "report: $(CURDIR)/out/wordnet.lance.cfray/report.json"
 
-# Several processes share the test files: a scenario spends half of its time on Ray's starts and stops, which wait more than they work.
+# Processes share the files: whichever is free takes the next one.
 JOBS ?= 3
 test: $(VENV)/.dev
 	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -86,13 +86,13 @@ def full_regenerate(seconds: float, sample: int, cached: float, rows: int) -> fl
     """Estimate how long a model would take for so many records from the time that a sample took.
 
     Args:
-        seconds: that the sample took.
+        seconds: that the sample took, the models' loading included; so rather too long than too short.
         sample: its records.
         cached: share of them whose vectors came from the cache, which says nothing of the model.
         rows: records of the whole source.
 
     Returns:
-        Seconds; None where half of the sample or more came from the cache.
+        Seconds; None where half of the sample or more came from the cache (a choice).
     """
     return None if cached >= 0.5 else round(seconds / max(1.0, sample * (1 - cached)) * rows, 1)
 

@@ -37,7 +37,7 @@ def check() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Raise an interrupt at the end of the block, not inside it; for calls that last at most a second.
+    """Raise an interrupt at the end of the block, not inside it; for calls that are short (taking an answer is, unless Ray makes a lost one anew).
 
     Raises:
         Interrupted: a signal came.
