@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,7 @@ MARK = "CFRAY_TEST_RUN"
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
 #: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
 PATIENCE = 3600 if PROVE else 900
+_DEATH = re.compile(r"Check failed|SIG[A-Z]+ received|Fatal Python error|terminate called|panicked|memory pressure|SYSTEM_ERROR|sending SIG")
 WORDS = ("lance", "frame", "vector", "shard", "token", "graph", "ray", "commit", "query", "ledger", "river", "stone", "orbit", "thread")
 
 
@@ -93,6 +95,8 @@ class Ended:
     code: int
     out: str
     err: str
+    #: Why processes of Ray's died, in their own words.
+    deaths: str = ""
 
     def document(self) -> Any:
         """Read the one JSON document of ``--json``."""
@@ -100,7 +104,7 @@ class Ended:
 
     def ended_with(self, *codes: int) -> Ended:
         """Check the exit code."""
-        assert self.code in codes, f"exit code {self.code}, not {codes}\n{self.out}\n{self.err}"
+        assert self.code in codes, f"exit code {self.code}, not {codes}\n{self.out}\n{self.err}\n{self.deaths}"
         return self
 
 
@@ -120,6 +124,13 @@ class Running:
     def signal(self, number: int) -> None:
         """Send the driver, and nobody else, a signal."""
         self.process.send_signal(number)
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether SIGSTOP has stopped every thread of the driver."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        texts = [(tasks / thread / "stat").read_text() for thread in os.listdir(tasks)]
+        return all(text.rpartition(")")[2].split()[0] == "T" for text in texts)
 
     def workers(self) -> list[int]:
         """Find the Ray workers that are inside a task at this moment."""
@@ -144,7 +155,15 @@ class Running:
 
     def _ended(self) -> Ended:
         code = self.process.wait(60)
-        return Ended(code, (self.folder / "out").read_text(errors="replace"), (self.folder / "err").read_text(errors="replace"))
+        out, err = ((self.folder / name).read_text(errors="replace") for name in ("out", "err"))
+        return Ended(code, out, err, _deaths(self.folder))
+
+
+def _deaths(folder: Path) -> str:
+    """Find in Ray's logs why its processes died: they go with the run's folder, and a worker's crash is told nowhere else."""
+    logs = [path for path in sorted(folder.glob("ray/session_2*/logs/*")) if path.is_file()]
+    lines = ((path.name, line) for path in logs for line in path.read_text(errors="replace").splitlines())
+    return "\n".join(f"{name[:60]}: {line[:600]}" for name, line in lines if _DEATH.search(line))
 
 
 class Runner:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -45,14 +44,9 @@ def check_exact(job: Job) -> None:
     assert len(names) == len(set(names)) == ROWS + 2
 
 
-def is_stopped(pid: int) -> bool:
-    threads = [Path(f"/proc/{pid}/task/{thread}/stat").read_text() for thread in os.listdir(f"/proc/{pid}/task")]
-    return all(text.rpartition(")")[2].split()[0] == "T" for text in threads)
-
-
 def test_the_second_of_two_runs_is_sent_away_at_once_and_the_first_finishes(cfray, job):
     first = cfray.start("migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP")  # so that it provably still runs while the second one is judged
-    runs.until(lambda: is_stopped(first.process.pid), "the first run has stopped")
+    runs.until(lambda: first.stopped, "the first run has stopped")
     before = version(job)
     second = cfray.run("migrate", job.path, "--json", CFRAY_LEASE_SILENCE=FOREVER).ended_with(5)
     assert f"process {first.process.pid}" in second.err
@@ -109,7 +103,7 @@ class beating:  # noqa: N801  # a context manager
 def test_a_holder_that_was_only_stopped_fails_at_its_next_commit_and_adds_nothing(cfray, job):
     settings = {"CFRAY_LEASE_BEAT": "0.2", "CFRAY_LEASE_SILENCE": "1"}
     first = cfray.start("migrate", job.path, "--json", **settings, CFRAY_FAIL_AT="stage:1:SIGSTOP")
-    runs.until(lambda: is_stopped(first.process.pid), "the first run has stopped")
+    runs.until(lambda: first.stopped, "the first run has stopped")
     runs.until(lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0, "the first run's silence is long enough")
     check_exact(job)
     after, report = version(job), (job.state / "report.json").read_bytes()
@@ -130,7 +124,7 @@ def test_a_holder_that_was_only_stopped_fails_at_its_next_commit_and_adds_nothin
 def test_a_stopped_holder_with_nothing_left_to_commit_still_says_that_it_lost_the_target(cfray, job):
     settings = {"CFRAY_LEASE_BEAT": "0.2", "CFRAY_LEASE_SILENCE": "1"}
     first = cfray.start("migrate", job.path, **settings, CFRAY_FAIL_AT="plan:1:SIGSTOP")
-    runs.until(lambda: is_stopped(first.process.pid), "the first run has stopped")
+    runs.until(lambda: first.stopped, "the first run has stopped")
     runs.until(lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0, "the first run's silence is long enough")
     after, report = version(job), (job.state / "report.json").read_bytes()
     first.signal(signal.SIGCONT)
