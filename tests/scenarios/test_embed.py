@@ -36,11 +36,15 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
         columns=[name for name in reader.schema.names if name not in ("vector", "x_vector_origin", "raw_data")], with_row_id=True
     )
     job = finished.changed(embedding=REGENERATE)
+    computed: dict[str, int] = {}
     for place in ("piece:1", "joined:1"):
         killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=place)
         runs.until(lambda killed=killed: killed.ended, f"the run kills itself at {place}")
         killed.kill()
-        record_property(f"killed at {place}, pieces computed", len(list((job.state / "pieces").rglob("*.json"))))
+        earlier, computed = computed, {path.name: path.stat().st_mtime_ns for path in job.state.glob("scratch/embed-*/*.arrow")}
+        record_property(f"killed at {place}, pieces computed", len(computed))
+        assert computed
+        assert earlier.items() <= computed.items(), "a computed piece was computed again"
         assert runs.digests(finished.target) == before, "half of a new space must not be seen"
     cfray.run("embed", job.path, "--quiet").ended_with(0)
     counts, pool = job.report()["counts"], job.report()["pool"]
