@@ -129,7 +129,10 @@ class Running:
     def stopped(self) -> bool:
         """Tell whether SIGSTOP has stopped every thread of the driver."""
         tasks = Path(f"/proc/{self.process.pid}/task")
-        texts = [(tasks / thread / "stat").read_text() for thread in os.listdir(tasks)]
+        try:
+            texts = [(tasks / thread / "stat").read_text() for thread in os.listdir(tasks)]
+        except OSError:  # a thread ended between the two looks
+            return False
         return all(text.rpartition(")")[2].split()[0] == "T" for text in texts)
 
     def workers(self) -> list[int]:
