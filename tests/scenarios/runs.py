@@ -38,6 +38,7 @@ MARK = "CFRAY_TEST_RUN"
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
 #: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
 PATIENCE = 3600 if PROVE else 900
+#: What Ray writes into its logs when one of its processes ends as it should not.
 _DEATH = re.compile(r"Check failed|SIG[A-Z]+ received|Fatal Python error|terminate called|panicked|memory pressure|SYSTEM_ERROR|sending SIG")
 WORDS = ("lance", "frame", "vector", "shard", "token", "graph", "ray", "commit", "query", "ledger", "river", "stone", "orbit", "thread")
 
@@ -95,8 +96,8 @@ class Ended:
     code: int
     out: str
     err: str
-    #: Why processes of Ray's died, in their own words.
-    deaths: str = ""
+    #: Where the run's files and Ray's logs are until its Runner is closed.
+    folder: Path
 
     def document(self) -> Any:
         """Read the one JSON document of ``--json``."""
@@ -104,7 +105,7 @@ class Ended:
 
     def ended_with(self, *codes: int) -> Ended:
         """Check the exit code."""
-        assert self.code in codes, f"exit code {self.code}, not {codes}\n{self.out}\n{self.err}\n{self.deaths}"
+        assert self.code in codes, f"exit code {self.code}, not {codes}\n{self.out}\n{self.err}\n{_deaths(self.folder)}"
         return self
 
 
@@ -159,7 +160,7 @@ class Running:
     def _ended(self) -> Ended:
         code = self.process.wait(60)
         out, err = ((self.folder / name).read_text(errors="replace") for name in ("out", "err"))
-        return Ended(code, out, err, _deaths(self.folder))
+        return Ended(code, out, err, self.folder)
 
 
 def _deaths(folder: Path) -> str:

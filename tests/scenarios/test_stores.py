@@ -89,7 +89,8 @@ def test_a_killed_worker_costs_its_shard_and_no_row(bed, seeded, cfray, tmp_path
         through = through.model_copy(update={"shard_bytes": bed.source(name).shard_bytes // 8, "timeout": 60.0})
         job = stores.job_of(bed, tmp_path, name, source=stores.section(through))
         running = cfray.start("migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP", **stores.settings(through))
-        runs.until(lambda: running.ended or running.stopped, "the plan is saved")
+        runs.until(lambda: running.ended or running.stopped, "the driver has stopped, with its plan saved")
+        assert not running.ended
         proxy.fail(Slow(), times=1, matching=bed.page_request())
         running.signal(signal.SIGCONT)
         proxy.until_held()
