@@ -43,8 +43,8 @@ def batches(file: PinnedFile, where: dict[str, Json], batch_bytes: int) -> Itera
         reader = pq.ParquetFile(stream)
         for group in range(int(str(where["from"])), int(str(where["to"]))):
             meta = reader.metadata.row_group(group)
-            rows = max(1, batch_bytes * meta.num_rows // max(1, meta.total_byte_size))
-            for batch in reader.iter_batches(rows, row_groups=[group], use_threads=False):
+            pieces = max(1, -(-8 * meta.total_byte_size // (7 * batch_bytes)))  # a little under: one byte over, and it would be cut in halves
+            for batch in reader.iter_batches(max(1, -(-meta.num_rows // pieces)), row_groups=[group], use_threads=False):
                 yield from plain_batch(batch, f"{file.name}:row group {group}", batch_bytes)
 
 

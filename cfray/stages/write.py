@@ -27,7 +27,8 @@ from cfray.ledger import Receipt, StagedFile, State
 
 #: Rows of one file; a shard of 256 MiB has far fewer (``engine.md`` 1.1: Lance's own default).
 _MAX_ROWS = 1024 * 1024
-_BLOCK = 8 * 1024 * 1024
+#: Bytes read at a time for a digest: a request each on an object store, a third faster in small blocks where they stay in the cache.
+_BLOCK, _LOCAL_BLOCK = 8 * 1024 * 1024, 256 * 1024
 
 
 @dataclass(slots=True)
@@ -80,7 +81,8 @@ def add_centroids(sums: dict[str, tuple[int, str, Any]], batch: pa.RecordBatch, 
     codes = names.indices.to_numpy()
     for code, name in enumerate(names.dictionary.to_pylist()):
         rows = matrix if len(names.dictionary) == 1 else matrix[codes == code]
-        used = int(np.count_nonzero(rows.any(axis=1)))
+        blank = rows[rows[:, 0] == 0] if width else rows
+        used = len(rows) - len(blank) + int(np.count_nonzero(blank.any(axis=1)))
         header = headers[int(np.argmax(codes == code))].as_py()
         count, _, total = sums.get(name, (0, header, np.zeros(width)))
         sums[name] = (
@@ -171,8 +173,9 @@ def digest_file(system: pafs.FileSystem, path: str) -> tuple[int, str]:
     """Give a file's size and XXH3-128 (hex)."""
     digest = xxhash.xxh3_128()
     size = 0
+    most = _LOCAL_BLOCK if isinstance(system, pafs.LocalFileSystem) else _BLOCK
     with system.open_input_stream(path) as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(most):
             digest.update(block)
             size += len(block)
     return size, digest.hexdigest()

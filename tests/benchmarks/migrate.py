@@ -2,8 +2,9 @@
 
 Compare ratios of one run, never seconds of two: other programs share the
 machine.  cfray's clock is its report's: from the end of ``ray.init`` to the last
-shard's commit, without compaction and index (issue 3, must-show 9).  Every
-output is deleted before the next one is written.
+shard's commit, without compaction and index (issue 3, must-show 9).  Memory is
+watched in a pass of its own, for watching slows down whoever has many
+processes.  Every output is deleted before the next one is written.
 
     python -m tests.benchmarks.migrate [--rows 20000] [--rounds 1] [--out figures.json]
 """
@@ -40,7 +41,7 @@ class Measured:
     Attributes:
         seconds: on the shape's own clock; ``wall``: from start to end of its process.
         cpu: CPU-seconds of the process tree, Ray's daemons and cfray's verify included.
-        peak: bytes, the largest PSS of the process tree.
+        peak: bytes, the largest PSS of the process tree; 0 where memory was not watched, as everywhere below.
         largest: the processes at that moment, name -> bytes.
         samples: how often memory was looked at.
         peak_copy: bytes, the same within cfray's clock alone, before verify starts (cfray alone).
@@ -85,26 +86,26 @@ def job(folder: str, target: str) -> dict[str, Any]:
     }
 
 
-def measure(shape: str, folder: str, rows: int, work: str) -> Measured:
-    """Run one shape in a fresh process and delete what it wrote."""
+def measure(shape: str, folder: str, rows: int, work: str, *, memory: bool = False) -> Measured:
+    """Run one shape in a fresh process and delete what it wrote; with ``memory``, its clock counts for nothing."""
     place = tempfile.mkdtemp(prefix=f"{shape}-", dir=work)
     os.sync()  # nobody pays for what the run before left unwritten
     try:
-        return _cfray(folder, rows, place) if shape == "cfray" else _floor(shape, folder, rows, place)
+        return _cfray(folder, rows, place, memory=memory) if shape == "cfray" else _floor(shape, folder, rows, place, memory=memory)
     finally:
         shutil.rmtree(place)
 
 
-def _floor(shape: str, folder: str, rows: int, place: str) -> Measured:
-    ran = _done(shape, tree.run([sys.executable, _FLOORS, shape, folder, f"{place}/out.lance"]))
+def _floor(shape: str, folder: str, rows: int, place: str, *, memory: bool) -> Measured:
+    ran = _done(shape, tree.run([sys.executable, _FLOORS, shape, folder, f"{place}/out.lance"], memory=memory))
     return _measured(shape, rows, json.loads(ran.out)["seconds"], ran)
 
 
-def _cfray(folder: str, rows: int, place: str) -> Measured:
+def _cfray(folder: str, rows: int, place: str, *, memory: bool) -> Measured:
     target = f"{place}/out.lance"
     with open(f"{place}/job.yaml", "w", encoding="utf-8") as file:
         yaml.safe_dump(job(folder, target), file)
-    ran = _done("cfray", tree.run([sys.executable, "-m", "cfray.cli", "migrate", f"{place}/job.yaml", "--json"]))
+    ran = _done("cfray", tree.run([sys.executable, "-m", "cfray.cli", "migrate", f"{place}/job.yaml", "--json"], memory=memory))
     with open(f"{target}.cfray/report.json", encoding="utf-8") as file:
         report = json.load(file)
     counts, clock = report["counts"], report["clock"]
@@ -133,13 +134,15 @@ def warm(folder: str) -> None:
                 pass
 
 
-def summary(rows: int, rounds: list[dict[str, Measured]]) -> dict[str, Any]:
-    """Sum one size up: medians, and the median of each round's own ratio."""
-    middle = {shape: _medians([one[shape] for one in rounds]) for shape in SHAPES}
+def summary(rows: int, rounds: list[dict[str, Measured]], watched: dict[str, Measured]) -> dict[str, Any]:
+    """Sum one size up: medians, the median of each round's own ratio, and the peaks of the pass that watched memory."""
+    middle = {shape: _medians([one[shape] for one in rounds]) | {"peak": watched[shape].peak} for shape in SHAPES}
+    middle["cfray"]["peak_copy"] = watched["cfray"].peak_copy
     ratios = {floor: [one["cfray"].rate / one[floor].rate for one in rounds] for floor in ("single", "core", "double")}
     return {
         "rows": rows,
         "rounds": [{shape: asdict(one) for shape, one in each.items()} for each in rounds],
+        "watched": {shape: asdict(one) for shape, one in watched.items()},
         "median": middle,
         "cfray_to_single": statistics.median(ratios["single"]),
         "cfray_to_core": statistics.median(ratios["core"]),
@@ -149,7 +152,7 @@ def summary(rows: int, rounds: list[dict[str, Measured]]) -> dict[str, Any]:
 
 
 def _medians(runs: list[Measured]) -> dict[str, Any]:
-    names = ["seconds", "rate", "cpu", "peak", *(name for name in ("first_receipt", "peak_copy") if getattr(runs[0], name) is not None)]
+    names = ["seconds", "rate", "cpu", *(name for name in ("first_receipt",) if getattr(runs[0], name) is not None)]
     figures: dict[str, Any] = {name: statistics.median(getattr(one, name) for one in runs) for name in names}
     figures["stages"] = {name: statistics.median(one.stages[name] for one in runs) for name in runs[0].stages}
     return figures
@@ -224,7 +227,7 @@ def _size(rows: int, rounds: int, cache: str, work: str) -> dict[str, Any]:
         order = SHAPES[number % 3 :] + SHAPES[: number % 3]
         done.append({shape: measure(shape, folder, rows, work) for shape in order})
         print(f"{rows:,} rows, round {number + 1}: " + ", ".join(f"{shape} {done[-1][shape].seconds:.2f} s" for shape in order), flush=True)
-    return summary(rows, done)
+    return summary(rows, done, {shape: measure(shape, folder, rows, work, memory=True) for shape in SHAPES})
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ class TestBatches:
         assert sum(batch.num_rows for batch in batches) == 500
         assert max(batch.nbytes for batch in batches) <= 20_000
 
+    def test_a_row_group_a_little_over_a_batch_is_cut_evenly(self, tmp_path):
+        table = pa.table({"id": pa.array(range(4_000), pa.int64()), "half": pa.array(range(4_000), pa.int64())})  # 64,000 bytes and their validity
+        source = written(tmp_path / "a.parquet", table, use_dictionary=False, compression="none")
+        sizes = [batch.num_rows for _, batch in items(source, Context(batch_bytes=33_000))]
+        assert sizes == [1_334, 1_334, 1_332]  # not 2,000 and 2,000 cut in halves
+
     def test_a_row_whose_text_is_not_utf8_is_a_reject_with_its_bytes(self, tmp_path):
         texts = pa.array([b"good", b"b\xffd", b"fine"]).view(pa.string())
         found = [item for _, item in items(written(tmp_path / "a.parquet", pa.table({"id": [1, 2, 3], "text": texts})))]
