@@ -4,6 +4,9 @@ VENV   ?= .venv
 PIP     = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN     = $(VENV)/bin/python
 
+# Images often set this. Nothing is compiled at installation, so hundreds of short-lived processes would each compile all they import.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint bench bench-migrate bench-stores bench-embed bench-remap prove clean
 .NOTPARALLEL: bench
