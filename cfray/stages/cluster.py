@@ -31,7 +31,7 @@ _OBJECT_STORE = 200_000_000
 _HEED = 0.5
 #: What the workers' allocators keep for the next batch instead of giving it back to the system after each one, in their own
 #: environment variables (mimalloc's options; ``mallopt(3)``): blocks up to 32 MiB, and up to 256 MiB of them.  Half as many page
-#: faults, 3 to 5 % of the time of a copy (measured, 2M rows).
+#: faults, 4 to 7 % of the time of a copy (measured, three pairs of 2M rows).
 _KEPT_MEMORY = {"MIMALLOC_PURGE_DELAY": "-1", "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20)}
 
 

@@ -81,7 +81,7 @@ def add_centroids(sums: dict[str, tuple[int, str, Any]], batch: pa.RecordBatch, 
     codes = names.indices.to_numpy()
     for code, name in enumerate(names.dictionary.to_pylist()):
         rows = matrix if len(names.dictionary) == 1 else matrix[codes == code]
-        blank = rows[rows[:, 0] == 0] if width else rows
+        blank = rows[rows[:, 0] == 0]
         used = len(rows) - len(blank) + int(np.count_nonzero(blank.any(axis=1)))
         header = headers[int(np.argmax(codes == code))].as_py()
         count, _, total = sums.get(name, (0, header, np.zeros(width)))

@@ -41,7 +41,7 @@ class Measured:
     Attributes:
         seconds: on the shape's own clock; ``wall``: from start to end of its process.
         cpu: CPU-seconds of the process tree, Ray's daemons and cfray's verify included.
-        peak: bytes, the largest PSS of the process tree; 0 where memory was not watched, as everywhere below.
+        peak: bytes, the largest PSS of the process tree; where memory was not watched, this and the next three are 0 or empty.
         largest: the processes at that moment, name -> bytes.
         samples: how often memory was looked at.
         peak_copy: bytes, the same within cfray's clock alone, before verify starts (cfray alone).
@@ -152,7 +152,7 @@ def summary(rows: int, rounds: list[dict[str, Measured]], watched: dict[str, Mea
 
 
 def _medians(runs: list[Measured]) -> dict[str, Any]:
-    names = ["seconds", "rate", "cpu", *(name for name in ("first_receipt",) if getattr(runs[0], name) is not None)]
+    names = ["seconds", "rate", "cpu"] + ["first_receipt"] * (runs[0].first_receipt is not None)
     figures: dict[str, Any] = {name: statistics.median(getattr(one, name) for one in runs) for name in names}
     figures["stages"] = {name: statistics.median(one.stages[name] for one in runs) for name in runs[0].stages}
     return figures

@@ -53,7 +53,7 @@ class Run:
         return max((size for when, size in self.memory if begin <= when <= end), default=0)
 
 
-def run(command: Sequence[str], *, memory: bool = True, cwd: str | None = None, env: dict[str, str] | None = None) -> Run:
+def run(command: Sequence[str], *, memory: bool, cwd: str | None = None, env: dict[str, str] | None = None) -> Run:
     """Run a command to its end.
 
     ``memory``: whether to watch that, too.  It takes the more time the more processes there are, a second of a copy of

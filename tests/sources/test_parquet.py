@@ -3,6 +3,7 @@
 import base64
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,11 +38,13 @@ class TestBatches:
         assert sum(batch.num_rows for batch in batches) == 500
         assert max(batch.nbytes for batch in batches) <= 20_000
 
-    def test_a_row_group_a_little_over_a_batch_is_cut_evenly(self, tmp_path):
-        table = pa.table({"id": pa.array(range(4_000), pa.int64()), "half": pa.array(range(4_000), pa.int64())})  # 64,000 bytes and their validity
-        source = written(tmp_path / "a.parquet", table, use_dictionary=False, compression="none")
-        sizes = [batch.num_rows for _, batch in items(source, Context(batch_bytes=33_000))]
-        assert sizes == [1_334, 1_334, 1_332]  # not 2,000 and 2,000 cut in halves
+    def test_batches_a_little_larger_than_the_file_says_are_not_cut_in_halves(self, tmp_path):
+        plain_columns = {f"n{number}": np.arange(4_000) for number in range(10)}
+        table = pa.table({**plain_columns, "year": np.arange(4_000) % 5})  # 88 bytes a row in memory, 81 in the file
+        source = written(tmp_path / "a.parquet", table, use_dictionary=["year"], compression="none")
+        batches = [batch for _, batch in items(source, Context(batch_bytes=100_000))]
+        assert [batch.num_rows for batch in batches] == [1_000] * 4
+        assert max(batch.nbytes for batch in batches) <= 100_000
 
     def test_a_row_whose_text_is_not_utf8_is_a_reject_with_its_bytes(self, tmp_path):
         texts = pa.array([b"good", b"b\xffd", b"fine"]).view(pa.string())
