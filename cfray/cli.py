@@ -20,8 +20,8 @@ from rich.console import Console
 from cfray.errors import CfrayError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
-    from cfray.progress import Progress
-    from cfray.report import Report
+    from cfray.report.facts import Report
+    from cfray.report.progress import Progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,13 +30,21 @@ app = typer.Typer(
     help="Move a whole corpus into one proven Lance dataset. Exit codes: 0 done and verified, 1 failed or stopped (resumable), 2 refused, "
     "3 done with rows in quarantine, 4 a check failed, 5 another run holds the target, 130/143 interrupted.",
 )
-quarantine_app = typer.Typer(no_args_is_help=True, help="Look at the rows that did not fit, or try them again.")
+quarantine_app = typer.Typer(
+    no_args_is_help=True, help="Look at the rows that did not fit, or try them again."
+)
 app.add_typer(quarantine_app, name="quarantine")
 
 
 @app.callback()
 def options(
-    *, verbose: Annotated[bool, typer.Option("--verbose", help="One line on stderr for every shard that is staged or committed.")] = False
+    *,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="One line on stderr for every shard that is staged or committed."
+        ),
+    ] = False,
 ) -> None:
     """Set what holds for every command."""
     if verbose:
@@ -44,16 +52,36 @@ def options(
 
 
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; everything else goes to stderr.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print exactly one JSON document on stdout; everything else goes to stderr."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Force = Annotated[bool, typer.Option("--force", help="Remap although the gate refuses the map; recorded in the dataset.")]
-KeepVersions = Annotated[int | None, typer.Option("--keep-versions", min=1, help="Retire all but the newest n versions first.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Remap although the gate refuses the map; recorded in the dataset."
+    ),
+]
+KeepVersions = Annotated[
+    int | None,
+    typer.Option("--keep-versions", min=1, help="Retire all but the newest n versions first."),
+]
 
 
 @app.command()
 def inspect(
-    source: Annotated[str, typer.Argument(help="A YAML file with a source section, or a file, folder or glob.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the draft here instead of stdout.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file with a source section, or a file, folder or glob.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the draft here instead of stdout.")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -75,51 +103,73 @@ def inspect(
 @app.command()
 def plan(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """Say what would happen and what would be lost; write nothing."""
-    from cfray import forecast, pipeline
-    from cfray.jobfile import read_job
+    from cfray import pipeline
+    from cfray.job.file import read_job
+    from cfray.planning import forecast
 
     job = read_job(job_file)
     made, foreseen = pipeline.forecast(job)
     if as_json:
         _print_json(forecast.as_json(made, foreseen))
     else:
-        forecast.show(job.name, made, foreseen, Console())
+        forecast.show_forecast(job.name, made, foreseen, Console())
 
 
 @app.command()
-def migrate(job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def migrate(
+    job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
     """Plan, copy, commit, compact, index and verify one job; run it again to resume."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
-    _finish(pipeline.migrate(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json)
+    _finish(
+        pipeline.migrate(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json
+    )
 
 
 @app.command()
-def embed(job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def embed(
+    job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
     """Make the vectors of a finished target anew, as the job file's embedding section says now; run it again to resume."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
-    _finish(pipeline.embed(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json)
+    _finish(
+        pipeline.embed(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json
+    )
 
 
 @app.command()
 def query(
-    target: Annotated[str, typer.Argument(help="The target's address, or its job file.", show_default=False)],
+    target: Annotated[
+        str, typer.Argument(help="The target's address, or its job file.", show_default=False)
+    ],
     text: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
     *,
     k: Annotated[int, typer.Option("--k", min=1, max=1000, help="Hits.")] = 10,
     mode: Annotated[str, typer.Option("--mode", help="auto, vector, text or hybrid.")] = "auto",
-    where: Annotated[str | None, typer.Option("--where", help="SQL condition on the columns, such as \"collection = 'articles'\".")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Folder or package of the model, where it is not where the dataset says.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where", help="SQL condition on the columns, such as \"collection = 'articles'\"."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Folder or package of the model, where it is not where the dataset says.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search a target by vector, by words or by both; the query is embedded as the corpus was."""
     from typing import get_args
 
     from cfray import pipeline
-    from cfray.stages.query import Mode, Question
+    from cfray.target.search import Mode, Question
 
     if mode not in get_args(Mode):
         raise ConfigError(f"--mode {mode} is not known", f"give one of {', '.join(get_args(Mode))}")
@@ -130,28 +180,36 @@ def query(
     for rank, hit in enumerate(answer.hits, 1):
         typer.echo(f"{rank:3d}  {hit['score']:.4f}  {hit['title']}  [{hit['original_id']}]")
         typer.echo(f"     {' '.join((hit['text_content'] or '').split())[:140]}")
-    Console(stderr=True).print(f"{len(answer.hits)} hits, {answer.mode} search {answer.told}", highlight=False, markup=False)
+    Console(stderr=True).print(
+        f"{len(answer.hits)} hits, {answer.mode} search {answer.told}",
+        highlight=False,
+        markup=False,
+    )
 
 
 @app.command()
 def status(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """Say how far a run is, from the ledger; needs no access to the run itself."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     figures = pipeline.status(read_job(job_file))
     if as_json:
         _print_json(figures)
         return
     for name, value in figures.items():
-        typer.echo(f"{name.replace('_', ' ')}: {value:,}" if type(value) is int else f"{name.replace('_', ' ')}: {value}")
+        typer.echo(
+            f"{name.replace('_', ' ')}: {value:,}"
+            if type(value) is int
+            else f"{name.replace('_', ' ')}: {value}"
+        )
 
 
 @app.command()
 def verify(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Re-read the target and compare it with what was written, shard by shard and file by file."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     _finish(pipeline.check(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
@@ -160,7 +218,7 @@ def verify(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) 
 def report(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """Show the report of the last run."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     _show(pipeline.last_report(read_job(job_file)), as_json=as_json)
 
@@ -169,16 +227,18 @@ def report(job_file: JobFile, *, as_json: AsJson = False) -> None:
 def optimize(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Compact small fragments, build or complete the indexes, verify."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     _finish(pipeline.optimize(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
 
 @app.command()
-def cleanup(job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: AsJson = False) -> None:
+def cleanup(
+    job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: AsJson = False
+) -> None:
     """Remove exactly the files that no retained version references."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     removed = pipeline.clean_up(read_job(job_file), keep_versions)
     if as_json:
@@ -193,7 +253,7 @@ def cleanup(job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: A
 def quarantine_list(job_file: JobFile, *, as_json: AsJson = False) -> None:
     """List the rows in quarantine: stage, reason, position, id."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     rows = pipeline.quarantined(read_job(job_file))
     if as_json:
@@ -208,13 +268,13 @@ def quarantine_list(job_file: JobFile, *, as_json: AsJson = False) -> None:
 def quarantine_replay(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Try the quarantined rows again, with the mapping as it is now; the repaired ones come in once."""
     from cfray import pipeline
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     _finish(pipeline.replay(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
 
 def _progress(*, quiet: bool) -> Progress:
-    from cfray.progress import Progress
+    from cfray.report.progress import Progress
 
     return Progress(Console(stderr=True), quiet=quiet)
 
@@ -225,12 +285,12 @@ def _finish(result: Report, *, as_json: bool) -> NoReturn:
 
 
 def _show(result: Report, *, as_json: bool) -> None:
-    from cfray import report
+    from cfray.report.text import show_report
 
     if as_json:
         _print_json(result.as_json())
     else:
-        report.show(result, Console())
+        show_report(result, Console())
 
 
 def _print_json(data: Any) -> None:  # parsed JSON
@@ -239,7 +299,7 @@ def _print_json(data: Any) -> None:  # parsed JSON
 
 def main() -> None:
     """Run the command line; an error is two sentences on stderr and its exit code, never a traceback."""
-    from cfray.stages import interrupts
+    from cfray.engine import interrupts
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     try:
@@ -249,7 +309,13 @@ def main() -> None:
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"cfray: {error}", highlight=False, markup=False)
         if "--json" in sys.argv:
-            _print_json({"verdict": f"stopped: {error.what}", "remedy": error.remedy, "exit_code": exit_code(error)})
+            _print_json(
+                {
+                    "verdict": f"stopped: {error.what}",
+                    "remedy": error.remedy,
+                    "exit_code": exit_code(error),
+                }
+            )
         if isinstance(error, Interrupted):
             _leave(exit_code(error))
         sys.exit(exit_code(error))

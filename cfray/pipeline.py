@@ -24,21 +24,47 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cfray import report as reports
-from cfray import vectorising as vectors
+from cfray.conversion.embed import Embed
+from cfray.copying import duplicates
+from cfray.copying.driver import Copying, allowed
+from cfray.copying.source_count import count_source_again
+from cfray.embedding.command import (
+    check_reembeddable,
+    embed_from_text,
+    learned,
+    pool_for,
+    reembed_target,
+    report_gate,
+    report_pool,
+)
+from cfray.engine import failpoint, interrupts
+from cfray.engine.cluster import check_target_is_shared, ray_running
 from cfray.errors import ConfigError, LimitReached
-from cfray.filesystems import absolute, is_uri
-from cfray.forecast import Forecast
-from cfray.jobfile import read_job
-from cfray.jobspec import JobSpec
-from cfray.lease import read as lease_holder
-from cfray.ledger import Plan
-from cfray.progress import Progress
-from cfray.report import Report
-from cfray.runs import EMBEDDED, REPLAYED, Run, as_it_is, check_agreement, held, looked_at, refused
-from cfray.stages import cleanup, commit, compact, duplicates, failpoint, headers, index, interrupts, plan, quarantine, query, recount, stream, verify
-from cfray.stages.cluster import check_target_is_shared, ray_running
-from cfray.stages.embed import Embed
+from cfray.finishing import compact, index
+from cfray.job.file import read_job
+from cfray.job.spec import JobSpec
+from cfray.joining import headers
+from cfray.joining.replay import quarantined_rows, replay_quarantined
+from cfray.planning import plan
+from cfray.planning.forecast import Forecast
+from cfray.proving import verify
+from cfray.report.facts import FILE, Report
+from cfray.report.progress import Progress
+from cfray.report.run import Run
+from cfray.runs import (
+    EMBEDDED,
+    REPLAYED,
+    check_agreement,
+    held,
+    looked_at,
+    refused,
+    with_current_dimension,
+)
+from cfray.runtime.filesystems import absolute, is_uri
+from cfray.target import cleanup, commit
+from cfray.target.lease import read as lease_holder
+from cfray.target.search import Answer, Question, search_target
+from cfray.target.state import Plan
 
 
 def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
@@ -53,9 +79,15 @@ def migrate(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
 
     ``force``: use a fitted map although the gate refuses it.
     """
-    with held("migrate", job, progress, must_exist=False) as run, ray_running(), interrupts.heeded():
+    with (
+        held("migrate", job, progress, must_exist=False) as run,
+        ray_running(),
+        interrupts.heeded(),
+    ):
         run.report.clock["ray_ready"] = time.time()
-        run.report.notes += run.plan.notes  # what the plan said of the source holds for what was read from it
+        run.report.notes += (
+            run.plan.notes
+        )  # what the plan said of the source holds for what was read from it
         check_target_is_shared(job.target.uri)
         with progress.shown():
             copy(run, force=force)
@@ -67,18 +99,20 @@ def migrate(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
 def copy(run: Run, *, force: bool) -> None:
     """Read, convert, embed, write and commit every shard; learn first what the vectors need."""
     begin = time.perf_counter()
-    copying = stream.Copying(run.job, run.plan, run.target, run.report, run.progress)
+    copying = Copying(run.job, run.plan, run.target, run.report, run.progress)
     copying.adopt()
     if copying.left:  # a run whose shards are all there asks nothing of its source, which may be switched off by now
-        with run.job.source.session() as session, vectors.of(run) as pool:
+        with run.job.source.session() as session, pool_for(run) as pool:
             context = copying.context(session)
-            recipe = vectors.learned(run, context, pool, force=force)
+            recipe = learned(run, context, pool, force=force)
             copying.read(context, Embed(run.job, run.plan.layout, recipe, pool))
-            vectors.tell(run, pool)
+            report_pool(run, pool)
             run.count()
-            recount.recount(run.job, run.plan, run.report, session)
+            count_source_again(run.job, run.plan, run.report, session)
     run.report.clock["last_commit"] = time.time()
-    run.report.clock["copy_seconds"] = run.report.clock["last_commit"] - run.report.clock["ray_ready"]
+    run.report.clock["copy_seconds"] = (
+        run.report.clock["last_commit"] - run.report.clock["ray_ready"]
+    )
     run.report.stage("copy").seconds = time.perf_counter() - begin
     failpoint.reached("copy")
 
@@ -86,7 +120,12 @@ def copy(run: Run, *, force: bool) -> None:
 def settle(run: Run) -> None:
     """Take out duplicates, count dangling references, write the headers."""
     run.count()
-    found = run.timed("identities", lambda: duplicates.inspect(run.target, run.plan, references=bool(run.job.mapping.relationships)))
+    found = run.timed(
+        "identities",
+        lambda: duplicates.find_duplicates(
+            run.target, run.plan, references=bool(run.job.mapping.relationships)
+        ),
+    )
     run.report.counts["dangling_references"] = found.dangling
     if found.extra:
         if run.job.mapping.on_duplicate == "error":
@@ -95,8 +134,8 @@ def settle(run: Run) -> None:
                 f"{len(found.extra):,} records share their identity with another one ({first}, ...), and mapping.on_duplicate is error",
                 "choose another mapping.id for a new target; nothing was removed",
             )
-        left = stream.allowed(run.job, run.report.counts["read"]) - run.report.counts["quarantined"]
-        duplicates.remove(run.target, run.state, run.plan, found, left)
+        left = allowed(run.job, run.report.counts["read"]) - run.report.counts["quarantined"]
+        duplicates.remove_duplicates(run.target, run.state, run.plan, found, left)
     failpoint.reached("duplicates")
     run.timed("headers", lambda: headers.write_headers(run.job, run.plan, run.target, run.state))
     failpoint.reached("headers")
@@ -106,14 +145,16 @@ def settle(run: Run) -> None:
 def finish(run: Run) -> None:
     """Compact, index and verify: each step may be interrupted and run again; none is begun, and no end reported, without the lease."""
     run.target.check_held(run.target.ledger())
-    run.report.counts["fragments_compacted"] = run.timed("compact", lambda: compact.compact(run.target, run.state))
+    run.report.counts["fragments_compacted"] = run.timed(
+        "compact", lambda: compact.compact(run.target, run.state)
+    )
     failpoint.reached("compact")
     run.target.check_held(run.target.ledger())
     built = run.timed("index", lambda: index.build(run.target, run.job.index, run.plan.metric))
     run.report.notes += [f"indexes built or completed: {', '.join(built)}"] if built else []
     failpoint.reached("index")
     run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
-    vectors.check(run)
+    report_gate(run)
     failpoint.reached("verify")
     run.target.check_held(run.target.ledger())
     run.report.conclude()
@@ -139,11 +180,17 @@ def check(job: JobSpec, progress: Progress) -> Report:
 
 def replay(job: JobSpec, progress: Progress) -> Report:
     """Try the rows in quarantine again, with the mapping and embedding as they are now."""
-    with held("quarantine replay", job, progress, repair=REPLAYED) as run, ray_running(), interrupts.heeded():
+    with (
+        held("quarantine replay", job, progress, repair=REPLAYED) as run,
+        ray_running(),
+        interrupts.heeded(),
+    ):
         run.remember_job()
-        with vectors.of(run) as pool:
-            again = vectors.by_text(run, pool)
-            brought = run.timed("replay", lambda: quarantine.replay(again.job, again, run.target, run.state))
+        with pool_for(run) as pool:
+            again = embed_from_text(run, pool)
+            brought = run.timed(
+                "replay", lambda: replay_quarantined(again.job, again, run.target, run.state)
+            )
         run.report.notes.append(f"{brought:,} records came in from quarantine")
         failpoint.reached("replay")
         headers.write_headers(job, run.plan, run.target, run.state)
@@ -158,20 +205,22 @@ def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
     ``force``: use a fitted map although the gate refuses it.
     """
     with held("embed", job, progress, repair=EMBEDDED) as run:
-        vectors.check_renewable(run)
+        check_reembeddable(run)
         with ray_running(), interrupts.heeded():
             check_target_is_shared(job.target.uri)
             run.remember_job()
             run.count()
-            vectors.renew(run, force=force)
-            run.plan = as_it_is(run.plan, job)
-            headers.write_headers(job, run.plan, run.target, run.state)  # a run that was killed after its commit left the old centroids
+            reembed_target(run, force=force)
+            run.plan = with_current_dimension(run.plan, job)
+            headers.write_headers(
+                job, run.plan, run.target, run.state
+            )  # a run that was killed after its commit left the old centroids
             run.count()
             finish(run)
         return run.report
 
 
-def search(place: str, question: query.Question) -> query.Answer:
+def search(place: str, question: Question) -> Answer:
     """Search a target: the newcomer's proof that it works.
 
     Args:
@@ -184,16 +233,26 @@ def search(place: str, question: query.Question) -> query.Answer:
     else:
         uri = absolute(place, Path.cwd()).rstrip("/")
     if commit.find(uri) is None:
-        raise ConfigError(f"there is no target at {uri}", "give its address, or its job file; cfray migrate makes one")
-    return query.query(uri, question)
+        raise ConfigError(
+            f"there is no target at {uri}",
+            "give its address, or its job file; cfray migrate makes one",
+        )
+    return search_target(uri, question)
 
 
 def quarantined(job: JobSpec) -> list[dict[str, Any]]:
     """List the rows in quarantine (without the copy that replay needs)."""
     with looked_at("quarantine list", job, _silent()) as run:
-        rows = quarantine.waiting(run.state, run.target.ledger())
+        rows = quarantined_rows(run.state, run.target.ledger())
         return [
-            {**{name: row.entry[name] for name in ("stage", "reason", "position", "id", "content")}, "file": row.file, "line": row.line}
+            {
+                **{
+                    name: row.entry[name]
+                    for name in ("stage", "reason", "position", "id", "content")
+                },
+                "file": row.file,
+                "line": row.line,
+            }
             for row in rows
         ]
 
@@ -203,7 +262,10 @@ def clean_up(job: JobSpec, keep_versions: int | None) -> dict[str, int]:
     with held("cleanup", job, _silent()) as run:
         removed = cleanup.clean_up(run.target, run.state, keep_versions)
         run.count()
-        run.report.exit_code, run.report.verdict = 0, f"removed {removed.files} files that no version references"
+        run.report.exit_code, run.report.verdict = (
+            0,
+            f"removed {removed.files} files that no version references",
+        )
         return asdict(removed)
 
 
@@ -232,9 +294,11 @@ def last_report(job: JobSpec) -> Report:
         ConfigError: there is none.
     """
     with looked_at("report", job, _silent()) as run:
-        data = run.state.folder.read(reports.FILE)
+        data = run.state.folder.read(FILE)
         if data is None:
-            raise ConfigError(f"{job.target.uri} has no report yet", "let a run end, or run cfray verify")
+            raise ConfigError(
+                f"{job.target.uri} has no report yet", "let a run end, or run cfray verify"
+            )
         return Report.from_json(json.loads(data))
 
 

@@ -8,61 +8,35 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
+from cfray.conversion.embed import target_schema
 from cfray.embedders.recipe import RECIPE_KEY
+from cfray.engine import failpoint
 from cfray.errors import CfrayError, ConfigError, LeaseHeld, LedgerMismatch, SourceError
-from cfray.frames import TYPES_KEY
-from cfray.jobspec import FINGERPRINTED, JobSpec, changed_keys
-from cfray.lease import Lease, wait_until_free
-from cfray.ledger import Ledger, Plan, State
-from cfray.progress import Progress
-from cfray.report import Report
-from cfray.stages import account, commit, failpoint, index, interrupts, plan, probe
-from cfray.stages.commit import Target
-from cfray.stages.embed import target_schema
+from cfray.finishing import index
+from cfray.frames.schema import TYPES_KEY
+from cfray.job.spec import FINGERPRINTED, JobSpec, changed_keys
+from cfray.planning import plan
+from cfray.report.facts import Report
+from cfray.report.progress import Progress
+from cfray.report.run import Run
+from cfray.target import commit
+from cfray.target.commit import Target
+from cfray.target.conditional_put import check_conditional_put
+from cfray.target.lease import Lease, wait_until_free
+from cfray.target.ledger import Ledger
+from cfray.target.state import Plan, State
 
 T = TypeVar("T")
 
 #: Keys that ``quarantine replay`` and ``embed`` alone may find changed.
 REPLAYED = ("mapping", "embedding")
 EMBEDDED = ("embedding",)
-
-
-@dataclass(slots=True)
-class Run:
-    """A command, its target, and what it knows about both."""
-
-    job: JobSpec
-    state: State
-    target: Target
-    plan: Plan
-    report: Report
-    progress: Progress
-
-    def count(self) -> None:
-        """Count what is committed."""
-        account.account(self.report, self.target.ledger(), self.state, self.plan)
-
-    def remember_job(self) -> None:
-        """Save what this job agrees on beside the jobs the target has accepted before."""
-        known = self.state.jobs()
-        if self.job.fingerprint not in {one["fingerprint"] for one in known}:
-            self.state.save_jobs([*known, {"fingerprint": self.job.fingerprint, "agreed": self.job.agreed}])
-
-    def timed(self, name: str, work: Callable[[], T]) -> T:
-        """Do one step of the driver and note how long it took."""
-        interrupts.check()
-        self.progress.say(f"{name} ...")
-        begin = time.perf_counter()
-        result = work()
-        self.report.stage(name).seconds += time.perf_counter() - begin
-        return result
 
 
 def new_report(command: str, job: JobSpec) -> Report:
@@ -72,7 +46,14 @@ def new_report(command: str, job: JobSpec) -> Report:
 
 
 @contextmanager
-def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = True, repair: tuple[str, ...] = ()) -> Iterator[Run]:
+def held(
+    command: str,
+    job: JobSpec,
+    progress: Progress,
+    *,
+    must_exist: bool = True,
+    repair: tuple[str, ...] = (),
+) -> Iterator[Run]:
     """Take the target for the block: judge the lease, plan if nobody did, create the target or raise its epoch.
 
     ``repair`` names the keys of the job file that may differ from the target's.
@@ -89,7 +70,9 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
             run = Run(job, state, target, made, report, progress)
             with concluded(run):
                 if saved is None:
-                    target.check_held(target.ledger())  # a run that was stopped here and overtaken must not save its plan over the other's
+                    target.check_held(
+                        target.ledger()
+                    )  # a run that was stopped here and overtaken must not save its plan over the other's
                     state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
                     state.keep(desk)
                     state.save_plan(made)
@@ -97,7 +80,9 @@ def held(command: str, job: JobSpec, progress: Progress, *, must_exist: bool = T
                 yield run
 
 
-def _judged(job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: tuple[str, ...]) -> tuple[Ledger | None, Plan | None, Plan]:
+def _judged(
+    job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: tuple[str, ...]
+) -> tuple[Ledger | None, Plan | None, Plan]:
     """Refuse what can be refused before anything is created; plan in ``desk`` if nobody did.
 
     Returns:
@@ -109,18 +94,22 @@ def _judged(job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: 
         wait_until_free(state.folder)
         saved = state.plan() if ledger is not None else None
         if must_exist and saved is None:
-            raise missing(job)
+            raise no_target(job)
         if ledger is not None and ledger.entries and saved is None:
             raise LedgerMismatch(
                 f"{state.folder.uri}/plan.json is missing, but the target has committed shards",
                 "restore the folder beside the target, or give another target.uri",
             )
-        made = as_it_is(saved, job) if saved is not None else plan.make_plan(job, desk)[0]
-        index.wanted(
+        made = (
+            with_current_dimension(saved, job)
+            if saved is not None
+            else plan.make_plan(job, desk)[0]
+        )
+        index.planned_indexes(
             job.index, made.metric, made.rows or 0, target_schema(job, made.layout, made.recipe)
         )  # an index that cannot be built is refused now
         if ledger is None:
-            probe.probe_conditional_put(job.target.uri)
+            check_conditional_put(job.target.uri)
         return ledger, saved, made
 
 
@@ -129,9 +118,13 @@ def _taken(job: JobSpec, state: State, ledger: Ledger | None, made: Plan) -> Ite
     """Create the target or raise its epoch, and hold the lease for the block."""
     lease = Lease(state.folder)
     if ledger is None:
-        types = json.dumps(made.layout.types, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        types = json.dumps(
+            made.layout.types, sort_keys=True, ensure_ascii=False, separators=(",", ":")
+        )
         described = {TYPES_KEY: types, RECIPE_KEY: made.recipe.to_json()}
-        target = commit.create(job.target.uri, target_schema(job, made.layout, made.recipe), described, job.fingerprint)
+        target = commit.create(
+            job.target.uri, target_schema(job, made.layout, made.recipe), described, job.fingerprint
+        )
     else:
         lease.announce()
         target = commit.take_over(job.target.uri)
@@ -155,19 +148,28 @@ def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
     state = State(job.target.uri)
     saved = state.plan()
     if ledger is None or saved is None:
-        raise missing(job)
+        raise no_target(job)
     check_agreement(job, ledger)
-    run = Run(job, state, Target(job.target.uri, ledger.epoch), as_it_is(saved, job), new_report(command, job), progress)
+    run = Run(
+        job,
+        state,
+        Target(job.target.uri, ledger.epoch),
+        with_current_dimension(saved, job),
+        new_report(command, job),
+        progress,
+    )
     run.report.consistency = saved.consistency
     yield run
 
 
-def as_it_is(saved: Plan, job: JobSpec) -> Plan:
+def with_current_dimension(saved: Plan, job: JobSpec) -> Plan:
     """Give a saved plan the width that the target's vectors have by now: ``embed`` may have changed it."""
-    return replace(saved, layout=replace(saved.layout, dimension=Target(job.target.uri).recipe().dimension))
+    return replace(
+        saved, layout=replace(saved.layout, dimension=Target(job.target.uri).recipe().dimension)
+    )
 
 
-def missing(job: JobSpec) -> ConfigError:
+def no_target(job: JobSpec) -> ConfigError:
     """Say that there is no target."""
     return ConfigError(f"there is no target at {job.target.uri} yet", "run cfray migrate first")
 
@@ -194,7 +196,12 @@ def concluded(run: Run) -> Iterator[None]:
         run.report.save(run.state)
         raise
     except BaseException as error:
-        run.report.fail(CfrayError(f"{type(error).__name__}: {error}", "this is a fault of cfray's; what is committed stays"))
+        run.report.fail(
+            CfrayError(
+                f"{type(error).__name__}: {error}",
+                "this is a fault of cfray's; what is committed stays",
+            )
+        )
         run.report.save(run.state)
         raise
     run.report.save(run.state)
@@ -211,10 +218,13 @@ def check_agreement(job: JobSpec, ledger: Ledger | None, *, repair: tuple[str, .
     known = State(job.target.uri).jobs()
     before = known[-1]["agreed"] if known else {}
     keys = [key for key in FINGERPRINTED if key not in repair]
-    changed = [line for key in keys for line in changed_keys(before.get(key), job.agreed.get(key), key)]
+    changed = [
+        line for key in keys for line in changed_keys(before.get(key), job.agreed.get(key), key)
+    ]
     if repair and not changed:
         return
     raise LedgerMismatch(
-        f"{job.target.uri} was made by another job; changed: " + "; ".join(changed or ["(job.json beside the target is missing)"]),
+        f"{job.target.uri} was made by another job; changed: "
+        + "; ".join(changed or ["(job.json beside the target is missing)"]),
         "undo the change, or give another target.uri; to retry quarantined rows with a corrected mapping, run cfray quarantine replay; to make the vectors anew, cfray embed",
     )

@@ -15,10 +15,15 @@ settings.register_profile("fuzz", deadline=None)
 settings.load_profile("fuzz" if os.environ.get("CFRAY_FUZZ") else "steady")
 
 
-@pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.server(name)) for name in object_stores.names()])
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=pytest.mark.server(name)) for name in object_stores.names()],
+)
 def s3(request, tmp_path_factory):
     """Give each S3 store in turn."""
-    with lineup.taking_part(request.param, object_stores.store(request.param, tmp_path_factory.mktemp(request.param))) as store:
+    with lineup.taking_part(
+        request.param, object_stores.store(request.param, tmp_path_factory.mktemp(request.param))
+    ) as store:
         yield store
 
 
@@ -64,7 +69,9 @@ def pytest_terminal_summary(terminalreporter):
     """Show the figures that tests recorded, and name last what could not run."""
     yield
     if lines := [
-        f"  {report.nodeid.rpartition('::')[2]}: {name}: {value}" for report in _ended(terminalreporter) for name, value in report.user_properties
+        f"  {report.nodeid.rpartition('::')[2]}: {name}: {value}"
+        for report in _ended(terminalreporter)
+        for name, value in report.user_properties
     ]:
         terminalreporter.section("figures:", sep="=")
         terminalreporter.write_line("\n".join(lines))
@@ -74,4 +81,8 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def _ended(terminalreporter):
-    return [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    return [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+    ]

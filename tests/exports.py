@@ -88,7 +88,8 @@ def articles(count):
             "views": 2**53 + 1 + n if n % 2 else -(2**63) + n,
             "score": float(np.float32(n / 7)),
             "public": n % 3 == 0,
-            "published": dt.datetime(2024, 1, 31, 23, 59, 59, n % 3 * 250_000, tzinfo=dt.UTC) + dt.timedelta(hours=n),
+            "published": dt.datetime(2024, 1, 31, 23, 59, 59, n % 3 * 250_000, tzinfo=dt.UTC)
+            + dt.timedelta(hours=n),
             "price": decimal.Decimal(n).scaleb(-2).quantize(decimal.Decimal("0.0001")),
             "parent": ids[n - n % 10] if n % 10 else None,
             "author": ("ann", "bo", None)[n % 3],
@@ -106,7 +107,9 @@ def as_text(value):
 def write_export(kind, path, rows):
     """Write the rows in a format, without cfray."""
     if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), path, row_group_size=max(1, len(rows) // 4))
+        pq.write_table(
+            pa.Table.from_pylist(rows, SCHEMA), path, row_group_size=max(1, len(rows) // 4)
+        )
     elif kind == "jsonl":
         path.write_text("".join(json.dumps(row, default=as_text) + "\n" for row in rows), "utf-8")
     else:
@@ -119,13 +122,22 @@ def write_export(kind, path, rows):
 def _field(value):
     if isinstance(value, bool | list):
         return json.dumps(value)
-    return "" if value is None else (as_text(value) if isinstance(value, dt.datetime) else str(value))
+    return (
+        "" if value is None else (as_text(value) if isinstance(value, dt.datetime) else str(value))
+    )
 
 
 def write_job(folder, kind, export, **changes):
     """Write a job file beside the export; give its path."""
-    source = {"kind": kind, "uri": export.name, "shard_bytes": "2MiB"} | ({"types": CSV_TYPES} if kind == "csv" else {})
-    job = {"name": "the articles/2024", "source": source, "mapping": MAPPING, "target": {"uri": f"out/{kind}.lance"}} | changes
+    source = {"kind": kind, "uri": export.name, "shard_bytes": "2MiB"} | (
+        {"types": CSV_TYPES} if kind == "csv" else {}
+    )
+    job = {
+        "name": "the articles/2024",
+        "source": source,
+        "mapping": MAPPING,
+        "target": {"uri": f"out/{kind}.lance"},
+    } | changes
     path = folder / f"{kind}.yaml"
     path.write_text(yaml.safe_dump(job, sort_keys=False), "utf-8")
     return path
@@ -135,7 +147,12 @@ def cfray(*arguments, **options):
     """Run cfray as an operator does."""
     environment = {**os.environ, "RAY_DEDUP_LOGS": "0", "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, "-m", "cfray.cli", *map(str, arguments)], capture_output=True, text=True, env=environment, check=False, **options
+        [sys.executable, "-m", "cfray.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        **options,
     )
 
 

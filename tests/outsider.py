@@ -24,7 +24,18 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parent / "contract"))
 import oracle  # the contract in code; it stands beside this script and needs nothing
 
-COLUMNS = ["uuid", "text_content", "title", "author", "tags", "created_at", "vector", "collection_id", "relationships", "custom_metadata"]
+COLUMNS = [
+    "uuid",
+    "text_content",
+    "title",
+    "author",
+    "tags",
+    "created_at",
+    "vector",
+    "collection_id",
+    "relationships",
+    "custom_metadata",
+]
 CSV_TYPES = {
     "int64": int,
     "double": float,
@@ -42,7 +53,11 @@ def parquet_records(path):
     table = pq.read_table(path)
     narrow = {field.name for field in table.schema if field.type == pa.float32()}
     for row in table.to_pylist():
-        yield {key: oracle.Float32(value) if key in narrow else value for key, value in row.items() if value is not None}
+        yield {
+            key: oracle.Float32(value) if key in narrow else value
+            for key, value in row.items()
+            if value is not None
+        }
 
 
 def jsonl_records(path):
@@ -56,14 +71,22 @@ def csv_records(path, types):
     csv.field_size_limit(10**8)
     with path.open(encoding="utf-8", newline="") as text:
         for row in csv.DictReader(text):
-            yield {key: CSV_TYPES[types[key]](value) if key in types else value for key, value in row.items() if value or key not in types}
+            yield {
+                key: CSV_TYPES[types[key]](value) if key in types else value
+                for key, value in row.items()
+                if value or key not in types
+            }
 
 
 def records(facts):
     """Read the export."""
     path = Path(facts["export"])
     readers = {"parquet": parquet_records, "jsonl": jsonl_records}
-    return csv_records(path, facts["types"]) if facts["kind"] == "csv" else readers[facts["kind"]](path)
+    return (
+        csv_records(path, facts["types"])
+        if facts["kind"] == "csv"
+        else readers[facts["kind"]](path)
+    )
 
 
 def day(value):
@@ -84,15 +107,24 @@ def expected(record, facts):
         for one in (seen.get(field) if isinstance(seen.get(field), list) else [seen.get(field)])
         if one is not None
     ]
-    metadata = {key: oracle.metadata_text(value) for key, value in record.items() if key not in facts["taken"].values()}
-    taken = {column: seen.get(field) for column, field in facts["taken"].items() if column not in ("id", "vector")}
+    metadata = {
+        key: oracle.metadata_text(value)
+        for key, value in record.items()
+        if key not in facts["taken"].values()
+    }
+    taken = {
+        column: seen.get(field)
+        for column, field in facts["taken"].items()
+        if column not in ("id", "vector")
+    }
     return {
         "uuid": oracle.record_uuid(job, "", tag, record[facts["taken"]["id"]]),
         **taken,
         "created_at": day(record[facts["created_at"]]),
         "collection_id": header,
         "relationships": [*references, ("member_of", header)],
-        "custom_metadata": metadata | {"original_id": oracle.id_text(tag, record[facts["taken"]["id"]])},
+        "custom_metadata": metadata
+        | {"original_id": oracle.id_text(tag, record[facts["taken"]["id"]])},
         "vector": np.array(record[facts["taken"]["vector"]], np.float32).tobytes(),
     }
 
@@ -100,15 +132,23 @@ def expected(record, facts):
 def frames(facts):
     """Read the dataset: uuid -> frame, and what the rows say of types."""
     found, types = {}, {}
-    for batch in lance.dataset(facts["target"]).scanner(columns=COLUMNS, filter="record_type = 'document'").to_batches():
+    for batch in (
+        lance.dataset(facts["target"])
+        .scanner(columns=COLUMNS, filter="record_type = 'document'")
+        .to_batches()
+    ):
         vectors = batch.column("vector")
-        flat = vectors.values.to_numpy().reshape(-1, vectors.type.list_size)[vectors.offset : vectors.offset + len(vectors)]
+        flat = vectors.values.to_numpy().reshape(-1, vectors.type.list_size)[
+            vectors.offset : vectors.offset + len(vectors)
+        ]
         for row, vector in zip(batch.drop_columns(["vector"]).to_pylist(), flat, strict=True):
             assert row["uuid"] not in found, f"{row['uuid']} twice"
             row["relationships"] = [(one["type"], one["id"]) for one in row["relationships"]]
             entries = row["custom_metadata"]
             row["custom_metadata"] = {entry["key"]: entry["value"] for entry in entries}
-            assert len(entries) == len(row["custom_metadata"]), f"{row['uuid']}: a key of custom_metadata twice"
+            assert len(entries) == len(row["custom_metadata"]), (
+                f"{row['uuid']}: a key of custom_metadata twice"
+            )
             types[row["uuid"]] = json.loads(row["custom_metadata"].pop("cfray.types", "{}"))
             found[row["uuid"]] = row | {"vector": vector.tobytes()}
     return found, types
@@ -124,7 +164,11 @@ def differences(facts):
         if have is None:
             wrong.append(f"no frame for {record[facts['taken']['id']]!r} ({want['uuid']})")
             continue
-        wrong += [f"{want['uuid']}.{key}: {have[key]!r}, but the export gives {want[key]!r}" for key in want if have[key] != want[key]]
+        wrong += [
+            f"{want['uuid']}.{key}: {have[key]!r}, but the export gives {want[key]!r}"
+            for key in want
+            if have[key] != want[key]
+        ]
         nulls = sorted(key for key, value in record.items() if value is None)
         told = sorted(key for key, kind in types[want["uuid"]].items() if kind == "null")
         if nulls != told:

@@ -9,7 +9,10 @@ import pytest
 from tests.contract import oracle
 from tests.exports import DIMENSION, WORDS, articles, migrated
 
-contextframe = pytest.importorskip("contextframe", reason="install it without its dependencies: pip install --no-deps contextframe==0.1.1")
+contextframe = pytest.importorskip(
+    "contextframe",
+    reason="install it without its dependencies: pip install --no-deps contextframe==0.1.1",
+)
 
 JOB = "the articles/2024"
 ROWS = articles(400)
@@ -34,7 +37,13 @@ def uuid_of(row):
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("client")
     rows = [row | {"embedding": None} if row["uuid"] == WITHOUT_VECTOR else row for row in ROWS]
-    migrated(folder, "parquet", rows, mapping=MAPPING, index={"vector": {"type": "IVF_FLAT"}, "scalar": ["uuid", "collection", "tags"]})
+    migrated(
+        folder,
+        "parquet",
+        rows,
+        mapping=MAPPING,
+        index={"vector": {"type": "IVF_FLAT"}, "scalar": ["uuid", "collection", "tags"]},
+    )
     return contextframe.FrameDataset.open(folder / "out/parquet.lance")
 
 
@@ -42,7 +51,9 @@ def ids(records):
     return sorted(record.uuid for record in records)
 
 
-@pytest.mark.parametrize("row", [ROWS[0], ROWS[1], ROWS[2], ROWS[399]], ids=["ann, no parent", "bo", "no author", "last"])
+@pytest.mark.parametrize(
+    "row", [ROWS[0], ROWS[1], ROWS[2], ROWS[399]], ids=["ann, no parent", "bo", "no author", "last"]
+)
 def test_a_record_is_found_by_its_uuid_with_everything_it_had(dataset, row):
     record = dataset.get_by_uuid(uuid_of(row))
     assert (record.title, record.content, record.tags) == (row["title"], row["body"], row["tags"])
@@ -79,7 +90,9 @@ def test_full_text_search_finds_the_words_of_a_text(dataset):
 
 @pytest.mark.parametrize("tag", ["t7", WORDS[3]])
 def test_records_are_found_by_tag(dataset, tag):
-    assert ids(dataset.find_by_tag(tag)) == sorted(uuid_of(row) for row in ROWS if tag in row["tags"])
+    assert ids(dataset.find_by_tag(tag)) == sorted(
+        uuid_of(row) for row in ROWS if tag in row["tags"]
+    )
     assert dataset.find_by_tag("no such tag") == []
 
 
@@ -92,11 +105,15 @@ def test_a_collection_has_its_members_and_one_header(dataset, author):
     assert (header.metadata["record_type"], header.title) == ("collection_header", name)
     assert {member.metadata["collection_id"] for member in members} == {header.uuid}
     assert ids(dataset.find_related_to(header.uuid, relationship_type="member_of")) == ids(members)
-    assert ids(dataset.get_collection_members(name, include_header=True)) == sorted([*ids(members), header.uuid])
+    assert ids(dataset.get_collection_members(name, include_header=True)) == sorted(
+        [*ids(members), header.uuid]
+    )
 
 
 def test_a_header_carries_the_centroid_of_its_members(dataset):
-    known = [row["embedding"] for row in ROWS if row["author"] == "bo" and row["uuid"] != WITHOUT_VECTOR]
+    known = [
+        row["embedding"] for row in ROWS if row["author"] == "bo" and row["uuid"] != WITHOUT_VECTOR
+    ]
     header = dataset.get_collection_header("bo")
     np.testing.assert_allclose(header.vector, np.mean(known, axis=0), atol=1e-6)
 
@@ -104,7 +121,9 @@ def test_a_header_carries_the_centroid_of_its_members(dataset):
 def test_children_are_found_by_their_parent(dataset):
     children = [row for row in ROWS if row["parent"] == ROWS[20]["uuid"]]
     assert len(children) == 9
-    assert ids(dataset.find_related_to(uuid_of(ROWS[20]), relationship_type="parent")) == sorted(map(uuid_of, children))
+    assert ids(dataset.find_related_to(uuid_of(ROWS[20]), relationship_type="parent")) == sorted(
+        map(uuid_of, children)
+    )
     assert dataset.find_related_to(uuid_of(ROWS[21])) == []
 
 
@@ -115,7 +134,9 @@ def test_the_dataset_describes_itself_in_one_row(dataset):
 
 
 def test_a_record_is_added_and_deleted(dataset):
-    added = contextframe.FrameRecord.create(title="new", content="brand new", vector=np.ones(DIMENSION, np.float32), embed_dim=DIMENSION)
+    added = contextframe.FrameRecord.create(
+        title="new", content="brand new", vector=np.ones(DIMENSION, np.float32), embed_dim=DIMENSION
+    )
     dataset.add(added)
     assert dataset.get_by_uuid(added.uuid).content == "brand new"
     assert dataset.delete_record(added.uuid) == 1

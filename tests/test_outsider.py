@@ -24,16 +24,41 @@ TYPES = {
         "price": "decimal128(20, 4)",
         "parent": "string",
     },
-    "jsonl": {"views": "int64", "score": "double", "public": "bool", "published": "string", "price": "string", "parent": "string"},
+    "jsonl": {
+        "views": "int64",
+        "score": "double",
+        "public": "bool",
+        "published": "string",
+        "price": "string",
+        "parent": "string",
+    },
 }
 TYPES["csv"] = TYPES["parquet"]
 
 
 def facts(folder, kind):
     """Say what the job file says, and nothing else."""
-    taken = {"id": "uuid", "title": "title", "text_content": "body", "vector": "embedding", "author": "author", "tags": "tags"}
-    facts = {"job": "the articles/2024", "kind": kind, "export": str(folder / f"articles.{kind}"), "target": str(folder / f"out/{kind}.lance")}
-    facts |= {"id_tag": "s", "taken": taken, "created_at": "published", "references": [["parent", "parent"]], "types": CSV_TYPES}
+    taken = {
+        "id": "uuid",
+        "title": "title",
+        "text_content": "body",
+        "vector": "embedding",
+        "author": "author",
+        "tags": "tags",
+    }
+    facts = {
+        "job": "the articles/2024",
+        "kind": kind,
+        "export": str(folder / f"articles.{kind}"),
+        "target": str(folder / f"out/{kind}.lance"),
+    }
+    facts |= {
+        "id_tag": "s",
+        "taken": taken,
+        "created_at": "published",
+        "references": [["parent", "parent"]],
+        "types": CSV_TYPES,
+    }
     path = folder / "facts.json"
     path.write_text(json.dumps(facts), "utf-8")
     return path
@@ -41,7 +66,13 @@ def facts(folder, kind):
 
 def check(path):
     """Run the outsider in a folder and a process of its own."""
-    return subprocess.run([sys.executable, str(OUTSIDER), str(path)], capture_output=True, text=True, check=False, cwd=path.parent)
+    return subprocess.run(
+        [sys.executable, str(OUTSIDER), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=path.parent,
+    )
 
 
 @pytest.fixture(scope="module", params=["parquet", "jsonl", "csv"])
@@ -67,9 +98,13 @@ def test_every_uuid_reference_and_value_is_what_the_outsider_computes(export):
 @pytest.mark.parametrize("change", ["custom_metadata", "relationships", "uuid", "a row"])
 def test_the_outsider_notices_one_changed_row(export, change, tmp_path):
     folder, kind, _ = export
-    table = lance.dataset(folder / "out/parquet.lance").scanner(blob_handling="all_binary").to_table()
+    table = (
+        lance.dataset(folder / "out/parquet.lance").scanner(blob_handling="all_binary").to_table()
+    )
     rows = table.drop_columns(["raw_data"]).to_pylist()
-    row = next(row for row in rows if row["record_type"] == "document" and len(row["relationships"]) == 2)
+    row = next(
+        row for row in rows if row["record_type"] == "document" and len(row["relationships"]) == 2
+    )
     if change == "custom_metadata":
         next(entry for entry in row[change] if entry["key"] == "views")["value"] += "1"
     elif change == "relationships":
@@ -80,7 +115,9 @@ def test_the_outsider_notices_one_changed_row(export, change, tmp_path):
         rows.remove(row)
     schema = table.drop_columns(["raw_data"]).schema
     lance.write_dataset(pa.Table.from_pylist(rows, schema), tmp_path / "out/parquet.lance")
-    told = json.loads(facts(folder, kind).read_text("utf-8")) | {"target": str(tmp_path / "out/parquet.lance")}
+    told = json.loads(facts(folder, kind).read_text("utf-8")) | {
+        "target": str(tmp_path / "out/parquet.lance")
+    }
     (tmp_path / "facts.json").write_text(json.dumps(told), "utf-8")
     done = check(tmp_path / "facts.json")
     assert done.returncode == 1

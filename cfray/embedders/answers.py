@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from cfray import filesystems
-from cfray.embedders.base import Floats
 from cfray.embedders.spec import Endpoint
 from cfray.errors import SourceError, SourceUnavailable
+from cfray.records.vectors import Floats
+from cfray.runtime import filesystems
 
 if TYPE_CHECKING:
     import httpx
@@ -64,20 +64,37 @@ class Server:
         if name in ("InvalidURL", "UnsupportedProtocol", "LocalProtocolError"):
             return SourceError(what, "correct embedding.endpoint.url")
         if "CERTIFICATE_VERIFY_FAILED" in words:
-            return SourceError(what, "name the authority's certificate in embedding.endpoint.ca_file")
+            return SourceError(
+                what, "name the authority's certificate in embedding.endpoint.ca_file"
+            )
         slow = ", raise embedding.endpoint.timeout" if "Timeout" in name else ""
-        return SourceUnavailable(what, f"start the server or correct embedding.endpoint.url{slow}, {_AGAIN}")
+        return SourceUnavailable(
+            what, f"start the server or correct embedding.endpoint.url{slow}, {_AGAIN}"
+        )
 
     def refused(self, response: httpx.Response, secret: str) -> SourceError:
         """Judge an answer by its HTTP status; transient ones carry the pause that the server asks for."""
-        status, what = response.status_code, f"{self.place} answered {response.status_code}: {_said(_message(response), secret)}"
-        if status == 402 or (status == 429 and "insufficient_quota" in response.text):  # OpenAI's 429 for an empty account
+        status, what = (
+            response.status_code,
+            f"{self.place} answered {response.status_code}: {_said(_message(response), secret)}",
+        )
+        if status == 402 or (
+            status == 429 and "insufficient_quota" in response.text
+        ):  # OpenAI's 429 for an empty account
             return SourceError(what, f"settle the account, {_AGAIN}")
         if status in (408, 425, 429) or status >= 500:
-            pause = _seconds(response.headers.get("Retry-After", "")) if status in (429, 503) else None
-            return SourceUnavailable(what, f"wait, or lower embedding.endpoint.requests_per_minute or tokens_per_minute, {_AGAIN}", pause)
+            pause = (
+                _seconds(response.headers.get("Retry-After", "")) if status in (429, 503) else None
+            )
+            return SourceUnavailable(
+                what,
+                f"wait, or lower embedding.endpoint.requests_per_minute or tokens_per_minute, {_AGAIN}",
+                pause,
+            )
         if status in (401, 403):
-            return SourceError(what, f"wrong key: put one that the server accepts into {self.key_place}")
+            return SourceError(
+                what, f"wrong key: put one that the server accepts into {self.key_place}"
+            )
         if status in (404, 405, 410) or status < 400:
             return NotThere(what, "correct embedding.endpoint.url or embedding.endpoint.model")
         remedy = "as the server says; lower embedding.endpoint.batch if it takes fewer texts, embedding.endpoint.max_tokens if one is too long"
@@ -93,9 +110,14 @@ class Server:
             return json.loads(content)
         except ValueError:
             what = f"{self.place} gave {len(content)} bytes that are no whole JSON"
-            raise SourceUnavailable(what, f"check embedding.endpoint.url and what stands between here and the server, {_AGAIN}") from None
+            raise SourceUnavailable(
+                what,
+                f"check embedding.endpoint.url and what stands between here and the server, {_AGAIN}",
+            ) from None
 
-    def vectors(self, answer: Any, count: int, width: int | None, *, documents: bool = False) -> Floats:
+    def vectors(
+        self, answer: Any, count: int, width: int | None, *, documents: bool = False
+    ) -> Floats:
         """Read the vectors of an answer, in the order of the texts.
 
         Args:
@@ -111,14 +133,22 @@ class Server:
             SourceError: not one vector of the right width for each text, or none of several (of queries: not every one) is finite.
         """
         try:
-            rows = _listed([one["embedding"] for one in self._ordered(answer["data"], count)] if self.api == "openai" else answer)
+            rows = _listed(
+                [one["embedding"] for one in self._ordered(answer["data"], count)]
+                if self.api == "openai"
+                else answer
+            )
             widths = {len(_listed(row)) for row in rows}
             if len(rows) != count:
                 raise self._odd(f"gave {len(rows)} vectors for {count} texts")
             if len(widths) != 1 or widths == {0} or widths != {width or max(widths)}:
-                raise self._odd(f"gave vectors of {sorted(widths)} numbers where {width or 'one width'} was expected")
+                raise self._odd(
+                    f"gave vectors of {sorted(widths)} numbers where {width or 'one width'} was expected"
+                )
             with np.errstate(over="ignore"):
-                vectors = np.array(rows, np.float64).astype(np.float32)  # null, which is how TEI writes NaN, becomes NaN
+                vectors = np.array(rows, np.float64).astype(
+                    np.float32
+                )  # null, which is how TEI writes NaN, becomes NaN
         except (KeyError, TypeError, ValueError):
             raise self._odd(f"gave JSON that is no answer of the API {self.api}") from None
         if vectors.ndim != 2:
@@ -134,7 +164,11 @@ class Server:
         Raises:
             SourceError: not one list for each text.
         """
-        if not isinstance(answer, list) or not all(isinstance(one, list) for one in answer) or len(answer) != len(texts):
+        if (
+            not isinstance(answer, list)
+            or not all(isinstance(one, list) for one in answer)
+            or len(answer) != len(texts)
+        ):
             raise self._odd(f"gave no list of tokens for each of {len(texts)} texts")
         return [len(one) for one in answer]
 
@@ -146,7 +180,10 @@ class Server:
         return ordered
 
     def _odd(self, what: str) -> SourceError:
-        return SourceError(f"{self.place} {what}", "correct url, api, model and dimensions of embedding.endpoint, or the server")
+        return SourceError(
+            f"{self.place} {what}",
+            "correct url, api, model and dimensions of embedding.endpoint, or the server",
+        )
 
 
 def _listed(value: Any) -> list[Any]:
@@ -167,7 +204,9 @@ def _seconds(text: str) -> float | None:
         return max(0.0, seconds) if math.isfinite(seconds) else None
     with contextlib.suppress(ValueError, OverflowError):
         date = parsedate_to_datetime(text)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+        return max(
+            0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        )
     return None
 
 

@@ -13,10 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-Floats = npt.NDArray[np.float32]
+from cfray.records.vectors import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,9 @@ class Identity:
     def key(self) -> str:
         """Give the SHA-256 of all of it but the name (hex): two embedders with one key make the same vectors."""
         body = {name: value for name, value in asdict(self).items() if name != "name"}
-        return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
 
 
 class Embedder(ABC):

@@ -26,9 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from cfray import filesystems, retry
-from cfray.embedders.base import Floats
 from cfray.errors import TargetError
+from cfray.records.vectors import Floats
+from cfray.runtime import filesystems, retry
 
 logger = logging.getLogger("cfray")
 
@@ -81,7 +81,9 @@ class Cache:
         names = [name for name in _guarded(self.folder.names) if name.endswith(_SUFFIX)]
         with ThreadPoolExecutor(_OPENED) as readers:
             found = list(readers.map(self._read_keys, names))
-        self._enter([(name, keys) for name, keys in zip(names, found, strict=True) if keys is not None])
+        self._enter(
+            [(name, keys) for name, keys in zip(names, found, strict=True) if keys is not None]
+        )
 
     @property
     def damaged(self) -> int:
@@ -101,8 +103,13 @@ class Cache:
         vectors = np.zeros((len(texts), self.dimension), np.float32)
         keys = _keys(texts)
         heads = _heads(keys)
-        at, end = np.searchsorted(self._heads, heads, "left"), np.searchsorted(self._heads, heads, "right")
-        while len(sought := np.flatnonzero(~mask & (at < end))):  # a second time round only for a text that several segments hold
+        at, end = (
+            np.searchsorted(self._heads, heads, "left"),
+            np.searchsorted(self._heads, heads, "right"),
+        )
+        while len(
+            sought := np.flatnonzero(~mask & (at < end))
+        ):  # a second time round only for a text that several segments hold
             places = self._places[at[sought]]
             numbers, rows = places >> _HALF, (places & _LOWER).astype(np.int64)
             for number in np.unique(numbers).tolist():
@@ -126,7 +133,9 @@ class Cache:
             TargetError: the segment cannot be written.
         """
         if vectors.shape != (len(texts), self.dimension) or vectors.dtype != np.float32:
-            raise ValueError(f"{vectors.dtype} vectors {vectors.shape} for {len(texts)} texts, not float32 {(len(texts), self.dimension)}")
+            raise ValueError(
+                f"{vectors.dtype} vectors {vectors.shape} for {len(texts)} texts, not float32 {(len(texts), self.dimension)}"
+            )
         self._fresh.update(zip(map(bytes, _keys(texts)), vectors.copy(), strict=True))
         if len(self._fresh) >= SEGMENT_ROWS:
             self.flush()
@@ -151,9 +160,13 @@ class Cache:
         heads, places = [self._heads], [self._places]
         for name, keys in segments:
             heads.append(_heads(keys))
-            places.append((np.uint64(len(self._names)) << _HALF) + np.arange(len(keys), dtype=np.uint64))
+            places.append(
+                (np.uint64(len(self._names)) << _HALF) + np.arange(len(keys), dtype=np.uint64)
+            )
             self._names.append(name)
-        order = np.argsort(together := np.concatenate(heads), kind="stable")  # which merges what is sorted already
+        order = np.argsort(
+            together := np.concatenate(heads), kind="stable"
+        )  # which merges what is sorted already
         self._heads, self._places = together[order], np.concatenate(places)[order]
 
     def _read_keys(self, name: str) -> Keys | None:
@@ -163,7 +176,9 @@ class Cache:
             with system.open_input_file(path) as stream:
                 return self._parsed(stream, ["key"])[0]
         except _DAMAGE:
-            whole = self._whole(name)  # whether the file or the filesystem is at fault shows when its bytes are at hand
+            whole = self._whole(
+                name
+            )  # whether the file or the filesystem is at fault shows when its bytes are at hand
             return None if whole is None else whole[0]
 
     def _read_segment(self, number: int) -> tuple[Keys, Floats] | None:
@@ -177,14 +192,22 @@ class Cache:
             return self._parsed(pa.BufferReader(data), ["key", "vector"])
         except _DAMAGE as error:
             self._damaged.add(name)
-            logger.warning("left out of the cache, its texts are embedded anew: %s/%s: %s", self.folder.uri, name, str(error)[:200])
+            logger.warning(
+                "left out of the cache, its texts are embedded anew: %s/%s: %s",
+                self.folder.uri,
+                name,
+                str(error)[:200],
+            )
             return None
 
     def _parsed(self, stream: Any, columns: list[str]) -> tuple[Keys, Floats]:
         """Read a segment; without the column of vectors there are none, and the digest goes unchecked."""
         file = pq.ParquetFile(stream)
         told = file.schema_arrow.metadata or {}
-        if not file.schema_arrow.equals(_schema(self.dimension)) or told.get(_IDENTITY) != self.key.encode():
+        if (
+            not file.schema_arrow.equals(_schema(self.dimension))
+            or told.get(_IDENTITY) != self.key.encode()
+        ):
             raise ValueError("it is no segment of this cache")
         table = file.read(columns, use_threads=False).combine_chunks()
         keys, vectors = _arrays(table, self.dimension)
@@ -195,7 +218,9 @@ class Cache:
 
 def _keys(texts: Sequence[str]) -> Keys:
     """Hash texts: the SHA-256 of their UTF-8, lone surrogates as they are, ``(n, 32)``."""
-    digests = b"".join(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts)
+    digests = b"".join(
+        hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts
+    )
     return np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
 
@@ -205,7 +230,9 @@ def _heads(keys: Keys) -> Words:
 
 def _schema(dimension: int) -> pa.Schema:
     vector = pa.list_(pa.field("element", pa.float32(), nullable=False), dimension)
-    return pa.schema([pa.field("key", pa.binary(32), nullable=False), pa.field("vector", vector, nullable=False)])
+    return pa.schema(
+        [pa.field("key", pa.binary(32), nullable=False), pa.field("vector", vector, nullable=False)]
+    )
 
 
 def _digest(keys: Keys, vectors: Floats) -> bytes:
@@ -216,11 +243,23 @@ def _digest(keys: Keys, vectors: Floats) -> bytes:
 
 def _segment_file(keys: Keys, vectors: Floats, identity: str) -> bytes:
     """Write a segment; uncompressed, since the bits of vectors and hashes have no pattern."""
-    schema = _schema(vectors.shape[1]).with_metadata({_IDENTITY: identity.encode(), _DIGEST: _digest(keys, vectors)})
-    key = pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(keys), [None, pa.py_buffer(keys.tobytes())])
-    vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=schema.field("vector").type)
+    schema = _schema(vectors.shape[1]).with_metadata(
+        {_IDENTITY: identity.encode(), _DIGEST: _digest(keys, vectors)}
+    )
+    key = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(32), len(keys), [None, pa.py_buffer(keys.tobytes())]
+    )
+    vector = pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.ravel()), type=schema.field("vector").type
+    )
     out = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays([key, vector], schema=schema), out, compression="none", use_dictionary=False, write_statistics=False)
+    pq.write_table(
+        pa.Table.from_arrays([key, vector], schema=schema),
+        out,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+    )
     return bytes(out.getvalue())
 
 
@@ -233,7 +272,9 @@ def _arrays(table: pa.Table, dimension: int) -> tuple[Keys, Floats]:
     keys = np.frombuffer(key.buffers()[1], np.uint8, count * 32, key.offset * 32).reshape(-1, 32)
     if "vector" not in table.column_names:
         return keys, np.zeros((0, dimension), np.float32)
-    return keys, table.column("vector").chunk(0).flatten().to_numpy(zero_copy_only=False).reshape(count, dimension)
+    return keys, table.column("vector").chunk(0).flatten().to_numpy(zero_copy_only=False).reshape(
+        count, dimension
+    )
 
 
 def _guarded(action: Callable[[], T]) -> T:
@@ -251,4 +292,7 @@ def _guarded(action: Callable[[], T]) -> T:
 
 
 def _of_cache(error: TargetError) -> TargetError:
-    return type(error)(error.what, "make embedding.cache a folder that this user can read and write, or leave it out of the job file")
+    return type(error)(
+        error.what,
+        "make embedding.cache a folder that this user can read and write, or leave it out of the job file",
+    )

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from cfray import retry
 from cfray.embedders.answers import NotThere, Server
-from cfray.embedders.base import Embedder, Floats, Identity
+from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.spec import Endpoint
 from cfray.errors import SourceError, SourceUnavailable
-from cfray.sources.base import Throttle, Unlimited
-from cfray.sources.remote import sdk
+from cfray.records.vectors import Floats
+from cfray.runtime import retry
+from cfray.runtime.sdk import import_sdk
+from cfray.runtime.throttle import Throttle, Unlimited
 
 if TYPE_CHECKING:
     import httpx
@@ -108,10 +109,17 @@ class EndpointEmbedder(Embedder):
         if dimension is None:
             self._width = self._embedded([_PROBE], [_estimate(_PROBE)]).shape[1]
         assert self._width is not None
-        named = {"url": spec.url.rstrip("/"), "api": spec.api, "model": spec.model, "dimensions": spec.dimensions}
+        named = {
+            "url": spec.url.rstrip("/"),
+            "api": spec.api,
+            "model": spec.model,
+            "dimensions": spec.dimensions,
+        }
         self.identity = Identity(
             name=spec.model or self.server.place,
-            sha256=hashlib.sha256(json.dumps(named, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+            sha256=hashlib.sha256(
+                json.dumps(named, sort_keys=True, separators=(",", ":")).encode()
+            ).hexdigest(),
             engine=spec.api,
             dtype="server",
             prompt=prompt or "",
@@ -130,14 +138,20 @@ class EndpointEmbedder(Embedder):
         prompted = [_sendable(self.identity.prompt + text) for text in texts]
         if self.tokens_exact:
             try:
-                return [count for batch in _batches(prompted, self.spec.batch) for count in self._tokenized(prompted[batch])]
+                return [
+                    count
+                    for batch in _batches(prompted, self.spec.batch)
+                    for count in self._tokenized(prompted[batch])
+                ]
             except NotThere:
                 self.tokens_exact = False
         return [_estimate(text) for text in prompted]
 
     def encode(self, texts: Sequence[str], tokens: Sequence[int]) -> Floats:
         """Embed documents, one that the server fails on as NaN; what is too long TEI cuts, and for OpenAI's API, which refuses it, is cut here where the estimate says so."""
-        return self._embedded([_sendable(self.identity.prompt + text) for text in texts], tokens, documents=True)
+        return self._embedded(
+            [_sendable(self.identity.prompt + text) for text in texts], tokens, documents=True
+        )
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Embed queries."""
@@ -156,7 +170,11 @@ class EndpointEmbedder(Embedder):
         pieces, start = [], 0
         while len(data) - start > tokens * _TOKEN_BYTES:
             # behind what the next piece repeats, so that each begins after the last
-            end = _word_end(data, start + overlap * _TOKEN_BYTES, _character(data, start + tokens * _TOKEN_BYTES))
+            end = _word_end(
+                data,
+                start + overlap * _TOKEN_BYTES,
+                _character(data, start + tokens * _TOKEN_BYTES),
+            )
             pieces.append(data[start:end])
             start = _character(data, end - overlap * _TOKEN_BYTES, step=1)
         return [piece.decode("utf-8", "surrogatepass") for piece in [*pieces, data[start:]]]
@@ -166,29 +184,55 @@ class EndpointEmbedder(Embedder):
         price = self.spec.price_per_million_tokens
         return None if price is None else price * tokens / 1e6
 
-    def _embedded(self, texts: list[str], tokens: Sequence[int], *, documents: bool = False) -> Floats:
+    def _embedded(
+        self, texts: list[str], tokens: Sequence[int], *, documents: bool = False
+    ) -> Floats:
         """Embed texts that stand behind their prompt."""
-        spec, wide = self.spec, {} if self.spec.dimensions is None else {"dimensions": self.spec.dimensions}
+        spec, wide = (
+            self.spec,
+            {} if self.spec.dimensions is None else {"dimensions": self.spec.dimensions},
+        )
         if spec.api == "openai":
             texts = [_cut(text, spec.max_tokens * _TOKEN_BYTES) for text in texts]
         parts = [np.zeros((0, self._width), np.float32)] if self._width else []
         for batch in _batches(texts, spec.batch):
-            body: dict[str, object] = {"inputs": texts[batch], "truncate": True, "normalize": True, **wide}
+            body: dict[str, object] = {
+                "inputs": texts[batch],
+                "truncate": True,
+                "normalize": True,
+                **wide,
+            }
             if spec.api == "openai":
-                body = {"model": spec.model, "input": texts[batch], "encoding_format": "float", **wide}
+                body = {
+                    "model": spec.model,
+                    "input": texts[batch],
+                    "encoding_format": "float",
+                    **wide,
+                }
             budget = sum(min(count, spec.max_tokens) for count in tokens[batch])
-            read = partial(self.server.vectors, count=len(texts[batch]), width=self._width, documents=documents)
-            parts.append(self._asked("embeddings" if spec.api == "openai" else "embed", body, budget, read))
+            read = partial(
+                self.server.vectors, count=len(texts[batch]), width=self._width, documents=documents
+            )
+            parts.append(
+                self._asked("embeddings" if spec.api == "openai" else "embed", body, budget, read)
+            )
         return np.concatenate(parts)
 
     def _tokenized(self, texts: list[str]) -> list[int]:
         """Count one batch; TEI refuses an empty text, so a letter is counted in its place and taken off again."""
-        counts = self._asked("tokenize", {"inputs": [text or "a" for text in texts]}, 0, partial(self.server.counts, texts=texts))
+        counts = self._asked(
+            "tokenize",
+            {"inputs": [text or "a" for text in texts]},
+            0,
+            partial(self.server.counts, texts=texts),
+        )
         return [count - (text == "") for count, text in zip(counts, texts, strict=True)]
 
-    def _asked(self, path: str, body: dict[str, object], tokens: int, read: Callable[[Any], T]) -> T:
+    def _asked(
+        self, path: str, body: dict[str, object], tokens: int, read: Callable[[Any], T]
+    ) -> T:
         """Send one request, again after a transient error, within the budgets."""
-        client, library = self._opened(), sdk("httpx", "endpoint")
+        client, library = self._opened(), import_sdk("httpx", "endpoint")
         key = client.headers.get("Authorization", "").removeprefix("Bearer ")
 
         def once() -> T:
@@ -213,16 +257,22 @@ class EndpointEmbedder(Embedder):
             SourceError: httpx, the key or the certificates are missing, or cannot be used.
         """
         if self._client is None:
-            spec, library = self.spec, sdk("httpx", "endpoint")
+            spec, library = self.spec, import_sdk("httpx", "endpoint")
             key = "" if spec.api_key is None else spec.api_key.reveal().strip()
-            if not (key.isascii() and key.isprintable()):  # the client would quote it in its own error
+            if not (
+                key.isascii() and key.isprintable()
+            ):  # the client would quote it in its own error
                 raise SourceError(
-                    f"the key in {self.server.key_place} holds characters that no HTTP header takes", "write it there as one line of ASCII"
+                    f"the key in {self.server.key_place} holds characters that no HTTP header takes",
+                    "write it there as one line of ASCII",
                 )
             try:
                 trusted = ssl.create_default_context(cafile=spec.ca_file)
             except OSError as error:
-                raise SourceError(f"cannot read {spec.ca_file}: {error}", "correct embedding.endpoint.ca_file: certificates in PEM") from None
+                raise SourceError(
+                    f"cannot read {spec.ca_file}: {error}",
+                    "correct embedding.endpoint.ca_file: certificates in PEM",
+                ) from None
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             self._client = library.Client(timeout=spec.timeout, verify=trusted, headers=headers)
         assert self._client is not None

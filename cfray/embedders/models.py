@@ -24,7 +24,14 @@ _BLOCK = 1024 * 1024
 
 def offline() -> None:
     """Keep Hugging Face's libraries from asking their hub for anything."""
-    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"})
+    os.environ.update(
+        {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+    )
 
 
 def folder(model: str) -> Path:
@@ -39,7 +46,10 @@ def folder(model: str) -> Path:
     path = Path(model)
     if path.is_dir():
         if not any((path / mark).is_file() for mark in _MARKS):
-            raise ConfigError(f"embedding.model: {model} holds no model (none of {', '.join(_MARKS)})", "give the folder that holds modules.json")
+            raise ConfigError(
+                f"embedding.model: {model} holds no model (none of {', '.join(_MARKS)})",
+                "give the folder that holds modules.json",
+            )
         return path
     try:
         package = distribution(model)
@@ -50,14 +60,21 @@ def folder(model: str) -> Path:
         ) from None
     found = _inside(package)
     if found is None:
-        raise ConfigError(f"embedding.model: the package {model} carries no sentence-transformers model", "give the folder of a model")
+        raise ConfigError(
+            f"embedding.model: the package {model} carries no sentence-transformers model",
+            "give the folder of a model",
+        )
     return found
 
 
 def _inside(package: Distribution) -> Path | None:
     """Find the outermost folder of a package that holds a model's marks."""
     for mark in _MARKS:
-        places = [Path(str(package.locate_file(file))).parent for file in package.files or [] if file.name == mark]
+        places = [
+            Path(str(package.locate_file(file))).parent
+            for file in package.files or []
+            if file.name == mark
+        ]
         if places:
             return min(places, key=lambda place: len(place.parts))
     return None
@@ -67,7 +84,9 @@ def _inside(package: Distribution) -> Path | None:
 def sha256(place: Path) -> str:
     """Give the SHA-256 over the names and bytes of a model's files (hex)."""
     whole = hashlib.sha256()
-    for path in sorted(path for path in place.rglob("*") if path.is_file() and path.name not in _IGNORED):
+    for path in sorted(
+        path for path in place.rglob("*") if path.is_file() and path.name not in _IGNORED
+    ):
         if "__pycache__" in path.parts:
             continue
         own = hashlib.sha256()

@@ -10,7 +10,14 @@ from cfray.embedders.spec import Embedding
 from cfray.embedders.texts import Texts
 
 
-def opened(spec: Embedding, budgets: Budgets, *, dimension: int | None = None, device: str = "cpu", threads: int | None = None) -> Embedder:
+def open_embedder(
+    spec: Embedding,
+    budgets: Budgets,
+    *,
+    dimension: int | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Embedder:
     """Load the model, or reach the server.
 
     Args:
@@ -25,11 +32,21 @@ def opened(spec: Embedding, budgets: Budgets, *, dimension: int | None = None, d
     """
     if spec.endpoint is not None:
         prompts = {"prompt": spec.prompt, "query_prompt": spec.query_prompt}
-        return EndpointEmbedder(spec.endpoint, **prompts, throttle=budgets, on_long_text=spec.on_long_text, dimension=dimension)
+        return EndpointEmbedder(
+            spec.endpoint,
+            **prompts,
+            throttle=budgets,
+            on_long_text=spec.on_long_text,
+            dimension=dimension,
+        )
     return SentenceTransformersEmbedder(spec, spec.dtype, device=device, threads=threads)
 
 
 def texts(embedder: Embedder, spec: Embedding) -> Texts:
     """Put the job's rules, and its cache, around an embedder."""
-    cache = None if spec.cache is None else Cache(spec.cache, embedder.identity.key, embedder.identity.dimension)
+    cache = (
+        None
+        if spec.cache is None
+        else Cache(spec.cache, embedder.identity.key, embedder.identity.dimension)
+    )
     return Texts(embedder, spec, cache)

@@ -28,14 +28,20 @@ def engage(model: Any, dtype: str) -> None:
         import openvino
     except ModuleNotFoundError:
         raise ConfigError(
-            "openvino is not installed", "pip install 'cfray[openvino]' on the driver and on every worker, or set embedding.engine: torch"
+            "openvino is not installed",
+            "pip install 'cfray[openvino]' on the driver and on every worker, or set embedding.engine: torch",
         ) from None
     backbone: Any = getattr(model[0], "auto_model", None)
     if backbone is None:
         raise ConfigError(
-            f"embedding.engine openvino needs a transformer; the model begins with {type(model[0]).__name__}", "set embedding.engine: torch"
+            f"embedding.engine openvino needs a transformer; the model begins with {type(model[0]).__name__}",
+            "set embedding.engine: torch",
         )
-    example = {name: value for name, value in model.preprocess(["a b c", "d"]).items() if torch.is_tensor(value)}
+    example = {
+        name: value
+        for name, value in model.preprocess(["a b c", "d"]).items()
+        if torch.is_tensor(value)
+    }
     names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in example]
 
     class Plain(torch.nn.Module):  # type: ignore[misc]  # torch ships no types that mypy reads here
@@ -49,12 +55,23 @@ def engage(model: Any, dtype: str) -> None:
             return self.backbone(**dict(zip(names, given, strict=True))).last_hidden_state
 
     try:
-        traced = openvino.convert_model(Plain(), example_input=tuple(example[name] for name in names))
+        traced = openvino.convert_model(
+            Plain(), example_input=tuple(example[name] for name in names)
+        )
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"OpenVINO cannot trace this model: {str(error).splitlines()[0][:200]}", "set embedding.engine: torch") from error
+        raise ConfigError(
+            f"OpenVINO cannot trace this model: {str(error).splitlines()[0][:200]}",
+            "set embedding.engine: torch",
+        ) from error
     hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[dtype]
     compiled = openvino.Core().compile_model(
-        traced, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
+        traced,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+        },
     )
 
     def forward(features: dict[str, Any], **_more: object) -> dict[str, Any]:

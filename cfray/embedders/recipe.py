@@ -39,7 +39,11 @@ class Recipe:
     def origins(self) -> dict[str, str]:
         """Give the values of ``x_vector_origin``: how -> the text, with the first 16 hex digits of model key and map."""
         model = f" model={self.model.key[:16]}" if self.model else ""
-        return {"kept": "kept", "regenerated": f"regenerated{model}", "remapped": f"remapped{model} map={self.map[:16]}"}
+        return {
+            "kept": "kept",
+            "regenerated": f"regenerated{model}",
+            "remapped": f"remapped{model} map={self.map[:16]}",
+        }
 
     def to_json(self) -> str:
         """Write the recipe."""
@@ -64,4 +68,7 @@ class Recipe:
         try:
             return cls.from_json(json.loads(text))
         except TypeError as error:
-            raise LedgerMismatch(f"{RECIPE_KEY} of the dataset was written by another version of cfray ({error})", "use that version") from error
+            raise LedgerMismatch(
+                f"{RECIPE_KEY} of the dataset was written by another version of cfray ({error})",
+                "use that version",
+            ) from error

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from cfray.embedders import models
-from cfray.embedders.base import Embedder, Floats, Identity
+from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.spec import Embedding
 from cfray.errors import ConfigError, ProofFailed
+from cfray.records.vectors import Floats
 
 #: Tokens (padding included) of one batch: small on a CPU, whose caches they must fit (``embeddings.md`` part 3); large on a GPU.
 _BUDGET = {"cpu": 4_096, "cuda": 65_536}
@@ -27,7 +28,12 @@ _BUDGET = {"cpu": 4_096, "cuda": 65_536}
 _AGREES = 0.999
 _CHECK = tuple(
     " ".join(
-        ("The quick brown fox jumps over the lazy dog near the river bank.", "Library for reading and writing archives.", "42 kg, 3.5 %")[n % 3 :] * n
+        (
+            "The quick brown fox jumps over the lazy dog near the river bank.",
+            "Library for reading and writing archives.",
+            "42 kg, 3.5 %",
+        )[n % 3 :]
+        * n
     )
     for n in (1, 2, 3, 5, 8)
 )
@@ -38,7 +44,9 @@ _DOCUMENT, _QUERY = ("document", "passage", "corpus"), ("query",)
 class SentenceTransformersEmbedder(Embedder):
     """One loaded model."""
 
-    def __init__(self, spec: Embedding, dtype: str, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, spec: Embedding, dtype: str, *, device: str = "cpu", threads: int | None = None
+    ) -> None:
         """Load the model and check the engine against fp32.
 
         Args:
@@ -61,10 +69,13 @@ class SentenceTransformersEmbedder(Embedder):
         #: Whether the next batch is made ready while this one is computed: a GPU waits for nothing else.
         self.ahead = device != "cpu"
         try:
-            self.model = library.SentenceTransformer(str(place), device=device, local_files_only=True)
+            self.model = library.SentenceTransformer(
+                str(place), device=device, local_files_only=True
+            )
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ConfigError(
-                f"embedding.model: {place} cannot be loaded: {str(error).splitlines()[0][:300]}", "give a folder that sentence-transformers can load"
+                f"embedding.model: {place} cannot be loaded: {str(error).splitlines()[0][:300]}",
+                "give a folder that sentence-transformers can load",
             ) from error
         self.model.eval()
         self.prompt = _prompt(self.model, spec.prompt, _DOCUMENT)
@@ -77,7 +88,8 @@ class SentenceTransformersEmbedder(Embedder):
         width = int(self.model.get_embedding_dimension() or len(self.model.encode("x")))
         if self.truncate_dim is not None and self.truncate_dim > width:
             raise ConfigError(
-                f"embedding.truncate_dim is {self.truncate_dim}, the model's vectors have {width}", "give a smaller one, or leave it out"
+                f"embedding.truncate_dim is {self.truncate_dim}, the model's vectors have {width}",
+                "give a smaller one, or leave it out",
             )
         return Identity(
             name=place.name if place.name != "model" else place.parent.name,
@@ -124,8 +136,12 @@ class SentenceTransformersEmbedder(Embedder):
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         tokenizer = self.model.tokenizer
         if hasattr(tokenizer, "encode_batch"):  # a bare tokenizers.Tokenizer (static models)
-            return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-        ids: list[list[int]] = tokenizer(texts, truncation=False, padding=False, return_attention_mask=False, verbose=False)["input_ids"]
+            return [
+                encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)
+            ]
+        ids: list[list[int]] = tokenizer(
+            texts, truncation=False, padding=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
         return ids
 
     def encode(self, texts: Sequence[str], tokens: Sequence[int]) -> Floats:
@@ -134,9 +150,16 @@ class SentenceTransformersEmbedder(Embedder):
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Embed queries."""
-        return self._encoded(texts, [len(ids) for ids in self._tokens([self.query_prompt + text for text in texts])], self.query_prompt, "query")
+        return self._encoded(
+            texts,
+            [len(ids) for ids in self._tokens([self.query_prompt + text for text in texts])],
+            self.query_prompt,
+            "query",
+        )
 
-    def _encoded(self, texts: Sequence[str], tokens: Sequence[int], prompt: str, task: str) -> Floats:
+    def _encoded(
+        self, texts: Sequence[str], tokens: Sequence[int], prompt: str, task: str
+    ) -> Floats:
         import torch
 
         vectors = np.empty((len(texts), self.identity.dimension), np.float32)
@@ -152,16 +175,30 @@ class SentenceTransformersEmbedder(Embedder):
         return vectors
 
     def _features(
-        self, texts: Sequence[str], order: Any, groups: list[tuple[int, int]], prompt: str, task: str
+        self,
+        texts: Sequence[str],
+        order: Any,
+        groups: list[tuple[int, int]],
+        prompt: str,
+        task: str,
     ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
         """Tokenise batch by batch; for a GPU one batch ahead, in pinned memory."""
         import torch
 
         def made(group: tuple[int, int]) -> dict[str, Any]:
-            features = dict(self.model.preprocess([texts[row] for row in order[group[0] : group[1]]], prompt=prompt or None, task=task))
+            features = dict(
+                self.model.preprocess(
+                    [texts[row] for row in order[group[0] : group[1]]],
+                    prompt=prompt or None,
+                    task=task,
+                )
+            )
             if not torch.cuda.is_available():
                 return features
-            return {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in features.items()}
+            return {
+                name: value.pin_memory() if torch.is_tensor(value) else value
+                for name, value in features.items()
+            }
 
         if not self.ahead:
             yield from ((group, made(group)) for group in groups)
@@ -171,7 +208,15 @@ class SentenceTransformersEmbedder(Embedder):
             for place, group in enumerate(groups):
                 features = coming.pop().result()
                 coming += [ahead.submit(made, later) for later in groups[place + 1 : place + 2]]
-                yield group, {name: value.to(self.device, non_blocking=True) if torch.is_tensor(value) else value for name, value in features.items()}
+                yield (
+                    group,
+                    {
+                        name: value.to(self.device, non_blocking=True)
+                        if torch.is_tensor(value)
+                        else value
+                        for name, value in features.items()
+                    },
+                )
 
     def pieces(self, text: str, tokens: int, overlap: int) -> list[str]:
         """Cut a text where its tokens begin; whatever stands between two tokens goes with the first, so nothing of the text is left out."""
@@ -187,7 +232,15 @@ class SentenceTransformersEmbedder(Embedder):
         tokenizer = self.model.tokenizer
         if hasattr(tokenizer, "encode_batch"):
             return list(tokenizer.encode(text, add_special_tokens=False).offsets)
-        return list(tokenizer(text, add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False)["offset_mapping"])
+        return list(
+            tokenizer(
+                text,
+                add_special_tokens=False,
+                truncation=False,
+                return_offsets_mapping=True,
+                verbose=False,
+            )["offset_mapping"]
+        )
 
     def _fitting(self, piece: str, tokens: int) -> list[str]:
         """Halve a piece that a cut inside a word made longer in tokens than it was."""
@@ -221,7 +274,10 @@ def _libraries() -> tuple[Any, Any]:
         import torch
         from transformers.utils import logging as own_voice
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is not installed", "pip install 'cfray[embed]' on the driver and on every worker") from None
+        raise ConfigError(
+            f"{error.name} is not installed",
+            "pip install 'cfray[embed]' on the driver and on every worker",
+        ) from None
     voice: Any = own_voice
     voice.disable_progress_bar()
     voice.set_verbosity_error()
@@ -251,6 +307,7 @@ def _narrow(model: Any, dtype: str) -> None:
     backbone.to({"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype])
     backbone.register_forward_hook(
         lambda _module, _given, made: {
-            name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value for name, value in made.items()
+            name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
+            for name, value in made.items()
         }
     )

@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cfray import filesystems
-from cfray.credentials import Secret
-from cfray.mapping import Strict
+from cfray.runtime import filesystems
+from cfray.runtime.credentials import Secret
+from cfray.runtime.models import Strict
 
 #: Widths a float may be stored in beside the primary vector.
 FloatWidth = Literal["float32", "float16"]
@@ -47,7 +47,9 @@ class Endpoint(Strict):
         if self.api == "openai" and self.model is None:
             raise ValueError("api openai needs model: the name the server knows it by")
         if "@" in self.url.split("://")[-1].split("/")[0]:
-            raise ValueError("url holds a credential; name it with api_key: {env: NAME} or {file: PATH}")
+            raise ValueError(
+                "url holds a credential; name it with api_key: {env: NAME} or {file: PATH}"
+            )
         return self
 
 
@@ -60,7 +62,9 @@ class Chunk(Strict):
     @model_validator(mode="after")
     def _overlap_is_smaller(self) -> Self:
         if 2 * self.overlap > self.tokens:
-            raise ValueError("overlap must be at most half of tokens: more would write every word of a document several times")
+            raise ValueError(
+                "overlap must be at most half of tokens: more would write every word of a document several times"
+            )
         return self
 
 
@@ -146,29 +150,53 @@ class Embedding(Strict):
         if self.policy == "keep":
             for name in ("model", "endpoint", "chunk", "remap", "truncate_dim", "cache"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"{name} needs policy: regenerate or remap; policy keep leaves the vectors as they are")
+                    raise ValueError(
+                        f"{name} needs policy: regenerate or remap; policy keep leaves the vectors as they are"
+                    )
             if any(column.of != "vector" for column in self.columns.values()):
-                raise ValueError("columns of a text need policy: regenerate or remap: a model must make them")
+                raise ValueError(
+                    "columns of a text need policy: regenerate or remap: a model must make them"
+                )
         elif self.dimension is not None:
-            raise ValueError(f"dimension is the model's under policy {self.policy}; truncate_dim and reduce make vectors narrower")
+            raise ValueError(
+                f"dimension is the model's under policy {self.policy}; truncate_dim and reduce make vectors narrower"
+            )
         elif (self.model is None) is (self.endpoint is None):
-            raise ValueError(f"policy {self.policy} needs one of model (a folder or an installed package) and endpoint")
+            raise ValueError(
+                f"policy {self.policy} needs one of model (a folder or an installed package) and endpoint"
+            )
         if self.policy != "remap" and self.remap is not None:
             raise ValueError("remap needs policy: remap")
         if self.policy == "remap" and self.chunk is not None:
-            raise ValueError("chunk needs policy: regenerate: there is no old vector of a chunk to map")
+            raise ValueError(
+                "chunk needs policy: regenerate: there is no old vector of a chunk to map"
+            )
         if "origin" in self.columns:
-            raise ValueError("the column x_vector_origin is cfray's own; give the column another name")
+            raise ValueError(
+                "the column x_vector_origin is cfray's own; give the column another name"
+            )
         return self
 
     def agreed(self) -> dict[str, object]:
         """Give what the fingerprint is made of, as parsed JSON: nothing that changes no vector, and no key at its default but the oldest three."""
         body = self.model_dump(mode="json", exclude={"cache", "actors", "expect"})
-        for name in ("api_key", "ca_file", "timeout", "batch", "requests_per_minute", "tokens_per_minute", "price_per_million_tokens"):
+        for name in (
+            "api_key",
+            "ca_file",
+            "timeout",
+            "batch",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "price_per_million_tokens",
+        ):
             (body["endpoint"] or {}).pop(name, None)
         (body["remap"] or {}).pop("min_quality", None)
         plain = Embedding().model_dump(mode="json")
-        return {name: value for name, value in body.items() if name in ("policy", "missing_vector", "dimension") or value != plain[name]}
+        return {
+            name: value
+            for name, value in body.items()
+            if name in ("policy", "missing_vector", "dimension") or value != plain[name]
+        }
 
     def located(self, base: Path) -> Embedding:
         """Resolve paths against the job file's folder; a model that is no folder there is taken for an installed package's name."""
@@ -176,7 +204,9 @@ class Embedding(Strict):
         if self.model is not None:
             update["model"] = _place(self.model, base)
         if self.expect is not None:
-            update["expect"] = self.expect.model_copy(update={"model": _place(self.expect.model, base)})
+            update["expect"] = self.expect.model_copy(
+                update={"model": _place(self.expect.model, base)}
+            )
         if self.cache is not None:
             update["cache"] = filesystems.absolute(self.cache, base).rstrip("/")
         if self.endpoint is not None:
@@ -184,7 +214,9 @@ class Embedding(Strict):
             if self.endpoint.ca_file is not None:
                 files["ca_file"] = filesystems.absolute(self.endpoint.ca_file, base)
             if self.endpoint.api_key is not None and self.endpoint.api_key.file is not None:
-                files["api_key"] = Secret(file=filesystems.absolute(self.endpoint.api_key.file, base))
+                files["api_key"] = Secret(
+                    file=filesystems.absolute(self.endpoint.api_key.file, base)
+                )
             update["endpoint"] = self.endpoint.model_copy(update=files)
         return self.model_copy(update=update)
 

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cfray.embedders.base import Embedder, Floats
+from cfray.embedders.base import Embedder
 from cfray.embedders.cache import Cache
 from cfray.embedders.spec import Embedding
+from cfray.records.vectors import Floats
 
 Rows = npt.NDArray[np.int64]
 
@@ -86,24 +87,45 @@ class Texts:
         faults = self._refused(texts, tokens, places)
         missing[list(faults)] = True
         kept = [place for place, text in enumerate(texts) if places[text][0] not in faults]
-        made = self._vectors([texts[place] for place in kept], [tokens[place] for place in kept], places, counts)
+        made = self._vectors(
+            [texts[place] for place in kept], [tokens[place] for place in kept], places, counts
+        )
         for place, vector in zip(kept, made, strict=True):
             vectors[places[texts[place]]] = vector
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             faults[row] = "the model gave a vector with NaN or an infinite number"
             vectors[row], missing[row] = 0, True
-        chunks = self._chunks(rows, missing, dict(zip(texts, tokens, strict=True)), counts) if self.spec.chunk else None
+        chunks = (
+            self._chunks(rows, missing, dict(zip(texts, tokens, strict=True)), counts)
+            if self.spec.chunk
+            else None
+        )
         return Embedded(vectors, missing, faults, counts, chunks)
 
-    def _refused(self, texts: Sequence[str], tokens: Sequence[int], places: dict[str, list[int]]) -> dict[int, str]:
+    def _refused(
+        self, texts: Sequence[str], tokens: Sequence[int], places: dict[str, list[int]]
+    ) -> dict[int, str]:
         """Find the texts that are too long where the job wants them refused."""
         if self.spec.on_long_text != "error":
             return {}
         limit = self.embedder.identity.max_tokens
-        reason = "text of {} tokens is longer than the model's {}, and embedding.on_long_text is error"
-        return {row: reason.format(count, limit) for text, count in zip(texts, tokens, strict=True) if count > limit for row in places[text]}
+        reason = (
+            "text of {} tokens is longer than the model's {}, and embedding.on_long_text is error"
+        )
+        return {
+            row: reason.format(count, limit)
+            for text, count in zip(texts, tokens, strict=True)
+            if count > limit
+            for row in places[text]
+        }
 
-    def _vectors(self, texts: list[str], tokens: list[int], places: dict[str, list[int]], counts: Counter[str]) -> Floats:
+    def _vectors(
+        self,
+        texts: list[str],
+        tokens: list[int],
+        places: dict[str, list[int]],
+        counts: Counter[str],
+    ) -> Floats:
         """Give the vectors of distinct texts: from the cache, or from the model."""
         vectors = np.zeros((len(texts), self.embedder.identity.dimension), np.float32)
         known = np.zeros(len(texts), np.bool_)
@@ -113,7 +135,9 @@ class Texts:
         limit = self.embedder.identity.max_tokens
         long = np.array([count > limit for count in tokens], np.bool_)
         if self.spec.on_long_text == "chunk_mean":
-            counts["texts_pooled"] += sum(len(places[texts[place]]) for place in np.flatnonzero(long).tolist())
+            counts["texts_pooled"] += sum(
+                len(places[texts[place]]) for place in np.flatnonzero(long).tolist()
+            )
         else:
             for place in np.flatnonzero(long).tolist():
                 counts["texts_truncated"] += len(places[texts[place]])
@@ -121,7 +145,9 @@ class Texts:
         pooled = ~known & long & (self.spec.on_long_text == "chunk_mean")
         direct = np.flatnonzero(~known & ~pooled).tolist()
         if direct:
-            vectors[direct] = self.embedder.encode([texts[place] for place in direct], [tokens[place] for place in direct])
+            vectors[direct] = self.embedder.encode(
+                [texts[place] for place in direct], [tokens[place] for place in direct]
+            )
             counts["texts_embedded"] += len(direct)
         for place in np.flatnonzero(pooled).tolist():
             vectors[place] = self._mean(texts[place], counts)
@@ -142,7 +168,13 @@ class Texts:
             mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
         return mean.astype(np.float32)
 
-    def _chunks(self, rows: list[str | None], missing: npt.NDArray[np.bool_], tokens: dict[str, int], counts: Counter[str]) -> Chunks:
+    def _chunks(
+        self,
+        rows: list[str | None],
+        missing: npt.NDArray[np.bool_],
+        tokens: dict[str, int],
+        counts: Counter[str],
+    ) -> Chunks:
         """Cut the texts that are longer than a chunk, and embed the pieces."""
         assert self.spec.chunk is not None
         size = self.spec.chunk.tokens
@@ -153,7 +185,11 @@ class Texts:
         for row, text in enumerate(rows):
             if text is None or missing[row] or tokens[text] - around <= size:
                 continue
-            pieces = [piece for piece in self.embedder.pieces(text, size, self.spec.chunk.overlap) if piece.strip()]
+            pieces = [
+                piece
+                for piece in self.embedder.pieces(text, size, self.spec.chunk.overlap)
+                if piece.strip()
+            ]
             owner += [row] * len(pieces)
             number += range(len(pieces))
             texts += pieces
@@ -164,6 +200,10 @@ class Texts:
         distinct = list(places)
         vectors = np.zeros((len(texts), self.embedder.identity.dimension), np.float32)
         if distinct:
-            for text, vector in zip(distinct, self._vectors(distinct, self.embedder.count_tokens(distinct), places, counts), strict=True):
+            for text, vector in zip(
+                distinct,
+                self._vectors(distinct, self.embedder.count_tokens(distinct), places, counts),
+                strict=True,
+            ):
                 vectors[places[text]] = vector
         return Chunks(np.array(owner, np.int64), np.array(number, np.int64), texts, vectors)

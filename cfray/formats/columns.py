@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from cfray.records import Reject
+from cfray.records.record import Reject
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
@@ -22,7 +22,9 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(field.name, field.type, field.nullable) for field in schema])
 
 
-def plain_batch(batch: pa.RecordBatch, position: str, batch_bytes: int) -> Iterator[pa.RecordBatch | Reject]:
+def plain_batch(
+    batch: pa.RecordBatch, position: str, batch_bytes: int
+) -> Iterator[pa.RecordBatch | Reject]:
     """Yield batches whose strings are valid, and a Reject for each row whose strings are not.
 
     Args:
@@ -38,9 +40,19 @@ def plain_batch(batch: pa.RecordBatch, position: str, batch_bytes: int) -> Itera
     clean = pa.RecordBatch.from_arrays(columns, schema=plain_schema(batch.schema))
     rejects = []
     for row in sorted(bad):
-        content = {name: _raw(column, row) for name, column in zip(batch.schema.names, columns, strict=True)}
+        content = {
+            name: _raw(column, row)
+            for name, column in zip(batch.schema.names, columns, strict=True)
+        }
         text = json.dumps(content, ensure_ascii=False, default=str).encode()
-        rejects.append((row, Reject(f"column {bad[row]} is not UTF-8", f"{position}, row {row} of its batch", text)))
+        rejects.append(
+            (
+                row,
+                Reject(
+                    f"column {bad[row]} is not UTF-8", f"{position}, row {row} of its batch", text
+                ),
+            )
+        )
     kept = [row for row in range(len(clean)) if row not in bad]
     if bad:
         clean = clean.take(pa.array(kept, pa.int64()))
@@ -51,7 +63,9 @@ def plain_batch(batch: pa.RecordBatch, position: str, batch_bytes: int) -> Itera
             yield from pieces(item, batch_bytes)
 
 
-def interleaved(rows: list[int], batch: pa.RecordBatch, rejects: Iterator[tuple[int, Reject]]) -> Iterator[pa.RecordBatch | Reject]:
+def interleaved(
+    rows: list[int], batch: pa.RecordBatch, rejects: Iterator[tuple[int, Reject]]
+) -> Iterator[pa.RecordBatch | Reject]:
     """Yield rows and rejects in the order of the file, so that ordinals are places in it.
 
     Args:
@@ -74,7 +88,9 @@ def pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
     """Halve a batch until each piece fits or is one row: an average says nothing of a few large rows among many small ones."""
     half = batch.num_rows // 2
     first, second = batch.slice(0, half), batch.slice(half)
-    shared = first.nbytes + second.nbytes > 1.5 * batch.nbytes  # a dictionary, which every piece would carry along
+    shared = (
+        first.nbytes + second.nbytes > 1.5 * batch.nbytes
+    )  # a dictionary, which every piece would carry along
     if half == 0 or batch.nbytes <= batch_bytes or shared:
         yield batch
         return

@@ -22,13 +22,13 @@ from cfray.formats.columns import interleaved
 from cfray.formats.csv_records import Offsets, RecordEnds, is_content
 from cfray.formats.csv_types import convert
 from cfray.formats.lines import BOM, Oversized, Run
-from cfray.records import Reject
+from cfray.records.record import Reject
 
 _SHOWN = 80  # characters of a value shown in a reason
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class CsvDialect:
     """How the rows are written: fields in order, delimiter, encoding, and whether a quoted field may hold line breaks."""
 
     schema: pa.Schema
@@ -71,7 +71,9 @@ class _Rows:
             )
 
 
-def decode(runs: Iterable[Run | Oversized], ends: RecordEnds, layout: Layout, name: str) -> Iterator[pa.RecordBatch | Reject]:
+def decode(
+    runs: Iterable[Run | Oversized], ends: RecordEnds, layout: CsvDialect, name: str
+) -> Iterator[pa.RecordBatch | Reject]:
     """Turn whole records into batches and rejects, one batch a run.
 
     Args:
@@ -94,22 +96,28 @@ def decode(runs: Iterable[Run | Oversized], ends: RecordEnds, layout: Layout, na
             continue
         rows = _Rows.of(run)
         if not run.closed and ends.quoted and len(rows.starts):
-            rows.reasons[len(rows.starts) - 1] = "the file ends inside a quoted field; rows that it swallowed are in this one's content"
+            rows.reasons[len(rows.starts) - 1] = (
+                "the file ends inside a quoted field; rows that it swallowed are in this one's content"
+            )
         yield from interleaved(*_typed(_texts(rows, layout), rows, layout), rows.rejects(name))
 
 
-def _texts(rows: _Rows, layout: Layout) -> tuple[list[int], pa.Table]:
+def _texts(rows: _Rows, layout: CsvDialect) -> tuple[list[int], pa.Table]:
     """Parse all rows as text: which rows they are, and their fields."""
     alive = rows.alive()
     whole = _utf8(rows.run.data, layout.encoding) if not rows.reasons else None
     if whole is None:
         pieces = {row: _utf8(rows.raw(row), layout.encoding) for row in alive}
-        rows.reasons |= {row: f"not valid {layout.encoding}" for row, piece in pieces.items() if piece is None}
+        rows.reasons |= {
+            row: f"not valid {layout.encoding}" for row, piece in pieces.items() if piece is None
+        }
         alive = rows.alive()
         whole = b"".join(pieces[row] or b"" for row in alive)
     if _has_torn_quote(whole, layout):
         texts = {row: _utf8(rows.raw(row), layout.encoding) or b"" for row in alive}
-        torn = [row for row, piece in texts.items() if b'"' in piece and _has_torn_quote(piece, layout)]
+        torn = [
+            row for row, piece in texts.items() if b'"' in piece and _has_torn_quote(piece, layout)
+        ]
         rows.reasons |= dict.fromkeys(torn, "a quoted field is not closed on its line")
         alive = rows.alive()
         whole = b"".join(texts[row] for row in alive)
@@ -129,7 +137,7 @@ def _utf8(data: bytes, encoding: str) -> bytes | None:
     return data if encoding == "utf-8" else text.encode()
 
 
-def _has_torn_quote(data: bytes, layout: Layout) -> bool:
+def _has_torn_quote(data: bytes, layout: CsvDialect) -> bool:
     """Tell whether a quoted field goes on behind a line break although the file's owner said that none does."""
     if layout.newlines_in_values:
         return False
@@ -137,7 +145,7 @@ def _has_torn_quote(data: bytes, layout: Layout) -> bool:
     return not np.array_equal(quoting.find(data), plain.find(data)) or quoting.quoted
 
 
-def _one_by_one(rows: _Rows, layout: Layout) -> tuple[list[int], pa.Table]:
+def _one_by_one(rows: _Rows, layout: CsvDialect) -> tuple[list[int], pa.Table]:
     """Parse each row for itself: where pyarrow cannot say how many there are, because one is no CSV to it."""
     tables = [_empty(layout)]
     for row in rows.alive():
@@ -149,11 +157,11 @@ def _one_by_one(rows: _Rows, layout: Layout) -> tuple[list[int], pa.Table]:
     return rows.alive(), pa.concat_tables(tables)
 
 
-def _empty(layout: Layout) -> pa.Table:
+def _empty(layout: CsvDialect) -> pa.Table:
     return pa.schema([(column, pa.string()) for column in layout.schema.names]).empty_table()
 
 
-def _parse(data: bytes, count: int, layout: Layout) -> tuple[pa.Table, dict[int, str]] | None:
+def _parse(data: bytes, count: int, layout: CsvDialect) -> tuple[pa.Table, dict[int, str]] | None:
     """Parse records of UTF-8 text; None if they are not ``count`` records to pyarrow.
 
     Record ends are line breaks to both of us, so equal counts mean equal records.
@@ -162,14 +170,24 @@ def _parse(data: bytes, count: int, layout: Layout) -> tuple[pa.Table, dict[int,
         return _empty(layout), {}
     wrong: dict[int, str] = {}
     names = layout.schema.names
-    if data.startswith(BOM):  # pyarrow would drop it, but only a file's first bytes are a mark; blank lines are ignored
+    if data.startswith(
+        BOM
+    ):  # pyarrow would drop it, but only a file's first bytes are a mark; blank lines are ignored
         data = b"\n" + data
     try:
         table = pacsv.read_csv(
             pa.BufferReader(data),
             pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-            pacsv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True, invalid_row_handler=partial(_note, wrong)),
-            pacsv.ConvertOptions(check_utf8=False, column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+            pacsv.ParseOptions(
+                delimiter=layout.delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=partial(_note, wrong),
+            ),
+            pacsv.ConvertOptions(
+                check_utf8=False,
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=False,
+            ),
         )
     except pa.ArrowInvalid:
         return None
@@ -177,11 +195,15 @@ def _parse(data: bytes, count: int, layout: Layout) -> tuple[pa.Table, dict[int,
 
 
 def _note(wrong: dict[int, str], row: pacsv.InvalidRow) -> str:
-    wrong[row.number - 1] = f"{row.actual_columns} fields, but the header has {row.expected_columns}"
+    wrong[row.number - 1] = (
+        f"{row.actual_columns} fields, but the header has {row.expected_columns}"
+    )
     return "skip"
 
 
-def _typed(parsed: tuple[list[int], pa.Table], rows: _Rows, layout: Layout) -> tuple[list[int], pa.RecordBatch]:
+def _typed(
+    parsed: tuple[list[int], pa.Table], rows: _Rows, layout: CsvDialect
+) -> tuple[list[int], pa.RecordBatch]:
     """Convert the declared columns; take out the rows that do not fit.  Gives the rows' numbers with them."""
     which, table = parsed
     columns: list[pa.Array] = []
@@ -196,8 +218,13 @@ def _typed(parsed: tuple[list[int], pa.Table], rows: _Rows, layout: Layout) -> t
         fits[wrong] = False
         for index in wrong:
             value = texts[index].as_py()
-            rows.reasons.setdefault(which[index], f"column {wanted.name!r} is declared {wanted.type}, which {value[:_SHOWN]!r} is not")
+            rows.reasons.setdefault(
+                which[index],
+                f"column {wanted.name!r} is declared {wanted.type}, which {value[:_SHOWN]!r} is not",
+            )
     batch = pa.RecordBatch.from_arrays(columns, schema=layout.schema)
     if fits.all():
         return which, batch
-    return [row for row, fit in zip(which, fits.tolist(), strict=True) if fit], batch.filter(pa.array(fits))
+    return [row for row, fit in zip(which, fits.tolist(), strict=True) if fit], batch.filter(
+        pa.array(fits)
+    )

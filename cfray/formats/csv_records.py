@@ -45,7 +45,9 @@ class RecordEnds:
         """Give the same offsets as an array."""
         data = np.frombuffer(block, np.uint8)
         breaks = (data == _LF) | (data == _CR)
-        events = np.flatnonzero(breaks | (data == _QUOTE)) if self._quoting else np.flatnonzero(breaks)
+        events = (
+            np.flatnonzero(breaks | (data == _QUOTE)) if self._quoting else np.flatnonzero(breaks)
+        )
         kinds = data[events]
         before = data[events - 1]
         if len(events) and events[0] == 0:
@@ -101,7 +103,9 @@ def is_bytewise(encoding: str, delimiter: str) -> bool:
         plain = all(bytes([code]).decode(encoding) == chr(code) for code in range(128))
     except UnicodeDecodeError:
         return False
-    pairs = (bytes([lead]) + mark.encode() for lead in range(128, 256) for mark in f'"\r\n{delimiter}')
+    pairs = (
+        bytes([lead]) + mark.encode() for lead in range(128, 256) for mark in f'"\r\n{delimiter}'
+    )
     return plain and all(pair.decode(encoding, "replace").endswith(chr(pair[1])) for pair in pairs)
 
 
@@ -111,12 +115,16 @@ def is_content(data: bytes, starts: Offsets, ends: Offsets) -> npt.NDArray[np.bo
     shown = np.frombuffer(data, np.uint8)
     first = shown[np.maximum(starts, 0)]
     last = shown[ends - 1]
-    blank = ((sizes == 1) & ((last == _LF) | (last == _CR))) | ((sizes == 2) & (first == _CR) & (last == _LF))
+    blank = ((sizes == 1) & ((last == _LF) | (last == _CR))) | (
+        (sizes == 2) & (first == _CR) & (last == _LF)
+    )
     content: npt.NDArray[np.bool_] = ~blank
     return content
 
 
-def ranges(source: Iterable[bytes], ends: RecordEnds, start: int, step: int) -> list[tuple[int, int, int]]:
+def ranges(
+    source: Iterable[bytes], ends: RecordEnds, start: int, step: int
+) -> list[tuple[int, int, int]]:
     """Cut a stream into ranges of about ``step`` bytes that begin behind a record: from, to, number of records.
 
     Args:
@@ -153,7 +161,9 @@ class Header:
     end: int
 
 
-def read_header(source: Iterable[bytes], delimiter: str, encoding: str, name: str, limit: int) -> Header:
+def read_header(
+    source: Iterable[bytes], delimiter: str, encoding: str, name: str, limit: int
+) -> Header:
     """Read the column names from the first line that is not blank.
 
     Raises:
@@ -162,17 +172,33 @@ def read_header(source: Iterable[bytes], delimiter: str, encoding: str, name: st
     remedy = "write a first line with one distinct name for each column"
     for run in whole_records(unsplit(source), RecordEnds(delimiter), limit):
         if isinstance(run, Oversized):
-            raise SourceError(f"{name} begins with a record of {run.size} bytes, which is no header", remedy)
+            raise SourceError(
+                f"{name} begins with a record of {run.size} bytes, which is no header", remedy
+            )
         for offset, record in run.records():
             content = record.removeprefix(BOM) if offset == 0 else record
             if not content.strip(b"\r\n"):
                 continue
             try:
-                columns = tuple(next(csv.reader(io.StringIO(content.decode(encoding), newline=""), delimiter=delimiter)))
+                columns = tuple(
+                    next(
+                        csv.reader(
+                            io.StringIO(content.decode(encoding), newline=""), delimiter=delimiter
+                        )
+                    )
+                )
             except (UnicodeDecodeError, csv.Error) as error:
-                raise SourceError(f"the header of {name} cannot be read: {error}", "correct source.encoding or the file's first line") from error
-            wrong = [column for column in columns if not column.strip() or columns.count(column) > 1]
+                raise SourceError(
+                    f"the header of {name} cannot be read: {error}",
+                    "correct source.encoding or the file's first line",
+                ) from error
+            wrong = [
+                column for column in columns if not column.strip() or columns.count(column) > 1
+            ]
             if wrong:
-                raise SourceError(f"{name} has an empty or repeated column name: {', '.join(map(repr, dict.fromkeys(wrong)))}", remedy)
+                raise SourceError(
+                    f"{name} has an empty or repeated column name: {', '.join(map(repr, dict.fromkeys(wrong)))}",
+                    remedy,
+                )
             return Header(columns, offset + len(record))
     raise SourceError(f"{name} has no header", remedy + ", or remove the empty file")

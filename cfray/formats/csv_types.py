@@ -18,13 +18,34 @@ import pyarrow.compute as pc
 
 from cfray.formats.jsontext import NotExact, parse
 
-_PLAIN = ("string", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float", "double", "bool", "date32")
-_LISTS = {"list<float>": pa.float32(), "list<double>": pa.float64(), "list<int64>": pa.int64(), "list<string>": pa.string()}
+_PLAIN = (
+    "string",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float",
+    "double",
+    "bool",
+    "date32",
+)
+_LISTS = {
+    "list<float>": pa.float32(),
+    "list<double>": pa.float64(),
+    "list<int64>": pa.int64(),
+    "list<string>": pa.string(),
+}
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, *(?:tz=)?([A-Za-z0-9_+:/-]+))?\]")
 _DECIMAL = re.compile(r"decimal128\((\d+), *(\d+)\)")
 _EXACT = 2**53  # largest magnitude up to which every integer is a float64
 _OFFSET = re.compile(r"[+-]\d\d:\d\d")
-KNOWN = ", ".join([*_PLAIN, "timestamp[s|ms|us|ns]", "timestamp[us, UTC]", "decimal128(38, 9)", *_LISTS])
+KNOWN = ", ".join(
+    [*_PLAIN, "timestamp[s|ms|us|ns]", "timestamp[us, UTC]", "decimal128(38, 9)", *_LISTS]
+)
 
 
 def type_named(name: str) -> pa.DataType:
@@ -74,7 +95,9 @@ def _cast(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[in
         doubtful = pc.and_(pc.is_inf(found), pc.match_substring_regex(texts, "[0-9]"))
     else:
         return found, []
-    wrong: list[int] = np.flatnonzero(pc.fill_null(doubtful, fill_value=False).to_numpy(zero_copy_only=False)).tolist()
+    wrong: list[int] = np.flatnonzero(
+        pc.fill_null(doubtful, fill_value=False).to_numpy(zero_copy_only=False)
+    ).tolist()
     return found, wrong
 
 
@@ -116,12 +139,18 @@ def _lists(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[i
 def _are_floats(values: list[object], largest: float) -> bool:
     if not set(map(type, values)) <= {int, float}:
         return False
-    numbers = np.array(values, np.float64) if all(abs(v) <= _EXACT for v in values if type(v) is int) else None
+    numbers = (
+        np.array(values, np.float64)
+        if all(abs(v) <= _EXACT for v in values if type(v) is int)
+        else None
+    )
     return numbers is not None and not (np.isfinite(numbers) & (np.abs(numbers) > largest)).any()
 
 
 def _are_integers(values: list[object]) -> bool:
-    return set(map(type, values)) <= {int} and all(-(2**63) <= v < 2**63 for v in values if isinstance(v, int))
+    return set(map(type, values)) <= {int} and all(
+        -(2**63) <= v < 2**63 for v in values if isinstance(v, int)
+    )
 
 
 def _are_strings(values: list[object]) -> bool:

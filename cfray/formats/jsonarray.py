@@ -19,7 +19,7 @@ from cfray.errors import SourceError
 from cfray.formats.jsonl import Batches
 from cfray.formats.jsontext import NotExact, NotJson, parse
 from cfray.formats.lines import BOM, Oversized, Run
-from cfray.records import Reject
+from cfray.records.record import Reject
 
 _QUOTE, _COMMA, _BACKSLASH, _BRACKET = 0x22, 0x2C, 0x5C, 0x5B
 _OPEN, _CLOSE = 0x5B, 0x5D  # [ and ]; { and } are the same with bit 0x20 set
@@ -43,7 +43,9 @@ class ElementEnds:
         """Give the offsets behind each record that ends in the block."""
         data = np.frombuffer(block, np.uint8)
         folded = data & _FOLD
-        events = np.flatnonzero((data == _QUOTE) | (data == _COMMA) | (folded == _OPEN) | (folded == _CLOSE))
+        events = np.flatnonzero(
+            (data == _QUOTE) | (data == _COMMA) | (folded == _OPEN) | (folded == _CLOSE)
+        )
         kinds = data[events]
         events = events[~((kinds == _QUOTE) & self._escaped(data, events))]
         kinds = data[events]
@@ -58,7 +60,9 @@ class ElementEnds:
             self._array = bool(kinds[first[0]] == _BRACKET)
         ends = closes & (depth == 0)
         if self._array:
-            ends |= (outside & (kinds == _COMMA) & (depth == 1)) | (opens & (depth == 1) & (kinds == _BRACKET))
+            ends |= (outside & (kinds == _COMMA) & (depth == 1)) | (
+                opens & (depth == 1) & (kinds == _BRACKET)
+            )
         if len(events):
             self._inside = bool((int(counts[-1]) + self._inside) & 1)
             self._depth = int(depth[-1])
@@ -73,13 +77,21 @@ class ElementEnds:
         starts = slashes[np.diff(slashes, prepend=-2) != 1]
         before = np.where(data[events - 1] == _BACKSLASH, events, 0)
         run = np.searchsorted(starts, before) - 1
-        length = np.where(run >= 0, before - starts[run], 0) if len(starts) else np.zeros(len(events), np.int64)
+        length = (
+            np.where(run >= 0, before - starts[run], 0)
+            if len(starts)
+            else np.zeros(len(events), np.int64)
+        )
         carried = (before == length) & (before > 0) | (events == 0)
-        odd: npt.NDArray[np.bool_] = (np.where(events == 0, 0, length) + np.where(carried, self._slashes, 0)) & 1 == 1
+        odd: npt.NDArray[np.bool_] = (
+            np.where(events == 0, 0, length) + np.where(carried, self._slashes, 0)
+        ) & 1 == 1
         return odd
 
 
-def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iterator[pa.RecordBatch | Reject]:
+def decode(
+    runs: Iterable[Run | Oversized], name: str, batch_bytes: int
+) -> Iterator[pa.RecordBatch | Reject]:
     """Turn the elements of one file into batches and rejects.
 
     Args:
@@ -113,7 +125,9 @@ def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iter
     yield from batches.flush()
 
 
-def _elements(runs: Iterable[Run | Oversized], name: str) -> Iterator[tuple[int, int, bytes | Oversized]]:
+def _elements(
+    runs: Iterable[Run | Oversized], name: str
+) -> Iterator[tuple[int, int, bytes | Oversized]]:
     """Check brackets and commas; give each element's index, offset and text."""
     pieces = _pieces(runs)
     offset, piece = next(pieces, (0, b""))
@@ -130,10 +144,15 @@ def _elements(runs: Iterable[Run | Oversized], name: str) -> Iterator[tuple[int,
         raise _fault(name, "it ends before its object does")
     for behind, more in pieces:
         if _text(more):
-            raise _fault(name, f"it goes on at byte {behind}, behind its end (one object a line is kind: jsonl)")
+            raise _fault(
+                name,
+                f"it goes on at byte {behind}, behind its end (one object a line is kind: jsonl)",
+            )
 
 
-def _array(pieces: Iterator[tuple[int, bytes | Oversized]], name: str) -> Iterator[tuple[int, int, bytes | Oversized]]:
+def _array(
+    pieces: Iterator[tuple[int, bytes | Oversized]], name: str
+) -> Iterator[tuple[int, int, bytes | Oversized]]:
     """Take elements up to the array's closing bracket."""
     index = 0
     for offset, piece in pieces:
@@ -141,7 +160,10 @@ def _array(pieces: Iterator[tuple[int, bytes | Oversized]], name: str) -> Iterat
         body = text[:-1].strip(_SPACE)
         last = piece.last if isinstance(piece, Oversized) else text[-1:]
         if last not in {b",", b"]"}:
-            raise _fault(name, f"element {index} at byte {offset} is followed by no comma or bracket; the file is cut or corrupt")
+            raise _fault(
+                name,
+                f"element {index} at byte {offset} is followed by no comma or bracket; the file is cut or corrupt",
+            )
         if not body and (index or last == b","):
             raise _fault(name, f"element {index} at byte {offset} is empty")
         if body:

@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from cfray.formats.jsontext import NotExact, parse
 from cfray.formats.lines import BOM, MIB, Oversized, Run
-from cfray.records import Reject, from_objects
+from cfray.records.record import Reject, from_objects
 
-_MOST = 4 * MIB  # bytes of text a batch has at most: its Python objects still fit a cache; 16 MiB reads 40 % fewer rows a second
+_MOST = (
+    4 * MIB
+)  # bytes of text a batch has at most: its Python objects still fit a cache; 16 MiB reads 40 % fewer rows a second
 _CELL = 16  # bytes an absent key costs in a column at the least: its offsets and validity bits
 
 
@@ -48,7 +50,9 @@ class Batches:
         self._objects, self._names, self._size = [], set(), 0
 
 
-def decode(runs: Iterable[Run | Oversized], name: str, batch_bytes: int) -> Iterator[pa.RecordBatch | Reject]:
+def decode(
+    runs: Iterable[Run | Oversized], name: str, batch_bytes: int
+) -> Iterator[pa.RecordBatch | Reject]:
     """Turn whole lines into batches and rejects.
 
     Args:

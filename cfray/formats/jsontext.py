@@ -19,13 +19,15 @@ from collections.abc import Iterable
 
 import orjson
 
-from cfray.records import canonical
+from cfray.records.record import canonical
 
 #: Deepest nesting accepted.  Stores that write JSON stop at 100 (MongoDB) or earlier; Python's own parser at about 1000.
 MAX_DEPTH = 500
 
 _MARK = re.compile(rb'"[ \t\r\n]*:')
-_SAFE = 2.0**62  # orjson floats below this were no integers beyond 64 bits; half of 2**63, which leaves room for hypot's rounding
+_SAFE = (
+    2.0**62
+)  # orjson floats below this were no integers beyond 64 bits; half of 2**63, which leaves room for hypot's rounding
 _PLAIN = frozenset({str, int, bool, type(None)})  # nothing inside them needs a look
 
 
@@ -78,7 +80,9 @@ def _members(value: object, depth: int) -> float:
 
 def _exact(data: bytes) -> object:
     try:
-        value: object = json.loads(data.decode(), object_pairs_hook=_unique, parse_float=_finite, parse_int=_integer)
+        value: object = json.loads(
+            data.decode(), object_pairs_hook=_unique, parse_float=_finite, parse_int=_integer
+        )
     except UnicodeDecodeError as error:
         raise NotExact(f"invalid UTF-8 at its byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -90,7 +94,9 @@ def _exact(data: bytes) -> object:
         try:
             canonical(value).encode()
         except UnicodeEncodeError as error:
-            raise NotExact(f"a lone surrogate escape \\u{ord(error.object[error.start]):04x} is no character") from error
+            raise NotExact(
+                f"a lone surrogate escape \\u{ord(error.object[error.start]):04x} is no character"
+            ) from error
     return value
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from cfray.errors import SourceError, SourceUnavailable
-from cfray.records import Reject
+from cfray.records.record import Reject
 
 MIB = 1024 * 1024
 BLOCK = 4 * MIB  # bytes of one read: large enough that a request's latency does not count
@@ -118,7 +118,9 @@ def _behind_newline(stream: Stream, position: int, size: int) -> int:
     return size
 
 
-def blocks(stream: Stream, name: str, size: int | None = None, block: int = BLOCK) -> Iterator[bytes]:
+def blocks(
+    stream: Stream, name: str, size: int | None = None, block: int = BLOCK
+) -> Iterator[bytes]:
     """Read a stream block by block, to its end or for ``size`` bytes.
 
     Raises:
@@ -139,13 +141,22 @@ def blocks(stream: Stream, name: str, size: int | None = None, block: int = BLOC
 
 
 def _unreadable(name: str, error: OSError) -> SourceError:
-    if any(word in str(error) for word in ("compressed stream", "inflate", "decompress")):  # pyarrow's words for gzip and zstd
-        return SourceError(f"{name} cannot be decompressed: {error}", "export or copy the file again, then start anew with another target")
+    if any(
+        word in str(error) for word in ("compressed stream", "inflate", "decompress")
+    ):  # pyarrow's words for gzip and zstd
+        return SourceError(
+            f"{name} cannot be decompressed: {error}",
+            "export or copy the file again, then start anew with another target",
+        )
     if error.errno in {1, 2, 13}:
         return SourceError(
-            f"cannot read {name}: {os.strerror(error.errno)}", "restore the file and this user's access to it, then run the same command again"
+            f"cannot read {name}: {os.strerror(error.errno)}",
+            "restore the file and this user's access to it, then run the same command again",
         )
-    return SourceUnavailable(f"cannot read {name}: {error}", "check that the filesystem answers, then run the same command again")
+    return SourceUnavailable(
+        f"cannot read {name}: {error}",
+        "check that the filesystem answers, then run the same command again",
+    )
 
 
 @dataclass(slots=True)
@@ -172,7 +183,9 @@ class _Pending:
         return data
 
 
-def whole_records(source: Iterator[bytes], ends: Ends, limit: int, offset: int = 0) -> Iterator[Run | Oversized]:
+def whole_records(
+    source: Iterator[bytes], ends: Ends, limit: int, offset: int = 0
+) -> Iterator[Run | Oversized]:
     """Gather whole records from blocks.
 
     Args:
@@ -216,7 +229,12 @@ def _within(run: Run, limit: int) -> Iterator[Run | Oversized]:
         for end in run.ends:
             if end - start > limit:
                 yield from _between(run, kept, cuts)
-                yield Oversized(run.offset + start, run.data[start : min(end, start + HEAD)], end - start, run.data[end - 1 : end])
+                yield Oversized(
+                    run.offset + start,
+                    run.data[start : min(end, start + HEAD)],
+                    end - start,
+                    run.data[end - 1 : end],
+                )
                 kept, cuts = end, []
             else:
                 cuts.append(end)

@@ -12,15 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cfray import records
+from cfray.records.record import MISSING, VARIANT, variant_array, variant_field
+from cfray.records.types import SPARSE
 
 #: Names that belong to the point itself.
 _OWN = ("id", "vector", "vectors", "text")
-SPARSE = pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))])
 
 
 def batch(
-    ids: pa.Array, vectors: Mapping[str, pa.Array], payload: Sequence[Mapping[str, object]], *, inside: str, texts: pa.Array | None = None
+    ids: pa.Array,
+    vectors: Mapping[str, pa.Array],
+    payload: Sequence[Mapping[str, object]],
+    *,
+    inside: str,
+    texts: pa.Array | None = None,
 ) -> pa.RecordBatch:
     """Put a page together.
 
@@ -31,7 +36,7 @@ def batch(
         inside: what the store calls the payload (``metadata``, ``properties``): a key named like one of the point's own becomes ``<inside>.<key>``.
         texts: documents, where the store has them beside the payload; a string array.
     """
-    fields = [records.variant_field("id") if ids.type.equals(records.VARIANT) else pa.field("id", ids.type)]
+    fields = [variant_field("id") if ids.type.equals(VARIANT) else pa.field("id", ids.type)]
     columns: list[pa.Array] = [ids]
     named = {name: column for name, column in vectors.items() if name}
     if "" in vectors:
@@ -45,17 +50,21 @@ def batch(
         fields.append(pa.field("text", pa.string()))
         columns.append(texts)
     own = {name for name in _OWN if name != "text" or texts is not None}
-    for key in sorted({key for point in payload for key in point}):  # however a store's pages fall, a point's keys stand in one order
+    for key in sorted(
+        {key for point in payload for key in point}
+    ):  # however a store's pages fall, a point's keys stand in one order
         name = key
         while name in own:
             name = f"{inside}.{name}"
         own.add(name)
-        fields.append(records.variant_field(name))
-        columns.append(records.variant_array(point.get(key, records.MISSING) for point in payload))
+        fields.append(variant_field(name))
+        columns.append(variant_array(point.get(key, MISSING) for point in payload))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
-def dense(values: Sequence[Sequence[float] | npt.NDArray[np.generic] | None], kind: pa.DataType) -> pa.Array:
+def dense(
+    values: Sequence[Sequence[float] | npt.NDArray[np.generic] | None], kind: pa.DataType
+) -> pa.Array:
     """Make a vector column of a declared type; a point without one is null.
 
     A vector of another width than ``kind`` declares makes the whole page a column of lists, so that each row is judged for itself.
@@ -67,14 +76,24 @@ def dense(values: Sequence[Sequence[float] | npt.NDArray[np.generic] | None], ki
     width = kind.list_size
     missing = np.fromiter((one is None for one in values), np.bool_, len(values))
     if any(one is not None and len(one) != width for one in values):
-        return pa.array([None if one is None else list(one) for one in values], pa.list_(kind.value_type))
+        return pa.array(
+            [None if one is None else list(one) for one in values], pa.list_(kind.value_type)
+        )
     rows = np.zeros((len(values), width), kind.value_type.to_pandas_dtype())
     there = [one for one in values if one is not None]
     if there:
         rows[~missing] = np.asarray(there, rows.dtype)
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), width, mask=pa.array(missing) if missing.any() else None)
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(rows.reshape(-1)), width, mask=pa.array(missing) if missing.any() else None
+    )
 
 
 def sparse(values: Sequence[tuple[Sequence[int], Sequence[float]] | None]) -> pa.Array:
     """Make a column of sparse vectors from (indices, values) pairs; a point without one is null."""
-    return pa.array([None if one is None else {"indices": list(one[0]), "values": list(one[1])} for one in values], SPARSE)
+    return pa.array(
+        [
+            None if one is None else {"indices": list(one[0]), "values": list(one[1])}
+            for one in values
+        ],
+        SPARSE,
+    )

@@ -14,7 +14,7 @@ import yaml
 
 from cfray.embedders.spec import Embedding
 from cfray.inspection.guesses import Guess
-from cfray.jobspec import Index, Limits
+from cfray.job.spec import Index, Limits
 from cfray.sources.base import Json
 
 _LISTED = 20  # names shown in a comment
@@ -46,14 +46,23 @@ def job_file(sketch: Sketch) -> str:
     whys = {guess.key: guess.why for guess in sketch.guesses}
     types = [guess for guess in sketch.guesses if guess.key == "source.types"]
     given = {key: value for key, value in sketch.source.items() if key != "types"}
-    lines = [*(f"# {plain(fact)}" for fact in sketch.facts), "", _line("name", sketch.name, whys.get("name", "")), "source:"]
-    lines += [_line(key, value, whys.get(f"source.{key}", ""), indent=2) for key, value in given.items()]
+    lines = [
+        *(f"# {plain(fact)}" for fact in sketch.facts),
+        "",
+        _line("name", sketch.name, whys.get("name", "")),
+        "source:",
+    ]
+    lines += [
+        _line(key, value, whys.get(f"source.{key}", ""), indent=2) for key, value in given.items()
+    ]
     lines += _types(sketch.source.get("types"), types)
     lines.append("mapping:")
     lines += _mapping([guess for guess in sketch.guesses if guess.key.startswith("mapping.")])
     if sketch.rest:
         more = f" and {len(sketch.rest) - _LISTED:,} more" if len(sketch.rest) > _LISTED else ""
-        lines.append(f"  # no rule names these, so custom_metadata keeps them whole: {plain(', '.join(sketch.rest[:_LISTED]))}{more}")
+        lines.append(
+            f"  # no rule names these, so custom_metadata keeps them whole: {plain(', '.join(sketch.rest[:_LISTED]))}{more}"
+        )
     lines.append(_line("target", {"uri": sketch.target}, ""))
     lines += ["# the defaults:", *_defaults()]
     return "\n".join(lines) + "\n"
@@ -64,9 +73,13 @@ def _types(given: Json, guesses: Sequence[Guess]) -> Iterator[str]:
     if not declared and not guesses:
         return
     live = bool(declared) or any(guess.sure for guess in guesses)
-    yield "  types:   # all other columns are text" if live else "  # types:   # all columns are text"
+    yield (
+        "  types:   # all other columns are text" if live else "  # types:   # all columns are text"
+    )
     yield from (_line(name, value, "", indent=4) for name, value in declared.items())
-    yield from (_line(guess.name, guess.value, guess.why, indent=4, off=not guess.sure) for guess in guesses)
+    yield from (
+        _line(guess.name, guess.value, guess.why, indent=4, off=not guess.sure) for guess in guesses
+    )
 
 
 def _mapping(guesses: Sequence[Guess]) -> Iterator[str]:
@@ -97,9 +110,15 @@ def _line(key: str, value: Json, why: str, *, indent: int = 0, off: bool = False
 
 def scalar(value: Json) -> str:
     """Write a value as YAML on one line, fit to stand inside braces, too."""
-    text: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf"))
-    if len(text.splitlines()) > 1:  # a text with a line break: only the double-quoted style keeps it on one line
-        text = yaml.safe_dump([value], default_flow_style=True, default_style='"', sort_keys=False, width=float("inf"))
+    text: str = yaml.safe_dump(
+        [value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
+    )
+    if (
+        len(text.splitlines()) > 1
+    ):  # a text with a line break: only the double-quoted style keeps it on one line
+        text = yaml.safe_dump(
+            [value], default_flow_style=True, default_style='"', sort_keys=False, width=float("inf")
+        )
     return text.strip()[1:-1]
 
 

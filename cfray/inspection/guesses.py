@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfray import identity
+from cfray.conversion import identity
 from cfray.inspection import fieldnames
 from cfray.inspection.samples import Sample, Seen
-from cfray.mapping import Key, Literally, Path, as_path, dotted
+from cfray.job.mapping import Key, Literally, Path, as_path, dotted
 from cfray.sources.base import Json
 
 #: Share of the sampled values that must bear a guess out; the rest, if any, is told in the guess.
@@ -28,7 +28,18 @@ _NARROWEST = 8  # numbers; shorter lists are coordinates, ranges or ratings
 _LONG = 40  # characters; a field whose texts are longer on average and hold spaces reads like a document
 #: Fewest records from which uniqueness alone, without a name, makes an id.
 _ENOUGH = 10
-_ORDER = ["id", "keep_uuid", "text_content", "title", "author", "status", "vector", "vectors", "tags", "contributors"]
+_ORDER = [
+    "id",
+    "keep_uuid",
+    "text_content",
+    "title",
+    "author",
+    "status",
+    "vector",
+    "vectors",
+    "tags",
+    "contributors",
+]
 _ORDER += ["created_at", "updated_at", "collection", "relationships"]
 
 
@@ -54,7 +65,11 @@ class Guess:
 
     def as_json(self) -> dict[str, Json]:
         """Write it for ``--json``."""
-        return {"key": f"{self.key}.{self.name}" if self.name else self.key, "value": self.value, "why": self.why}
+        return {
+            "key": f"{self.key}.{self.name}" if self.name else self.key,
+            "value": self.value,
+            "why": self.why,
+        }
 
 
 def rule(path: Path) -> Json:
@@ -95,10 +110,17 @@ class _Mapper:
             self._text(),
             self._collection(),
         ]
-        return sorted((guess for guess in made if guess), key=lambda guess: _ORDER.index(guess.key.removeprefix("mapping.")))
+        return sorted(
+            (guess for guess in made if guess),
+            key=lambda guess: _ORDER.index(guess.key.removeprefix("mapping.")),
+        )
 
     def _free(self, *kinds: str) -> list[Seen]:
-        return [field for field in self.sample.fields if field.path not in self.taken and field.present and field.kind in kinds]
+        return [
+            field
+            for field in self.sample.fields
+            if field.path not in self.taken and field.present and field.kind in kinds
+        ]
 
     def _guess(self, key: str, field: Seen, why: str, *, name: str = "") -> Guess:
         self.taken.add(field.path)
@@ -109,28 +131,72 @@ class _Mapper:
             own = next(field for field in self.sample.fields if field.path == ("id",))
             self.tagged = self._tagged("id")
             return [self._guess("mapping.id", own, "the store's own id"), *self._keep()]
-        fit = [field for field in self._free("text", "integer", "uuid", "binary") if field.present >= _NEARLY_UNIQUE * self.sample.rows]
-        named = [field for field in fit if field.name in fieldnames.IDS or fieldnames.ID_LIKE.search(field.name)]
-        named.sort(key=lambda field: (bool(fieldnames.REFERS.search(field.name)), fieldnames.rank(field, fieldnames.IDS)))
+        fit = [
+            field
+            for field in self._free("text", "integer", "uuid", "binary")
+            if field.present >= _NEARLY_UNIQUE * self.sample.rows
+        ]
+        named = [
+            field
+            for field in fit
+            if field.name in fieldnames.IDS or fieldnames.ID_LIKE.search(field.name)
+        ]
+        named.sort(
+            key=lambda field: (
+                bool(fieldnames.REFERS.search(field.name)),
+                fieldnames.rank(field, fieldnames.IDS),
+            )
+        )
         counted = [(field, self._unique(rule(field.path))) for field in named]
-        best = [item for item in counted if item[1] == self.sample.rows] or [item for item in counted if item[1] >= _NEARLY_UNIQUE * self.sample.rows]
+        best = [item for item in counted if item[1] == self.sample.rows] or [
+            item for item in counted if item[1] >= _NEARLY_UNIQUE * self.sample.rows
+        ]
         if not best:
             best = [(field, self.sample.rows) for field in fit if self._unnamed(field)]
         if best:
             field, unique = best[0]
             self.tagged = self._tagged(rule(field.path))
-            rest = "" if unique == self.sample.rows else "; of each id that repeats one record stays, the others go to quarantine"
-            return [self._guess("mapping.id", field, f"unique in {unique:,} of {self.sample.rows:,} sampled records{rest}"), *self._keep()]
+            rest = (
+                ""
+                if unique == self.sample.rows
+                else "; of each id that repeats one record stays, the others go to quarantine"
+            )
+            return [
+                self._guess(
+                    "mapping.id",
+                    field,
+                    f"unique in {unique:,} of {self.sample.rows:,} sampled records{rest}",
+                ),
+                *self._keep(),
+            ]
         return [self._pair(fit)]
 
     def _keep(self) -> list[Guess]:
-        uuids = all(re.fullmatch(r"[su]:[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text) for text in self.tagged)
-        return [Guess("mapping.keep_uuid", True, "every sampled id is a UUID: uncomment to keep it as the frame's uuid", sure=False)] if uuids else []
+        uuids = all(
+            re.fullmatch(r"[su]:[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text)
+            for text in self.tagged
+        )
+        return (
+            [
+                Guess(
+                    "mapping.keep_uuid",
+                    True,
+                    "every sampled id is a UUID: uncomment to keep it as the frame's uuid",
+                    sure=False,
+                )
+            ]
+            if uuids
+            else []
+        )
 
     def _tagged(self, of: Json | Key) -> list[str]:
         """Give the ids a rule finds, tagged, in the order of the sample; an empty text is none."""
         path = Literally.model_validate(of) if isinstance(of, dict) else of
-        return [text or "" for fields in self.sample.batches for text in identity.read_ids(fields, path).tagged.to_pylist()]
+        return [
+            text or ""
+            for fields in self.sample.batches
+            for text in identity.read_ids(fields, path).tagged.to_pylist()
+        ]
 
     def _unique(self, of: Json | Key) -> int:
         counts = Counter(self._tagged(of))
@@ -138,42 +204,97 @@ class _Mapper:
 
     def _unnamed(self, field: Seen) -> bool:
         """Tell a unique field that is no text, no date and no measure; only such a one is an id without being named so."""
-        if self.sample.rows < _ENOUGH or fieldnames.REFERS.search(field.name) or self._unique(rule(field.path)) < self.sample.rows:
+        if (
+            self.sample.rows < _ENOUGH
+            or fieldnames.REFERS.search(field.name)
+            or self._unique(rule(field.path)) < self.sample.rows
+        ):
             return False
         if field.kind == "integer":
             numbers = [int(text) for text in field.texts]
-            counted = sum(b - a == 1 for a, b in itertools.pairwise(numbers))  # a row number; between shards there is a gap
+            counted = sum(
+                b - a == 1 for a, b in itertools.pairwise(numbers)
+            )  # a row number; between shards there is a gap
             return counted >= _NEARLY_UNIQUE * (len(numbers) - 1)
         words = any(re.search(r"\s", text) or len(text) > 200 for text in field.texts)
         measures = all(re.fullmatch(r"[-+0-9.eE]+", text) for text in field.texts)
-        return field.kind == "uuid" or (field.kind == "text" and not words and not measures and not field.days())
+        return field.kind == "uuid" or (
+            field.kind == "text" and not words and not measures and not field.days()
+        )
 
     def _pair(self, fit: Sequence[Seen]) -> Guess:
-        parts = [field for field in fit if fieldnames.ID_LIKE.search(field.name) or fieldnames.SCOPES.search(field.name)]
+        parts = [
+            field
+            for field in fit
+            if fieldnames.ID_LIKE.search(field.name) or fieldnames.SCOPES.search(field.name)
+        ]
         parts.sort(key=lambda field: bool(fieldnames.ID_LIKE.search(field.name)))
         for pair in itertools.combinations(parts[:12], 2):
-            of = Key(key=[str(rule(field.path)) if isinstance(rule(field.path), str) else Literally(path=list(field.path)) for field in pair])
+            of = Key(
+                key=[
+                    str(rule(field.path))
+                    if isinstance(rule(field.path), str)
+                    else Literally(path=list(field.path))
+                    for field in pair
+                ]
+            )
             if self._unique(of) == self.sample.rows:
                 why = f"no field alone is unique; the pair is in {self.sample.rows:,} of {self.sample.rows:,} sampled records"
                 self.taken.update(field.path for field in pair)
-                return Guess("mapping.id", {"key": [rule(field.path) for field in pair]}, why, paths=tuple(field.path for field in pair))
+                return Guess(
+                    "mapping.id",
+                    {"key": [rule(field.path) for field in pair]},
+                    why,
+                    paths=tuple(field.path for field in pair),
+                )
         return Guess(
-            "mapping.id", None, "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, and an id is never invented"
+            "mapping.id",
+            None,
+            "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, and an id is never invented",
         )
 
     def _vectors(self) -> list[Guess]:
-        own = [field for field in self._free("numbers") if self.sample.store and field.path[0] in ("vector", "vectors")]
+        own = [
+            field
+            for field in self._free("numbers")
+            if self.sample.store and field.path[0] in ("vector", "vectors")
+        ]
         if own:  # the others land in x_vector_<name> by themselves
             self.taken.update(field.path for field in own)
-            others = f"; beside it: {', '.join(dotted(field.path) for field in own[1:])}" if len(own) > 1 else ""
-            return [self._guess("mapping.vector", own[0], f"the store's own vector, {own[0].width} numbers{others}")]
-        found = [field for field in self._free("numbers", "text", "list") if field.width >= _NARROWEST and field.wide >= _MOSTLY * field.present]
-        found = [field for field in found if field.floats or fieldnames.VECTOR_LIKE.search(field.name)]
-        found.sort(key=lambda field: (fieldnames.rank(field, fieldnames.VECTORS), not fieldnames.VECTOR_LIKE.search(field.name)))
+            others = (
+                f"; beside it: {', '.join(dotted(field.path) for field in own[1:])}"
+                if len(own) > 1
+                else ""
+            )
+            return [
+                self._guess(
+                    "mapping.vector",
+                    own[0],
+                    f"the store's own vector, {own[0].width} numbers{others}",
+                )
+            ]
+        found = [
+            field
+            for field in self._free("numbers", "text", "list")
+            if field.width >= _NARROWEST and field.wide >= _MOSTLY * field.present
+        ]
+        found = [
+            field for field in found if field.floats or fieldnames.VECTOR_LIKE.search(field.name)
+        ]
+        found.sort(
+            key=lambda field: (
+                fieldnames.rank(field, fieldnames.VECTORS),
+                not fieldnames.VECTOR_LIKE.search(field.name),
+            )
+        )
         guesses: list[Guess] = []
         names: set[str] = set()
         for field in found:
-            many = "every sampled record" if field.wide == self.sample.rows else f"{field.wide:,} of {self.sample.rows:,} sampled records"
+            many = (
+                "every sampled record"
+                if field.wide == self.sample.rows
+                else f"{field.wide:,} of {self.sample.rows:,} sampled records"
+            )
             why = f"{field.width} numbers in {many}"
             if not guesses:
                 guesses.append(self._guess("mapping.vector", field, why))
@@ -181,17 +302,32 @@ class _Mapper:
             name = re.sub(r"[^A-Za-z0-9_]", "_", dotted(field.path))
             name = name if name not in names else f"{name}_{len(names)}"
             names.add(name)
-            guesses.append(self._guess("mapping.vectors", field, f"{why}; becomes x_vector_{name}", name=name))
+            guesses.append(
+                self._guess("mapping.vectors", field, f"{why}; becomes x_vector_{name}", name=name)
+            )
         return guesses
 
     def _references(self) -> list[Guess]:
         declared = []
         for name, collection in self.sample.references.items():
-            field = next((field for field in self.sample.fields if dotted(field.path) == name), None)
+            field = next(
+                (field for field in self.sample.fields if dotted(field.path) == name), None
+            )
             if field is not None:
                 self.taken.add(field.path)
-                value: Json = {"type": "reference", "to": rule(field.path), "collection": collection}
-                declared.append(Guess("mapping.relationships", value, "a cross-reference of the store", paths=(field.path,)))
+                value: Json = {
+                    "type": "reference",
+                    "to": rule(field.path),
+                    "collection": collection,
+                }
+                declared.append(
+                    Guess(
+                        "mapping.relationships",
+                        value,
+                        "a cross-reference of the store",
+                        paths=(field.path,),
+                    )
+                )
         return declared or self._found_references()
 
     def _found_references(self) -> list[Guess]:
@@ -222,7 +358,11 @@ class _Mapper:
                     own += text == self.tagged[start + row]
                     hits += text in known and text != self.tagged[start + row]
             start += fields.rows
-        if not total or own > total / 2 or not (hits >= total / 2 or (named and (hits or not self.sample.whole))):
+        if (
+            not total
+            or own > total / 2
+            or not (hits >= total / 2 or (named and (hits or not self.sample.whole)))
+        ):
             return None
         if hits == total:
             why = "every sampled value is an id of another record"
@@ -232,22 +372,37 @@ class _Mapper:
             why = "by its name, and its values look like the ids; the records they name are not in the sample"
         else:
             return None
-        kind = next((kind for words, kind in fieldnames.TYPES if re.search(words, field.name)), "reference")
+        kind = next(
+            (kind for words, kind in fieldnames.TYPES if re.search(words, field.name)), "reference"
+        )
         self.taken.add(field.path)
-        return Guess("mapping.relationships", {"type": kind, "to": rule(field.path)}, why, paths=(field.path,))
+        return Guess(
+            "mapping.relationships",
+            {"type": kind, "to": rule(field.path)},
+            why,
+            paths=(field.path,),
+        )
 
     @staticmethod
     def _shapes(field: Seen) -> set[str]:
         return {_shape(text) for text in field.texts}
 
     def _day(self, key: str, names: Sequence[str], like: re.Pattern[str]) -> Guess | None:
-        found = [field for field in self._free("instant", "text", "integer", "number") if field.name in names or like.search(field.name)]
+        found = [
+            field
+            for field in self._free("instant", "text", "integer", "number")
+            if field.name in names or like.search(field.name)
+        ]
         for field in sorted(found, key=lambda field: fieldnames.rank(field, names)):
             if field.kind == "instant":
                 return self._guess(f"mapping.{key}", field, f"by its name and type {field.type}")
             read = field.days() if field.kind == "text" else 0
             if read >= _MOSTLY * field.present:
-                return self._guess(f"mapping.{key}", field, f"by its name; {read:,} of {field.present:,} sampled values read as dates")
+                return self._guess(
+                    f"mapping.{key}",
+                    field,
+                    f"by its name; {read:,} of {field.present:,} sampled values read as dates",
+                )
         return None
 
     def _list(self, key: str, names: Sequence[str]) -> Guess | None:
@@ -257,15 +412,27 @@ class _Mapper:
             for field in fieldnames.by_name(self._free("text"), names):
                 if not any(re.search(r"[,;|\[]", text) for text in field.texts):
                     return self._guess("mapping.tags", field, "by its name; one text a record")
-                return Guess("mapping.tags", rule(field.path), "by its name, but a text that holds several would become one tag", sure=False)
+                return Guess(
+                    "mapping.tags",
+                    rule(field.path),
+                    "by its name, but a text that holds several would become one tag",
+                    sure=False,
+                )
         return None
 
     def _short(self, key: str, names: Sequence[str], longest: int) -> Guess | None:
         for field in fieldnames.by_name(self._free("text"), names):
             if field.mean <= longest:
-                return self._guess(f"mapping.{key}", field, f"by its name; {field.mean:.0f} characters on average")
+                return self._guess(
+                    f"mapping.{key}", field, f"by its name; {field.mean:.0f} characters on average"
+                )
         if key == "title":
-            return Guess("mapping.title", None, "no field is named like one; the text's first line is taken", sure=False)
+            return Guess(
+                "mapping.title",
+                None,
+                "no field is named like one; the text's first line is taken",
+                sure=False,
+            )
         return None
 
     def _text(self) -> Guess:
@@ -273,13 +440,25 @@ class _Mapper:
             field
             for field in self._free("text")
             if field.name in fieldnames.TEXTS
-            or (field.mean >= _LONG and field.spaced >= 0.5 * field.present and not field.wide and field.days() == 0)
+            or (
+                field.mean >= _LONG
+                and field.spaced >= 0.5 * field.present
+                and not field.wide
+                and field.days() == 0
+            )
         ]
         if not found:
-            return Guess("mapping.text_content", None, "no field reads like a document; without one the frames have no text", sure=False)
+            return Guess(
+                "mapping.text_content",
+                None,
+                "no field reads like a document; without one the frames have no text",
+                sure=False,
+            )
         best = max(found, key=lambda field: field.mean * fieldnames.TEXTS.get(field.name, 1))
         by = "by its name" if best.name in fieldnames.TEXTS else "the longest texts"
-        return self._guess("mapping.text_content", best, f"{by}; {best.mean:,.0f} characters on average")
+        return self._guess(
+            "mapping.text_content", best, f"{by}; {best.mean:,.0f} characters on average"
+        )
 
     def _collection(self) -> Guess | None:
         for field in fieldnames.by_name(self._free("text"), fieldnames.COLLECTIONS):

@@ -16,21 +16,42 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfray import dates, records, values, vectors
+from cfray.conversion import dates
+from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.formats import csv_types
-from cfray.jobspec import AnySource, JobSpec, Target
-from cfray.mapping import Fields, Path
+from cfray.job.mapping import Fields, Path
+from cfray.job.spec import AnySource, JobSpec, Target
+from cfray.planning.sample import SAMPLE_ROWS, sample
+from cfray.planning.shape import leaves
+from cfray.records import values, vectors
+from cfray.records.record import variant_numbers, variant_texts, variant_types
 from cfray.sources.base import Context
 from cfray.sources.remote import RemoteSource
-from cfray.stages import layout, plan, throttle
 
 _DEPTH = 3  # levels a path may have: an object in an object in a column
 _HEAD = 400  # characters kept of each text
 
-_VARIANT_KINDS = {"string": "text", "int64": "integer", "uint64": "integer", "integer": "integer", "double": "number", "bool": "bool"}
-_VARIANT_KINDS |= {"uuid": "uuid", "date": "instant", "binary": "binary", "float": "number"} | dict.fromkeys(("int8", "int16", "int32"), "integer")
-_VARIANT_KINDS |= {"list<string>": "texts", "list<double>": "numbers", "list<int64>": "numbers", "list": "list"}
+_VARIANT_KINDS = {
+    "string": "text",
+    "int64": "integer",
+    "uint64": "integer",
+    "integer": "integer",
+    "double": "number",
+    "bool": "bool",
+}
+_VARIANT_KINDS |= {
+    "uuid": "uuid",
+    "date": "instant",
+    "binary": "binary",
+    "float": "number",
+} | dict.fromkeys(("int8", "int16", "int32"), "integer")
+_VARIANT_KINDS |= {
+    "list<string>": "texts",
+    "list<double>": "numbers",
+    "list<int64>": "numbers",
+    "list": "list",
+}
 
 
 @dataclass(slots=True)
@@ -119,27 +140,42 @@ def take_sample(source: AnySource) -> Sample:
     """
     job = JobSpec(name="inspect", source=source, target=Target(uri="none"))
     with source.session() as session, tempfile.TemporaryDirectory(prefix="cfray-plan-") as desk:
-        context = Context(session=session, scratch=desk, max_record=job.limits.max_document, throttle=throttle.own(source))
+        context = Context(
+            session=session,
+            scratch=desk,
+            max_record=job.limits.max_document,
+            throttle=throttle.local_budget(source),
+        )
         shards = sorted(source.shards(context), key=lambda shard: shard.id)
         described = source.describe(context, shards)
-        batches, rejects = plan.sample(job, shards, context)  # the same records as the plan's, by the same code
+        batches, rejects = sample(
+            job, shards, context
+        )  # the same records as the plan's, by the same code
     reasons = Counter(reject.reason for reject in rejects)
     rows = sum(batch.num_rows for batch in batches)
     if not rows:
         raise ConfigError(
-            f"none of {len(rejects):,} sampled records can be read: {reasons.most_common(1)[0][0]}", "correct the source, or its options"
+            f"none of {len(rejects):,} sampled records can be read: {reasons.most_common(1)[0][0]}",
+            "correct the source, or its options",
         )
     typed = _json_lists(batches, source.types) if source.kind == "csv" else {}
     batches = [_with_types(batch, typed) for batch in batches]
-    paths = {path[:_DEPTH] for batch in batches for item, column in zip(batch.schema, batch.columns, strict=True) for path in _leaves(item, column)}
-    whole = len(shards) == 1 and rows + len(rejects) < plan.SAMPLE_ROWS
+    paths = {
+        path[:_DEPTH]
+        for batch in batches
+        for item, column in zip(batch.schema, batch.columns, strict=True)
+        for path in _leaves(item, column)
+    }
+    whole = len(shards) == 1 and rows + len(rejects) < SAMPLE_ROWS
     read = [Fields(batch, paths) for batch in batches if batch.num_rows]
-    return Sample(read, whole, reasons, typed, isinstance(source, RemoteSource), described.references)
+    return Sample(
+        read, whole, reasons, typed, isinstance(source, RemoteSource), described.references
+    )
 
 
 def _leaves(item: pa.Field, column: pa.Array) -> list[Path]:
     """List the paths of a column that nothing lies below."""
-    found = set(layout.leaves((item.name,), item, column))  # the fields the plan will know
+    found = set(leaves((item.name,), item, column))  # the fields the plan will know
     inner = {path[:depth] for path in found for depth in range(1, len(path))}
     return sorted(found - inner)
 
@@ -149,13 +185,17 @@ def _seen(path: Path, batches: list[Fields]) -> Seen:
     types: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     widths: Counter[int] = Counter()
-    columns = [(fields.columns[path], path in fields.variants) for fields in batches if path in fields.columns]
+    columns = [
+        (fields.columns[path], path in fields.variants)
+        for fields in batches
+        if path in fields.columns
+    ]
     for column, variant in columns:
         names = _types(column, variant=variant)
         types.update(names)
         for name, count in names.items():
             kinds[_VARIANT_KINDS.get(name, "other") if variant else _kind(column.type)] += count
-        width = vectors.width_of(records.variant_numbers(column) if variant else column)
+        width = vectors.width_of(variant_numbers(column) if variant else column)
         if width:
             widths[width] += len(column)
     if types:
@@ -169,20 +209,28 @@ def _seen(path: Path, batches: list[Fields]) -> Seen:
 def _types(column: pa.Array, *, variant: bool) -> Counter[str]:
     """Count the types of the values that are present."""
     if variant:
-        return Counter(name for name in records.variant_types(column).to_pylist() if name not in (None, "null"))
-    return Counter({str(column.type): len(column) - column.null_count} if len(column) > column.null_count else {})
+        return Counter(
+            name for name in variant_types(column).to_pylist() if name not in (None, "null")
+        )
+    return Counter(
+        {str(column.type): len(column) - column.null_count}
+        if len(column) > column.null_count
+        else {}
+    )
 
 
 def _count(seen: Seen, column: pa.Array, *, variant: bool) -> None:
     if seen.width:
-        found = vectors.read_vectors(records.variant_numbers(column) if variant else column, seen.width)
+        found = vectors.read_vectors(variant_numbers(column) if variant else column, seen.width)
         seen.wide += len(column) - int(found.missing.sum()) - len(found.faults)
         seen.floats = seen.floats or _float_vectors(column, seen.type, variant=variant)
     if seen.kind in ("numbers", "texts", "list", "other"):
         seen.present += sum(_types(column, variant=variant).values())
         return
     if variant:
-        texts = records.variant_texts(column).filter(pc.fill_null(pc.not_equal(records.variant_types(column), "null"), fill_value=False))
+        texts = variant_texts(column).filter(
+            pc.fill_null(pc.not_equal(variant_types(column), "null"), fill_value=False)
+        )
         texts = pc.utf8_trim(texts, '"') if seen.kind in ("uuid", "instant") else texts
     else:
         texts = values.metadata_texts(column.drop_null())
@@ -198,7 +246,9 @@ def _float_vectors(column: pa.Array, name: str, *, variant: bool) -> bool:
     if variant:
         return name != "list<int64>"
     inner = getattr(column.type, "value_type", None)
-    return inner is None or bool(pa.types.is_floating(inner))  # a JSON text is taken for a list of floats
+    return inner is None or bool(
+        pa.types.is_floating(inner)
+    )  # a JSON text is taken for a list of floats
 
 
 def _kind(kind: pa.DataType) -> str:
@@ -208,7 +258,9 @@ def _kind(kind: pa.DataType) -> str:
     if isinstance(kind, pa.UuidType):
         return "uuid"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return {"text": "texts", "integer": "numbers", "number": "numbers"}.get(_kind(kind.value_type), "list")
+        return {"text": "texts", "integer": "numbers", "number": "numbers"}.get(
+            _kind(kind.value_type), "list"
+        )
     tests = {
         "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
         "integer": (pa.types.is_integer,),
@@ -217,7 +269,9 @@ def _kind(kind: pa.DataType) -> str:
         "instant": (pa.types.is_date, pa.types.is_timestamp),
         "binary": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
     }
-    return next((name for name, checks in tests.items() if any(check(kind) for check in checks)), "other")
+    return next(
+        (name for name, checks in tests.items() if any(check(kind) for check in checks)), "other"
+    )
 
 
 def _json_lists(batches: list[pa.RecordBatch], declared: dict[str, str]) -> dict[str, str]:
@@ -225,11 +279,18 @@ def _json_lists(batches: list[pa.RecordBatch], declared: dict[str, str]) -> dict
     found: dict[str, str] = {}
     for name in batches[0].schema.names:
         texts = pa.concat_arrays([batch.column(name) for batch in batches])
-        if name in declared or not pa.types.is_string(texts.type) or not pc.any(pc.match_substring_regex(texts, r"^\s*\[")).as_py():
+        if (
+            name in declared
+            or not pa.types.is_string(texts.type)
+            or not pc.any(pc.match_substring_regex(texts, r"^\s*\[")).as_py()
+        ):
             continue
         for wanted in ("list<string>", "list<int64>"):
             read, wrong = csv_types.convert(texts, csv_types.type_named(wanted))
-            if not wrong and (wanted == "list<string>" or len(pc.unique(pc.list_value_length(read.drop_null()))) > 1):
+            if not wrong and (
+                wanted == "list<string>"
+                or len(pc.unique(pc.list_value_length(read.drop_null()))) > 1
+            ):
                 found[name] = wanted
                 break
     return found

@@ -19,16 +19,17 @@ from typing import Any
 import pyarrow.fs as pafs
 from pydantic import BaseModel, ValidationError
 
-from cfray import filesystems, jobfile
 from cfray.errors import ConfigError, SourceError
 from cfray.inspection import drafts, guesses, samples
 from cfray.inspection.guesses import Guess
-from cfray.jobspec import KINDS, AnySource, JobSpec
-from cfray.mapping import dotted
+from cfray.job.file import read_yaml, refuse
+from cfray.job.mapping import dotted
+from cfray.job.spec import KINDS, AnySource, JobSpec
+from cfray.runtime import filesystems
 from cfray.sources.base import Context, Json
-from cfray.sources.csv import Csv
-from cfray.sources.files import FileSource
-from cfray.sources.listing import CODECS, listed
+from cfray.sources.files.base import FileSource
+from cfray.sources.files.csv import Csv
+from cfray.sources.files.listing import CODECS, listed
 from cfray.sources.remote import RemoteSource
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -83,7 +84,8 @@ def draft(source: str, out: Path | None) -> Draft:
     try:
         if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
             raise ConfigError(
-                f"cannot write {out}: it is a folder, or its folder does not exist", "give --out the path of a file in an existing folder"
+                f"cannot write {out}: it is a folder, or its folder does not exist",
+                "give --out the path of a file in an existing folder",
             )
         is_yaml = source.lower().endswith((".yaml", ".yml")) and not filesystems.is_uri(source)
         origin = _from_yaml(Path(source), out) if is_yaml else _from_place(source, out)
@@ -93,9 +95,11 @@ def draft(source: str, out: Path | None) -> Draft:
 
 
 def _from_yaml(path: Path, out: Path | None) -> _Origin:
-    data = jobfile.read_yaml(path)
+    data = read_yaml(path)
     section = data.get("source")
-    store = isinstance(section, dict) and issubclass(KINDS.get(str(section.get("kind")), BaseModel), RemoteSource)
+    store = isinstance(section, dict) and issubclass(
+        KINDS.get(str(section.get("kind")), BaseModel), RemoteSource
+    )
     if not isinstance(section, dict) or not (store or isinstance(section.get("uri"), str)):
         raise ConfigError(
             f"{path} has no section source with a uri, or with the kind of a store",
@@ -103,7 +107,11 @@ def _from_yaml(path: Path, out: Path | None) -> _Origin:
         )
     own = path.resolve().parent
     base = own if out is None else out.resolve().parent
-    places: dict[str, Any] = {key: filesystems.absolute(section[key], own) for key in ("uri", "ca_file") if isinstance(section.get(key), str)}
+    places: dict[str, Any] = {
+        key: filesystems.absolute(section[key], own)
+        for key in ("uri", "ca_file")
+        if isinstance(section.get(key), str)
+    }
     key_file = section["api_key"].get("file") if isinstance(section.get("api_key"), dict) else None
     written: dict[str, Any] = {key: _written(place, base) for key, place in places.items()}
     if isinstance(key_file, str):
@@ -116,14 +124,24 @@ def _from_yaml(path: Path, out: Path | None) -> _Origin:
     named = _name_of(places["uri"]) if "uri" in places else str(section["kind"])
     name = data.get("name")
     if name is None:
-        guessed.append(Guess("name", named, "from the data's own name; part of every uuid this job makes"))
+        guessed.append(
+            Guess("name", named, "from the data's own name; part of every uuid this job makes")
+        )
     # everything but the sections that the draft replaces is checked as a job file is
-    rest = {key: value for key, value in data.items() if key not in ("mapping", "embedding", "index", "limits", "strict")}
+    rest = {
+        key: value
+        for key, value in data.items()
+        if key not in ("mapping", "embedding", "index", "limits", "strict")
+    }
     try:
-        job = JobSpec.model_validate({"name": named, "target": {"uri": "none"}, **rest, "source": section})
+        job = JobSpec.model_validate(
+            {"name": named, "target": {"uri": "none"}, **rest, "source": section}
+        )
     except ValidationError as error:
-        jobfile.refuse(error, path, {"source": section})
-    target = None if "target" not in data else _written(filesystems.absolute(job.target.uri, own), base)
+        refuse(error, path, {"source": section})
+    target = (
+        None if "target" not in data else _written(filesystems.absolute(job.target.uri, own), base)
+    )
     ignored = sorted(set(data) - {"name", "source", "target"})
     return _Origin(job.name, section, written, base, target, guessed, ignored)
 
@@ -133,7 +151,10 @@ def _from_place(text: str, out: Path | None) -> _Origin:
     place = filesystems.absolute(text, Path.cwd())
     kind = _kind_of(place)
     name = _name_of(place)
-    guessed = [Guess("name", name, "from the data's own name; part of every uuid this job makes"), kind]
+    guessed = [
+        Guess("name", name, "from the data's own name; part of every uuid this job makes"),
+        kind,
+    ]
     written = {"uri": place if out is None else _written(place, base)}
     return _Origin(name, {"kind": kind.value, "uri": place}, written, base, None, guessed, [])
 
@@ -155,7 +176,11 @@ def _root(place: str) -> str:
 
 def _name_of(place: str) -> str:
     stem = os.path.basename(_root(place).rstrip("/"))
-    known = [*CODECS, ".lance", *(suffix for model in _file_kinds().values() for suffix in model.suffixes)]
+    known = [
+        *CODECS,
+        ".lance",
+        *(suffix for model in _file_kinds().values() for suffix in model.suffixes),
+    ]
     while stem.lower().endswith(tuple(known)):
         stem = os.path.splitext(stem)[0]
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "corpus"
@@ -175,17 +200,25 @@ def _kind_of(place: str) -> Guess:
         system, path = filesystems.filesystem(place)
         versions = system.get_file_info(f"{path.rstrip('/')}/_versions")
     except OSError as error:
-        raise ConfigError(f"cannot look at {place}: {error}", "check that the filesystem answers and that its credentials are set") from error
+        raise ConfigError(
+            f"cannot look at {place}: {error}",
+            "check that the filesystem answers and that its credentials are set",
+        ) from error
     if versions.type == pafs.FileType.Directory:
         return Guess("source.kind", "lance", "the folder holds _versions, as a Lance dataset does")
     files = listed(place)
     if not files:
-        raise ConfigError(f"no file at {place}", "give the path of a file, a folder, a glob or a YAML file with a section source")
+        raise ConfigError(
+            f"no file at {place}",
+            "give the path of a file, a folder, a glob or a YAML file with a section source",
+        )
     found: dict[str, list[str]] = {}
     for file in files:
         found.setdefault(_suffix_kind(file.name), []).append(file.name)
     known = {kind: names for kind, names in found.items() if kind}
-    kinds = "; ".join(f"{kind}: {', '.join(model.suffixes)}" for kind, model in _file_kinds().items())
+    kinds = "; ".join(
+        f"{kind}: {', '.join(model.suffixes)}" for kind, model in _file_kinds().items()
+    )
     if not known:
         raise ConfigError(
             f"no known kind of file at {place}: {', '.join(found[''][:5])}",
@@ -194,20 +227,28 @@ def _kind_of(place: str) -> Guess:
     folder = system.get_file_info(path).type == pafs.FileType.Directory
     if len(known) > 1 or (not folder and len(found) > 1):  # a glob reads every file it matches
         told = "; ".join(
-            f"{len(names):,} {kind or 'unknown'} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})" for kind, names in found.items()
+            f"{len(names):,} {kind or 'unknown'} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
+            for kind, names in found.items()
         )
         raise ConfigError(
-            f"{place} holds several kinds of files: {told}", "inspect one kind at a time: give a glob, or a YAML file that names source.kind"
+            f"{place} holds several kinds of files: {told}",
+            "inspect one kind at a time: give a glob, or a YAML file that names source.kind",
         )
     (kind, names), *_ = known.items()
-    return Guess("source.kind", kind, f"by the suffix of {names[0] if len(names) == 1 else f'{len(names):,} files'}")
+    return Guess(
+        "source.kind",
+        kind,
+        f"by the suffix of {names[0] if len(names) == 1 else f'{len(names):,} files'}",
+    )
 
 
 def _suffix_kind(name: str) -> str:
     stem = name.lower()
     for codec in CODECS:
         stem = stem.removesuffix(codec)
-    return next((kind for kind, model in _file_kinds().items() if stem.endswith(model.suffixes)), "")
+    return next(
+        (kind for kind, model in _file_kinds().items() if stem.endswith(model.suffixes)), ""
+    )
 
 
 def _drafted(origin: _Origin) -> Draft:
@@ -217,7 +258,9 @@ def _drafted(origin: _Origin) -> Draft:
     if isinstance(source, Csv) and "delimiter" not in section:
         delimiter = _delimiter(source)
         if delimiter != ",":
-            lines.append(Guess("source.delimiter", delimiter, "what splits the header into most columns"))
+            lines.append(
+                Guess("source.delimiter", delimiter, "what splits the header into most columns")
+            )
             section["delimiter"] = delimiter
             source = _source(section)
     sample = samples.take_sample(source)
@@ -228,11 +271,25 @@ def _drafted(origin: _Origin) -> Draft:
     used = {path for line in lines for path in line.paths}
     facts = [
         f"drafted by cfray inspect from {sample.rows:,} {'records, all there are' if sample.whole else 'sampled records'}; each line says why",
-        *[f"{count:,} rows of the sample cannot be read and would go to quarantine: {reason}" for reason, count in sample.rejects.most_common(3)],
-        *([f"not taken over from the inspected file: {', '.join(origin.ignored)}"] if origin.ignored else []),
+        *[
+            f"{count:,} rows of the sample cannot be read and would go to quarantine: {reason}"
+            for reason, count in sample.rejects.most_common(3)
+        ],
+        *(
+            [f"not taken over from the inspected file: {', '.join(origin.ignored)}"]
+            if origin.ignored
+            else []
+        ),
     ]
     rest = [dotted(field.path) for field in sample.fields if field.path not in used]
-    sketch = drafts.Sketch(origin.name, {**section, **origin.written}, origin.target or _target(origin, source), lines, facts, rest)
+    sketch = drafts.Sketch(
+        origin.name,
+        {**section, **origin.written},
+        origin.target or _target(origin, source),
+        lines,
+        facts,
+        rest,
+    )
     return Draft(drafts.job_file(sketch), [line.as_json() for line in lines if line.sure])
 
 
@@ -242,10 +299,16 @@ def _target(origin: _Origin, source: AnySource) -> str:
     place = origin.section.get("uri")
     root = Path(_root(place or ""))
     folder = origin.base
-    if place is not None and not filesystems.is_uri(place) and (root != Path(place) or root.is_dir()):
+    if (
+        place is not None
+        and not filesystems.is_uri(place)
+        and (root != Path(place) or root.is_dir())
+    ):
         if folder.is_relative_to(root.resolve()):
             folder = root.resolve().parent
-        if source.kind == "lance" and root.name == f"{name}.lance":  # wherever the draft is taken, it must not name its own source
+        if (
+            source.kind == "lance" and root.name == f"{name}.lance"
+        ):  # wherever the draft is taken, it must not name its own source
             name = f"{name}-frames"
     if (folder / f"{name}.lance").exists() and not (folder / f"{name}.lance.cfray").exists():
         name = f"{name}-frames"
@@ -253,7 +316,9 @@ def _target(origin: _Origin, source: AnySource) -> str:
 
 
 def _source(section: dict[str, Any]) -> AnySource:
-    return JobSpec.model_validate({"name": "inspect", "source": section, "target": {"uri": "none"}}).source
+    return JobSpec.model_validate(
+        {"name": "inspect", "source": section, "target": {"uri": "none"}}
+    ).source
 
 
 def _delimiter(source: Csv) -> str:
@@ -274,13 +339,21 @@ def _csv_types(source: Csv, sample: samples.Sample, found: list[Guess]) -> Itera
         if name in source.types:
             continue
         if used.get(name) == "mapping.vectors":
-            yield Guess("source.types", "list<double>", "a further vector is carried as numbers", name=name)
+            yield Guess(
+                "source.types", "list<double>", "a further vector is carried as numbers", name=name
+            )
         elif name in sample.typed:
-            why = "every sampled text is a JSON list" + ("; blanks between its items are not kept" if name in used else ": kept as text")
+            why = "every sampled text is a JSON list" + (
+                "; blanks between its items are not kept" if name in used else ": kept as text"
+            )
             yield Guess("source.types", sample.typed[name], why, sure=name in used, name=name)
         elif name not in used and (fits := samples.fitting_type(field.texts)):
             wanted, same = fits
             sure = same and not guesses.id_like(field)
             named = "named like an id" if same else "some would not come back the same"
-            why = "every sampled text fits and comes back the same" if sure else f"would fit, but is kept as text: {named}"
+            why = (
+                "every sampled text fits and comes back the same"
+                if sure
+                else f"would fit, but is kept as text: {named}"
+            )
             yield Guess("source.types", wanted, why, sure=sure, name=name)

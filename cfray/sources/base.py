@@ -13,14 +13,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Protocol, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from cfray import filesystems
 from cfray.errors import SourceError
-from cfray.records import Reject
+from cfray.records.record import Reject
+from cfray.runtime import filesystems
+from cfray.runtime.throttle import Throttle, Unlimited
 
 MIB = 1024 * 1024
 
@@ -39,7 +40,17 @@ def parse_bytes(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = value.strip().replace(" ", "")
-    units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "B": 1}
+    units = {
+        "KiB": 2**10,
+        "MiB": 2**20,
+        "GiB": 2**30,
+        "TiB": 2**40,
+        "KB": 10**3,
+        "MB": 10**6,
+        "GB": 10**9,
+        "TB": 10**12,
+        "B": 1,
+    }
     for unit, factor in units.items():
         if text.lower().endswith(unit.lower()):
             try:
@@ -75,26 +86,6 @@ class Shard:
     size: int = 0
     collection: str = ""
     splittable: bool = True
-
-
-class Throttle(Protocol):
-    """The budget of requests that all workers of a run share; ``stages`` owns it, sources ask it."""
-
-    def take(self, requests: float = 1) -> None:
-        """Wait until that many more requests may be sent."""
-
-    def hold_off(self, seconds: float) -> None:
-        """Let nobody send one for a while: the store said Retry-After to one worker and means them all."""
-
-
-class Unlimited:
-    """No budget: the store names none, or there is one reader only."""
-
-    def take(self, requests: float = 1) -> None:
-        """Never wait."""
-
-    def hold_off(self, seconds: float) -> None:
-        """Leave it to the one reader's own retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +239,7 @@ class Source(BaseModel, ABC):
         Raises:
             SourceError: the store cannot, or did not.
         """
-        raise SourceError(f"source kind {self.kind} has no vector search of its own", "compare search quality with a store that has one")
+        raise SourceError(
+            f"source kind {self.kind} has no vector search of its own",
+            "compare search quality with a store that has one",
+        )

@@ -8,19 +8,17 @@ and no secret leaves in an error's text.
 from __future__ import annotations
 
 import difflib
-import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from cfray import filesystems, retry
-from cfray.credentials import Secret
 from cfray.errors import CfrayError, SourceError, SourceUnavailable
+from cfray.runtime import filesystems, retry
+from cfray.runtime.credentials import Secret
 from cfray.sources.base import MIB, ByteSize, Context, Location, Source
 
 T = TypeVar("T")
@@ -29,7 +27,9 @@ T = TypeVar("T")
 class RemoteSource(Source):
     """A store behind a network, or its own export files."""
 
-    unfingerprinted: ClassVar[frozenset[str]] = frozenset({"api_key", "ca_file", "insecure", "timeout", "requests_per_second"})
+    unfingerprinted: ClassVar[frozenset[str]] = frozenset(
+        {"api_key", "ca_file", "insecure", "timeout", "requests_per_second"}
+    )
 
     #: Address of the store, or what its client takes; without credentials.
     url: str | None = Field(default=None, min_length=1)
@@ -54,7 +54,9 @@ class RemoteSource(Source):
         if (self.url is None) is (self.uri is None):
             raise ValueError("give either url (the live store) or uri (its own export files)")
         if self.url and "@" in self.url.split("://")[-1].split("/")[0]:
-            raise ValueError("url holds a credential; name it with api_key: {env: NAME} or {file: PATH}")
+            raise ValueError(
+                "url holds a credential; name it with api_key: {env: NAME} or {file: PATH}"
+            )
         return self
 
     def located(self, base: Path) -> Self:
@@ -96,10 +98,20 @@ class RemoteSource(Source):
         for name in self.collections or []:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(known[:20]) or 'none'}"
-                raise SourceError(f"{self.place} has no collection {name}{hint}", "correct source.collections in the job file")
+                hint = (
+                    f"; did you mean {near[0]}?"
+                    if near
+                    else f"; there are: {', '.join(known[:20]) or 'none'}"
+                )
+                raise SourceError(
+                    f"{self.place} has no collection {name}{hint}",
+                    "correct source.collections in the job file",
+                )
         if not known:
-            raise SourceError(f"{self.place} holds no collection", "correct the address, or give the credential that may see the collections")
+            raise SourceError(
+                f"{self.place} holds no collection",
+                "correct the address, or give the credential that may see the collections",
+            )
         return sorted(set(self.collections or known))
 
     @abstractmethod
@@ -136,20 +148,6 @@ class RemoteSource(Source):
             error.what = error.what.replace(secret, "***")
             error.args = (error.what, *error.args[1:])
         return error
-
-
-def sdk(module: str, extra: str) -> ModuleType:
-    """Import a store's client.
-
-    Raises:
-        SourceError: it is not installed; names the extra.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".", 1)[0] != module.split(".", 1)[0]:
-            raise
-        raise SourceError(f"the client of {extra} is not installed", f"pip install 'cfray[{extra}]' on the driver and on every worker") from None
 
 
 def ahead(pages: Iterator[T]) -> Iterator[T]:

@@ -37,8 +37,17 @@ TOPICS = (
     "Tops act animal artifact attribute body cognition communication event feeling food group location motive object person "
     "phenomenon plant possession process quantity relation shape state substance time"
 )
-RELATED = {"%p", "#p", "%m", "#m", "%s", "#s"}  # part, member and substance: meronyms (%) and holonyms (#)
-RELEASED = dt.datetime(2006, 12, 1, tzinfo=dt.UTC)  # WordNet has no dates of its own: the release of 3.0, the same for every row
+RELATED = {
+    "%p",
+    "#p",
+    "%m",
+    "#m",
+    "%s",
+    "#s",
+}  # part, member and substance: meronyms (%) and holonyms (#)
+RELEASED = dt.datetime(
+    2006, 12, 1, tzinfo=dt.UTC
+)  # WordNet has no dates of its own: the release of 3.0, the same for every row
 
 SCHEMA = pa.schema(
     [
@@ -48,8 +57,12 @@ SCHEMA = pa.schema(
         pa.field("lemmas", pa.list_(pa.string())),
         pa.field("topic", pa.string()),
         pa.field("depth", pa.int32()),  # steps to "entity"
-        pa.field("sense_count", pa.int64()),  # how many noun senses the name has in the whole of WordNet
-        pa.field("frequency", pa.float64()),  # how often the sense was tagged in WordNet's semantic concordances; null: never counted
+        pa.field(
+            "sense_count", pa.int64()
+        ),  # how many noun senses the name has in the whole of WordNet
+        pa.field(
+            "frequency", pa.float64()
+        ),  # how often the sense was tagged in WordNet's semantic concordances; null: never counted
         pa.field("parent_id", pa.string()),  # the first hypernym; null for "entity" alone
         pa.field("see_also", pa.list_(pa.string())),
         pa.field("updated", pa.timestamp("us", tz="UTC")),
@@ -60,8 +73,15 @@ SCHEMA = pa.schema(
 
 def read_nouns(folder: Path) -> dict[str, dict[str, Any]]:
     """Every noun synset by its offset, as wndb(5WN) describes the files."""
-    tagged = {line.split()[0]: int(line.split()[2]) for line in (folder / "cntlist.rev").read_text("utf-8").splitlines()}
-    index = [line.split() for line in (folder / "index.noun").read_text("utf-8").splitlines() if not line.startswith("  ")]
+    tagged = {
+        line.split()[0]: int(line.split()[2])
+        for line in (folder / "cntlist.rev").read_text("utf-8").splitlines()
+    }
+    index = [
+        line.split()
+        for line in (folder / "index.noun").read_text("utf-8").splitlines()
+        if not line.startswith("  ")
+    ]
     senses = {fields[0]: int(fields[2]) for fields in index}
     nouns: dict[str, dict[str, Any]] = {}
     for line in (folder / "data.noun").read_text("utf-8").splitlines():
@@ -72,12 +92,17 @@ def read_nouns(folder: Path) -> dict[str, dict[str, Any]]:
         words = [(rest[2 * i], int(rest[2 * i + 1], 16)) for i in range(int(count, 16))]
         rest = rest[2 * len(words) + 1 :]
         pointers = [(rest[i], rest[i + 1]) for i in range(0, len(rest), 4) if rest[i + 2] == "n"]
-        counts = [tagged[key] for word, sense in words if (key := f"{word.lower()}%1:{file}:{sense:02d}::") in tagged]
+        counts = [
+            tagged[key]
+            for word, sense in words
+            if (key := f"{word.lower()}%1:{file}:{sense:02d}::") in tagged
+        ]
         lemmas = [word.replace("_", " ") for word, _ in words]
         definition, quote, examples = gloss.strip().partition('; "')
         nouns[offset] = {
             "name": lemmas[0],
-            "text": f"{', '.join(lemmas)}: {definition.rstrip(' .;')}." + (f" For example: {quote[2:]}{examples}." if quote else ""),
+            "text": f"{', '.join(lemmas)}: {definition.rstrip(' .;')}."
+            + (f" For example: {quote[2:]}{examples}." if quote else ""),
             "lemmas": lemmas,
             "topic": f"noun.{TOPICS.split()[int(file) - 3]}",
             "sense_count": senses[words[0][0].lower()],
@@ -97,21 +122,39 @@ def main(folder: Path, out: str) -> None:
     nouns = read_nouns(folder)
     chosen = [offset for offset in nouns if ROOTS.keys() & {offset, *ancestors(nouns, offset)}]
     for offset in chosen:  # grows while it is read: the parts of parts too
-        chosen += [to for symbol, to in nouns[offset]["pointers"] if symbol == "%p" and to not in chosen]
+        chosen += [
+            to for symbol, to in nouns[offset]["pointers"] if symbol == "%p" and to not in chosen
+        ]
     kept = sorted({*chosen, *(above for offset in chosen for above in ancestors(nouns, offset))})
     ids = {offset: f"wn30-{offset}-n" for offset in kept}
-    rows = [nouns[offset] | {"synset_id": ids[offset], "depth": len(ancestors(nouns, offset)), "updated": RELEASED} for offset in kept]
+    rows = [
+        nouns[offset]
+        | {"synset_id": ids[offset], "depth": len(ancestors(nouns, offset)), "updated": RELEASED}
+        for offset in kept
+    ]
     for row in rows:
         row["parent_id"] = ids.get(row["parent"])
-        row["see_also"] = [ids[to] for symbol, to in row["pointers"] if symbol in RELATED and to in ids]
+        row["see_also"] = [
+            ids[to] for symbol, to in row["pointers"] if symbol in RELATED and to in ids
+        ]
     model = SentenceTransformer(str(get_model_path()), device="cpu")
     vectors = model.encode([row["text"] for row in rows], normalize_embeddings=True)  # float32
-    columns = [pa.array([row[field.name] for row in rows], field.type) for field in SCHEMA if field.name != "embedding"]
+    columns = [
+        pa.array([row[field.name] for row in rows], field.type)
+        for field in SCHEMA
+        if field.name != "embedding"
+    ]
     columns.append(pa.FixedSizeListArray.from_arrays(vectors.ravel(), 384))
     head = (folder / "data.noun").read_text("utf-8").splitlines()[:29]
     licence = "\n".join(line[4:].strip() for line in head)  # WordNet asks that it is on all copies
     schema = SCHEMA.with_metadata({"source": "a subset of WordNet 3.0", "license": licence})
-    pq.write_table(pa.table(columns, schema=schema), out, compression="zstd", row_group_size=500, use_dictionary=["topic"])
+    pq.write_table(
+        pa.table(columns, schema=schema),
+        out,
+        compression="zstd",
+        row_group_size=500,
+        use_dictionary=["topic"],
+    )
     print(f"{len(rows)} rows, {sum(len(row['see_also']) for row in rows)} see_also links")
 
 

@@ -20,7 +20,9 @@ def show(mark: str, row: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Full text, nearest neighbours and the parent of the best hit.")
+    parser = argparse.ArgumentParser(
+        description="Full text, nearest neighbours and the parent of the best hit."
+    )
     parser.add_argument("dataset", help="the Lance dataset that the migration wrote")
     parser.add_argument("query", nargs="*", default=["a", "small", "dog"])
     arguments = parser.parse_args()
@@ -42,7 +44,9 @@ def main() -> int:
         show(f"{hit['_score']:.2f}", hit)
 
     by_uuid = f"uuid = '{hits[0]['uuid']}'"
-    best = ds.to_table(columns=["title", "uuid", "vector", "relationships"], filter=by_uuid).to_pylist()[0]
+    best = ds.to_table(
+        columns=["title", "uuid", "vector", "relationships"], filter=by_uuid
+    ).to_pylist()[0]
     print(f'\n2. Nearest to "{best["title"]}" by its stored vector (cosine distance)')
     near = ds.to_table(
         nearest={"column": "vector", "q": best["vector"], "k": 6, "metric": "cosine"},
@@ -56,7 +60,9 @@ def main() -> int:
     print(f'\n3. The parent of "{best["title"]}" through its relationships')
     parents = [link["id"] for link in best["relationships"] or [] if link["type"] == "parent"]
     for parent in parents:
-        for row in ds.to_table(columns=["title", "text_content"], filter=f"uuid = '{parent}'").to_pylist():
+        for row in ds.to_table(
+            columns=["title", "text_content"], filter=f"uuid = '{parent}'"
+        ).to_pylist():
             show("^", row)
     if not parents:
         print("  none: it is a root")

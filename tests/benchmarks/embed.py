@@ -64,7 +64,13 @@ def cfray(rows: list[tuple[str, str, str]], folder: Path) -> dict[str, Any]:
     (folder / "in").mkdir()
     for shard in range(SHARDS):
         part = rows[shard::SHARDS]
-        table = pa.table({"id": [f"{shard}-{n}" for n in range(len(part))], "title": [one[1] for one in part], "body": [one[2] for one in part]})
+        table = pa.table(
+            {
+                "id": [f"{shard}-{n}" for n in range(len(part))],
+                "title": [one[1] for one in part],
+                "body": [one[2] for one in part],
+            }
+        )
         pq.write_table(table, folder / "in" / f"{shard:02d}.parquet")
     job = {
         "name": "benchmark",
@@ -76,7 +82,17 @@ def cfray(rows: list[tuple[str, str, str]], folder: Path) -> dict[str, Any]:
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     done = subprocess.run(
-        [sys.executable, "-m", "cfray.cli", "migrate", str(folder / "job.yaml"), "--quiet", "--json"], capture_output=True, check=False
+        [
+            sys.executable,
+            "-m",
+            "cfray.cli",
+            "migrate",
+            str(folder / "job.yaml"),
+            "--quiet",
+            "--json",
+        ],
+        capture_output=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"cfray: exit code {done.returncode}\n{done.stderr.decode()[-3000:]}")
@@ -88,11 +104,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", type=int, default=60_000)
-    parser.add_argument("--naive", type=int, default=3_000, help="documents that the naive way is timed on; the loop takes twice as many")
+    parser.add_argument(
+        "--naive",
+        type=int,
+        default=3_000,
+        help="documents that the naive way is timed on; the loop takes twice as many",
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        os.environ.pop(name, None)  # set on some machines for old versions of it; they slow down a current one
+        os.environ.pop(
+            name, None
+        )  # set on some machines for old versions of it; they slow down a current one
     rows = models.debian_documents(options.documents)
     texts = [text for _, _, text in rows]
     slow = naive(texts[: options.naive])

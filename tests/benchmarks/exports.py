@@ -32,7 +32,7 @@ SEED = 7
 FAMILY = 10
 #: Instants start here (2020-01-01 UTC) and are a minute and a half second apart, in microseconds.
 FIRST, STEP = 1_577_836_800_000_000, 61_500_000
-WORDS = (  # noqa: SIM905  # as a list it would be 32 lines
+WORDS = (  # as a list it would be 32 lines
     "lance frame context vector search shard embed token graph ray store index commit page query merge drift "
     "policy report contract ledger invoice meeting chapter river stone orbit signal pixel kernel thread garden"
 ).split()
@@ -74,7 +74,9 @@ def table(first: int, end: int) -> pa.Table:
     parts = []
     for number in range(first // BLOCK, -(-end // BLOCK)):
         start = number * BLOCK
-        parts.append(_block(number).slice(max(0, first - start), min(end, start + BLOCK) - max(first, start)))
+        parts.append(
+            _block(number).slice(max(0, first - start), min(end, start + BLOCK) - max(first, start))
+        )
     return pa.concat_tables(parts)
 
 
@@ -111,8 +113,12 @@ def _block(number: int) -> pa.Table:
         {
             "uuid": uuids(rows),
             "title": pc.binary_join_element_wise("Title", texts, " "),
-            "body": pc.binary_join_element_wise(texts, pc.binary_join(_words(rng, 80, 112), " "), " "),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(_vectors(rng).reshape(-1)), DIMENSION),
+            "body": pc.binary_join_element_wise(
+                texts, pc.binary_join(_words(rng, 80, 112), " "), " "
+            ),
+            "embedding": pa.FixedSizeListArray.from_arrays(
+                pa.array(_vectors(rng).reshape(-1)), DIMENSION
+            ),
             "score": rng.random(BLOCK),
             "year": rng.integers(1990, 2026, BLOCK),
             "public": pa.array(rows % 3 != 0),
@@ -128,7 +134,9 @@ def _words(rng: np.random.Generator, low: int, high: int) -> pa.ListArray:
     """Draw a list of ``low`` to ``high - 1`` words for each row of a block."""
     offsets = np.zeros(BLOCK + 1, np.int32)
     np.cumsum(rng.integers(low, high, BLOCK), out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(WORDS).take(pa.array(rng.integers(0, len(WORDS), offsets[-1]))))
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(WORDS).take(pa.array(rng.integers(0, len(WORDS), offsets[-1])))
+    )
 
 
 def _vectors(rng: np.random.Generator) -> np.ndarray:
@@ -163,7 +171,10 @@ def _write_jsonl(path: str, first: int, end: int) -> None:
             vectors = _matrix(block)
             plain = block.drop_columns("embedding").to_pylist()
             sink.writelines(
-                orjson.dumps({**row, "embedding": vector}, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+                orjson.dumps(
+                    {**row, "embedding": vector},
+                    option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE,
+                )
                 for row, vector in zip(plain, vectors, strict=True)
             )
 
@@ -174,15 +185,24 @@ def _write_csv(path: str, first: int, end: int) -> None:
     import pyarrow.csv as pa_csv
 
     def texts(name: str, rows: object) -> tuple[str, pa.Array]:
-        return name, pa.array([orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY).decode() for row in rows])
+        return name, pa.array(
+            [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY).decode() for row in rows]
+        )
 
     with open(path, "wb") as sink:
         for start, stop in _groups(first, end):
             block = table(start, stop).combine_chunks()
-            for name, column in (texts("embedding", _matrix(block)), texts("tags", block["tags"].to_pylist())):
+            for name, column in (
+                texts("embedding", _matrix(block)),
+                texts("tags", block["tags"].to_pylist()),
+            ):
                 block = block.set_column(block.schema.get_field_index(name), name, column)
-            published = pc.strftime(block["published"].cast(pa.timestamp("ms", "UTC")), format="%Y-%m-%dT%H:%M:%SZ")
-            block = block.set_column(block.schema.get_field_index("published"), "published", published)
+            published = pc.strftime(
+                block["published"].cast(pa.timestamp("ms", "UTC")), format="%Y-%m-%dT%H:%M:%SZ"
+            )
+            block = block.set_column(
+                block.schema.get_field_index("published"), "published", published
+            )
             pa_csv.write_csv(block, sink, pa_csv.WriteOptions(include_header=start == first))
 
 
@@ -193,7 +213,9 @@ def _matrix(block: pa.Table) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rows", type=int)
     parser.add_argument("cache")
     parser.add_argument("format", nargs="?", default="parquet", choices=("parquet", "jsonl", "csv"))

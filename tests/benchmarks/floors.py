@@ -46,13 +46,18 @@ def double(files: list[str], out: str) -> float:
     processes = multiprocessing.get_context("spawn")
     ready = processes.Barrier(3)
     answers = processes.SimpleQueue()
-    workers = [processes.Process(target=_half, args=(part, out, ready, answers)) for part in (files[0::2], files[1::2])]
+    workers = [
+        processes.Process(target=_half, args=(part, out, ready, answers))
+        for part in (files[0::2], files[1::2])
+    ]
     for worker in workers:
         worker.start()
     ready.wait()
     begin = time.perf_counter()
     fragments = [lance.FragmentMetadata.from_json(text) for _ in workers for text in answers.get()]
-    lance.LanceDataset.commit(out, lance.LanceOperation.Overwrite(pads.dataset(files).schema, fragments))
+    lance.LanceDataset.commit(
+        out, lance.LanceOperation.Overwrite(pads.dataset(files).schema, fragments)
+    )
     seconds = time.perf_counter() - begin
     for worker in workers:
         worker.join()
@@ -61,7 +66,9 @@ def double(files: list[str], out: str) -> float:
 
 def _half(files: list[str], out: str, ready: object, answers: object) -> None:
     ready.wait()
-    written = write_fragments(pads.dataset(files).scanner(batch_size=BATCH).to_reader(), out, mode="create")
+    written = write_fragments(
+        pads.dataset(files).scanner(batch_size=BATCH).to_reader(), out, mode="create"
+    )
     answers.put([json.dumps(fragment.to_json()) for fragment in written])
 
 

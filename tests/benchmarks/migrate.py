@@ -30,7 +30,12 @@ from tests.benchmarks import exports, tree
 
 SIZES = (500_000, 2_000_000)
 SHAPES = ("single", "core", "double", "cfray")
-TITLES = {"single": "single-process floor", "core": "  the same on one core", "double": "two-process floor", "cfray": "cfray migrate"}
+TITLES = {
+    "single": "single-process floor",
+    "core": "  the same on one core",
+    "double": "two-process floor",
+    "cfray": "cfray migrate",
+}
 _FLOORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "floors.py")
 
 
@@ -91,13 +96,20 @@ def measure(shape: str, folder: str, rows: int, work: str, *, memory: bool = Fal
     place = tempfile.mkdtemp(prefix=f"{shape}-", dir=work)
     os.sync()  # nobody pays for what the run before left unwritten
     try:
-        return _cfray(folder, rows, place, memory=memory) if shape == "cfray" else _floor(shape, folder, rows, place, memory=memory)
+        return (
+            _cfray(folder, rows, place, memory=memory)
+            if shape == "cfray"
+            else _floor(shape, folder, rows, place, memory=memory)
+        )
     finally:
         shutil.rmtree(place)
 
 
 def _floor(shape: str, folder: str, rows: int, place: str, *, memory: bool) -> Measured:
-    ran = _done(shape, tree.run([sys.executable, _FLOORS, shape, folder, f"{place}/out.lance"], memory=memory))
+    ran = _done(
+        shape,
+        tree.run([sys.executable, _FLOORS, shape, folder, f"{place}/out.lance"], memory=memory),
+    )
     return _measured(shape, rows, json.loads(ran.out)["seconds"], ran)
 
 
@@ -105,25 +117,46 @@ def _cfray(folder: str, rows: int, place: str, *, memory: bool) -> Measured:
     target = f"{place}/out.lance"
     with open(f"{place}/job.yaml", "w", encoding="utf-8") as file:
         yaml.safe_dump(job(folder, target), file)
-    ran = _done("cfray", tree.run([sys.executable, "-m", "cfray.cli", "migrate", f"{place}/job.yaml", "--json"], memory=memory))
+    ran = _done(
+        "cfray",
+        tree.run(
+            [sys.executable, "-m", "cfray.cli", "migrate", f"{place}/job.yaml", "--json"],
+            memory=memory,
+        ),
+    )
     with open(f"{target}.cfray/report.json", encoding="utf-8") as file:
         report = json.load(file)
     counts, clock = report["counts"], report["clock"]
     if (counts["read"], counts["staged"], counts["quarantined"]) != (rows, rows, 0):
         sys.exit(f"cfray: {rows} rows expected, the report counts {counts}")
     stages = {name: figures["seconds"] for name, figures in report["stages"].items()}
-    first, copying = clock["first_receipt"] - clock["ray_ready"], ran.peak(clock["ray_ready"], clock["last_commit"])
-    return _measured("cfray", rows, clock["copy_seconds"], ran, first_receipt=first, peak_copy=copying, stages=stages)
+    first, copying = (
+        clock["first_receipt"] - clock["ray_ready"],
+        ran.peak(clock["ray_ready"], clock["last_commit"]),
+    )
+    return _measured(
+        "cfray",
+        rows,
+        clock["copy_seconds"],
+        ran,
+        first_receipt=first,
+        peak_copy=copying,
+        stages=stages,
+    )
 
 
 def _done(shape: str, ran: tree.Run) -> tree.Run:
     if ran.code or ran.left:
-        sys.exit(f"{TITLES[shape]}: exit code {ran.code}, left running: {ran.left}\n{ran.out[-2000:]}\n{ran.err[-4000:]}")
+        sys.exit(
+            f"{TITLES[shape]}: exit code {ran.code}, left running: {ran.left}\n{ran.out[-2000:]}\n{ran.err[-4000:]}"
+        )
     return ran
 
 
 def _measured(shape: str, rows: int, seconds: float, ran: tree.Run, **more: Any) -> Measured:
-    return Measured(shape, rows, seconds, ran.wall, ran.cpu, ran.peak(), ran.largest, len(ran.memory), **more)
+    return Measured(
+        shape, rows, seconds, ran.wall, ran.cpu, ran.peak(), ran.largest, len(ran.memory), **more
+    )
 
 
 def warm(folder: str) -> None:
@@ -134,11 +167,19 @@ def warm(folder: str) -> None:
                 pass
 
 
-def summary(rows: int, rounds: list[dict[str, Measured]], watched: dict[str, Measured]) -> dict[str, Any]:
+def summary(
+    rows: int, rounds: list[dict[str, Measured]], watched: dict[str, Measured]
+) -> dict[str, Any]:
     """Sum one size up: medians, the median of each round's own ratio, and the peaks of the pass that watched memory."""
-    middle = {shape: _medians([one[shape] for one in rounds]) | {"peak": watched[shape].peak} for shape in SHAPES}
+    middle = {
+        shape: _medians([one[shape] for one in rounds]) | {"peak": watched[shape].peak}
+        for shape in SHAPES
+    }
     middle["cfray"]["peak_copy"] = watched["cfray"].peak_copy
-    ratios = {floor: [one["cfray"].rate / one[floor].rate for one in rounds] for floor in ("single", "core", "double")}
+    ratios = {
+        floor: [one["cfray"].rate / one[floor].rate for one in rounds]
+        for floor in ("single", "core", "double")
+    }
     return {
         "rows": rows,
         "rounds": [{shape: asdict(one) for shape, one in each.items()} for each in rounds],
@@ -153,8 +194,12 @@ def summary(rows: int, rounds: list[dict[str, Measured]], watched: dict[str, Mea
 
 def _medians(runs: list[Measured]) -> dict[str, Any]:
     names = ["seconds", "rate", "cpu"] + ["first_receipt"] * (runs[0].first_receipt is not None)
-    figures: dict[str, Any] = {name: statistics.median(getattr(one, name) for one in runs) for name in names}
-    figures["stages"] = {name: statistics.median(one.stages[name] for one in runs) for name in runs[0].stages}
+    figures: dict[str, Any] = {
+        name: statistics.median(getattr(one, name) for one in runs) for name in names
+    }
+    figures["stages"] = {
+        name: statistics.median(one.stages[name] for one in runs) for name in runs[0].stages
+    }
     return figures
 
 
@@ -179,24 +224,46 @@ def show(result: dict[str, Any]) -> None:
     print(f"  {'':22}{'rows/s':>10}{'seconds':>9}{'CPU-s':>8}{'peak MB':>9}")
     for shape in SHAPES:
         one = result["median"][shape]
-        print(f"  {TITLES[shape]:22}{one['rate']:>10,.0f}{one['seconds']:>9.2f}{one['cpu']:>8.1f}{one['peak'] / 1e6:>9,.0f}")
+        print(
+            f"  {TITLES[shape]:22}{one['rate']:>10,.0f}{one['seconds']:>9.2f}{one['cpu']:>8.1f}{one['peak'] / 1e6:>9,.0f}"
+        )
     for floor in ("single", "core", "double"):
         each = ", ".join(f"{ratio:.2f}" for ratio in result["ratios"][floor])
         print(f"  cfray / {TITLES[floor]}: {result[f'cfray_to_{floor}']:.2f}   (by round: {each})")
     cfray = result["median"]["cfray"]
-    print(f"  end of ray.init to the first receipt: {cfray['first_receipt']:.2f} s; peak until the last commit: {cfray['peak_copy'] / 1e6:,.0f} MB")
+    print(
+        f"  end of ray.init to the first receipt: {cfray['first_receipt']:.2f} s; peak until the last commit: {cfray['peak_copy'] / 1e6:,.0f} MB"
+    )
     stages = cfray["stages"]
-    print("  worker-seconds: " + ", ".join(f"{name} {stages[name]:.2f}" for name in ("read", "convert", "write")))
-    print("  driver, wall seconds: " + ", ".join(f"{name} {each:.2f}" for name, each in stages.items() if name not in ("read", "convert", "write")))
+    print(
+        "  worker-seconds: "
+        + ", ".join(f"{name} {stages[name]:.2f}" for name in ("read", "convert", "write"))
+    )
+    print(
+        "  driver, wall seconds: "
+        + ", ".join(
+            f"{name} {each:.2f}"
+            for name, each in stages.items()
+            if name not in ("read", "convert", "write")
+        )
+    )
 
 
 def main() -> None:
     """Measure every size and print tables; ``--out`` keeps everything as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cache", default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"), help="folder for the exports, which are kept")
-    parser.add_argument("--work", help="folder for the outputs, which are deleted (default: the cache folder)")
+    parser.add_argument(
+        "--cache",
+        default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"),
+        help="folder for the exports, which are kept",
+    )
+    parser.add_argument(
+        "--work", help="folder for the outputs, which are deleted (default: the cache folder)"
+    )
     parser.add_argument("--out", help="file for all figures as JSON")
     given = parser.parse_args()
     cache = os.path.abspath(given.cache)
@@ -210,8 +277,13 @@ def main() -> None:
     least, most = figures["sizes"][0], figures["sizes"][-1]
     if len(figures["sizes"]) > 1:
         for name in ("peak", "peak_copy"):
-            figures[f"{name}_ratio"] = most["median"]["cfray"][name] / least["median"]["cfray"][name]
-        print(f"\ncfray's peak memory at {most['rows']:,} rows / at {least['rows']:,}: {figures['peak_ratio']:.2f}", end=" ")
+            figures[f"{name}_ratio"] = (
+                most["median"]["cfray"][name] / least["median"]["cfray"][name]
+            )
+        print(
+            f"\ncfray's peak memory at {most['rows']:,} rows / at {least['rows']:,}: {figures['peak_ratio']:.2f}",
+            end=" ",
+        )
         print(f"(until the last commit: {figures['peak_copy_ratio']:.2f})")
     if given.out:
         with open(given.out, "w", encoding="utf-8") as file:
@@ -226,8 +298,14 @@ def _size(rows: int, rounds: int, cache: str, work: str) -> dict[str, Any]:
     for number in range(rounds):
         order = SHAPES[number % 3 :] + SHAPES[: number % 3]
         done.append({shape: measure(shape, folder, rows, work) for shape in order})
-        print(f"{rows:,} rows, round {number + 1}: " + ", ".join(f"{shape} {done[-1][shape].seconds:.2f} s" for shape in order), flush=True)
-    return summary(rows, done, {shape: measure(shape, folder, rows, work, memory=True) for shape in SHAPES})
+        print(
+            f"{rows:,} rows, round {number + 1}: "
+            + ", ".join(f"{shape} {done[-1][shape].seconds:.2f} s" for shape in order),
+            flush=True,
+        )
+    return summary(
+        rows, done, {shape: measure(shape, folder, rows, work, memory=True) for shape in SHAPES}
+    )
 
 
 if __name__ == "__main__":

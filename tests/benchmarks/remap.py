@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cfray.embedders.learning import Pairs, learn
+from cfray.remap.learn import Pairs, learn
 from tests.testbeds import models
 from tests.testbeds.server import cache_folder
 
@@ -52,12 +52,21 @@ def encoded(name: str, documents: Sequence[tuple[str, str, str]]) -> Encoded:
     folder = cache_folder("remap-vectors")
     path = folder / f"{name}-{len(documents)}.npz"
     if not path.exists():
-        encode = models.wordllama_vectors if name == "wordllama" else minilm(models.minilm_l6() if name == "L6" else models.minilm_l3())
+        encode = (
+            models.wordllama_vectors
+            if name == "wordllama"
+            else minilm(models.minilm_l6() if name == "L6" else models.minilm_l3())
+        )
         begin = time.perf_counter()
         vectors = encode([text for _, _, text in documents])
         seconds = time.perf_counter() - begin
         part = folder / f"{name}-{len(documents)}.part.npz"
-        np.savez(part, documents=vectors, titles=encode([synopsis for _, synopsis, _ in documents]), rate=len(documents) / seconds)
+        np.savez(
+            part,
+            documents=vectors,
+            titles=encode([synopsis for _, synopsis, _ in documents]),
+            rate=len(documents) / seconds,
+        )
         part.replace(path)
     kept = np.load(path)
     return Encoded(kept["documents"], kept["titles"], float(kept["rate"]))
@@ -71,13 +80,21 @@ def minilm(folder: Path) -> Any:
     model.max_seq_length = TOKENS
 
     def encode(texts: Sequence[str]) -> Floats:
-        vectors = model.encode(list(texts), batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False).float().numpy()
+        vectors = (
+            model.encode(
+                list(texts), batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False
+            )
+            .float()
+            .numpy()
+        )
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     return encode
 
 
-def shares(asked: Floats, new: Floats, mapped: Floats, *, aside: bool = False) -> tuple[float, float, float]:
+def shares(
+    asked: Floats, new: Floats, mapped: Floats, *, aside: bool = False
+) -> tuple[float, float, float]:
     """Count in the whole rest: new model's nearest in the mapped top 10; own document in the new model's and in the mapped top 10.
 
     Args:
@@ -96,7 +113,13 @@ def shares(asked: Floats, new: Floats, mapped: Floats, *, aside: bool = False) -
                 scores[lines, start + lines] = -2  # below every cosine
             tops.append(np.argsort(-scores, axis=1, kind="stable")[:, :10])
         own = (start + lines)[:, None]
-        found.append([(tops[1] == tops[0][:, :1]).any(axis=1), (tops[0] == own).any(axis=1), (tops[1] == own).any(axis=1)])
+        found.append(
+            [
+                (tops[1] == tops[0][:, :1]).any(axis=1),
+                (tops[0] == own).any(axis=1),
+                (tops[1] == own).any(axis=1),
+            ]
+        )
     top1, new_hits, mapped_hits = np.concatenate(found, axis=1).mean(axis=1)
     return float(top1), float(new_hits), float(mapped_hits)
 
@@ -118,11 +141,18 @@ def measure(old: Encoded, new: Encoded, count: int, queries: str) -> dict[str, A
     return {
         "verdict": verdict.as_json(),
         "true": true,
-        "inside": verdict.lower - 1e-9 <= true <= verdict.upper + 1e-9,  # a share of exactly 1 is read off a line
+        "inside": verdict.lower - 1e-9
+        <= true
+        <= verdict.upper + 1e-9,  # a share of exactly 1 is read off a line
         "true_nearest_by_titles": by_titles,
-        "nearest_inside": queries != "titles" or verdict.nearest[1] <= by_titles <= verdict.nearest[2],
+        "nearest_inside": queries != "titles"
+        or verdict.nearest[1] <= by_titles <= verdict.nearest[2],
         "true_by_documents": by_documents,
-        "true_hit@10": {"new": new_hits, "remapped": mapped_hits, "old": shares(old.titles[some], old.documents[count:], old.documents[count:])[1]},
+        "true_hit@10": {
+            "new": new_hits,
+            "remapped": mapped_hits,
+            "old": shares(old.titles[some], old.documents[count:], old.documents[count:])[1],
+        },
         "fit_seconds": fitting,
         "apply_per_second": applying,
         "encode_per_second": new.rate,
@@ -155,19 +185,35 @@ def main() -> None:
     asked = parser.parse_args()
     documents = models.debian_documents(asked.documents)
     if len(documents) <= asked.pairs:
-        raise SystemExit(f"{len(documents):,} documents leave no rest beside {asked.pairs:,} pairs; give more documents or fewer pairs")
+        raise SystemExit(
+            f"{len(documents):,} documents leave no rest beside {asked.pairs:,} pairs; give more documents or fewer pairs"
+        )
     print(
         f"{len(documents):,} documents, {asked.pairs:,} pairs; quality at the {len(documents) - asked.pairs:,} of the rest; asked with {asked.queries}"
     )
-    print(f"{'pair':16} {'candidate':18} {'gate [lower, upper]':23} {'true':6} inside? {'fit s':>6} {'apply/s':>10} {'encode/s':>8} {'ratio':>7}")
+    print(
+        f"{'pair':16} {'candidate':18} {'gate [lower, upper]':23} {'true':6} inside? {'fit s':>6} {'apply/s':>10} {'encode/s':>8} {'ratio':>7}"
+    )
     found = {}
     for old, new in PAIRS:
         name = f"{old}-{new}"
         if asked.only in (None, name):
-            found[name] = measure(encoded(old, documents), encoded(new, documents), asked.pairs, asked.queries)
+            found[name] = measure(
+                encoded(old, documents), encoded(new, documents), asked.pairs, asked.queries
+            )
             print(row(name, found[name]), flush=True)
     if asked.out:
-        asked.out.write_text(json.dumps({"documents": len(documents), "pairs": asked.pairs, "queries": asked.queries, "found": found}, indent=2))
+        asked.out.write_text(
+            json.dumps(
+                {
+                    "documents": len(documents),
+                    "pairs": asked.pairs,
+                    "queries": asked.queries,
+                    "found": found,
+                },
+                indent=2,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cfray.records import Reject
+from cfray.records.record import Reject
 from cfray.sources.base import Context, Shard
 from cfray.sources.remote import RemoteSource
 from tests.scenarios import stores
@@ -33,7 +33,11 @@ DIMENSION = 384
 
 def read(source: RemoteSource, shards: list[Shard], context: Context) -> int:
     """Read shards one after the other; count the records."""
-    return sum(1 if isinstance(item, Reject) else item.num_rows for shard in shards for item in source.read(shard, context))
+    return sum(
+        1 if isinstance(item, Reject) else item.num_rows
+        for shard in shards
+        for item in source.read(shard, context)
+    )
 
 
 def timed(work: Any, rows: int) -> float:
@@ -42,7 +46,9 @@ def timed(work: Any, rows: int) -> float:
     found = work()
     seconds = time.perf_counter() - begin
     if found != rows:
-        raise SystemExit(f"{found:,} of {rows:,} rows were read: a reader that loses rows is not measured")
+        raise SystemExit(
+            f"{found:,} of {rows:,} rows were read: a reader that loses rows is not measured"
+        )
     return seconds
 
 
@@ -84,7 +90,10 @@ def migrated(bed: StoreBed, name: str, folder: Path) -> dict[str, float]:
         report = stores.migrate(runner, bed, job, 0)
     finally:
         runner.close()
-    return {"copy": report["clock"]["copy_seconds"], **{stage: figures["seconds"] for stage, figures in report["stages"].items()}}
+    return {
+        "copy": report["clock"]["copy_seconds"],
+        **{stage: figures["seconds"] for stage, figures in report["stages"].items()},
+    }
 
 
 def main() -> None:
@@ -97,10 +106,16 @@ def main() -> None:
     given = parser.parse_args()
     told = {}
     for kind in given.stores:
-        with tempfile.TemporaryDirectory(prefix="cfray-bench-") as folder, stores.bed_of(kind).measured(Path(folder) / "server") as bed:
+        with (
+            tempfile.TemporaryDirectory(prefix="cfray-bench-") as folder,
+            stores.bed_of(kind).measured(Path(folder) / "server") as bed,
+        ):
             told[kind] = found = measure(bed, given.rows, given.rounds, Path(folder))
         rates = ", ".join(f"{shape} {rate:,.0f}" for shape, rate in found["rows_a_second"].items())
-        print(f"{kind}: {rates} rows/s; cfray / vendor = {found['ratio']:.2f}; whole migrate: copy {found['migrate']['copy']:.1f} s", flush=True)
+        print(
+            f"{kind}: {rates} rows/s; cfray / vendor = {found['ratio']:.2f}; whole migrate: copy {found['migrate']['copy']:.1f} s",
+            flush=True,
+        )
     if given.out:
         given.out.write_text(json.dumps(told, indent=1))
 

@@ -53,7 +53,13 @@ class Run:
         return max((size for when, size in self.memory if begin <= when <= end), default=0)
 
 
-def run(command: Sequence[str], *, memory: bool, cwd: str | None = None, env: dict[str, str] | None = None) -> Run:
+def run(
+    command: Sequence[str],
+    *,
+    memory: bool,
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+) -> Run:
     """Run a command to its end.
 
     ``memory``: whether to watch that, too.  It takes the more time the more processes there are, a second of a copy of
@@ -112,13 +118,18 @@ class Watched:
             return time.thread_time() - begin
         total = sum(sizes.values())
         if total > max((size for _, size in self.memory), default=0):
-            self.largest = {f"{_name(process)} {process.pid}": size for process, size in sorted(sizes.items(), key=lambda item: -item[1])}
+            self.largest = {
+                f"{_name(process)} {process.pid}": size
+                for process, size in sorted(sizes.items(), key=lambda item: -item[1])
+            }
         self.memory.append((time.time(), total))
         return time.thread_time() - begin
 
     def _find(self) -> None:
         """Note new descendants, orphans included: they are children of this process now."""
-        self.seen.update(process for process in self.me.children(recursive=True) if process not in self.before)
+        self.seen.update(
+            process for process in self.me.children(recursive=True) if process not in self.before
+        )
 
     def end(self) -> list[str]:
         """Wait for what the command left behind, kill the rest, and leave no zombies; returns the names of the killed."""

@@ -19,8 +19,8 @@ TEXTS = ["", " ", "a", "a ", "ä", "a\u0308", "第三", "🐈", "a\ud800b", "x" 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.0)
-    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
 
 
 @pytest.fixture
@@ -192,7 +192,9 @@ def wider(file, values):
     file.write_bytes(caches._segment_file(caches._keys(["a", "b"]), vectors(2, 5), IDENTITY))
 
 
-@pytest.mark.parametrize("damage", [vector_byte, key_byte, torn, emptied, foreign, noise, anothers, undigested, wider])
+@pytest.mark.parametrize(
+    "damage", [vector_byte, key_byte, torn, emptied, foreign, noise, anothers, undigested, wider]
+)
 def test_a_damaged_segment_is_left_out_counted_and_its_texts_are_kept_anew(uri, damage, caplog):
     values = vectors(2)
     filled(uri, ["a", "b"], values)
@@ -237,7 +239,12 @@ def test_a_segment_that_is_deleted_meanwhile_is_a_miss(uri):
 
 def test_vectors_that_would_not_come_back_as_they_are_are_refused(uri):
     cache = Cache(uri, IDENTITY, 4)
-    for wrong in (vectors(2), vectors(1, 5), vectors(1).astype(np.float64), vectors(1).astype(np.float16)):
+    for wrong in (
+        vectors(2),
+        vectors(1, 5),
+        vectors(1).astype(np.float64),
+        vectors(1).astype(np.float16),
+    ):
         with pytest.raises(ValueError, match="float32"):
             cache.add(["a"], wrong)
 
@@ -265,7 +272,9 @@ def test_a_filesystem_there_is_none_of_is_a_mistake_in_the_job_file():
         Cache("nonsense://there", IDENTITY, 4)
 
 
-@pytest.mark.parametrize("s3", [pytest.param("moto", marks=pytest.mark.server("moto"))], indirect=True)  # the others take long to start
+@pytest.mark.parametrize(
+    "s3", [pytest.param("moto", marks=pytest.mark.server("moto"))], indirect=True
+)  # the others take long to start
 def test_any_filesystem_of_pyarrow_holds_a_cache(s3_place):
     values = vectors(len(TEXTS))
     filled(f"{s3_place}/cache", TEXTS, values)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfray import retry
-from cfray.credentials import Secret
 from cfray.embedders.answers import NotThere
 from cfray.embedders.endpoint import Budgets, EndpointEmbedder
 from cfray.embedders.spec import Endpoint
 from cfray.errors import SourceError, SourceUnavailable
+from cfray.runtime import retry
+from cfray.runtime.credentials import Secret
 from tests.testbeds.embedding_server import EmbeddingServer, embedded, tokens
 from tests.testbeds.faults import Status
 from tests.testbeds.proxy import Dropped, HttpProxy, Truncated
@@ -39,8 +39,8 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.0)
-    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
 
 
 @pytest.fixture
@@ -55,8 +55,17 @@ def api(request):
 
 
 def opened(server, api, *, dimension=16, budgets=None, prompt=None, query_prompt=None, **options):
-    spec = {"url": server.url, "model": "m", **options} if api == "openai" else {"url": server.root, **options}
-    given = {"prompt": prompt, "query_prompt": query_prompt, "throttle": budgets or Budgets(), "dimension": dimension}
+    spec = (
+        {"url": server.url, "model": "m", **options}
+        if api == "openai"
+        else {"url": server.root, **options}
+    )
+    given = {
+        "prompt": prompt,
+        "query_prompt": query_prompt,
+        "throttle": budgets or Budgets(),
+        "dimension": dimension,
+    }
     return EndpointEmbedder(Endpoint.model_validate({"api": api, **spec}), **given)
 
 
@@ -72,7 +81,11 @@ def failing(embedder):
     with pytest.raises(SourceError) as refused:
         encode(embedder, TEXTS)
     back = pickle.loads(pickle.dumps(refused.value))
-    assert (type(back), str(back), back.transient) == (type(refused.value), str(refused.value), refused.value.transient)
+    assert (type(back), str(back), back.transient) == (
+        type(refused.value),
+        str(refused.value),
+        refused.value.transient,
+    )
     return refused.value
 
 
@@ -90,7 +103,9 @@ def test_a_request_holds_what_servers_take(server, api, monkeypatch):
     texts = ["a" * 4_000, "b" * 4_000, "c" * 4_000, "d" * 10_001, "e"]
     embedder.encode(texts, [1] * 5)
     sent = [[text[0] for text in batch] for batch in server.sent()]
-    assert sent == ([["a", "b"], ["c"], ["d"], ["e"]] if api == "tei" else [["a", "b"], ["c"], ["d", "e"]])  # there d is cut to 8,000 bytes
+    assert sent == (
+        [["a", "b"], ["c"], ["d"], ["e"]] if api == "tei" else [["a", "b"], ["c"], ["d", "e"]]
+    )  # there d is cut to 8,000 bytes
 
 
 def test_no_texts_are_no_request(server, api):
@@ -133,15 +148,25 @@ def test_a_server_that_does_not_know_dimensions_is_told_apart_at_once(server, ap
 def test_the_identity_is_what_decides_a_vector(server, api):
     one, other = opened(server, api), opened(server, api, batch=3, timeout=7, requests_per_minute=5)
     assert one.identity == other.identity
-    assert (one.identity.engine, one.identity.dtype, one.identity.max_tokens) == (api, "server", 8191)
+    assert (one.identity.engine, one.identity.dtype, one.identity.max_tokens) == (
+        api,
+        "server",
+        8191,
+    )
     assert len(one.identity.sha256) == 64
     assert one.identity.name == ("m" if api == "openai" else server.root)
-    others = [opened(server, api, **change).identity for change in ({"model": "n"}, {"prompt": "p"}, {"dimensions": 8}, {"max_tokens": 9})]
+    others = [
+        opened(server, api, **change).identity
+        for change in ({"model": "n"}, {"prompt": "p"}, {"dimensions": 8}, {"max_tokens": 9})
+    ]
     assert len({one.identity.key, *(identity.key for identity in others)}) == 5
 
 
 def test_tei_counts_tokens_and_the_openai_api_lets_them_be_estimated(server):
-    tei, openai = opened(server, "tei", batch=2, prompt="to: "), opened(server, "openai", prompt="to: ")
+    tei, openai = (
+        opened(server, "tei", batch=2, prompt="to: "),
+        opened(server, "openai", prompt="to: "),
+    )
     assert tei.count_tokens(TEXTS) == [len(tokens(f"to: {text}")) for text in TEXTS]
     assert openai.count_tokens(["abcd", "läßt"]) == [2, 3]
     assert (tei.tokens_exact, openai.tokens_exact) == (True, False)
@@ -193,7 +218,9 @@ def test_each_request_takes_its_turn_and_its_tokens(server):
 def test_a_pause_the_server_asks_for_holds_for_all(server, api, status):
     budgets = Budgets(Watched(), Watched())
     server.fail(Status(status, {"Retry-After": "0.02"}, b"slow down"))
-    np.testing.assert_allclose(opened(server, api, budgets=budgets).encode(TEXTS, [1] * 5), wanted(TEXTS), atol=1e-7)
+    np.testing.assert_allclose(
+        opened(server, api, budgets=budgets).encode(TEXTS, [1] * 5), wanted(TEXTS), atol=1e-7
+    )
     assert budgets.requests.pauses == [0.02]
     assert (budgets.requests.taken, budgets.tokens.taken) == ([1, 1], [5, 5])
 
@@ -220,10 +247,14 @@ def test_a_pause_that_cannot_be_read_is_none(server, api, said):
 def test_a_server_with_a_quota_is_read_to_the_end(server, api):
     server.quota = 2
     texts = [f"text {number}" for number in range(12)]
-    np.testing.assert_allclose(opened(server, api, batch=2).encode(texts, [2] * 12), wanted(texts), atol=1e-7)
+    np.testing.assert_allclose(
+        opened(server, api, batch=2).encode(texts, [2] * 12), wanted(texts), atol=1e-7
+    )
 
 
-@pytest.mark.parametrize("fault", [*(Status(code) for code in (408, 425, 429, 500, 502, 503)), "half"], ids=str)
+@pytest.mark.parametrize(
+    "fault", [*(Status(code) for code in (408, 425, 429, 500, 502, 503)), "half"], ids=str
+)
 def test_what_may_pass_is_asked_again_and_at_last_given_up(server, api, fault):
     server.fail(fault, on=(1, 2))
     embedder = opened(server, api)
@@ -255,7 +286,12 @@ def test_an_answer_that_does_not_come_in_time_is_asked_for_again(server, api):
 def test_a_server_that_is_down_is_named_with_what_to_do(api):
     place = f"http://127.0.0.1:{free_ports(1)[0]}"
     with pytest.raises(SourceUnavailable) as away:
-        EndpointEmbedder(Endpoint(url=place, api=api, model="m"), prompt=None, query_prompt=None, throttle=Budgets())
+        EndpointEmbedder(
+            Endpoint(url=place, api=api, model="m"),
+            prompt=None,
+            query_prompt=None,
+            throttle=Budgets(),
+        )
     assert place in away.value.what
     assert "start the server" in away.value.remedy
 
@@ -271,15 +307,27 @@ def test_a_server_that_is_down_is_named_with_what_to_do(api):
         (Status(200, {}, b"null"), "no answer of the API"),
         (Status(200, {}, b'{"data": [{"index": 0, "embedding": "AAAA"}]}'), "no answer of the API"),
         (Status(413, {}, b"payload too large"), "answered 413: payload too large"),
-        (Status(424, {}, b'{"error": "Inference failed", "error_type": "backend"}'), "answered 424: Inference failed"),
+        (
+            Status(424, {}, b'{"error": "Inference failed", "error_type": "backend"}'),
+            "answered 424: Inference failed",
+        ),
         (Status(422, {}, b'{"detail": [{"msg": "no"}]}'), "answered 422: .*no"),
         (Status(402, {}, b"pay"), "answered 402: pay"),
-        (Status(429, {}, b'{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}'), "exceeded your quota"),
+        (
+            Status(
+                429,
+                {},
+                b'{"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}',
+            ),
+            "exceeded your quota",
+        ),
         (Status(307, {"Location": "/other"}), "answered 307"),
     ],
     ids=str,
 )
-def test_an_answer_that_is_wrong_is_never_believed_and_never_asked_for_again(server, api, fault, what):
+def test_an_answer_that_is_wrong_is_never_believed_and_never_asked_for_again(
+    server, api, fault, what
+):
     embedder = opened(server, api)
     tokens = embedder.count_tokens(TEXTS)
     before = len(server.requests)
@@ -303,14 +351,18 @@ def test_a_query_or_every_document_without_finite_numbers_is_the_servers_fault(s
     server.fail("nan")
     with pytest.raises(SourceError, match="NaN or infinite numbers in 1 of 5 vectors"):
         embedder.encode_queries(TEXTS)
-    server.fail(Status(200, {}, json.dumps([[None] * embedder.identity.dimension] * len(TEXTS)).encode()))
+    server.fail(
+        Status(200, {}, json.dumps([[None] * embedder.identity.dimension] * len(TEXTS)).encode())
+    )
     with pytest.raises(SourceError, match="NaN or infinite numbers in 5 of 5 vectors"):
         embedder.encode(TEXTS, [1] * len(TEXTS))
 
 
 def test_vectors_that_bear_the_same_number_cannot_be_told_apart(server):
     server.fail("same index")
-    assert r"numbered the vectors of 5 texts [0, 0, 0, 0, 0]" in failing(opened(server, "openai")).what
+    assert (
+        r"numbered the vectors of 5 texts [0, 0, 0, 0, 0]" in failing(opened(server, "openai")).what
+    )
 
 
 def test_a_number_beyond_float32_is_no_vector(server):
@@ -377,7 +429,9 @@ class TestKeys:
 def test_an_embedder_travels_and_opens_its_connections_where_it_is_used(server, api):
     embedder = opened(server, api)
     encode(embedder, TEXTS)
-    np.testing.assert_array_equal(encode(pickle.loads(pickle.dumps(embedder)), TEXTS), encode(embedder, TEXTS))
+    np.testing.assert_array_equal(
+        encode(pickle.loads(pickle.dumps(embedder)), TEXTS), encode(embedder, TEXTS)
+    )
 
 
 def test_httpx_is_named_with_its_extra(server, api, monkeypatch):
@@ -401,10 +455,21 @@ def test_the_price_is_the_operators(server, api):
     assert opened(server, api, price_per_million_tokens=0.02).cost(3_000_000) == pytest.approx(0.06)
 
 
-HELD = EndpointEmbedder(Endpoint(url="http://127.0.0.1:1", model="m"), prompt=None, query_prompt=None, throttle=Budgets(), dimension=1)
+HELD = EndpointEmbedder(
+    Endpoint(url="http://127.0.0.1:1", model="m"),
+    prompt=None,
+    query_prompt=None,
+    throttle=Budgets(),
+    dimension=1,
+)
 
 
-@given(st.text(st.characters(codec=None), max_size=200) | st.text(st.sampled_from(" \nab第\ud800🐈"), max_size=400), st.integers(1, 20), st.data())
+@given(
+    st.text(st.characters(codec=None), max_size=200)
+    | st.text(st.sampled_from(" \nab第\ud800🐈"), max_size=400),
+    st.integers(1, 20),
+    st.data(),
+)
 def test_pieces_are_the_text_and_fit(text, size, data):
     overlap = data.draw(st.integers(0, size - 1))
     pieces = HELD.pieces(text, size, overlap)
@@ -415,7 +480,14 @@ def test_pieces_are_the_text_and_fit(text, size, data):
         assert len(encoded) <= 4 * size
         if number:
             least = end - 4 * overlap
-            before, start = start, next(at for at in range(least, end + 1) if raw[at : at + len(encoded)] == encoded and at - least < 4)
+            before, start = (
+                start,
+                next(
+                    at
+                    for at in range(least, end + 1)
+                    if raw[at : at + len(encoded)] == encoded and at - least < 4
+                ),
+            )
             assert start > before
         end = start + len(encoded)
         assert raw[start:end] == encoded
@@ -424,7 +496,12 @@ def test_pieces_are_the_text_and_fit(text, size, data):
 
 def test_pieces_end_behind_a_word():
     assert HELD.pieces("one two three four five", 2, 0) == ["one two ", "three ", "four ", "five"]
-    assert HELD.pieces("one two three four five", 3, 1) == ["one two ", "two three ", "ree four ", "our five"]
+    assert HELD.pieces("one two three four five", 3, 1) == [
+        "one two ",
+        "two three ",
+        "ree four ",
+        "our five",
+    ]
     assert HELD.pieces("", 2, 0) == [""]
     with pytest.raises(ValueError, match="overlap"):
         HELD.pieces("x", 2, 2)

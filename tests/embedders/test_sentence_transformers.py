@@ -11,7 +11,10 @@ from cfray.embedders.spec import Embedding
 from cfray.errors import ConfigError, ProofFailed
 from tests.embedders.conftest import MODEL
 
-TEXTS = [f"{word} " * count + "of the archive" for count, word in enumerate(("lance", "river", "stone", "graph", "token", "ledger"), 1)] + [
+TEXTS = [
+    f"{word} " * count + "of the archive"
+    for count, word in enumerate(("lance", "river", "stone", "graph", "token", "ledger"), 1)
+] + [
     "x" * 3000,
     "ß 漢字 🙂",
 ]
@@ -59,7 +62,12 @@ def test_openvino_agrees():
     pytest.importorskip("openvino")
     found = SentenceTransformersEmbedder(spec(engine="openvino"), "bf16")
     assert found.identity.engine == "openvino"
-    assert cosines(encoded(found, TEXTS), encoded(SentenceTransformersEmbedder(spec(), "fp32"), TEXTS)).min() > 0.999
+    assert (
+        cosines(
+            encoded(found, TEXTS), encoded(SentenceTransformersEmbedder(spec(), "fp32"), TEXTS)
+        ).min()
+        > 0.999
+    )
 
 
 def test_a_truncated_vector_has_length_1(embedder):
@@ -71,9 +79,19 @@ def test_a_truncated_vector_has_length_1(embedder):
 
 
 def test_a_prompt_stands_before_documents_and_another_before_queries(naive):
-    prompted = SentenceTransformersEmbedder(spec(prompt="passage: ", query_prompt="query: "), "fp32")
-    np.testing.assert_allclose(encoded(prompted, TEXTS[:2]), naive.encode([f"passage: {text}" for text in TEXTS[:2]]), atol=1e-6)
-    np.testing.assert_allclose(prompted.encode_queries(TEXTS[:2]), naive.encode([f"query: {text}" for text in TEXTS[:2]]), atol=1e-6)
+    prompted = SentenceTransformersEmbedder(
+        spec(prompt="passage: ", query_prompt="query: "), "fp32"
+    )
+    np.testing.assert_allclose(
+        encoded(prompted, TEXTS[:2]),
+        naive.encode([f"passage: {text}" for text in TEXTS[:2]]),
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        prompted.encode_queries(TEXTS[:2]),
+        naive.encode([f"query: {text}" for text in TEXTS[:2]]),
+        atol=1e-6,
+    )
     assert prompted.count_tokens(["a"])[0] == naive.tokenizer("passage: a")["input_ids"].__len__()
 
 
@@ -124,7 +142,13 @@ def test_pieces_leave_nothing_out(embedder):
     text = "  " + " ".join(f"word{number} stone, river;" for number in range(400)) + " 🙂 end\n"
     pieces = embedder.pieces(text, 50, 0)
     assert "".join(pieces) == text
-    assert max(len(embedder.model.tokenizer(piece, add_special_tokens=False)["input_ids"]) for piece in pieces) <= 50
+    assert (
+        max(
+            len(embedder.model.tokenizer(piece, add_special_tokens=False)["input_ids"])
+            for piece in pieces
+        )
+        <= 50
+    )
     overlapping = embedder.pieces(text, 50, 10)
     assert len(overlapping) > len(pieces)
     assert overlapping[1][:5] in overlapping[0]
@@ -134,4 +158,7 @@ def test_pieces_leave_nothing_out(embedder):
 def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
     found = list(batches(lengths, budget))
     assert [row for start, end in found for row in range(start, end)] == list(range(len(lengths)))
-    assert all(end - start == 1 or (end - start) * max(lengths[start:end]) <= budget for start, end in found)
+    assert all(
+        end - start == 1 or (end - start) * max(lengths[start:end]) <= budget
+        for start, end in found
+    )

@@ -62,13 +62,17 @@ def test_a_long_text_is_refused_where_the_job_says_so(embedder):
 
 
 def test_a_million_characters(embedder):
-    found = texts(embedder, on_long_text="truncate").embedded(pa.array(["word " * 200_000, "x" * 1_000_000, "short"]))
+    found = texts(embedder, on_long_text="truncate").embedded(
+        pa.array(["word " * 200_000, "x" * 1_000_000, "short"])
+    )
     assert not found.missing.any()
     assert found.counts["texts_truncated"] == 1  # a word of a million letters is one unknown token
 
 
 def test_chunks_are_texts_of_their_documents(embedder):
-    found = texts(embedder, chunk={"tokens": 64, "overlap": 8}).embedded(pa.array(["short", LONG, None]))
+    found = texts(embedder, chunk={"tokens": 64, "overlap": 8}).embedded(
+        pa.array(["short", LONG, None])
+    )
     assert found.chunks is not None
     assert set(found.chunks.owner.tolist()) == {1}
     assert found.chunks.number.tolist() == list(range(len(found.chunks.texts)))
@@ -82,7 +86,9 @@ def test_what_was_computed_comes_from_the_cache(embedder, tmp_path):
     first = Cache(str(tmp_path), embedder.identity.key, 384)
     before = texts(embedder, first).embedded(pa.array(["a", LONG, "b"]))
     first.flush()
-    again = texts(embedder, Cache(str(tmp_path), embedder.identity.key, 384)).embedded(pa.array(["b", "c", LONG]))
+    again = texts(embedder, Cache(str(tmp_path), embedder.identity.key, 384)).embedded(
+        pa.array(["b", "c", LONG])
+    )
     assert again.counts["cache_hits"] == 2
     assert again.counts["texts_embedded"] == 1
     assert again.counts["texts_truncated"] == 1, "what the cache holds was cut all the same"

@@ -23,7 +23,11 @@ def cut(data, size):
 
 def records(data, size=1000):
     ends = RecordEnds(",")
-    return [record for run in whole_records(unsplit(cut(data, size)), ends, 10**6) for _, record in run.records()]
+    return [
+        record
+        for run in whole_records(unsplit(cut(data, size)), ends, 10**6)
+        for _, record in run.records()
+    ]
 
 
 def parsed(record):
@@ -50,16 +54,25 @@ class TestRecordEnds:
             table = pacsv.read_csv(
                 pa.BufferReader(data),
                 pacsv.ReadOptions(use_threads=False, column_names=["a", "b"]),
-                pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: wrong.append(row.number) or "skip"),
+                pacsv.ParseOptions(
+                    newlines_in_values=True,
+                    invalid_row_handler=lambda row: wrong.append(row.number) or "skip",
+                ),
             )
             table_rows = table.num_rows
         assert table_rows + len(wrong) == len(found)
-        assert [number - 1 for number in wrong] == [at for at, record in enumerate(found) if len(parsed(record)) != 2]
+        assert [number - 1 for number in wrong] == [
+            at for at, record in enumerate(found) if len(parsed(record)) != 2
+        ]
 
     @given(SOUP)
     def test_without_quoting_are_line_breaks(self, data):
         ends = RecordEnds(",", quoting=False)
-        assert [record for run in whole_records([data] if data else [], ends, 10**6) for _, record in run.records()] == data.splitlines(keepends=True)
+        assert [
+            record
+            for run in whole_records([data] if data else [], ends, 10**6)
+            for _, record in run.records()
+        ] == data.splitlines(keepends=True)
 
 
 class TestRanges:
@@ -72,11 +85,15 @@ class TestRanges:
         assert all(left[1] == right[0] for left, right in itertools.pairwise(found))
         pieces = [data[start - 100 : end - 100] for start, end, _ in found]
         assert [record for piece in pieces for record in records(piece)] == records(data)
-        assert [rows for _, _, rows in found] == [sum(bool(record.strip(b"\r\n")) for record in records(piece)) for piece in pieces]
+        assert [rows for _, _, rows in found] == [
+            sum(bool(record.strip(b"\r\n")) for record in records(piece)) for piece in pieces
+        ]
 
     def test_are_about_as_long_as_asked(self):
         data = b'1,"a\nb"\n' * 1000
-        assert {end - start for start, end, _ in ranges(cut(data, 77), RecordEnds(","), 0, 160)} == {160}
+        assert {
+            end - start for start, end, _ in ranges(cut(data, 77), RecordEnds(","), 0, 160)
+        } == {160}
 
 
 class TestHeader:
@@ -92,7 +109,14 @@ class TestHeader:
         assert self.read(b'\xef\xbb\xbf"id",b').columns == ("id", "b")
 
     @pytest.mark.parametrize(
-        ("data", "word"), [(b"", "no header"), (b"\n\n", "no header"), (b"a,b,a\n", "'a'"), (b"a,,b\n", "''"), (b"a,\xff\n", "cannot be read")]
+        ("data", "word"),
+        [
+            (b"", "no header"),
+            (b"\n\n", "no header"),
+            (b"a,b,a\n", "'a'"),
+            (b"a,,b\n", "''"),
+            (b"a,\xff\n", "cannot be read"),
+        ],
     )
     def test_a_wrong_header_is_refused(self, data, word):
         with pytest.raises(SourceError, match=word):

@@ -21,9 +21,17 @@ FITS = [
     ("bool", "true", True),
     ("bool", "0", False),
     ("date32", "2020-02-29", dt.date(2020, 2, 29)),
-    ("timestamp[us]", "2020-01-01 10:00:00.000001", dt.datetime.fromisoformat("2020-01-01T10:00:00.000001")),
+    (
+        "timestamp[us]",
+        "2020-01-01 10:00:00.000001",
+        dt.datetime.fromisoformat("2020-01-01T10:00:00.000001"),
+    ),
     ("timestamp[ms, UTC]", "2020-01-01T10:00:00+02:00", dt.datetime(2020, 1, 1, 8, tzinfo=UTC)),
-    ("timestamp[s, tz=Europe/Berlin]", "2020-01-01T10:00:00Z", dt.datetime(2020, 1, 1, 10, tzinfo=UTC)),
+    (
+        "timestamp[s, tz=Europe/Berlin]",
+        "2020-01-01T10:00:00Z",
+        dt.datetime(2020, 1, 1, 10, tzinfo=UTC),
+    ),
     ("decimal128(5, 2)", "123.45", decimal.Decimal("123.45")),
     ("list<double>", "[0.1, 2]", [0.1, 2.0]),
     ("list<double>", "[]", []),
@@ -72,7 +80,11 @@ class TestConvert:
 
     @pytest.mark.parametrize(("name", "text"), MISFITS)
     def test_names_what_does_not_fit_and_reads_the_rest(self, name, text):
-        good = next(text for declared, text, _ in FITS if declared.split("[")[0].split("(")[0] == name.split("[")[0].split("(")[0])
+        good = next(
+            text
+            for declared, text, _ in FITS
+            if declared.split("[")[0].split("(")[0] == name.split("[")[0].split("(")[0]
+        )
         if name.startswith("timestamp"):
             good = "2020-01-01T00:00:00Z" if "UTC" in name else "2020-01-01T00:00:00"
         found, wrong = convert(pa.array(["", good, text, good]), type_named(name))
@@ -89,7 +101,18 @@ class TestConvert:
 
 class TestTypeNamed:
     @pytest.mark.parametrize(
-        "name", ["str", "int", "timestamp", "timestamp[m]", "timestamp[s, Mars/Base]", "decimal128(99, 1)", "list<bool>", "", "binary"]
+        "name",
+        [
+            "str",
+            "int",
+            "timestamp",
+            "timestamp[m]",
+            "timestamp[s, Mars/Base]",
+            "decimal128(99, 1)",
+            "list<bool>",
+            "",
+            "binary",
+        ],
     )
     def test_an_unknown_name_is_refused(self, name):
         with pytest.raises(ValueError, match="is no type"):

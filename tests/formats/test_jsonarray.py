@@ -10,13 +10,19 @@ from cfray.formats.lines import whole_records
 
 TEXTS = st.text(st.sampled_from('"\\[]{},: \né'), max_size=8)
 VALUES = st.recursive(
-    st.one_of(st.none(), st.integers(), TEXTS), lambda inner: st.one_of(st.lists(inner), st.dictionaries(TEXTS, inner)), max_leaves=10
+    st.one_of(st.none(), st.integers(), TEXTS),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(TEXTS, inner)),
+    max_leaves=10,
 )
 
 
 def records(data, size):
     blocks = [data[at : at + size] for at in range(0, len(data), size)]
-    return [record for run in whole_records(iter(blocks), ElementEnds(), 10**6) for _, record in run.records()]
+    return [
+        record
+        for run in whole_records(iter(blocks), ElementEnds(), 10**6)
+        for _, record in run.records()
+    ]
 
 
 class TestElementEnds:

@@ -9,11 +9,21 @@ from hypothesis import strategies as st
 
 from cfray.formats.jsontext import MAX_DEPTH, NotExact, parse
 
-NUMBERS = st.one_of(st.integers(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))
-LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(), st.sampled_from(['":', '" :', '\\":', "{", '"', ':"x']))
+NUMBERS = st.one_of(
+    st.integers(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False)
+)
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    NUMBERS,
+    st.text(),
+    st.sampled_from(['":', '" :', '\\":', "{", '"', ':"x']),
+)
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: st.one_of(st.lists(inner), st.lists(NUMBERS, min_size=3), st.dictionaries(st.text(max_size=3), inner)),
+    lambda inner: st.one_of(
+        st.lists(inner), st.lists(NUMBERS, min_size=3), st.dictionaries(st.text(max_size=3), inner)
+    ),
     max_leaves=20,
 )
 
@@ -24,7 +34,11 @@ def same(left, right):
 
 
 class TestParse:
-    @given(VALUES, st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : "), (",", "\t:\r")]), st.booleans())
+    @given(
+        VALUES,
+        st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : "), (",", "\t:\r")]),
+        st.booleans(),
+    )
     def test_gives_back_what_was_written(self, value, separators, ascii_only):
         text = json.dumps(value, separators=separators, ensure_ascii=ascii_only)
         assert same(parse(text.encode()), value)
@@ -39,8 +53,24 @@ class TestParse:
             parse(text.encode())
         assert f"duplicate key {key!r}" in str(caught.value)
 
-    @pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**300, 10**400, -(10**25)])
-    @pytest.mark.parametrize("shape", ["%s", "[%s]", '{"a": %s}', "[0.5, %s]", '[[1.5], {"a": [%s, "x"]}]'])
+    @pytest.mark.parametrize(
+        "number",
+        [
+            2**53 + 1,
+            2**63 - 1,
+            2**63,
+            2**64 - 1,
+            2**64,
+            -(2**63),
+            -(2**63) - 1,
+            10**300,
+            10**400,
+            -(10**25),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "shape", ["%s", "[%s]", '{"a": %s}', "[0.5, %s]", '[[1.5], {"a": [%s, "x"]}]']
+    )
     def test_keeps_an_integer_of_any_size(self, number, shape):
         text = shape % number
         assert same(parse(text.encode()), json.loads(text))

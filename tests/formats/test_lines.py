@@ -51,7 +51,10 @@ class TestBlocks:
 
     @pytest.mark.parametrize(
         ("message", "kind", "transient"),
-        [("Truncated compressed stream", SourceError, False), ("timed out", SourceUnavailable, True)],
+        [
+            ("Truncated compressed stream", SourceError, False),
+            ("timed out", SourceUnavailable, True),
+        ],
     )
     def test_an_error_is_terminal_only_where_the_bytes_are_wrong(self, message, kind, transient):
         class Broken:
@@ -67,7 +70,10 @@ class TestBlocks:
 class TestWholeRecords:
     @given(TEXT, st.integers(1, 9), st.integers(1, 25))
     def test_come_out_the_same_however_the_stream_is_cut(self, text, block, limit):
-        want = [(record if len(record) <= limit else record[:HEAD], len(record)) for record in text.splitlines(keepends=True)]
+        want = [
+            (record if len(record) <= limit else record[:HEAD], len(record))
+            for record in text.splitlines(keepends=True)
+        ]
         found, offset = [], 0
         for run in whole_records(blocks(io.BytesIO(text), "f", None, block), newlines, limit):
             assert run.offset == offset

@@ -1,15 +1,18 @@
 import numpy as np
 import pyarrow as pa
 
-from cfray import records
 from cfray.formats import points
+from cfray.records.record import Typed, variant_array
+from cfray.records.types import SPARSE
 from tests.sources.corpus import plain
 
 IDS = pa.array(["a", "b", "c"])
 
 
 def test_payload_keys_stand_at_the_top_and_missing_ones_stay_missing():
-    batch = points.batch(IDS, {}, [{"n": 1}, {}, {"n": None, "when": records.Typed("date", "2024-01-01")}], inside="payload")
+    batch = points.batch(
+        IDS, {}, [{"n": 1}, {}, {"n": None, "when": Typed("date", "2024-01-01")}], inside="payload"
+    )
     assert plain(batch) == [
         {"id": "a", "n": ("int64", "1")},
         {"id": "b"},
@@ -27,23 +30,36 @@ def test_a_payload_key_named_like_one_of_the_points_own_is_kept_under_another_na
         "payload.payload.id": ("string", "y"),
         "text": ("string", "t"),
     }
-    (first, *_) = plain(points.batch(IDS, {}, payload, inside="payload", texts=pa.array(["own", None, None])))
+    (first, *_) = plain(
+        points.batch(IDS, {}, payload, inside="payload", texts=pa.array(["own", None, None]))
+    )
     assert (first["text"], first["payload.text"]) == ("own", ("string", "t"))
 
 
 def test_named_vectors_stand_in_one_struct_and_the_unnamed_one_alone():
     kind = pa.list_(pa.float32(), 2)
     column = points.dense([[0.5, 1.5], None, [1, 2]], kind)
-    batch = points.batch(IDS, {"": column, "title": column, "sparse": points.sparse([([7], [0.5]), None, ([], [])])}, [{}] * 3, inside="payload")
+    batch = points.batch(
+        IDS,
+        {"": column, "title": column, "sparse": points.sparse([([7], [0.5]), None, ([], [])])},
+        [{}] * 3,
+        inside="payload",
+    )
     assert batch.column("vector").to_pylist() == [[0.5, 1.5], None, [1.0, 2.0]]
-    assert batch.column("vectors")[0].as_py() == {"title": [0.5, 1.5], "sparse": {"indices": [7], "values": [0.5]}}
+    assert batch.column("vectors")[0].as_py() == {
+        "title": [0.5, 1.5],
+        "sparse": {"indices": [7], "values": [0.5]},
+    }
     assert batch.column("vectors")[1].as_py() == {"title": None, "sparse": None}
-    assert batch.schema.field("vectors").type == pa.struct([("title", kind), ("sparse", points.SPARSE)])
+    assert batch.schema.field("vectors").type == pa.struct([("title", kind), ("sparse", SPARSE)])
 
 
 def test_dense_vectors_are_the_same_to_the_bit():
     values = np.array([[-0.0, 1e-45], [3.4028235e38, 0.1]], np.float32)
-    assert points.dense(list(values), pa.list_(pa.float32(), 2)).flatten().to_numpy().tobytes() == values.tobytes()
+    assert (
+        points.dense(list(values), pa.list_(pa.float32(), 2)).flatten().to_numpy().tobytes()
+        == values.tobytes()
+    )
 
 
 def test_a_vector_of_another_width_is_left_for_its_row_to_be_judged():
@@ -52,7 +68,7 @@ def test_a_vector_of_another_width_is_left_for_its_row_to_be_judged():
 
 
 def test_ids_of_mixed_types_are_variants():
-    ids = records.variant_array([7, records.Typed("uuid", "6f9619ff-8b86-d011-b42d-00c04fc964ff"), 2**64 - 1])
+    ids = variant_array([7, Typed("uuid", "6f9619ff-8b86-d011-b42d-00c04fc964ff"), 2**64 - 1])
     assert [row["id"] for row in plain(points.batch(ids, {}, [{}] * 3, inside="payload"))] == [
         ("int64", "7"),
         ("uuid", '"6f9619ff-8b86-d011-b42d-00c04fc964ff"'),

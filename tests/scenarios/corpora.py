@@ -26,7 +26,10 @@ MAPPING = {"id": "id", "text_content": "body", "title": "title"}
 def documents(count: int) -> list[tuple[str, str, str]]:
     """Give real documents; where Debian has fewer, the same ones again under other ids."""
     real = models.debian_documents(count)
-    return [(f"{number}-{name}", title, text) for number, (name, title, text) in enumerate((real * -(-count // len(real)))[:count])]
+    return [
+        (f"{number}-{name}", title, text)
+        for number, (name, title, text) in enumerate((real * -(-count // len(real)))[:count])
+    ]
 
 
 def shortened(count: int, words: int = 6) -> list[tuple[str, str, str]]:
@@ -34,34 +37,57 @@ def shortened(count: int, words: int = 6) -> list[tuple[str, str, str]]:
     return [(name, title, " ".join(text.split()[:words])) for name, title, text in documents(count)]
 
 
-def exported(folder: Path, rows: list[tuple[str, str, str]], shards: int, vectors: np.ndarray | None = None) -> None:
+def exported(
+    folder: Path, rows: list[tuple[str, str, str]], shards: int, vectors: np.ndarray | None = None
+) -> None:
     """Write a Parquet export, one shard a file; a vector of NaN is written as null."""
     (folder / "export").mkdir(exist_ok=True)
     for shard in range(shards):
         part = rows[shard::shards]
-        columns: dict[str, Any] = {"id": [one[0] for one in part], "title": [one[1] for one in part], "body": [one[2] for one in part]}
+        columns: dict[str, Any] = {
+            "id": [one[0] for one in part],
+            "title": [one[1] for one in part],
+            "body": [one[2] for one in part],
+        }
         if vectors is not None:
             own = np.ascontiguousarray(vectors[shard::shards])
-            columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(own.ravel()), own.shape[1], mask=pa.array(np.isnan(own[:, 0])))
+            columns["embedding"] = pa.FixedSizeListArray.from_arrays(
+                pa.array(own.ravel()), own.shape[1], mask=pa.array(np.isnan(own[:, 0]))
+            )
         pq.write_table(pa.table(columns), folder / "export" / f"{shard:03d}.parquet")
 
 
 def job_of(folder: Path, embedding: dict[str, Any], target: str = "out.lance", **more: Any) -> Job:
-    body = {"name": "deb", "source": {"kind": "parquet", "uri": "./export", "shard_bytes": 1}, "mapping": MAPPING, "target": {"uri": target}}
-    return write_job(folder, {**body, "embedding": embedding, **more}, f"{target.partition('.')[0]}-{len(os.listdir(folder))}.yaml")
+    body = {
+        "name": "deb",
+        "source": {"kind": "parquet", "uri": "./export", "shard_bytes": 1},
+        "mapping": MAPPING,
+        "target": {"uri": target},
+    }
+    return write_job(
+        folder,
+        {**body, "embedding": embedding, **more},
+        f"{target.partition('.')[0]}-{len(os.listdir(folder))}.yaml",
+    )
 
 
-def held(target: str, version: int | None = None, where: str = "record_type = 'document'") -> dict[str, dict[str, Any]]:
+def held(
+    target: str, version: int | None = None, where: str = "record_type = 'document'"
+) -> dict[str, dict[str, Any]]:
     """Read a target's documents by uuid, vectors as arrays."""
     table = lance.dataset(target, version=version).to_table(filter=where).combine_chunks()
     column = table["vector"].chunk(0)
-    matrix = column.values.to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)[column.offset :]
+    matrix = column.values.to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)[
+        column.offset :
+    ]
     rows = table.drop_columns(["vector"]).to_pylist()
     return {row["uuid"]: {**row, "vector": matrix[place]} for place, row in enumerate(rows)}
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return (one * other).sum(axis=-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(other, axis=-1)
+    return (
+        (one * other).sum(axis=-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(other, axis=-1)
+    )
 
 
 def through_the_model(report: dict[str, Any]) -> int:

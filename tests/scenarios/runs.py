@@ -39,8 +39,25 @@ PROVE = os.environ.get("CFRAY_PROVE") == "1"
 #: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
 PATIENCE = 3600 if PROVE else 900
 #: What Ray writes into its logs when one of its processes ends as it should not.
-_DEATH = re.compile(r"Check failed|SIG[A-Z]+ received|Fatal Python error|terminate called|panicked|memory pressure|SYSTEM_ERROR|sending SIG")
-WORDS = ("lance", "frame", "vector", "shard", "token", "graph", "ray", "commit", "query", "ledger", "river", "stone", "orbit", "thread")
+_DEATH = re.compile(
+    r"Check failed|SIG[A-Z]+ received|Fatal Python error|terminate called|panicked|memory pressure|SYSTEM_ERROR|sending SIG"
+)
+WORDS = (
+    "lance",
+    "frame",
+    "vector",
+    "shard",
+    "token",
+    "graph",
+    "ray",
+    "commit",
+    "query",
+    "ledger",
+    "river",
+    "stone",
+    "orbit",
+    "thread",
+)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
@@ -62,7 +79,12 @@ def _table() -> dict[int, tuple[int, bytes]]:
         if not name.isdigit():
             continue
         try:
-            state, parent = Path(f"/proc/{name}/stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+            state, parent = (
+                Path(f"/proc/{name}/stat")
+                .read_text(errors="replace")
+                .rpartition(")")[2]
+                .split()[:2]
+            )
             environment = Path(f"/proc/{name}/environ").read_bytes()
         except OSError:
             continue
@@ -84,7 +106,13 @@ def members(mark: str) -> set[int]:
 def title(pid: int) -> str:
     """Give a process's command line, or the title it gave itself."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return (
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()
+        )
     except OSError:
         return ""
 
@@ -105,7 +133,9 @@ class Ended:
 
     def ended_with(self, *codes: int) -> Ended:
         """Check the exit code."""
-        assert self.code in codes, f"exit code {self.code}, not {codes}\n{self.out}\n{self.err}\n{_deaths(self.folder)}"
+        assert self.code in codes, (
+            f"exit code {self.code}, not {codes}\n{self.out}\n{self.err}\n{_deaths(self.folder)}"
+        )
         return self
 
 
@@ -139,22 +169,34 @@ class Running:
     def workers(self) -> list[int]:
         """Find the Ray workers that are inside a task at this moment."""
         titles = [(pid, title(pid)) for pid in members(self.mark)]
-        return [pid for pid, name in titles if name.startswith("ray::") and not name.endswith(("IDLE", "Agent", "Actor"))]
+        return [
+            pid
+            for pid, name in titles
+            if name.startswith("ray::") and not name.endswith(("IDLE", "Agent", "Actor"))
+        ]
 
     def kill(self) -> Ended:
         """SIGKILL the whole tree, Ray's processes included; nothing of the run is left afterwards."""
         deadline = time.monotonic() + 60
-        while found := members(self.mark):  # a process born between the look and the kill carries the mark, too
+        while found := members(
+            self.mark
+        ):  # a process born between the look and the kill carries the mark, too
             for pid in found:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            assert time.monotonic() < deadline, f"cannot be killed: {[(pid, title(pid)) for pid in found]}"
+            assert time.monotonic() < deadline, (
+                f"cannot be killed: {[(pid, title(pid)) for pid in found]}"
+            )
         return self._ended()
 
     def wait(self) -> Ended:
         """Let it come to its end; a run that ends by itself leaves no process behind."""
         self.process.wait(PATIENCE)
-        until(lambda: not members(self.mark), f"every process of the run is gone: {[title(pid) for pid in members(self.mark)]}", 60)
+        until(
+            lambda: not members(self.mark),
+            f"every process of the run is gone: {[title(pid) for pid in members(self.mark)]}",
+            60,
+        )
         return self._ended()
 
     def _ended(self) -> Ended:
@@ -166,7 +208,9 @@ class Running:
 def _deaths(folder: Path) -> str:
     """Find in Ray's logs why its processes died: they go with the run's folder, and a worker's crash is told nowhere else."""
     logs = [path for path in sorted(folder.glob("ray/session_2*/logs/*")) if path.is_file()]
-    lines = ((path.name, line) for path in logs for line in path.read_text(errors="replace").splitlines())
+    lines = (
+        (path.name, line) for path in logs for line in path.read_text(errors="replace").splitlines()
+    )
     return "\n".join(f"{name[:60]}: {line[:600]}" for name, line in lines if _DEATH.search(line))
 
 
@@ -179,10 +223,19 @@ class Runner:
     def start(self, *arguments: object, **settings: str) -> Running:
         """Start ``cfray`` with these arguments; ``settings`` are environment variables."""
         mark = uuid.uuid4().hex
-        folder = Path(tempfile.mkdtemp(prefix="cf-"))  # short: Ray's sockets live in it, and their paths have a limit of 107 bytes
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CFRAY_"))}
+        folder = Path(
+            tempfile.mkdtemp(prefix="cf-")
+        )  # short: Ray's sockets live in it, and their paths have a limit of 107 bytes
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "CFRAY_"))
+        }
         environment = {**clean, MARK: mark, "TMPDIR": str(folder), "COLUMNS": "200", **settings}
-        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:  # files: a pipe would stay open in Ray's processes
+        with (
+            (folder / "out").open("wb") as out,
+            (folder / "err").open("wb") as err,
+        ):  # files: a pipe would stay open in Ray's processes
             process = subprocess.Popen(
                 [sys.executable, "-m", "cfray.cli", *map(str, arguments)],
                 cwd=folder,
@@ -230,16 +283,29 @@ class Job:
     def counted(self) -> dict[str, Any]:
         """Give what the last run counted, for the figures shown at the end of the tests: nothing that is zero, seconds of each stage."""
         report = self.report()
-        seconds = {f"{name} s": round(figures["seconds"], 1) for name, figures in report["stages"].items() if figures["seconds"] >= 0.1}
+        seconds = {
+            f"{name} s": round(figures["seconds"], 1)
+            for name, figures in report["stages"].items()
+            if figures["seconds"] >= 0.1
+        }
         return {
             name: value
-            for name, value in {**report["counts"], **report["pool"], **report["gate"], **seconds}.items()
+            for name, value in {
+                **report["counts"],
+                **report["pool"],
+                **report["gate"],
+                **seconds,
+            }.items()
             if value and not isinstance(value, list)
         }
 
     def changed(self, **changes: Any) -> Job:
         """Write the same job with some sections replaced into a file of its own."""
-        return write_job(self.path.parent, {**self.body, **changes}, self.path.with_name(f"{uuid.uuid4().hex[:8]}.yaml").name)
+        return write_job(
+            self.path.parent,
+            {**self.body, **changes},
+            self.path.with_name(f"{uuid.uuid4().hex[:8]}.yaml").name,
+        )
 
 
 def write_job(folder: Path, body: dict[str, Any], name: str = "job.yaml") -> Job:
@@ -254,7 +320,9 @@ def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> 
     numbers = range(first, first + rows)
     vectors = rng.standard_normal((rows, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    texts = [" ".join(WORDS[place] for place in picks) for picks in rng.integers(0, len(WORDS), (64, 90))]
+    texts = [
+        " ".join(WORDS[place] for place in picks) for picks in rng.integers(0, len(WORDS), (64, 90))
+    ]
     return {
         "id": [f"doc-{number:07d}" for number in numbers],
         "title": [f"Title {number}" for number in numbers],
@@ -262,20 +330,37 @@ def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> 
         "embedding": vectors,
         "score": rng.random(rows),
         "year": rng.integers(1990, 2026, rows),
-        "parent": [f"doc-{number - number % 10:07d}" if number % 10 else None for number in numbers],
+        "parent": [
+            f"doc-{number - number % 10:07d}" if number % 10 else None for number in numbers
+        ],
     }
 
 
 def table(made: dict[str, Any]) -> pa.Table:
     """Make an Arrow table of ``columns``."""
     vectors = made["embedding"]
-    return pa.table({**made, "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])})
+    return pa.table(
+        {
+            **made,
+            "embedding": pa.FixedSizeListArray.from_arrays(
+                pa.array(vectors.ravel()), vectors.shape[1]
+            ),
+        }
+    )
 
 
-MAPPING = {"id": "id", "text_content": "body", "title": "title", "vector": "embedding", "relationships": [{"type": "parent", "to": "parent"}]}
+MAPPING = {
+    "id": "id",
+    "text_content": "body",
+    "title": "title",
+    "vector": "embedding",
+    "relationships": [{"type": "parent", "to": "parent"}],
+}
 
 
-def export(folder: Path, rows: int, dimension: int, shards: int, *, flawed: bool = False) -> dict[str, Any]:
+def export(
+    folder: Path, rows: int, dimension: int, shards: int, *, flawed: bool = False
+) -> dict[str, Any]:
     """Write a Parquet export of so many shards, one a file, and give the body of its job.
 
     ``flawed``: every shard also has a row without an id, one with NaN in its vector and, from the second shard on, one with the id of a row of the first.
@@ -291,8 +376,17 @@ def export(folder: Path, rows: int, dimension: int, shards: int, *, flawed: bool
             if shard:
                 made["id"][7] = f"doc-{100 + shard:07d}"
         pq.write_table(table(made), folder / "export" / f"part-{shard:04d}.parquet")
-    source = {"kind": "parquet", "uri": "./export", "shard_bytes": 1}  # a file is never put together with another one
-    return {"name": "articles", "source": source, "mapping": MAPPING, "target": {"uri": "first.lance"}}
+    source = {
+        "kind": "parquet",
+        "uri": "./export",
+        "shard_bytes": 1,
+    }  # a file is never put together with another one
+    return {
+        "name": "articles",
+        "source": source,
+        "mapping": MAPPING,
+        "target": {"uri": "first.lance"},
+    }
 
 
 # what a target holds
@@ -302,7 +396,11 @@ def digests(target: str, version: int | None = None) -> list[bytes]:
     """Hash every document of a target, all columns of it, vectors as their bytes; sorted, so that equal multisets are equal lists."""
     found: list[bytes] = []
     for batch in _documents(target, version):
-        vectors = [(name, _matrix(batch.column(name))) for name in batch.schema.names if pa.types.is_fixed_size_list(batch.schema.field(name).type)]
+        vectors = [
+            (name, _matrix(batch.column(name)))
+            for name in batch.schema.names
+            if pa.types.is_fixed_size_list(batch.schema.field(name).type)
+        ]
         rest = batch.drop_columns([name for name, _ in vectors]).to_pylist()
         for row, values in enumerate(rest):
             digest = hashlib.blake2b(repr(sorted(values.items())).encode(), digest_size=16)
@@ -314,12 +412,18 @@ def digests(target: str, version: int | None = None) -> list[bytes]:
 
 def _documents(target: str, version: int | None = None) -> Iterator[pa.RecordBatch]:
     dataset = lance.dataset(target, version=version)
-    yield from dataset.scanner(filter="record_type = 'document'", batch_size=8192, blob_handling="all_binary").to_batches()
+    yield from dataset.scanner(
+        filter="record_type = 'document'", batch_size=8192, blob_handling="all_binary"
+    ).to_batches()
 
 
 def _matrix(column: pa.Array) -> np.ndarray:
     width = column.type.list_size
-    return column.values.slice(column.offset * width, len(column) * width).to_numpy(zero_copy_only=False).reshape(-1, width)
+    return (
+        column.values.slice(column.offset * width, len(column) * width)
+        .to_numpy(zero_copy_only=False)
+        .reshape(-1, width)
+    )
 
 
 def headers(target: str) -> list[tuple[Any, ...]]:
@@ -327,7 +431,13 @@ def headers(target: str) -> list[tuple[Any, ...]]:
     dataset = lance.dataset(target)
     names = ["uuid", "title", "text_content", "record_type", "custom_metadata", "vector"]
     rows = dataset.to_table(columns=names, filter="record_type != 'document'").to_pylist()
-    return sorted((*(str(row[name]) for name in names[:-1]), tuple(round(value, 5) + 0.0 for value in row["vector"])) for row in rows)
+    return sorted(
+        (
+            *(str(row[name]) for name in names[:-1]),
+            tuple(round(value, 5) + 0.0 for value in row["vector"]),
+        )
+        for row in rows
+    )
 
 
 def uuids(target: str) -> list[str]:
@@ -339,7 +449,10 @@ def document_ids(target: str) -> list[str]:
     """Read the original id of every document, sorted."""
     found = []
     for batch in _documents(target):
-        found += [next(entry["value"] for entry in row if entry["key"] == "original_id") for row in batch.column("custom_metadata").to_pylist()]
+        found += [
+            next(entry["value"] for entry in row if entry["key"] == "original_id")
+            for row in batch.column("custom_metadata").to_pylist()
+        ]
     return sorted(found)
 
 
@@ -371,14 +484,23 @@ def shards_begun(job: Job) -> dict[str, set[str]]:
 
 def data_files(target: str) -> set[str]:
     """List the files in the target's data folder."""
-    return {path.relative_to(target).as_posix() for path in (Path(target) / "data").rglob("*") if path.is_file()}
+    return {
+        path.relative_to(target).as_posix()
+        for path in (Path(target) / "data").rglob("*")
+        if path.is_file()
+    }
 
 
 def referenced_files(target: str) -> set[str]:
     """List the data files that any version of the target names."""
     dataset = lance.dataset(target)
     versions = [lance.dataset(target, version=item["version"]) for item in dataset.versions()]
-    return {f"data/{file.path}" for version in versions for fragment in version.get_fragments() for file in fragment.metadata.files}
+    return {
+        f"data/{file.path}"
+        for version in versions
+        for fragment in version.get_fragments()
+        for file in fragment.metadata.files
+    }
 
 
 def quarantined(runner: Runner, job: Job) -> list[dict[str, Any]]:
@@ -388,4 +510,9 @@ def quarantined(runner: Runner, job: Job) -> list[dict[str, Any]]:
 
 def outline(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Give what makes two quarantines equal."""
-    return sorted(json.dumps([row[name] for name in ("stage", "reason", "position", "id", "content")], sort_keys=True) for row in rows)
+    return sorted(
+        json.dumps(
+            [row[name] for name in ("stage", "reason", "position", "id", "content")], sort_keys=True
+        )
+        for row in rows
+    )

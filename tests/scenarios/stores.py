@@ -30,24 +30,43 @@ SHARDS = 10
 def bed_of(kind: str) -> type[StoreBed]:
     """Find the bed of a store."""
     module = importlib.import_module(f"tests.sources.{kind}_bed")
-    (found,) = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, StoreBed) and one is not StoreBed]
+    (found,) = [
+        one
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, StoreBed) and one is not StoreBed
+    ]
     return found
 
 
 def section(source: Any) -> dict[str, Any]:
     """Write a source as a job file does."""
-    return {"kind": source.kind, **source.model_dump(mode="json", exclude_defaults=True, exclude_none=True)}
+    return {
+        "kind": source.kind,
+        **source.model_dump(mode="json", exclude_defaults=True, exclude_none=True),
+    }
 
 
 def settings(source: Any) -> dict[str, str]:
     """Give the environment variable that holds the source's credential."""
-    return {source.api_key.env: os.environ[source.api_key.env]} if source.api_key and source.api_key.env else {}
+    return (
+        {source.api_key.env: os.environ[source.api_key.env]}
+        if source.api_key and source.api_key.env
+        else {}
+    )
 
 
-def job_of(bed: StoreBed, folder: Path, *names: str, shard_bytes: int | None = None, **sections: Any) -> Job:
+def job_of(
+    bed: StoreBed, folder: Path, *names: str, shard_bytes: int | None = None, **sections: Any
+) -> Job:
     """Write the job that moves these collections, in about ``SHARDS`` shards each."""
     source = bed.source(*names, shard_bytes=shard_bytes or ROWS * (4 * DIMENSION + 1_000) // SHARDS)
-    body = {"name": "stores", "source": section(source), "mapping": bed.mapping(), "target": {"uri": "out.lance"}, **sections}
+    body = {
+        "name": "stores",
+        "source": section(source),
+        "mapping": bed.mapping(),
+        "target": {"uri": "out.lance"},
+        **sections,
+    }
     return runs.write_job(folder, body)
 
 
@@ -72,7 +91,11 @@ def differences(bed: StoreBed, job: Job, seeded: dict[str, Sequence[Row]]) -> li
     """Compare every seeded row, by source collection, with its frame: identity, vectors to the bit, values and their types."""
     dataset = lance.dataset(job.target)
     declared = json.loads(dataset.schema.metadata[b"cfray.types"])
-    frames = {row["uuid"]: row for batch in dataset.scanner(filter="record_type = 'document'").to_batches() for row in batch.to_pylist()}
+    frames = {
+        row["uuid"]: row
+        for batch in dataset.scanner(filter="record_type = 'document'").to_batches()
+        for row in batch.to_pylist()
+    }
     rules = {key: rule for key, rule in job.body["mapping"].items() if isinstance(rule, str)}
     wrong: list[str] = []
     for collection, rows in seeded.items():
@@ -83,11 +106,19 @@ def differences(bed: StoreBed, job: Job, seeded: dict[str, Sequence[Row]]) -> li
             if frame is None:
                 wrong.append(f"{collection}: no frame for {row['id']!r}")
             else:
-                wrong += [f"{collection} {row['id']!r}: {one}" for one in _differs(row, frame, rules, declared, dataset.schema.names)]
-    return wrong + [f"{frame['uuid']} ({frame['custom_metadata']}) was never seeded" for frame in frames.values()]
+                wrong += [
+                    f"{collection} {row['id']!r}: {one}"
+                    for one in _differs(row, frame, rules, declared, dataset.schema.names)
+                ]
+    return wrong + [
+        f"{frame['uuid']} ({frame['custom_metadata']}) was never seeded"
+        for frame in frames.values()
+    ]
 
 
-def _differs(row: Row, frame: Row, rules: dict[str, str], declared: dict[str, str], columns: list[str]) -> list[str]:
+def _differs(
+    row: Row, frame: Row, rules: dict[str, str], declared: dict[str, str], columns: list[str]
+) -> list[str]:
     """Compare one row as it was read with its frame."""
     metadata = {entry["key"]: entry["value"] for entry in frame["custom_metadata"]}
     types = {**declared, **json.loads(metadata.pop("cfray.types", "{}"))}

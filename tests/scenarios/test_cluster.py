@@ -16,20 +16,43 @@ ROWS, FILES = 4_000, 8
 
 def test_a_run_joins_the_cluster_that_ray_address_names(tmp_path):
     rng = np.random.default_rng(1)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.standard_normal(ROWS * 8).astype("f4")), 8)
-    table = pa.table({"id": pa.array(range(ROWS), pa.int64()), "text": ["t"] * ROWS, "vector": vectors})
+    vectors = pa.FixedSizeListArray.from_arrays(
+        pa.array(rng.standard_normal(ROWS * 8).astype("f4")), 8
+    )
+    table = pa.table(
+        {"id": pa.array(range(ROWS), pa.int64()), "text": ["t"] * ROWS, "vector": vectors}
+    )
     (tmp_path / "in").mkdir()
     for part in range(FILES):
-        pq.write_table(table.slice(part * ROWS // FILES, ROWS // FILES), tmp_path / f"in/{part}.parquet")
+        pq.write_table(
+            table.slice(part * ROWS // FILES, ROWS // FILES), tmp_path / f"in/{part}.parquet"
+        )
     job = tmp_path / "job.yaml"
-    job.write_text(json.dumps({"name": "c", "source": {"kind": "parquet", "uri": "in", "shard_bytes": 1_000}, "target": {"uri": "out.lance"}}))
+    job.write_text(
+        json.dumps(
+            {
+                "name": "c",
+                "source": {"kind": "parquet", "uri": "in", "shard_bytes": 1_000},
+                "target": {"uri": "out.lance"},
+            }
+        )
+    )
     token = tmp_path / "token"
     token.touch(mode=0o600)
     token.write_text("ab" * 32)
-    guarded = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    guarded = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     script = Path(__file__).with_name("two_nodes.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(job)], env={**os.environ, **guarded}, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, str(script), str(job)],
+        env={**os.environ, **guarded},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.strip().splitlines()[-1])

@@ -48,7 +48,11 @@ def copied(job: Job, name: str) -> Job:
 
 def data_file(job: Job) -> Path:
     """Give the largest data file of the target's latest version."""
-    files = [Path(job.target, "data", file.path) for fragment in lance.dataset(job.target).get_fragments() for file in fragment.metadata.files]
+    files = [
+        Path(job.target, "data", file.path)
+        for fragment in lance.dataset(job.target).get_fragments()
+        for file in fragment.metadata.files
+    ]
     return max(files, key=lambda path: path.stat().st_size)
 
 
@@ -67,7 +71,9 @@ def verified(cfray: Runner, jobs: list[Job]) -> list[runs.Ended]:
 
 
 def checks(ended: runs.Ended) -> dict[str, tuple[str, str]]:
-    return {check["name"]: (check["status"], check["detail"]) for check in ended.document()["checks"]}
+    return {
+        check["name"]: (check["status"], check["detail"]) for check in ended.document()["checks"]
+    }
 
 
 def test_verify_names_the_file_that_was_damaged(cfray, finished):
@@ -75,7 +81,9 @@ def test_verify_names_the_file_that_was_damaged(cfray, finished):
     size = data_file(finished).stat().st_size * 8
     damaged = [copied(finished, f"flipped-{number}") for number in range(FLIPS)]
     for number, job in enumerate(damaged):
-        flip(data_file(job), int((number + rng.random()) / FLIPS * size))  # one in each part of the file
+        flip(
+            data_file(job), int((number + rng.random()) / FLIPS * size)
+        )  # one in each part of the file
     damaged.append(copied(finished, "deleted"))
     data_file(damaged[-1]).unlink()
     damaged.append(copied(finished, "cut"))
@@ -94,7 +102,10 @@ def test_verify_notices_rows_that_somebody_else_deleted_or_added(cfray, finished
     job, other = copied(finished, "deleted-from"), copied(finished, "added-to")
     lance.dataset(job.target).delete("title = 'Title 700'")
     dataset = lance.dataset(other.target)
-    row = dataset.to_table(filter="title = 'Title 700'", columns=[field.name for field in dataset.schema if field.name != "raw_data"])
+    row = dataset.to_table(
+        filter="title = 'Title 700'",
+        columns=[field.name for field in dataset.schema if field.name != "raw_data"],
+    )
     lance.write_dataset(row, other.target, mode="append")
     lacking, added = verified(cfray, [job, other])
     lacking.ended_with(4)
@@ -110,12 +121,16 @@ def test_verify_notices_rows_that_somebody_else_deleted_or_added(cfray, finished
 
 def test_a_source_file_that_changed_since_the_plan_is_named_and_never_mixed_in(cfray, tmp_path):
     shards = 60
-    job = runs.write_job(tmp_path, {**runs.export(tmp_path, ROWS, 16, shards), "limits": {"workers": 1}})
+    job = runs.write_job(
+        tmp_path, {**runs.export(tmp_path, ROWS, 16, shards), "limits": {"workers": 1}}
+    )
     killed = cfray.start("migrate", job.path, CFRAY_FAIL_AT="commit:1")
     killed.process.wait(runs.PATIENCE)
     assert killed.kill().code == -signal.SIGKILL
     changed = tmp_path / "export" / f"part-{shards - 1:04d}.parquet"
-    assert str(shards - 1) not in runs.receipts(job), "the last file had been read before the run could be killed"
+    assert str(shards - 1) not in runs.receipts(job), (
+        "the last file had been read before the run could be killed"
+    )
     kept, before = changed.read_bytes(), changed.stat()
     pq.write_table(runs.table(runs.columns(1_000_000, 50, 16, np.random.default_rng(1))), changed)
     stopped = cfray.run("migrate", job.path).ended_with(1)
@@ -124,9 +139,13 @@ def test_a_source_file_that_changed_since_the_plan_is_named_and_never_mixed_in(c
     assert job.report()["exit_code"] == 1
     changed.write_bytes(kept)
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
-    stopped = cfray.run("migrate", job.path).ended_with(1)  # the size is right again, the time is not
+    stopped = cfray.run("migrate", job.path).ended_with(
+        1
+    )  # the size is right again, the time is not
     assert str(changed) in stopped.err
-    assert set(runs.document_ids(job.target)) <= {f"doc-{number:07d}" for number in range(ROWS - ROWS // shards)}
+    assert set(runs.document_ids(job.target)) <= {
+        f"doc-{number:07d}" for number in range(ROWS - ROWS // shards)
+    }
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     cfray.run("migrate", job.path).ended_with(0)
     check_exact(job, ROWS)
@@ -158,14 +177,21 @@ def small_disk(tmp_path):
     """Give a file system of 6 MiB, and a way to make it larger."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
     yield folder, lambda: subprocess.run(["mount", "-o", "remount,size=500m", folder], check=True)
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def test_a_full_disk_stops_the_run_and_the_same_command_goes_on_when_there_is_space(cfray, tmp_path, small_disk):
+def test_a_full_disk_stops_the_run_and_the_same_command_goes_on_when_there_is_space(
+    cfray, tmp_path, small_disk
+):
     folder, enlarge = small_disk
     rows = 20_000
     body = runs.export(tmp_path, rows, 64, 10)

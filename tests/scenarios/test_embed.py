@@ -22,7 +22,13 @@ def finished(tmp_path_factory, module_cfray):
     vectors = np.random.default_rng(3).standard_normal((FINISHED, 24)).astype(np.float32)
     exported(folder, rows, 4, vectors)
     index = {"vector": {"type": "IVF_FLAT"}}
-    job = job_of(folder, {"policy": "keep"}, "kept.lance", mapping={**MAPPING, "vector": "embedding"}, index=index)
+    job = job_of(
+        folder,
+        {"policy": "keep"},
+        "kept.lance",
+        mapping={**MAPPING, "vector": "embedding"},
+        index=index,
+    )
     module_cfray.run("migrate", job.path, "--quiet").ended_with(0)
     return job
 
@@ -33,7 +39,12 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     version = lance.dataset(finished.target).version
     reader = lance.dataset(finished.target)
     others = reader.to_table(
-        columns=[name for name in reader.schema.names if name not in ("vector", "x_vector_origin", "raw_data")], with_row_id=True
+        columns=[
+            name
+            for name in reader.schema.names
+            if name not in ("vector", "x_vector_origin", "raw_data")
+        ],
+        with_row_id=True,
     )
     job = finished.changed(embedding=REGENERATE)
     computed: dict[str, int] = {}
@@ -41,7 +52,13 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
         killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=place)
         runs.until(lambda killed=killed: killed.ended, f"the run kills itself at {place}")
         killed.kill()
-        earlier, computed = computed, {path.name: path.stat().st_mtime_ns for path in job.state.glob("scratch/embed-*/*.arrow")}
+        earlier, computed = (
+            computed,
+            {
+                path.name: path.stat().st_mtime_ns
+                for path in job.state.glob("scratch/embed-*/*.arrow")
+            },
+        )
         record_property(f"killed at {place}, pieces computed", len(computed))
         assert computed
         assert earlier.items() <= computed.items(), "a computed piece was computed again"
@@ -56,7 +73,10 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     dataset = lance.dataset(finished.target)
     assert dataset.schema.field("vector").type == pa.list_(pa.float32(), 384)
     now = dataset.to_table(columns=others.column_names[:-1], with_row_id=True)
-    documents_of = lambda table: table.filter(pa.compute.equal(table["record_type"], "document")).sort_by("_rowid")  # noqa: E731
+
+    def documents_of(table):
+        return table.filter(pa.compute.equal(table["record_type"], "document")).sort_by("_rowid")
+
     assert documents_of(now).equals(documents_of(others))
     assert {item.name for item in dataset.describe_indices()} >= {"vector_idx"}
     rows = list(held(finished.target).values())
@@ -64,7 +84,20 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     assert cosine(np.stack([row["vector"] for row in rows[:100]]), wanted).min() > 0.999
     cfray.run("verify", job.path, "--quiet").ended_with(0)
     cfray.run("cleanup", job.path).ended_with(0)
-    hit = cfray.run("query", finished.target, rows[7]["text_content"], "--mode", "vector", "--k", "3", "--json").ended_with(0).document()
+    hit = (
+        cfray.run(
+            "query",
+            finished.target,
+            rows[7]["text_content"],
+            "--mode",
+            "vector",
+            "--k",
+            "3",
+            "--json",
+        )
+        .ended_with(0)
+        .document()
+    )
     assert rows[7]["text_content"] in [one["text_content"] for one in hit["hits"]]
     cfray.run("embed", job.path, "--quiet").ended_with(0)
     assert "already" in " ".join(job.report()["notes"])
@@ -79,4 +112,6 @@ def test_embed_says_what_it_cannot_do(cfray, finished):
         ({**REGENERATE, "columns": {"title": {"of": "title"}}}, "columns"),
         ({**REGENERATE, "on_long_text": "error"}, "on_long_text"),
     ):
-        assert word in cfray.run("embed", finished.changed(embedding=embedding).path).ended_with(2).err
+        assert (
+            word in cfray.run("embed", finished.changed(embedding=embedding).path).ended_with(2).err
+        )

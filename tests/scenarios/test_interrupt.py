@@ -27,14 +27,18 @@ def terminate(running: Running) -> None:
 
 @pytest.fixture
 def job(tmp_path) -> Job:
-    return runs.write_job(tmp_path, {**runs.export(tmp_path, ROWS, 16, SHARDS), "limits": {"workers": 1}})
+    return runs.write_job(
+        tmp_path, {**runs.export(tmp_path, ROWS, 16, SHARDS), "limits": {"workers": 1}}
+    )
 
 
 def holds(job: Job) -> bool:
     return (job.state / "lease.json").exists()
 
 
-def test_an_interrupted_run_stops_cleanly_says_how_to_go_on_and_can_be_brought_to_its_end(cfray, job):
+def test_an_interrupted_run_stops_cleanly_says_how_to_go_on_and_can_be_brought_to_its_end(
+    cfray, job
+):
     staged: list[int] = []
 
     def more_is_staged() -> bool:

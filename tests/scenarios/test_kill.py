@@ -42,15 +42,25 @@ class Account:
 
     def look(self) -> None:
         """Note what is committed and staged, after checking that the run since the last look neither undid nor repeated any of it."""
-        committed = {name: nonce for name, (_, _, nonce) in runs.ledger(self.job.target).items() if name.isdigit()}
-        staged = {name: nonces for name, nonces in runs.receipts(self.job).items() if name.isdigit()}
+        committed = {
+            name: nonce
+            for name, (_, _, nonce) in runs.ledger(self.job.target).items()
+            if name.isdigit()
+        }
+        staged = {
+            name: nonces for name, nonces in runs.receipts(self.job).items() if name.isdigit()
+        }
         begun = runs.shards_begun(self.job)
         now = set().union(*(shards for epoch, shards in begun.items() if epoch not in self.begun))
-        assert committed.items() >= self.committed.items(), "a committed shard was taken out, or committed anew"
+        assert committed.items() >= self.committed.items(), (
+            "a committed shard was taken out, or committed anew"
+        )
         assert not now & set(self.staged), "a shard that was staged or committed was read again"
         for name, nonces in self.staged.items():
             assert staged[name] == nonces, f"shard {name} was finished, and written again"
-            assert name not in committed or committed[name] in nonces, f"shard {name} was staged, and another writing of it was committed"
+            assert name not in committed or committed[name] in nonces, (
+                f"shard {name} was staged, and another writing of it was committed"
+            )
         self.committed, self.staged, self.begun = committed, staged, set(begun)
 
     def check_counts(self, shards: int) -> None:
@@ -94,7 +104,9 @@ def small(module_cfray, tmp_path_factory):
     return job
 
 
-@pytest.mark.parametrize("places", [[place] for place in BOUNDARIES] if PROVE else [BOUNDARIES], ids="+".join)
+@pytest.mark.parametrize(
+    "places", [[place] for place in BOUNDARIES] if PROVE else [BOUNDARIES], ids="+".join
+)
 def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places, record_property):
     job = small.changed(target={"uri": f"killed-{len(places)}-{places[0].replace(':', '-')}.lance"})
     account = Account(job)
@@ -109,7 +121,9 @@ def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places,
     account.check_counts(SHARDS)
     record_property("brought to its end", job.counted())
     account.look()
-    assert runs.outline(runs.quarantined(cfray, job)) == runs.outline(runs.quarantined(cfray, small))
+    assert runs.outline(runs.quarantined(cfray, job)) == runs.outline(
+        runs.quarantined(cfray, small)
+    )
     assert job.report()["quarantine_reasons"] == small.report()["quarantine_reasons"]
     check_same(cfray, job, small)
 
@@ -128,9 +142,14 @@ def check_readable(job: Job, place: str) -> None:
         assert dataset.count_rows() == sum(rows.values())
 
 
-def test_a_target_whose_creation_was_cut_short_is_created_anew_and_a_strangers_folder_is_not(cfray, small):
+def test_a_target_whose_creation_was_cut_short_is_created_anew_and_a_strangers_folder_is_not(
+    cfray, small
+):
     job = small.changed(target={"uri": "unborn.lance"})
-    for begun in ("_transactions/0-7c1e.txn", "_versions/18446744073709551614.manifest#1"):  # what Lance writes before the manifest
+    for begun in (
+        "_transactions/0-7c1e.txn",
+        "_versions/18446744073709551614.manifest#1",
+    ):  # what Lance writes before the manifest
         path = Path(job.target, begun)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
@@ -154,7 +173,10 @@ def big(module_cfray, tmp_path_factory):
 
 
 def test_rows_of_a_committed_shard_are_visible_before_the_last_one_is_there(big):
-    versions = [lance.dataset(big.target, version=item["version"]) for item in lance.dataset(big.target).versions()]
+    versions = [
+        lance.dataset(big.target, version=item["version"])
+        for item in lance.dataset(big.target).versions()
+    ]
     counts = [version.count_rows() for version in versions]
     first = next(place for place, count in enumerate(counts) if count)
     assert counts[first] == ROWS // BIG_SHARDS
@@ -165,7 +187,10 @@ def test_rows_of_a_committed_shard_are_visible_before_the_last_one_is_there(big)
 def progress(job: Job, running: runs.Running | None) -> int:
     """Say how far a run is, in steps that can be seen from outside."""
     entries = runs.ledger(job.target)
-    marks = [(job.state / "lease.json").exists() or bool(entries), (job.state / "plan.json").exists()]
+    marks = [
+        (job.state / "lease.json").exists() or bool(entries),
+        (job.state / "plan.json").exists(),
+    ]
     marks.append(running is None or (running.folder / "ray" / "session_latest").exists())
     done = len(runs.receipts(job)) + len(entries)
     indexes = len(lance.dataset(job.target).describe_indices()) if entries else 0
@@ -178,15 +203,23 @@ def test_a_run_killed_at_random_moments_ends_the_same(cfray, big, chain, record_
     job = big.changed(target={"uri": f"killed-at-random-{chain}.lance"})
     account = Account(job)
     end = progress(big, None)
-    for number in range(chain, MOMENTS, TARGETS):  # one moment in each sixth [twentieth] of the way; a target gets every second [seventh] of them
+    for number in range(
+        chain, MOMENTS, TARGETS
+    ):  # one moment in each sixth [twentieth] of the way; a target gets every second [seventh] of them
         goal = (number + rng.random()) / MOMENTS * end
         running = cfray.start("migrate", job.path)
-        runs.until(lambda running=running, goal=goal: running.ended or progress(job, running) >= goal, f"step {goal:.1f} of {end} is reached")
+        runs.until(
+            lambda running=running, goal=goal: running.ended or progress(job, running) >= goal,
+            f"step {goal:.1f} of {end} is reached",
+        )
         time.sleep(rng.random() / 4)  # not to wait for anything: the moment lies between two steps
         ended = running.kill()
         assert ended.code in (-signal.SIGKILL, 0), ended.err
         account.look()
-        record_property(f"kill {number}", f"exit code {ended.code} at step {progress(job, None)} of {end}, " + told(account))
+        record_property(
+            f"kill {number}",
+            f"exit code {ended.code} at step {progress(job, None)} of {end}, " + told(account),
+        )
     cfray.run("migrate", job.path).ended_with(0)
     account.check_counts(BIG_SHARDS)
     record_property("brought to its end", job.counted())

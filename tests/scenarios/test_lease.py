@@ -14,9 +14,9 @@ import lance
 import pytest
 
 from cfray.errors import LeaseHeld
-from cfray.filesystems import Folder
-from cfray.lease import Holder, Lease, read, wait_until_free
-from cfray.ledger import dumps
+from cfray.runtime.filesystems import Folder
+from cfray.target.lease import Holder, Lease, read, wait_until_free
+from cfray.target.receipts import dumps
 from tests.scenarios import runs
 from tests.scenarios.runs import Job
 
@@ -27,7 +27,9 @@ FOREVER = "1000000"
 
 @pytest.fixture
 def job(tmp_path) -> Job:
-    return runs.write_job(tmp_path, {**runs.export(tmp_path, ROWS, 16, SHARDS), "limits": {"workers": 1}})
+    return runs.write_job(
+        tmp_path, {**runs.export(tmp_path, ROWS, 16, SHARDS), "limits": {"workers": 1}}
+    )
 
 
 def held(job: Job) -> bool:
@@ -45,7 +47,9 @@ def check_exact(job: Job) -> None:
 
 
 def test_the_second_of_two_runs_is_sent_away_at_once_and_the_first_finishes(cfray, job):
-    first = cfray.start("migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP")  # so that it provably still runs while the second one is judged
+    first = cfray.start(
+        "migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP"
+    )  # so that it provably still runs while the second one is judged
     runs.until(lambda: first.stopped, "the first run has stopped")
     before = version(job)
     second = cfray.run("migrate", job.path, "--json", CFRAY_LEASE_SILENCE=FOREVER).ended_with(5)
@@ -61,7 +65,9 @@ def test_the_second_of_two_runs_is_sent_away_at_once_and_the_first_finishes(cfra
 
 def test_a_dead_holders_target_is_taken_at_once_and_a_silent_hosts_after_the_silence(cfray, job):
     for _ in range(2):  # the second time the dead holder is one that took over itself
-        dead = cfray.start("migrate", job.path, CFRAY_FAIL_AT="commit:1", CFRAY_LEASE_SILENCE=FOREVER)
+        dead = cfray.start(
+            "migrate", job.path, CFRAY_FAIL_AT="commit:1", CFRAY_LEASE_SILENCE=FOREVER
+        )
         dead.process.wait(runs.PATIENCE)
         assert dead.kill().code == -signal.SIGKILL
         assert held(job)
@@ -77,7 +83,7 @@ def test_a_dead_holders_target_is_taken_at_once_and_a_silent_hosts_after_the_sil
     check_exact(job)
 
 
-class beating:  # noqa: N801  # a context manager
+class beating:  # a context manager
     """Beat as another host would, whose clock is not ours."""
 
     def __init__(self, lease: Path, holder: dict) -> None:
@@ -104,7 +110,10 @@ def test_a_holder_that_was_only_stopped_fails_at_its_next_commit_and_adds_nothin
     settings = {"CFRAY_LEASE_BEAT": "0.2", "CFRAY_LEASE_SILENCE": "1"}
     first = cfray.start("migrate", job.path, "--json", **settings, CFRAY_FAIL_AT="stage:1:SIGSTOP")
     runs.until(lambda: first.stopped, "the first run has stopped")
-    runs.until(lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0, "the first run's silence is long enough")
+    runs.until(
+        lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0,
+        "the first run's silence is long enough",
+    )
     check_exact(job)
     after, report = version(job), (job.state / "report.json").read_bytes()
     first.signal(signal.SIGCONT)
@@ -115,17 +124,24 @@ def test_a_holder_that_was_only_stopped_fails_at_its_next_commit_and_adds_nothin
     assert (job.state / "report.json").read_bytes() == report
     assert not held(job)
     check_exact(job)
-    cfray.run("cleanup", job.path).ended_with(0)  # its workers were not stopped and staged some shards of their own
+    cfray.run("cleanup", job.path).ended_with(
+        0
+    )  # its workers were not stopped and staged some shards of their own
     assert runs.data_files(job.target) == runs.referenced_files(job.target)
     assert all(len(nonces) == 1 for name, nonces in runs.receipts(job).items() if name.isdigit())
     cfray.run("verify", job.path).ended_with(0)
 
 
-def test_a_stopped_holder_with_nothing_left_to_commit_still_says_that_it_lost_the_target(cfray, job):
+def test_a_stopped_holder_with_nothing_left_to_commit_still_says_that_it_lost_the_target(
+    cfray, job
+):
     settings = {"CFRAY_LEASE_BEAT": "0.2", "CFRAY_LEASE_SILENCE": "1"}
     first = cfray.start("migrate", job.path, **settings, CFRAY_FAIL_AT="plan:1:SIGSTOP")
     runs.until(lambda: first.stopped, "the first run has stopped")
-    runs.until(lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0, "the first run's silence is long enough")
+    runs.until(
+        lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0,
+        "the first run's silence is long enough",
+    )
     after, report = version(job), (job.state / "report.json").read_bytes()
     first.signal(signal.SIGCONT)
     first.wait().ended_with(5)
@@ -145,7 +161,9 @@ def folder(tmp_path, monkeypatch) -> Folder:
 @pytest.fixture
 def sleeper():
     """Give a process that lives until the test ends."""
-    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    )
     yield process
     process.kill()
     process.communicate()
@@ -191,7 +209,10 @@ def test_a_dead_holder_loses_it(folder, sleeper):
 def test_a_zombie_is_dead(folder, sleeper):
     holder = of(sleeper)
     sleeper.kill()  # and nobody waits for it yet
-    runs.until(lambda: Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "the process is a zombie")
+    runs.until(
+        lambda: Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z",
+        "the process is a zombie",
+    )
     signed(folder, holder)
     wait_until_free(folder)
 
@@ -235,7 +256,11 @@ def test_a_holder_never_beats_over_anothers_lease(folder, monkeypatch):
     first = read(folder)
     runs.until(lambda: read(folder).beat > first.beat, "the holder beats", 60)
     other = Lease(folder)
-    runs.until(lambda: other.announce() or not mine._thread.is_alive(), "the holder noticed that it lost the target", 60)
+    runs.until(
+        lambda: other.announce() or not mine._thread.is_alive(),
+        "the holder noticed that it lost the target",
+        60,
+    )
     assert read(folder).nonce == other.holder.nonce
 
 
@@ -244,6 +269,8 @@ def test_a_holder_whose_name_a_stale_one_wrote_over_takes_its_lease_back(folder,
     mine = Lease(folder)
     mine.start(lambda: True)
     Lease(folder).announce()
-    runs.until(lambda: read(folder).nonce == mine.holder.nonce, "the holder has taken its lease back", 60)
+    runs.until(
+        lambda: read(folder).nonce == mine.holder.nonce, "the holder has taken its lease back", 60
+    )
     mine.release()
     assert read(folder) is None

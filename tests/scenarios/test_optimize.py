@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from cfray import pipeline
+from cfray.engine.cluster import ray_running
 from cfray.errors import ConfigError
-from cfray.jobfile import read_job
-from cfray.progress import Progress
-from cfray.stages import index
-from cfray.stages.cluster import ray_running
+from cfray.finishing import index
+from cfray.job.file import read_job
+from cfray.report.progress import Progress
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +28,9 @@ def ray():
 
 def export(folder: Path, rows: int, dimension: int, files: int = 1) -> None:
     rng = np.random.default_rng(3)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.standard_normal(rows * dimension).astype("f4")), dimension)
+    vectors = pa.FixedSizeListArray.from_arrays(
+        pa.array(rng.standard_normal(rows * dimension).astype("f4")), dimension
+    )
     table = pa.table(
         {
             "id": pa.array(range(rows), pa.int64()),
@@ -70,13 +72,23 @@ def test_every_vector_index_is_built_and_finds_a_row_by_its_own_vector(tmp_path,
     assert pipeline.migrate(job, quiet()).exit_code == 0
     dataset = lance.dataset(job.target.uri)
     assert kinds(job.target.uri) == {"vector_idx": kind}
-    some = dataset.to_table(columns=["uuid", "vector"], filter="record_type = 'document'", limit=1).to_pylist()[0]
+    some = dataset.to_table(
+        columns=["uuid", "vector"], filter="record_type = 'document'", limit=1
+    ).to_pylist()[0]
     nearest = {"column": "vector", "q": some["vector"], "k": 10, "nprobes": 50, "refine_factor": 20}
-    assert some["uuid"] in dataset.to_table(nearest=nearest, columns=["uuid", "_distance"])["uuid"].to_pylist()
+    assert (
+        some["uuid"]
+        in dataset.to_table(nearest=nearest, columns=["uuid", "_distance"])["uuid"].to_pylist()
+    )
 
 
 @pytest.mark.parametrize(
-    ("rows", "dimension", "kind"), [(index.AUTO_FROM - 1_000, 8, None), (index.AUTO_FROM, 8, "IVF_RQ"), (index.AUTO_FROM, 10, "IVF_SQ")]
+    ("rows", "dimension", "kind"),
+    [
+        (index.AUTO_FROM - 1_000, 8, None),
+        (index.AUTO_FROM, 8, "IVF_RQ"),
+        (index.AUTO_FROM, 10, "IVF_SQ"),
+    ],
 )
 def test_auto_looks_at_rows_and_dimension(tmp_path, rows, dimension, kind):
     export(tmp_path / "in", rows, dimension)
@@ -87,7 +99,10 @@ def test_auto_looks_at_rows_and_dimension(tmp_path, rows, dimension, kind):
 
 def test_text_and_scalar_indexes_answer(tmp_path):
     export(tmp_path / "in", 1_000, 8)
-    job = job_of(tmp_path, {"vector": {"type": "none"}, "scalar": ["uuid", "collection", "tags", "created_at"]})
+    job = job_of(
+        tmp_path,
+        {"vector": {"type": "none"}, "scalar": ["uuid", "collection", "tags", "created_at"]},
+    )
     assert pipeline.migrate(job, quiet()).exit_code == 0
     dataset = lance.dataset(job.target.uri)
     assert kinds(job.target.uri) == {
@@ -97,7 +112,10 @@ def test_text_and_scalar_indexes_answer(tmp_path):
         "tags_idx": "LabelList",
         "created_at_idx": "BTree",
     }
-    assert dataset.to_table(full_text_query="word5", columns=["uuid", "_score"], limit=100).num_rows == 11
+    assert (
+        dataset.to_table(full_text_query="word5", columns=["uuid", "_score"], limit=100).num_rows
+        == 11
+    )
     assert dataset.count_rows("array_has_any(tags, ['k3'])") == 200
 
 
@@ -110,7 +128,12 @@ def test_small_fragments_are_merged_and_every_index_covers_the_result(tmp_path):
     assert before.counts["fragments_compacted"] == 12
     dataset = lance.dataset(job.target.uri)
     assert len(dataset.get_fragments()) == 1
-    assert set(index.coverage(dataset)) == {"vector_idx", "text_content_idx", "uuid_idx", "collection_idx"}
+    assert set(index.coverage(dataset)) == {
+        "vector_idx",
+        "text_content_idx",
+        "uuid_idx",
+        "collection_idx",
+    }
     assert pipeline.optimize(job, quiet()).counts["fragments_compacted"] == 0
 
 
@@ -119,7 +142,12 @@ def test_optimize_completes_indexes_after_somebody_added_rows(tmp_path):
     job = job_of(tmp_path, {"vector": {"type": "IVF_FLAT"}})
     assert pipeline.migrate(job, quiet()).exit_code == 0
     dataset = lance.dataset(job.target.uri)
-    row = {"uuid": "0" * 8 + "-0000-0000-0000-" + "0" * 12, "title": "theirs", "text_content": "foreign", "vector": [1.0] * 8}
+    row = {
+        "uuid": "0" * 8 + "-0000-0000-0000-" + "0" * 12,
+        "title": "theirs",
+        "text_content": "foreign",
+        "vector": [1.0] * 8,
+    }
     schema = pa.schema([dataset.schema.field(name) for name in row])
     lance.write_dataset(pa.Table.from_pylist([row], schema=schema), job.target.uri, mode="append")
     verified = pipeline.check(job, quiet())
@@ -127,8 +155,12 @@ def test_optimize_completes_indexes_after_somebody_added_rows(tmp_path):
     assert "index coverage" in {check.name for check in verified.checks if check.status == "fail"}
     done = pipeline.optimize(job, quiet())
     assert done.exit_code == 0
-    assert {check.name for check in done.checks if check.status == "not_run"} >= {"rows that cfray did not write"}
-    assert lance.dataset(job.target.uri).to_table(full_text_query="foreign", columns=["title", "_score"])["title"].to_pylist() == ["theirs"]
+    assert {check.name for check in done.checks if check.status == "not_run"} >= {
+        "rows that cfray did not write"
+    }
+    assert lance.dataset(job.target.uri).to_table(
+        full_text_query="foreign", columns=["title", "_score"]
+    )["title"].to_pylist() == ["theirs"]
 
 
 def test_an_index_the_dimension_does_not_allow_is_refused(tmp_path):

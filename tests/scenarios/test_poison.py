@@ -50,11 +50,19 @@ CASES = (
     Case("null id", having("id", lambda row: None), "no id"),
     Case("float id", having("id", lambda row: row["number"] + 0.5), "cannot be an id"),
     Case("nested id", having("id", lambda row: {"a": row["number"]}), "cannot be an id"),
-    Case("wrong width", having("embedding", lambda row: row["embedding"][1:]), f"{DIMENSION - 1} numbers"),
+    Case(
+        "wrong width",
+        having("embedding", lambda row: row["embedding"][1:]),
+        f"{DIMENSION - 1} numbers",
+    ),
     Case("no vector", without("embedding"), "no vector"),
     Case("NaN", vector_with(float("nan")), "NaN"),
     Case("infinity", vector_with(float("-inf")), "NaN or an infinite"),
-    Case("invalid UTF-8", lambda row: json.dumps({**row, "title": "caf?"}).encode().replace(b"?", b"\xe9"), "UTF-8"),
+    Case(
+        "invalid UTF-8",
+        lambda row: json.dumps({**row, "title": "caf?"}).encode().replace(b"?", b"\xe9"),
+        "UTF-8",
+    ),
     Case("no JSON", lambda row: json.dumps(row).encode()[:-1], "line"),
     Case("no object", lambda row: json.dumps([row]).encode(), "no object"),
     Case("long document", having("body", lambda row: row["body"] * 6), "max_document"),
@@ -64,7 +72,9 @@ EACH = 1_000  # one row in so many is bad, for each case
 
 
 def row_of(number: int, vectors: np.ndarray) -> dict[str, Any]:
-    body = f"{number} " + " ".join(runs.WORDS[(number * step) % len(runs.WORDS)] for step in range(100))
+    body = f"{number} " + " ".join(
+        runs.WORDS[(number * step) % len(runs.WORDS)] for step in range(100)
+    )
     return {
         "id": f"doc-{number:07d}", "other_id": f"other-{number:07d}", "number": number, "title": f"Title {number}", "body": body,
         "embedding": [float(value) for value in vectors[number]],
@@ -81,7 +91,9 @@ def poisoned(cases: Sequence[Case]) -> tuple[list[Any], dict[int, Case]]:
             number = start + 17 + place * 61
             rows[number] = case.spoil(rows[number])
             if isinstance(rows[number], dict) and (number // EACH) % 2:
-                rows[number].pop("other_id")  # so that every second one of them cannot be repaired with it
+                rows[number].pop(
+                    "other_id"
+                )  # so that every second one of them cannot be repaired with it
             bad[number] = case
     return rows, bad
 
@@ -115,8 +127,20 @@ def check_counts(job: Job, bad: int) -> None:
 
 def texts(target: str) -> dict[str, str]:
     """Read the text of every document by its original id."""
-    found = lance.dataset(target).to_table(columns=["text_content", "custom_metadata"], filter="record_type = 'document'").to_pylist()
-    pairs = [(next(entry["value"] for entry in row["custom_metadata"] if entry["key"] == "original_id"), row["text_content"]) for row in found]
+    found = (
+        lance.dataset(target)
+        .to_table(columns=["text_content", "custom_metadata"], filter="record_type = 'document'")
+        .to_pylist()
+    )
+    pairs = [
+        (
+            next(
+                entry["value"] for entry in row["custom_metadata"] if entry["key"] == "original_id"
+            ),
+            row["text_content"],
+        )
+        for row in found
+    ]
     assert len(pairs) == len(dict(pairs))
     return dict(pairs)
 
@@ -150,13 +174,22 @@ def test_bad_rows_are_set_aside_and_the_repaired_ones_come_in_once(cfray, jsonl)
     assert texts(job.target) == good
 
     corrected = job.changed(
-        mapping={**MAPPING, "id": ["id", "other_id"]}, embedding={"missing_vector": "zero"}, limits={**LIMITS, "max_document": "1MiB"}
+        mapping={**MAPPING, "id": ["id", "other_id"]},
+        embedding={"missing_vector": "zero"},
+        limits={**LIMITS, "max_document": "1MiB"},
     )
-    repaired = {number: named(rows[number]) for number, case in bad.items() if is_repaired(case, rows[number])}
+    repaired = {
+        number: named(rows[number])
+        for number, case in bad.items()
+        if is_repaired(case, rows[number])
+    }
     left = {number: case for number, case in bad.items() if number not in repaired}
     wanted = good | {name: rows[number]["body"] for number, name in repaired.items()}
     killed = cfray.start("quarantine", "replay", corrected.path)
-    runs.until(lambda: killed.ended or any(name.startswith("replay-") for name in runs.receipts(job)), "the repaired rows are staged")
+    runs.until(
+        lambda: killed.ended or any(name.startswith("replay-") for name in runs.receipts(job)),
+        "the repaired rows are staged",
+    )
     assert killed.kill().code == -signal.SIGKILL  # just before their commit or just behind it
     killed = cfray.start("quarantine", "replay", corrected.path, CFRAY_FAIL_AT="replay:1")
     killed.process.wait(runs.PATIENCE)
@@ -177,13 +210,17 @@ def test_bad_rows_are_set_aside_and_the_repaired_ones_come_in_once(cfray, jsonl)
     refused = cfray.run("migrate", other.path).ended_with(2)
     assert "mapping.title" in refused.err
     assert "remedy" in refused.err
-    refused = cfray.run("quarantine", "replay", corrected.changed(name="another").path).ended_with(2)
+    refused = cfray.run("quarantine", "replay", corrected.changed(name="another").path).ended_with(
+        2
+    )
     assert 'name: was "poisoned", is "another"' in refused.err
     assert lance.dataset(job.target).version == before
 
 
 def is_repaired(case: Case, row: Any) -> bool:
-    return case.name in ("no vector", "long document") or (case.name.endswith(" id") and "other_id" in row)
+    return case.name in ("no vector", "long document") or (
+        case.name.endswith(" id") and "other_id" in row
+    )
 
 
 def named(row: dict[str, Any]) -> str:
@@ -191,8 +228,15 @@ def named(row: dict[str, Any]) -> str:
 
 
 #: What a table can hold of it, by kind; a CSV decoder has its own words for an invalid byte.
-REASONS = {case.name: case.reason for case in CASES if case.name in ("wrong width", "NaN", "infinity", "long document", "same identity")}
-TABLE_REASONS = {"csv": {**REASONS, "no id": "no id", "invalid UTF-8": "utf-8"}, "parquet": {**REASONS, "null id": "no id", "invalid UTF-8": "UTF-8"}}
+REASONS = {
+    case.name: case.reason
+    for case in CASES
+    if case.name in ("wrong width", "NaN", "infinity", "long document", "same identity")
+}
+TABLE_REASONS = {
+    "csv": {**REASONS, "no id": "no id", "invalid UTF-8": "utf-8"},
+    "parquet": {**REASONS, "null id": "no id", "invalid UTF-8": "UTF-8"},
+}
 
 
 def write_csv(path: Path, rows: list[Any]) -> None:
@@ -200,7 +244,15 @@ def write_csv(path: Path, rows: list[Any]) -> None:
     lines = [b"id,number,title,body,embedding"]
     for row in rows:
         values = row if isinstance(row, dict) else json.loads(row.decode("latin-1"))
-        line = ",".join([str(values.get("id") or ""), str(values["number"]), values["title"], values["body"], f'"{json.dumps(values["embedding"])}"'])
+        line = ",".join(
+            [
+                str(values.get("id") or ""),
+                str(values["number"]),
+                values["title"],
+                values["body"],
+                f'"{json.dumps(values["embedding"])}"',
+            ]
+        )
         lines.append(line.encode("latin-1"))
     path.write_bytes(b"\n".join(lines) + b"\n")
 
@@ -208,7 +260,9 @@ def write_csv(path: Path, rows: list[Any]) -> None:
 def write_parquet(path: Path, rows: list[Any]) -> None:
     """Write rows as Parquet; a string column takes bytes that are no UTF-8 if it is not told."""
     values = [row if isinstance(row, dict) else json.loads(row.decode("latin-1")) for row in rows]
-    titles = pa.array([row["title"].encode("latin-1") for row in values], pa.binary()).view(pa.string())
+    titles = pa.array([row["title"].encode("latin-1") for row in values], pa.binary()).view(
+        pa.string()
+    )
     made = {
         "id": pa.array([row["id"] for row in values], pa.string()),
         "number": pa.array([row["number"] for row in values]),
@@ -220,9 +274,13 @@ def write_parquet(path: Path, rows: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "write"), [("csv", write_csv), ("parquet", write_parquet)])
-def test_tables_are_poisoned_in_their_own_ways_and_the_limit_stops_a_run_resumably(cfray, tmp_path, kind, write):
+def test_tables_are_poisoned_in_their_own_ways_and_the_limit_stops_a_run_resumably(
+    cfray, tmp_path, kind, write
+):
     reasons = TABLE_REASONS[kind]
-    rows, bad = poisoned([Case(case.name, case.spoil, reasons[case.name]) for case in CASES if case.name in reasons])
+    rows, bad = poisoned(
+        [Case(case.name, case.spoil, reasons[case.name]) for case in CASES if case.name in reasons]
+    )
     write(tmp_path / f"rows.{kind}", rows)
     body = {
         "name": "poisoned",
@@ -236,13 +294,19 @@ def test_tables_are_poisoned_in_their_own_ways_and_the_limit_stops_a_run_resumab
     assert "limits.max_quarantined" in stopped.err
     assert "run the same command again" in stopped.err
     assert job.report()["exit_code"] == stopped.document()["exit_code"] == 1
-    cfray.run("migrate", job.changed(limits={**LIMITS, "max_quarantined": len(bad)}).path).ended_with(3)
+    cfray.run(
+        "migrate", job.changed(limits={**LIMITS, "max_quarantined": len(bad)}).path
+    ).ended_with(3)
     check_quarantine(runs.quarantined(cfray, job), bad)
     check_counts(job, len(bad))
-    assert texts(job.target) == {row["id"]: row["body"] for number, row in enumerate(rows) if number not in bad}
+    assert texts(job.target) == {
+        row["id"]: row["body"] for number, row in enumerate(rows) if number not in bad
+    }
 
 
-def test_a_run_that_must_not_meet_a_second_record_of_one_identity_fails_and_removes_nothing(cfray, tmp_path):
+def test_a_run_that_must_not_meet_a_second_record_of_one_identity_fails_and_removes_nothing(
+    cfray, tmp_path
+):
     rows, bad = poisoned([case for case in CASES if case.name == "same identity"])
     write_csv(tmp_path / "rows.csv", rows)
     body = {

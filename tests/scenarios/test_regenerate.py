@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from tests.scenarios import runs
-from tests.scenarios.corpora import MAPPING, REGENERATE, cosine, documents, exported, held, job_of, through_the_model
+from tests.scenarios.corpora import (
+    MAPPING,
+    REGENERATE,
+    cosine,
+    documents,
+    exported,
+    held,
+    job_of,
+    through_the_model,
+)
 from tests.scenarios.runs import PROVE
 
 DOCUMENTS, SAMPLED = (60_000, 2_000) if PROVE else (1_500, 200)
@@ -26,8 +35,13 @@ def check_alike(target: str, reference: str) -> None:
     assert one.keys() == other.keys()
     for name, row in one.items():
         same = other[name]
-        assert {k: v for k, v in row.items() if k != "vector"} == {k: v for k, v in same.items() if k != "vector"}
-    found = cosine(np.stack([one[name]["vector"] for name in one]), np.stack([other[name]["vector"] for name in one]))
+        assert {k: v for k, v in row.items() if k != "vector"} == {
+            k: v for k, v in same.items() if k != "vector"
+        }
+    found = cosine(
+        np.stack([one[name]["vector"] for name in one]),
+        np.stack([other[name]["vector"] for name in one]),
+    )
     assert found.min() > 0.999
 
 
@@ -65,7 +79,13 @@ def test_each_actor_loads_the_model_once(undisturbed, record_property):
 
 def test_a_query_finds_a_document_by_its_title(cfray, undisturbed):
     row = min(held(undisturbed.target).values(), key=lambda one: one["uuid"])
-    answer = cfray.run("query", undisturbed.target, row["title"], "--k", "10", "--mode", "hybrid", "--json").ended_with(0).document()
+    answer = (
+        cfray.run(
+            "query", undisturbed.target, row["title"], "--k", "10", "--mode", "hybrid", "--json"
+        )
+        .ended_with(0)
+        .document()
+    )
     assert row["uuid"] in [hit["uuid"] for hit in answer["hits"]]
 
 
@@ -79,9 +99,17 @@ def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed, record_
     staged = {name for name in runs.receipts(job) if name.isdigit()} - set(done)
     assert done
     assert len(done) < SHARDS
-    finished = sum(json.loads(path.read_text())["staged"] for path in (job.state / "staged").glob("[0-9]*.json"))
+    finished = sum(
+        json.loads(path.read_text())["staged"]
+        for path in (job.state / "staged").glob("[0-9]*.json")
+    )
     again = cfray.start("migrate", job.path, "--quiet")
-    actor = runs.until(lambda: [pid for pid in again.workers() if "Worker.embed" in runs.title(pid)] or again.ended, "an actor embeds")
+    actor = runs.until(
+        lambda: (
+            [pid for pid in again.workers() if "Worker.embed" in runs.title(pid)] or again.ended
+        ),
+        "an actor embeds",
+    )
     if actor is not True:
         os.kill(actor[0], signal.SIGKILL)
     again.wait().ended_with(0)
@@ -89,8 +117,12 @@ def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed, record_
     assert report["counts"]["shards_resumed"] == len(done)
     assert report["counts"]["shards_adopted"] == len(staged)
     given = through_the_model(report)
-    record_property("resumed", {"done before": finished, "actor killed": actor is not True, **job.counted()})
-    assert given == DOCUMENTS - finished, "texts of finished shards went through the model again, or some never did"
+    record_property(
+        "resumed", {"done before": finished, "actor killed": actor is not True, **job.counted()}
+    )
+    assert given == DOCUMENTS - finished, (
+        "texts of finished shards went through the model again, or some never did"
+    )
     assert report["pool"]["loaded"] == report["pool"]["actors"] + (actor is not True)
     check_alike(job.target, undisturbed.target)
 
@@ -99,7 +131,10 @@ def test_an_interrupt_does_not_wait_for_the_model(cfray, undisturbed):
     """A shard takes the model minutes: the driver must not wait for its end, nor for a batch's."""
     job = undisturbed.changed(target={"uri": "interrupted.lance"})
     running = cfray.start("migrate", job.path, "--quiet")
-    runs.until(lambda: any("Worker.embed" in runs.title(pid) for pid in running.workers()), "an actor embeds")
+    runs.until(
+        lambda: any("Worker.embed" in runs.title(pid) for pid in running.workers()),
+        "an actor embeds",
+    )
     running.signal(signal.SIGTERM)
     assert "run the same command again" in running.wait().ended_with(143).err
     assert "interrupted" in job.report()["verdict"]
@@ -115,11 +150,19 @@ def test_awkward_texts(tmp_path, cfray, record_property):
     ]  # fmt: skip
     (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
     source, mapping = {"kind": "jsonl", "uri": "./in.jsonl"}, {"text_content": "body"}
-    job = job_of(tmp_path, {**REGENERATE, "chunk": {"tokens": 100, "overlap": 10}}, source=source, mapping=mapping, limits={"max_quarantined": 5})
+    job = job_of(
+        tmp_path,
+        {**REGENERATE, "chunk": {"tokens": 100, "overlap": 10}},
+        source=source,
+        mapping=mapping,
+        limits={"max_quarantined": 5},
+    )
     cfray.run("migrate", job.path, "--quiet").ended_with(3)
     rows = held(job.target)
     texts = {
-        next(entry["value"] for entry in row["custom_metadata"] if entry["key"] == "original_id"): row
+        next(
+            entry["value"] for entry in row["custom_metadata"] if entry["key"] == "original_id"
+        ): row
         for row in rows.values()
         if not row["x_chunk_of"]
     }
@@ -140,17 +183,28 @@ def test_awkward_texts(tmp_path, cfray, record_property):
     chunks = [row for row in rows.values() if row["x_chunk_of"]]
     assert counts["frames"] == counts["staged"] + len(chunks)
     assert counts["derived_frames"] == counts["chunks"] == len(chunks)
-    mine = sorted((row for row in chunks if row["x_chunk_of"] == texts["long"]["uuid"]), key=lambda row: row["position"])
+    mine = sorted(
+        (row for row in chunks if row["x_chunk_of"] == texts["long"]["uuid"]),
+        key=lambda row: row["position"],
+    )
     assert [row["position"] for row in mine] == list(range(len(mine)))
     assert mine[0]["text_content"] == long[: len(mine[0]["text_content"])]
     assert mine[-1]["text_content"] == long[-len(mine[-1]["text_content"]) :]
     for number, row in enumerate(mine):
-        assert row["uuid"] == str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, "cfray:deb/"), f"chunk:{number}:s:long"))
-        assert {"type": "member_of", "id": texts["long"]["uuid"]}.items() <= row["relationships"][0].items()
+        assert row["uuid"] == str(
+            uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, "cfray:deb/"), f"chunk:{number}:s:long")
+        )
+        assert {"type": "member_of", "id": texts["long"]["uuid"]}.items() <= row["relationships"][
+            0
+        ].items()
 
     repaired = job.changed(mapping={"id": ["name", "id"], "text_content": "body"})
     cfray.run("quarantine", "replay", repaired.path, "--quiet").ended_with(3)
-    brought = [row for row in held(job.target).values() if row["text_content"] == "a record whose id is no id"]
+    brought = [
+        row
+        for row in held(job.target).values()
+        if row["text_content"] == "a record whose id is no id"
+    ]
     assert len(brought) == 1
     assert np.linalg.norm(brought[0]["vector"]) == pytest.approx(1, abs=1e-4)
 
@@ -161,13 +215,20 @@ def test_vectors_kept_narrowed_and_in_another_width(tmp_path, cfray):
     vectors = np.random.default_rng(2).standard_normal((600, 32)) @ np.diag(1 / np.arange(1, 33))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     exported(tmp_path, rows, 2, vectors)
-    embedding = {"policy": "keep", "reduce": {"method": "pca", "dimension": 12}, "columns": {"half": {"of": "vector", "dtype": "float16"}}}
+    embedding = {
+        "policy": "keep",
+        "reduce": {"method": "pca", "dimension": 12},
+        "columns": {"half": {"of": "vector", "dtype": "float16"}},
+    }
     job = job_of(tmp_path, embedding, mapping={**MAPPING, "vector": "embedding"})
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
     found = held(job.target)
     narrow = np.stack([row["vector"] for row in found.values()])
     by_id = {
-        next(entry["value"] for entry in row["custom_metadata"] if entry["key"] == "original_id"): place for place, row in enumerate(found.values())
+        next(
+            entry["value"] for entry in row["custom_metadata"] if entry["key"] == "original_id"
+        ): place
+        for place, row in enumerate(found.values())
     }
     wide = np.empty_like(vectors)
     for number, place in by_id.items():
@@ -175,9 +236,14 @@ def test_vectors_kept_narrowed_and_in_another_width(tmp_path, cfray):
     assert narrow.shape == (600, 12)
     kept = np.argsort(-(wide @ wide.T), axis=1)[:, 1:11]
     there = np.argsort(-(narrow @ narrow.T), axis=1)[:, 1:11]
-    assert np.mean([len(set(one) & set(other)) / 10 for one, other in zip(kept, there, strict=True)]) > 0.8
+    assert (
+        np.mean([len(set(one) & set(other)) / 10 for one, other in zip(kept, there, strict=True)])
+        > 0.8
+    )
     for row in found.values():
-        assert np.array_equal(np.array(row["x_vector_half"], np.float16), row["vector"].astype(np.float16))
+        assert np.array_equal(
+            np.array(row["x_vector_half"], np.float16), row["vector"].astype(np.float16)
+        )
         assert row["x_vector_origin"] == "kept"
 
 
@@ -185,17 +251,30 @@ def test_wrong_models_and_servers(tmp_path, cfray):
     from tests.testbeds.embedding_server import EmbeddingServer
 
     exported(tmp_path, documents(20), 1)
-    nowhere = cfray.run("migrate", job_of(tmp_path, {**REGENERATE, "model": "./no-such-model"}).path).ended_with(2)
+    nowhere = cfray.run(
+        "migrate", job_of(tmp_path, {**REGENERATE, "model": "./no-such-model"}).path
+    ).ended_with(2)
     assert "no-such-model" in nowhere.err
-    down = {"policy": "regenerate", "endpoint": {"url": "http://127.0.0.1:9", "model": "m", "timeout": 1}}
+    down = {
+        "policy": "regenerate",
+        "endpoint": {"url": "http://127.0.0.1:9", "model": "m", "timeout": 1},
+    }
     assert "127.0.0.1:9" in cfray.run("migrate", job_of(tmp_path, down).path).ended_with(2).err
     assert not (tmp_path / "out.lance").exists()
     with EmbeddingServer(16) as server:
-        served = job_of(tmp_path, {"policy": "regenerate", "endpoint": {"url": server.url, "model": "m"}}, "served.lance")
+        served = job_of(
+            tmp_path,
+            {"policy": "regenerate", "endpoint": {"url": server.url, "model": "m"}},
+            "served.lance",
+        )
         cfray.run("migrate", served.path, "--quiet").ended_with(0)
         assert len(held(served.target)) == 20
         server.fail("too few", on=(3,))
-        short = job_of(tmp_path, {"policy": "regenerate", "endpoint": {"url": server.url, "model": "m"}}, "short.lance")
+        short = job_of(
+            tmp_path,
+            {"policy": "regenerate", "endpoint": {"url": server.url, "model": "m"}},
+            "short.lance",
+        )
         assert "vectors" in cfray.run("migrate", short.path, "--quiet").ended_with(1, 2).err
     other = served.changed(embedding={**REGENERATE})
     assert "embedding" in cfray.run("migrate", other.path).ended_with(2).err

@@ -14,16 +14,24 @@ from tests.testbeds import lineup
 from tests.testbeds.proxy import Slow
 
 
-@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.server(kind)) for kind in stores.KINDS])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=pytest.mark.server(kind)) for kind in stores.KINDS],
+)
 def bed(request, tmp_path_factory):
-    with lineup.taking_part(request.param, stores.bed_of(request.param).serving(tmp_path_factory.mktemp(request.param))) as bed:
+    with lineup.taking_part(
+        request.param, stores.bed_of(request.param).serving(tmp_path_factory.mktemp(request.param))
+    ) as bed:
         yield bed
 
 
 @pytest.fixture(scope="module")
 def seeded(bed):
     """Give two filled collections, a large and a small one, and their rows; they hold the same ids."""
-    return {bed.seed(rows): rows for rows in (bed.awkward(stores.ROWS, stores.DIMENSION), bed.awkward(90, stores.DIMENSION))}
+    return {
+        bed.seed(rows): rows
+        for rows in (bed.awkward(stores.ROWS, stores.DIMENSION), bed.awkward(90, stores.DIMENSION))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +46,30 @@ def test_everything_arrives_as_it_was_seeded(bed, seeded, moved, record_property
     assert stores.differences(bed, moved, seeded)[:5] == []
     report = moved.report()
     record_property("moved", moved.counted())
-    assert (report["counts"]["read"], report["counts"]["quarantined"]) == (sum(map(len, seeded.values())), 0)
+    assert (report["counts"]["read"], report["counts"]["quarantined"]) == (
+        sum(map(len, seeded.values())),
+        0,
+    )
     assert {check["name"]: check["status"] for check in report["checks"]}["source count"] == "pass"
     assert report["consistency"]
     assert report["counts"]["shards"] > 3
 
 
 def test_each_collection_keeps_what_the_store_said_of_it(bed, seeded, moved):
-    rows = lance.dataset(moved.target).to_table(filter="record_type = 'collection_header'").to_pylist()
-    headers = {row["title"]: {entry["key"]: entry["value"] for entry in row["custom_metadata"]} for row in rows}
+    rows = (
+        lance.dataset(moved.target).to_table(filter="record_type = 'collection_header'").to_pylist()
+    )
+    headers = {
+        row["title"]: {entry["key"]: entry["value"] for entry in row["custom_metadata"]}
+        for row in rows
+    }
     assert headers.keys() == seeded.keys()
     source = bed.source(*seeded)
     context = runs_context(moved)
     for told in source.describe(context, source.shards(context)).collections:
-        assert {f"source.{key}": value for key, value in told.facts.items()}.items() <= headers.pop(told.name).items()
+        assert {f"source.{key}": value for key, value in told.facts.items()}.items() <= headers.pop(
+            told.name
+        ).items()
     assert not headers
 
 
@@ -67,16 +85,25 @@ def job(bed, seeded, tmp_path):
     return stores.job_of(bed, tmp_path, *seeded)
 
 
-@pytest.mark.parametrize("place", ["plan:1", "stage:2", "commit:2", "headers:1"] if PROVE else ["commit:2"])
+@pytest.mark.parametrize(
+    "place", ["plan:1", "stage:2", "commit:2", "headers:1"] if PROVE else ["commit:2"]
+)
 def test_a_killed_run_is_brought_to_the_same_end(bed, job, moved, cfray, place, *, record_property):
-    running = cfray.start("migrate", job.path, CFRAY_FAIL_AT=place, **stores.settings(bed.source("x")))
+    running = cfray.start(
+        "migrate", job.path, CFRAY_FAIL_AT=place, **stores.settings(bed.source("x"))
+    )
     running.process.wait(runs.PATIENCE)
     assert running.kill().code == -signal.SIGKILL
     done = {name for name in runs.ledger(job.target) if name.isdigit()}
     report = stores.migrate(cfray, bed, job, 0)
     record_property("resumed", job.counted())
     assert report["counts"]["shards_resumed"] == len(done)
-    assert report["counts"]["shards_resumed"] + report["counts"]["shards_adopted"] + report["counts"]["shards_read"] == report["counts"]["shards"]
+    assert (
+        report["counts"]["shards_resumed"]
+        + report["counts"]["shards_adopted"]
+        + report["counts"]["shards_read"]
+        == report["counts"]["shards"]
+    )
     assert runs.digests(job.target) == runs.digests(moved.target)
     assert len(set(runs.uuids(job.target))) == len(runs.uuids(job.target))
 
@@ -86,15 +113,23 @@ def test_a_killed_worker_costs_its_shard_and_no_row(bed, seeded, cfray, tmp_path
     name, rows = next(iter(seeded.items()))
     proxy, through = bed.proxied(name)
     with closing(proxy):
-        through = through.model_copy(update={"shard_bytes": bed.source(name).shard_bytes // 8, "timeout": 60.0})
+        through = through.model_copy(
+            update={"shard_bytes": bed.source(name).shard_bytes // 8, "timeout": 60.0}
+        )
         job = stores.job_of(bed, tmp_path, name, source=stores.section(through))
-        running = cfray.start("migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP", **stores.settings(through))
-        runs.until(lambda: running.ended or running.stopped, "the driver has stopped, with its plan saved")
+        running = cfray.start(
+            "migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP", **stores.settings(through)
+        )
+        runs.until(
+            lambda: running.ended or running.stopped, "the driver has stopped, with its plan saved"
+        )
         assert not running.ended
         proxy.fail(Slow(), times=1, matching=bed.page_request())
         running.signal(signal.SIGCONT)
         proxy.until_held()
-        for worker in runs.until(running.workers, "a worker is in a shard"):  # and whoever keeps the budget of requests
+        for worker in runs.until(
+            running.workers, "a worker is in a shard"
+        ):  # and whoever keeps the budget of requests
             os.kill(worker, signal.SIGKILL)
         proxy.release()
         running.wait().ended_with(0)
@@ -105,9 +140,17 @@ def test_what_inspect_drafts_runs_unedited(bed, cfray, tmp_path):
     rows = bed.awkward(300, stores.DIMENSION)
     source = bed.source(bed.seed(rows))
     (tmp_path / "source.yaml").write_text(yaml.safe_dump({"source": stores.section(source)}))
-    cfray.run("inspect", tmp_path / "source.yaml", "--out", tmp_path / "job.yaml", **stores.settings(source)).ended_with(0)
+    cfray.run(
+        "inspect",
+        tmp_path / "source.yaml",
+        "--out",
+        tmp_path / "job.yaml",
+        **stores.settings(source),
+    ).ended_with(0)
     cfray.run("plan", tmp_path / "job.yaml", **stores.settings(source)).ended_with(0)
-    ended = cfray.run("migrate", tmp_path / "job.yaml", "--json", **stores.settings(source)).ended_with(0)
+    ended = cfray.run(
+        "migrate", tmp_path / "job.yaml", "--json", **stores.settings(source)
+    ).ended_with(0)
     assert ended.document()["counts"]["staged"] == len(rows)
     body = yaml.safe_load((tmp_path / "job.yaml").read_text())
     assert body["mapping"]["id"] == "id"

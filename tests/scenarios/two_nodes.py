@@ -11,9 +11,9 @@ import sys
 import ray
 from ray.cluster_utils import Cluster
 
+from cfray.engine.cluster import check_target_is_shared
 from cfray.errors import ConfigError
-from cfray.jobfile import read_job
-from cfray.stages.cluster import check_target_is_shared
+from cfray.job.file import read_job
 
 
 def separate_disks(head):
@@ -39,21 +39,40 @@ def refusal(uri):
 def main(job):
     from pathlib import Path
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000})
+    nodes = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 1,
+            "include_dashboard": False,
+            "object_store_memory": 80_000_000,
+        },
+    )
     nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
     try:
         ray.init(address=nodes.address, log_to_driver=False)
         refused = refusal(read_job(Path(job)).target.uri)
         ray.shutdown()
         run = [sys.executable, "-m", "cfray.cli", "migrate", job, "--json"]
-        done = subprocess.run(run, env={**os.environ, "RAY_ADDRESS": nodes.address}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            run,
+            env={**os.environ, "RAY_ADDRESS": nodes.address},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         up = all(node.any_processes_alive() for node in [nodes.head_node, *nodes.worker_nodes])
     finally:
         nodes.shutdown()
     print(
         "\n"
         + json.dumps(
-            {"refused": refused, "exit_code": done.returncode, "stderr": done.stderr, "report": json.loads(done.stdout or "{}"), "still_up": up}
+            {
+                "refused": refused,
+                "exit_code": done.returncode,
+                "stderr": done.stderr,
+                "report": json.loads(done.stdout or "{}"),
+                "still_up": up,
+            }
         )
     )
 

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from cfray.credentials import Secret
-from cfray.sources.chroma import Chroma
+from cfray.runtime.credentials import Secret
+from cfray.sources.chroma.source import Chroma
 from tests.contract import oracle
 from tests.sources.corpus import ODD_IDS, as_json
 from tests.sources.store_bed import Row, StoreBed
@@ -39,7 +39,9 @@ def _held(value: Any) -> Any:
 
 def _shown(value: Any) -> tuple[str, str]:
     if isinstance(value, list) and type(value[0]) is int:
-        return "list<int64>" if max(map(abs, value)) <= 2**53 else "list", oracle.metadata_text(value)
+        return "list<int64>" if max(map(abs, value)) <= 2**53 else "list", oracle.metadata_text(
+            value
+        )
     if isinstance(value, list) and type(value[0]) is bool:
         return "list<bool>", oracle.metadata_text(value)
     shown: tuple[str, str] = as_json({"it": value})["it"]
@@ -50,9 +52,16 @@ def vector(row: Row) -> list[float]:
     return NO_VECTOR if row.get("vector") is None else row["vector"]
 
 
-def fill(client: Any, name: str, rows: Sequence[Row], index: Row | None = None, **options: Any) -> Any:
+def fill(
+    client: Any, name: str, rows: Sequence[Row], index: Row | None = None, **options: Any
+) -> Any:
     """Make a collection of rows by the vendor's client."""
-    made = client.create_collection(name, embedding_function=None, configuration={"hnsw": {**_INDEX, **(index or {})}}, **options)
+    made = client.create_collection(
+        name,
+        embedding_function=None,
+        configuration={"hnsw": {**_INDEX, **(index or {})}},
+        **options,
+    )
     for start in range(0, len(rows), 1000):
         part = rows[start : start + 1000]
         made.add(
@@ -80,7 +89,14 @@ class ChromaBed(StoreBed):
         host, _, port = self.url.partition("://")[2].partition(":")
         headers = {"x-chroma-token": api_key.reveal()} if api_key else {}
         settings = Settings(anonymized_telemetry=False)
-        return chromadb.HttpClient(host, int(port), ssl=self.url.startswith("https"), headers=headers, settings=settings, **options)
+        return chromadb.HttpClient(
+            host,
+            int(port),
+            ssl=self.url.startswith("https"),
+            headers=headers,
+            settings=settings,
+            **options,
+        )
 
     @classmethod
     @contextmanager
@@ -103,14 +119,30 @@ class ChromaBed(StoreBed):
         self.client.get_collection(name, embedding_function=None).delete(ids=list(ids))
 
     def source(self, *names: str, **options: Any) -> Chroma:
-        return Chroma(**{"url": self.url, "collections": list(names) or None, "api_key": self.api_key, **options})
+        return Chroma(
+            **{
+                "url": self.url,
+                "collections": list(names) or None,
+                "api_key": self.api_key,
+                **options,
+            }
+        )
 
     def expected(self, row: Row) -> Row:
-        found = {key: _shown(value) for key, value in (metadata(row) or {}).items()} | ({"uri": ("string", row["uri"])} if row.get("uri") else {})
-        return {"id": row["id"], "vector": [float(np.float32(one)) for one in vector(row)], "text": row.get("text"), **found}
+        found = {key: _shown(value) for key, value in (metadata(row) or {}).items()} | (
+            {"uri": ("string", row["uri"])} if row.get("uri") else {}
+        )
+        return {
+            "id": row["id"],
+            "vector": [float(np.float32(one)) for one in vector(row)],
+            "text": row.get("text"),
+            **found,
+        }
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
-        vectors = np.random.default_rng(7).standard_normal((count, dimension)).astype(np.float32).tolist()
+        vectors = (
+            np.random.default_rng(7).standard_normal((count, dimension)).astype(np.float32).tolist()
+        )
         return [_awkward(n, one) for n, one in enumerate(vectors)]
 
     def mapping(self) -> dict[str, Any]:
@@ -121,7 +153,9 @@ class ChromaBed(StoreBed):
 
     def vendor_read(self, name: str) -> int:
         collection, found = self.client.get_collection(name, embedding_function=None), 0
-        while page := collection.get(limit=2_000, offset=found, include=["embeddings", "metadatas", "documents", "uris"])["ids"]:
+        while page := collection.get(
+            limit=2_000, offset=found, include=["embeddings", "metadatas", "documents", "uris"]
+        )["ids"]:
             found += len(page)
         return found
 
@@ -135,7 +169,16 @@ class ChromaBed(StoreBed):
 
 
 def _awkward(n: int, one: list[float]) -> Row:
-    forms = (f"doc-{n}", f"{n}", f"{n:032x}", f"é☕ {n}", f'"{n}" it\'s', f"a/b\\{n}", f"{n}#%s {{0}}", f" {n} ")
+    forms = (
+        f"doc-{n}",
+        f"{n}",
+        f"{n:032x}",
+        f"é☕ {n}",
+        f'"{n}" it\'s',
+        f"a/b\\{n}",
+        f"{n}#%s {{0}}",
+        f" {n} ",
+    )
     row: Row = {
         "id": ODD_IDS[n] if n < len(ODD_IDS) else forms[n % len(forms)],
         "vector": one,

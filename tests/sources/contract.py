@@ -11,10 +11,22 @@ from dataclasses import asdict, replace
 import pyarrow as pa
 import pytest
 
-from cfray import records
 from cfray.errors import SourceError
+from cfray.records.record import is_variant
 from cfray.sources.base import Context, Shard
-from tests.sources.corpus import CONTEXT, CORPUS, INTEGERS, ODD_IDS, SHARD_BYTES, a_row, as_typed, counted, items, plain, rows
+from tests.sources.corpus import (
+    CONTEXT,
+    CORPUS,
+    INTEGERS,
+    ODD_IDS,
+    SHARD_BYTES,
+    a_row,
+    as_typed,
+    counted,
+    items,
+    plain,
+    rows,
+)
 
 
 class SourceContract:
@@ -50,11 +62,21 @@ class SourceContract:
     def test_shard_ids_are_unique_and_do_not_depend_on_who_asks(self, source, tmp_path):
         names = [shard.id for shard in source.shards(CONTEXT)]
         assert len(set(names)) == len(names)
-        assert [shard.id for shard in source.shards(Context(scratch=str(tmp_path / "elsewhere"), batch_bytes=10**6))] == names
+        assert [
+            shard.id
+            for shard in source.shards(
+                Context(scratch=str(tmp_path / "elsewhere"), batch_bytes=10**6)
+            )
+        ] == names
         asks = "import pickle, sys; s, c = pickle.load(sys.stdin.buffer); print([shard.id for shard in s.shards(c)])"
         environment = {**os.environ, "PYTHONHASHSEED": "7"}
         done = subprocess.run(
-            [sys.executable, "-c", asks], input=pickle.dumps((source, CONTEXT)), capture_output=True, check=True, cwd=tmp_path, env=environment
+            [sys.executable, "-c", asks],
+            input=pickle.dumps((source, CONTEXT)),
+            capture_output=True,
+            check=True,
+            cwd=tmp_path,
+            env=environment,
         )
         assert done.stdout.decode().strip() == repr(names)
 
@@ -75,14 +97,25 @@ class SourceContract:
     def test_the_schema_it_describes_is_the_schema_it_reads(self, source):
         described = source.describe(CONTEXT, source.shards(CONTEXT)).schema
         batches = [item for _, item in items(source)]
-        assert all(batch.schema == described if described is not None else any(map(records.is_variant, batch.schema)) for batch in batches)
+        assert all(
+            batch.schema == described
+            if described is not None
+            else any(map(is_variant, batch.schema))
+            for batch in batches
+        )
 
     def test_batches_are_bounded_in_bytes(self, seed):
         sizes = [10] * 150 + [3_000] * 8 + [10] * 150 + [20_000] + [10] * 60 + [900] * 30
         source = seed([{"id": f"u{n}", "text": "x" * size} for n, size in enumerate(sizes)])
         source = source.model_copy(update={"shard_bytes": 10**7})
         batches = [plain(item) for _, item in items(source)]
-        weights = [[len(row["text"][1] if isinstance(row["text"], tuple) else row["text"]) for row in batch] for batch in batches]
+        weights = [
+            [
+                len(row["text"][1] if isinstance(row["text"], tuple) else row["text"])
+                for row in batch
+            ]
+            for batch in batches
+        ]
         assert sorted(size for batch in weights for size in batch) == sorted(sizes)
         assert max(sum(batch) - max(batch) for batch in weights) <= CONTEXT.batch_bytes
         assert len(batches) < len(sizes) / 2, "batches of single small rows"
@@ -104,13 +137,18 @@ class SourceContract:
 
     def test_integers_are_exact(self, seed):
         wide = [a_row(n, n=value) for n, value in enumerate(INTEGERS)]
-        assert counted({"n": row["n"]} for row in rows(seed(wide))) == counted({"n": self.expected(row)["n"]} for row in wide)
+        assert counted({"n": row["n"]} for row in rows(seed(wide))) == counted(
+            {"n": self.expected(row)["n"]} for row in wide
+        )
 
     def test_nested_values_come_back_whole(self, seed):
         if self.cannot_nest:
             pytest.skip(self.cannot_nest)
         deep = {"by": None, "at": {"x": 2**53 + 1, "names": ["", None, "ü\n"]}}
-        assert rows(seed([a_row(1, meta=deep)]))[0]["meta"] == self.expected(a_row(1, meta=deep))["meta"]
+        assert (
+            rows(seed([a_row(1, meta=deep)]))[0]["meta"]
+            == self.expected(a_row(1, meta=deep))["meta"]
+        )
 
     def test_null_empty_and_the_word_null_are_told_apart(self, seed):
         if self.cannot_tell_null:
@@ -193,14 +231,30 @@ class FileContract(SourceContract):
     def test_an_empty_file_among_others_is_no_row(self, folder):
         _, source = self.one_file(folder)
         self.write(folder / f"none{self.suffix}", [])
-        assert counted(rows(self.source_at(folder, shard_bytes=SHARD_BYTES))) == counted(rows(source))
+        assert counted(rows(self.source_at(folder, shard_bytes=SHARD_BYTES))) == counted(
+            rows(source)
+        )
 
     def test_folder_glob_and_single_files_agree(self, source, folder):
         (folder / "notes.txt").write_text("not part of the export")
-        singles = [row for path in sorted(folder.glob(f"*{self.suffix}")) for row in rows(self.source_at(path, shard_bytes=SHARD_BYTES))]
-        assert rows(source) == rows(self.source_at(folder / f"*{self.suffix}", shard_bytes=SHARD_BYTES)) == singles
+        singles = [
+            row
+            for path in sorted(folder.glob(f"*{self.suffix}"))
+            for row in rows(self.source_at(path, shard_bytes=SHARD_BYTES))
+        ]
+        assert (
+            rows(source)
+            == rows(self.source_at(folder / f"*{self.suffix}", shard_bytes=SHARD_BYTES))
+            == singles
+        )
 
-    @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".zst", lambda data: pa.Codec("zstd").compress(data).to_pybytes())])
+    @pytest.mark.parametrize(
+        ("suffix", "pack"),
+        [
+            (".gz", gzip.compress),
+            (".zst", lambda data: pa.Codec("zstd").compress(data).to_pybytes()),
+        ],
+    )
     def test_a_compressed_file_equals_the_plain_one_or_is_refused(self, folder, suffix, pack):
         plain_path, source = self.one_file(folder)
         path = folder / f"packed{self.suffix}{suffix}"
@@ -259,5 +313,8 @@ class FileContract(SourceContract):
 
 def _pinned_again(shard, path):
     """Give a shard whose pin agrees with the file as it is now: damage that size and time do not show."""
-    parts = [{**part, "file": {**part["file"], "modified": path.stat().st_mtime_ns}} for part in shard.where["parts"]]
+    parts = [
+        {**part, "file": {**part["file"], "modified": path.stat().st_mtime_ns}}
+        for part in shard.where["parts"]
+    ]
     return replace(shard, where={"parts": parts})

@@ -6,12 +6,13 @@ import tempfile
 
 import pyarrow as pa
 
-from cfray import records
-from cfray.records import Reject
+from cfray.records.record import MISSING, Reject, is_variant, variant_texts, variant_types
 from cfray.sources.base import Context
 from tests.contract import oracle
 
-_SCRATCH = tempfile.TemporaryDirectory(prefix="cfray-scratch-")  # for the lists of ids that some stores' shards are made of
+_SCRATCH = tempfile.TemporaryDirectory(
+    prefix="cfray-scratch-"
+)  # for the lists of ids that some stores' shards are made of
 atexit.register(_SCRATCH.cleanup)
 CONTEXT = Context(batch_bytes=4_000, scratch=_SCRATCH.name)
 SHARD_BYTES = 2_000
@@ -23,7 +24,15 @@ SCHEMA = pa.schema(
         ("ratio", pa.float64()),
         ("flag", pa.bool_()),
         ("tags", pa.list_(pa.string())),
-        ("meta", pa.struct([("by", pa.string()), ("at", pa.struct([("x", pa.int64()), ("names", pa.list_(pa.string()))]))])),
+        (
+            "meta",
+            pa.struct(
+                [
+                    ("by", pa.string()),
+                    ("at", pa.struct([("x", pa.int64()), ("names", pa.list_(pa.string()))])),
+                ]
+            ),
+        ),
         ("vector", pa.list_(pa.float64())),
     ]
 )
@@ -47,7 +56,15 @@ INTEGERS = (2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), 0)
 def a_row(n, /, **values):
     """Make a row with every field; ``None`` is null."""
     nested = {"by": f"author {n % 3}", "at": {"x": n, "names": ["é", '"']}}
-    row = {"id": f"d{n:04d}", "text": f"text of {n} " * (n % 7), "n": n, "ratio": n / 8, "flag": n % 2 == 0, "tags": ["a", f"t{n}"], "meta": nested}
+    row = {
+        "id": f"d{n:04d}",
+        "text": f"text of {n} " * (n % 7),
+        "n": n,
+        "ratio": n / 8,
+        "flag": n % 2 == 0,
+        "tags": ["a", f"t{n}"],
+        "meta": nested,
+    }
     return row | {"vector": [n + 0.5, -1.5]} | values
 
 
@@ -56,21 +73,29 @@ CORPUS = [a_row(n) for n in range(60)] + [a_row(60 + n, id=one) for n, one in en
 
 def items(source, context=CONTEXT):
     """Read all shards: (shard, batch or reject)."""
-    return [(shard, item) for shard in source.shards(context) for item in source.read(shard, context)]
+    return [
+        (shard, item) for shard in source.shards(context) for item in source.read(shard, context)
+    ]
 
 
 def plain(batch):
     """Give the rows of a batch; a value of a variant column as (type, text), a missing key not at all."""
     columns = {
-        field.name: _variants(column) if records.is_variant(field) else column.to_pylist()
+        field.name: _variants(column) if is_variant(field) else column.to_pylist()
         for field, column in zip(batch.schema, batch.columns, strict=True)
     }
-    return [{name: column[row] for name, column in columns.items() if column[row] is not records.MISSING} for row in range(batch.num_rows)]
+    return [
+        {name: column[row] for name, column in columns.items() if column[row] is not MISSING}
+        for row in range(batch.num_rows)
+    ]
 
 
 def _variants(column):
-    texts = records.variant_texts(column).to_pylist()
-    return [records.MISSING if kind is None else (kind, text) for kind, text in zip(records.variant_types(column).to_pylist(), texts, strict=True)]
+    texts = variant_texts(column).to_pylist()
+    return [
+        MISSING if kind is None else (kind, text)
+        for kind, text in zip(variant_types(column).to_pylist(), texts, strict=True)
+    ]
 
 
 def rows(source, shards=None, context=CONTEXT):
@@ -90,9 +115,19 @@ def as_typed(row):
 
 def as_json(row):
     """Give a row as JSON has it: a type and a text a value, a missing key missing."""
-    names = {bool: "bool", int: "int64", float: "double", str: "string", type(None): "null", dict: "struct"}
+    names = {
+        bool: "bool",
+        int: "int64",
+        float: "double",
+        str: "string",
+        type(None): "null",
+        dict: "struct",
+    }
     lists = {str: "list<string>", float: "list<double>"}
-    kinds = {key: lists[type(value[0])] if isinstance(value, list) else names[type(value)] for key, value in row.items()}
+    kinds = {
+        key: lists[type(value[0])] if isinstance(value, list) else names[type(value)]
+        for key, value in row.items()
+    }
     return {key: (kinds[key], oracle.metadata_text(value)) for key, value in row.items()}
 
 

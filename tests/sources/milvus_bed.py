@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from cfray.credentials import Secret
-from cfray.records import canonical
-from cfray.sources.milvus import Milvus
+from cfray.records.record import canonical
+from cfray.runtime.credentials import Secret
+from cfray.sources.milvus.source import Milvus
 from tests.sources.corpus import as_json
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import milvus
@@ -55,7 +55,14 @@ _AT_ONCE = 1_000
 #: A query that must see everything (Strong) waits for the next tick of the server's clock, 200 ms by default; loading looks every second.
 _BRISK = {
     "PROXY_TIMETICKINTERVAL": "20",
-    **dict.fromkeys(("QUERYCOORD_DISTPULLINTERVAL", "QUERYCOORD_SEGMENTCHECKINTERVAL", "QUERYCOORD_CHANNELCHECKINTERVAL"), "50"),
+    **dict.fromkeys(
+        (
+            "QUERYCOORD_DISTPULLINTERVAL",
+            "QUERYCOORD_SEGMENTCHECKINTERVAL",
+            "QUERYCOORD_CHANNELCHECKINTERVAL",
+        ),
+        "50",
+    ),
 }
 
 
@@ -92,9 +99,17 @@ class MilvusBed(StoreBed):
         try:
             with secured(folder) as server:
                 bed = cls(server.endpoint)
-                with ThreadPoolExecutor(8) as makers:  # to load a collection takes three seconds; several at once take no longer
-                    for declared, many, level in ((CORPUS_DECLARES, 14, {}), ((), 9, {"consistency_level": "Strong"})):
-                        bed._spare[declared] = [makers.submit(bed.create, bed.fresh(), declared, 2, **level) for _ in range(many)]
+                with (
+                    ThreadPoolExecutor(8) as makers
+                ):  # to load a collection takes three seconds; several at once take no longer
+                    for declared, many, level in (
+                        (CORPUS_DECLARES, 14, {}),
+                        ((), 9, {"consistency_level": "Strong"}),
+                    ):
+                        bed._spare[declared] = [
+                            makers.submit(bed.create, bed.fresh(), declared, 2, **level)
+                            for _ in range(many)
+                        ]
                     try:
                         yield bed
                     finally:
@@ -113,7 +128,9 @@ class MilvusBed(StoreBed):
 
         return MilvusClient(self.url, token=self.token)
 
-    def seed(self, rows: Sequence[Row], name: str | None = None, *, index: str = "FLAT", **options: Any) -> str:
+    def seed(
+        self, rows: Sequence[Row], name: str | None = None, *, index: str = "FLAT", **options: Any
+    ) -> str:
         """Fill a collection; the same rows again give the same one, for making and loading one takes three seconds."""
         if name or index != "FLAT" or options:
             return self._seed(rows, name, index, options)
@@ -125,11 +142,23 @@ class MilvusBed(StoreBed):
     def _forget(self, name: str) -> None:
         self._filled = {key: other for key, other in self._filled.items() if other != name}
 
-    def _seed(self, rows: Sequence[Row], name: str | None, index: str, options: dict[str, Any]) -> str:
-        declared = [key for key in DECLARED if rows and all(row.get(key) is not None for row in rows)]
+    def _seed(
+        self, rows: Sequence[Row], name: str | None, index: str, options: dict[str, Any]
+    ) -> str:
+        declared = [
+            key for key in DECLARED if rows and all(row.get(key) is not None for row in rows)
+        ]
         dimension = len(rows[0].get("vector", [0, 0])) if rows else 2
-        spare = self._spare.get(tuple(declared), []) if name is None and dimension == 2 and not options else []
-        name = spare.pop().result() if spare else self.create(name or self.fresh(), declared, dimension, index, **options)
+        spare = (
+            self._spare.get(tuple(declared), [])
+            if name is None and dimension == 2 and not options
+            else []
+        )
+        name = (
+            spare.pop().result()
+            if spare
+            else self.create(name or self.fresh(), declared, dimension, index, **options)
+        )
         parts: dict[str, list[Row]] = {}
         for row in rows:
             parts.setdefault(row.get(PARTITION, "_default"), []).append(row)
@@ -137,10 +166,21 @@ class MilvusBed(StoreBed):
             if part != "_default":
                 self.client.create_partition(name, part)
             for start in range(0, len(some), _AT_ONCE):
-                self.client.insert(name, [self.storable(row) for row in some[start : start + _AT_ONCE]], partition_name=part)
+                self.client.insert(
+                    name,
+                    [self.storable(row) for row in some[start : start + _AT_ONCE]],
+                    partition_name=part,
+                )
         return name
 
-    def create(self, name: str, declared: Sequence[str], dimension: int, index: str = "FLAT", **options: Any) -> str:
+    def create(
+        self,
+        name: str,
+        declared: Sequence[str],
+        dimension: int,
+        index: str = "FLAT",
+        **options: Any,
+    ) -> str:
         from pymilvus import DataType
 
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True)
@@ -148,14 +188,21 @@ class MilvusBed(StoreBed):
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
         for key in declared:
             kind, params, _ = DECLARED[key]
-            params = {**params, "element_type": DataType[params["element_type"]]} if "element_type" in params else params
+            params = (
+                {**params, "element_type": DataType[params["element_type"]]}
+                if "element_type" in params
+                else params
+            )
             schema.add_field(key, DataType[kind], **params)
         indexes = self.client.prepare_index_params("vector", index_type=index, metric_type="L2")
         self.client.create_collection(name, schema=schema, index_params=indexes, **options)
         return name
 
     def storable(self, row: Row) -> Row:
-        return {"vector": [0.0, 0.0], **{key: value for key, value in row.items() if key != PARTITION}}
+        return {
+            "vector": [0.0, 0.0],
+            **{key: value for key, value in row.items() if key != PARTITION},
+        }
 
     def drop(self, name: str) -> None:
         self._forget(name)
@@ -170,7 +217,11 @@ class MilvusBed(StoreBed):
         return Milvus(**{"url": self.url, "collections": list(names), "api_key": key, **options})
 
     def expected(self, row: Row) -> Row:
-        found = {key: _as_json(value) for key, value in row.items() if key not in ("id", "vector", *_BY_NAME)}
+        found = {
+            key: _as_json(value)
+            for key, value in row.items()
+            if key not in ("id", "vector", *_BY_NAME)
+        }
         typed = {key: (DECLARED[key][2], _text(key, row[key])) for key in _BY_NAME if key in row}
         vector = np.array(row.get("vector", [0.0, 0.0]), np.float32).astype(float).tolist()
         return {"id": row["id"], "vector": vector, **found, **typed}
@@ -181,12 +232,28 @@ class MilvusBed(StoreBed):
         return [_awkward(n, vector) for n, vector in enumerate(vectors.astype(float).tolist())]
 
     def mapping(self) -> dict[str, Any]:
-        return {"id": "id", "text_content": "body", "title": "title", "tags": "tags", "created_at": "created", "vector": "vector"}
+        return {
+            "id": "id",
+            "text_content": "body",
+            "title": "title",
+            "tags": "tags",
+            "created_at": "created",
+            "vector": "vector",
+        }
 
     def vendor_read(self, name: str) -> int:
         """Page by key through ``MilvusClient.query``: its own iterator stops at the first key with a line break or a quote."""
         total, after = 0, ""
-        while page := list(self.client.query(name, filter=after, limit=5_000, output_fields=["*"], iterator="True", reduce_stop_for_best="True")):
+        while page := list(
+            self.client.query(
+                name,
+                filter=after,
+                limit=5_000,
+                output_fields=["*"],
+                iterator="True",
+                reduce_stop_for_best="True",
+            )
+        ):
             total += len(page)
             after = f"id > {json.dumps(page[-1]['id'], ensure_ascii=False)}"
         return total
@@ -214,7 +281,9 @@ def _as_json(value: Any) -> tuple[str, str]:
 
 def _text(key: str, value: Any) -> str:
     if key.startswith("single"):
-        short = [float(str(np.float32(one))) for one in (value if isinstance(value, list) else [value])]
+        short = [
+            float(str(np.float32(one))) for one in (value if isinstance(value, list) else [value])
+        ]
         return canonical(short if isinstance(value, list) else short[0])
     return canonical(value)
 
@@ -264,9 +333,24 @@ def _awkward(n: int, vector: list[float]) -> Row:
 def secured(folder: Path, *, brisk: bool = True) -> Iterator[Server]:
     """Start Milvus as ``testbeds/milvus.py`` does, with users: without a token it answers nothing."""
     site, ports = installed("milvus", milvus.VERSION), free_ports(1)
-    command = [sys.executable, "-I", "-c", milvus.BECOME_MILVUS, str(site), str(milvus.programs(site))]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        milvus.BECOME_MILVUS,
+        str(site),
+        str(milvus.programs(site)),
+    ]
     settings = {"COMMON_SECURITY_AUTHORIZATIONENABLED": "true", **(_BRISK if brisk else {})}
-    launch = Launch("milvus", jailed(command, {ports[0]: milvus.PORT}), ports, _lets_root_in, settings=settings, patience=0, slowest=240)
+    launch = Launch(
+        "milvus",
+        jailed(command, {ports[0]: milvus.PORT}),
+        ports,
+        _lets_root_in,
+        settings=settings,
+        patience=0,
+        slowest=240,
+    )
     with running(launch, folder) as server:
         yield server
 
@@ -275,14 +359,25 @@ def _lets_root_in(server: Server) -> bool:
     from pymilvus import DataType, MilvusClient, MilvusException
 
     logger = logging.getLogger("pymilvus")
-    before, logger.disabled = logger.disabled, True  # it prints each refusal of a server that is not ready yet
+    before, logger.disabled = (
+        logger.disabled,
+        True,
+    )  # it prints each refusal of a server that is not ready yet
     try:
         with suppress(MilvusException):
             client = MilvusClient(server.endpoint, token=ROOT, timeout=5)
-            schema = client.create_schema().add_field("id", DataType.INT64, is_primary=True).add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+            schema = (
+                client.create_schema()
+                .add_field("id", DataType.INT64, is_primary=True)
+                .add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+            )
             client.drop_collection("is_it_ready")
             client.create_collection(
-                "is_it_ready", schema=schema, index_params=client.prepare_index_params("vector", index_type="FLAT", metric_type="L2")
+                "is_it_ready",
+                schema=schema,
+                index_params=client.prepare_index_params(
+                    "vector", index_type="FLAT", metric_type="L2"
+                ),
             )
             client.insert("is_it_ready", [{"id": 1, "vector": [1.0, 2.0]}])
             found = client.query("is_it_ready", filter="id == 1", consistency_level="Strong")

@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from cfray.credentials import Secret
-from cfray.sources.pinecone import CONTROL_PLANE, Pinecone
+from cfray.runtime.credentials import Secret
+from cfray.sources.pinecone.source import CONTROL_PLANE, Pinecone
 from tests.sources.corpus import as_json
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import pinecone
@@ -47,7 +47,9 @@ class PineconeBed(StoreBed):
             yield cls(cls.endpoint() or CONTROL_PLANE, os.environ[KEY])
             return
         with pinecone.start(folder, api_key=api_key) as server:
-            yield cls(server.env["PINECONE_CONTROLLER_HOST"], server.env["PINECONE_API_KEY"], server)
+            yield cls(
+                server.env["PINECONE_CONTROLLER_HOST"], server.env["PINECONE_API_KEY"], server
+            )
 
     @contextmanager
     def client(self) -> Iterator[Any]:
@@ -80,11 +82,23 @@ class PineconeBed(StoreBed):
             if not rows and namespace:
                 opened.create_namespace(name=namespace)
             for start in range(0, len(rows), _BATCH):
-                opened.upsert(vectors=[storable(row, width) for row in rows[start : start + _BATCH]], namespace=namespace)
+                opened.upsert(
+                    vectors=[storable(row, width) for row in rows[start : start + _BATCH]],
+                    namespace=namespace,
+                )
             if self.server is None:
                 ids = {store_id(row["id"]) for row in rows}
                 until(
-                    lambda: {one.id for page in opened.list(namespace=namespace) for one in page.vectors} == ids, seconds=300, what=f"{name} is there"
+                    lambda: (
+                        {
+                            one.id
+                            for page in opened.list(namespace=namespace)
+                            for one in page.vectors
+                        }
+                        == ids
+                    ),
+                    seconds=300,
+                    what=f"{name} is there",
                 )
         return name
 
@@ -104,16 +118,34 @@ class PineconeBed(StoreBed):
 
     def source(self, *names: str, **options: Any) -> Pinecone:
         os.environ[KEY] = self.key
-        return Pinecone(**{"url": self.url, "collections": list(names) or None, "api_key": Secret(env=KEY), **options})
+        return Pinecone(
+            **{
+                "url": self.url,
+                "collections": list(names) or None,
+                "api_key": Secret(env=KEY),
+                **options,
+            }
+        )
 
     def expected(self, row: Row) -> Row:
         told = storable(row, width_of([row]))
-        numbers = {key: float(value) if type(value) is int else value for key, value in told["metadata"].items()}
+        numbers = {
+            key: float(value) if type(value) is int else value
+            for key, value in told["metadata"].items()
+        }
         empty = {key: ("list", "[]") for key, value in numbers.items() if value == []}
-        shown = {"id": told["id"], "vector": [float(one) for one in np.float32(told["values"])], **as_json(numbers | dict.fromkeys(empty)), **empty}
+        shown = {
+            "id": told["id"],
+            "vector": [float(one) for one in np.float32(told["values"])],
+            **as_json(numbers | dict.fromkeys(empty)),
+            **empty,
+        }
         if "sparse" not in row:
             return shown
-        sparse = row["sparse"] and {key: [float(np.float32(one)) if key == "values" else one for one in row["sparse"][key]] for key in row["sparse"]}
+        sparse = row["sparse"] and {
+            key: [float(np.float32(one)) if key == "values" else one for one in row["sparse"][key]]
+            for key in row["sparse"]
+        }
         return {**shown, "vectors": {"sparse": sparse}}
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
@@ -121,13 +153,24 @@ class PineconeBed(StoreBed):
         return [awkward_row(n, vectors[n]) for n in range(count)]
 
     def mapping(self) -> dict[str, Any]:
-        return {"id": "id", "text_content": "text", "title": "title", "tags": "tags", "created_at": "created", "vector": "vector"}
+        return {
+            "id": "id",
+            "text_content": "text",
+            "title": "title",
+            "tags": "tags",
+            "created_at": "created",
+            "vector": "vector",
+        }
 
     def vendor_read(self, name: str) -> int:
         """List, and fetch as many at once as an address of 15 kB has room for, four fetches at a time: what the client offers to whoever wants everything."""
         namespace = name.partition("/")[2]
         with self.index(name) as index, ThreadPoolExecutor(4) as pool:
-            ids = [one.id for page in index.list(namespace=namespace, limit=100) for one in page.vectors]
+            ids = [
+                one.id
+                for page in index.list(namespace=namespace, limit=100)
+                for one in page.vectors
+            ]
             pages: list[list[str]] = [[]]
             room = 15_000
             for one in ids:
@@ -137,7 +180,11 @@ class PineconeBed(StoreBed):
                     room = 15_000
                 pages[-1].append(one)
                 room -= size
-            return sum(pool.map(lambda page: len(index.fetch(ids=page, namespace=namespace).vectors), pages))
+            return sum(
+                pool.map(
+                    lambda page: len(index.fetch(ids=page, namespace=namespace).vectors), pages
+                )
+            )
 
     def proxied(self, name: str) -> tuple[HttpProxy, Pinecone]:
         """The double tells an index's host by the request's own Host, so that the proxy stays in front."""
@@ -162,7 +209,11 @@ def store_id(text: str) -> str:
 def storable(row: Row, width: int) -> Row:
     """Say what is put into Pinecone for a row."""
     number = store_id(row["id"])
-    metadata = {key: _value(value) for key, value in row.items() if key not in ("id", "vector", "sparse") and value is not None}
+    metadata = {
+        key: _value(value)
+        for key, value in row.items()
+        if key not in ("id", "vector", "sparse") and value is not None
+    }
     if number != row["id"]:
         metadata["doc_id"] = row["id"]
     record: Row = {"id": number, "values": row.get("vector") or [0.5] * width, "metadata": metadata}
@@ -170,7 +221,9 @@ def storable(row: Row, width: int) -> Row:
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, bool | str | int | float) or (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+    if isinstance(value, bool | str | int | float) or (
+        isinstance(value, list) and all(isinstance(one, str) for one in value)
+    ):
         return value
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
@@ -195,7 +248,8 @@ def awkward_row(n: int, vector: list[float]) -> Row:
     row: Row = {
         "id": _IDS[n % len(_IDS)].replace("{n}", str(n)),
         "vector": vector,
-        "text": f"Paragraph {n}: " + "Ünïcode ☕ \U0001d4b3, \"quotes\" and 'more', a line\nand a tab\t. " * 5,
+        "text": f"Paragraph {n}: "
+        + "Ünïcode ☕ \U0001d4b3, \"quotes\" and 'more', a line\nand a tab\t. " * 5,
         "title": f"Title {n}",
         "tags": ["a", f"tag {n % 17}"] if n % 3 else [],
         "created": f"2024-{n % 12 + 1:02d}-{n % 28 + 1:02d}T10:00:00Z",
@@ -205,7 +259,9 @@ def awkward_row(n: int, vector: list[float]) -> Row:
         "empty": "",
         "null as a word": "null",
         "nested": {"by": f"author {n % 7}", "at": [n, None]},
-        "sparse": {"indices": [1, 7 + n, 4_000_000_000], "values": [0.5, 0.1, 1.0]} if n % 3 == 0 else None,
+        "sparse": {"indices": [1, 7 + n, 4_000_000_000], "values": [0.5, 0.1, 1.0]}
+        if n % 3 == 0
+        else None,
     }
     if n % 4 == 0:
         del row["title"], row["tags"]

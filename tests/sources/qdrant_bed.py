@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from cfray.credentials import Secret
-from cfray.sources.qdrant import Qdrant
+from cfray.runtime.credentials import Secret
+from cfray.sources.qdrant.source import Qdrant
 from tests.contract import oracle
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import qdrant
@@ -31,14 +31,28 @@ class QdrantBed(StoreBed):
     kind = "qdrant"
     double = True
 
-    def __init__(self, url: str, grpc_port: int, key: str | None = None, *, over_grpc: bool = True) -> None:
+    def __init__(
+        self, url: str, grpc_port: int, key: str | None = None, *, over_grpc: bool = True
+    ) -> None:
         self.url, self.grpc_port, self.key, self.over_grpc = url, grpc_port, key, over_grpc
 
     @classmethod
     @contextmanager
-    def serving(cls, folder: Path, *, version: str = qdrant.VERSION, api_key: str | None = None, over_grpc: bool = True) -> Iterator[Self]:
+    def serving(
+        cls,
+        folder: Path,
+        *,
+        version: str = qdrant.VERSION,
+        api_key: str | None = None,
+        over_grpc: bool = True,
+    ) -> Iterator[Self]:
         if url := cls.endpoint():
-            yield cls(url, int(os.environ.get("CFRAY_QDRANT_GRPC_PORT", "6334")), os.environ.get(KEY), over_grpc=over_grpc)
+            yield cls(
+                url,
+                int(os.environ.get("CFRAY_QDRANT_GRPC_PORT", "6334")),
+                os.environ.get(KEY),
+                over_grpc=over_grpc,
+            )
             return
         with qdrant.start(folder, version=version, api_key=api_key) as server:
             yield cls(server.endpoint, server.ports[1], api_key, over_grpc=over_grpc)
@@ -46,7 +60,13 @@ class QdrantBed(StoreBed):
     def client(self, **options: Any) -> Any:
         from qdrant_client import QdrantClient
 
-        given = {"api_key": self.key, "timeout": 120, "check_compatibility": False, "grpc_port": self.grpc_port, **options}
+        given = {
+            "api_key": self.key,
+            "timeout": 120,
+            "check_compatibility": False,
+            "grpc_port": self.grpc_port,
+            **options,
+        }
         return closing(QdrantClient(url=self.url, **given))
 
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
@@ -59,9 +79,14 @@ class QdrantBed(StoreBed):
                 vectors, sparse = declared(width)
                 client.create_collection(name, vectors_config=vectors, sparse_vectors_config=sparse)
             else:
-                client.create_collection(name, vectors_config=m.VectorParams(size=width, distance=m.Distance.EUCLID))
+                client.create_collection(
+                    name, vectors_config=m.VectorParams(size=width, distance=m.Distance.EUCLID)
+                )
             for start in range(0, len(rows), 1_000):
-                points = [m.PointStruct(id=point_id(row), vector=vectors_of(row), payload=payload_of(row)) for row in rows[start : start + 1_000]]
+                points = [
+                    m.PointStruct(id=point_id(row), vector=vectors_of(row), payload=payload_of(row))
+                    for row in rows[start : start + 1_000]
+                ]
                 client.upsert(name, points, wait=True)
         return name
 
@@ -74,7 +99,12 @@ class QdrantBed(StoreBed):
             client.delete(name, [point_id({"id": one}) for one in ids])
 
     def source(self, *names: str, **options: Any) -> Qdrant:
-        given: dict[str, Any] = {"url": self.url, "grpc_port": self.grpc_port, "collections": list(names) or None, "prefer_grpc": self.over_grpc}
+        given: dict[str, Any] = {
+            "url": self.url,
+            "grpc_port": self.grpc_port,
+            "collections": list(names) or None,
+            "prefer_grpc": self.over_grpc,
+        }
         if self.key:
             os.environ[KEY] = self.key
             given["api_key"] = Secret(env=KEY)
@@ -82,16 +112,28 @@ class QdrantBed(StoreBed):
 
     def expected(self, row: Row) -> Row:
         number = point_id(row)
-        kind, text = ("uuid", f'"{number}"') if isinstance(number, str) else ("int64" if number < 2**63 else "uint64", str(number))
-        shown = {"id": (kind, text), **{key: as_variant(value) for key, value in payload_of(row).items()}}
-        vector = [float(one) for one in np.float32(row["vector"])] if row.get("vector") is not None else None
+        kind, text = (
+            ("uuid", f'"{number}"')
+            if isinstance(number, str)
+            else ("int64" if number < 2**63 else "uint64", str(number))
+        )
+        shown = {
+            "id": (kind, text),
+            **{key: as_variant(value) for key, value in payload_of(row).items()},
+        }
+        vector = (
+            [float(one) for one in np.float32(row["vector"])]
+            if row.get("vector") is not None
+            else None
+        )
         if "vectors" not in row:
             return {**shown, "vector": vector}
         whole = [int(one) for one in row["vectors"]["bytes"]] if "bytes" in row["vectors"] else None
         return {
             **shown,
             "vectors": {
-                name: {**row["vectors"], "main": vector, "bytes": whole}.get(name) for name in ("bytes", "half", "main", "several", "sparse")
+                name: {**row["vectors"], "main": vector, "bytes": whole}.get(name)
+                for name in ("bytes", "half", "main", "several", "sparse")
             },
         }
 
@@ -101,14 +143,23 @@ class QdrantBed(StoreBed):
         return [awkward_row(n, main[n], random) for n in range(count)]
 
     def mapping(self) -> dict[str, Any]:
-        return {"id": "id", "text_content": "text", "title": "title", "tags": "tags", "created_at": "created", "vector": "vectors.main"}
+        return {
+            "id": "id",
+            "text_content": "text",
+            "title": "title",
+            "tags": "tags",
+            "created_at": "created",
+            "vector": "vectors.main",
+        }
 
     def vendor_read(self, name: str) -> int:
         """The client's own scroll in large pages, over the wire that the source of this bed uses."""
         seen, offset = 0, None
         with self.client(prefer_grpc=self.over_grpc) as client:
             while True:
-                points, offset = client.scroll(name, limit=2_000, offset=offset, with_payload=True, with_vectors=True)
+                points, offset = client.scroll(
+                    name, limit=2_000, offset=offset, with_payload=True, with_vectors=True
+                )
                 seen += len(points)
                 if offset is None:
                     return seen
@@ -117,7 +168,9 @@ class QdrantBed(StoreBed):
         if self.over_grpc:
             proxy = GrpcProxy(f"127.0.0.1:{self.grpc_port}")
             proxy.open()
-            return proxy, self.source(name, grpc_port=int(proxy.endpoint.rpartition(":")[2]), shard_bytes=20_000)
+            return proxy, self.source(
+                name, grpc_port=int(proxy.endpoint.rpartition(":")[2]), shard_bytes=20_000
+            )
         over_rest = HttpProxy(self.url)
         over_rest.open()
         return over_rest, self.source(name, url=over_rest.endpoint, shard_bytes=20_000)
@@ -140,15 +193,28 @@ def as_variant(value: Any) -> tuple[str, str]:
     if isinstance(value, list):
         items = {str: "list<string>", float: "list<double>", int: "list<int64>"}
         kinds = {type(item) for item in value}
-        return (items.get(kinds.pop(), "list") if len(kinds) == 1 else "list"), oracle.metadata_text(value)
+        return (
+            items.get(kinds.pop(), "list") if len(kinds) == 1 else "list"
+        ), oracle.metadata_text(value)
     if type(value) is int and value >= 2**63:
         return "uint64", str(value)
-    names = {bool: "bool", int: "int64", float: "double", str: "string", type(None): "null", dict: "struct"}
+    names = {
+        bool: "bool",
+        int: "int64",
+        float: "double",
+        str: "string",
+        type(None): "null",
+        dict: "struct",
+    }
     return names[type(value)], oracle.metadata_text(value)
 
 
 def payload_of(row: Row) -> Row:
-    return {"doc_id" if key == "id" else key: value for key, value in row.items() if key not in ("vector", "vectors")}
+    return {
+        "doc_id" if key == "id" else key: value
+        for key, value in row.items()
+        if key not in ("vector", "vectors")
+    }
 
 
 def vectors_of(row: Row) -> Any:
@@ -157,7 +223,10 @@ def vectors_of(row: Row) -> Any:
     main = row.get("vector")
     if "vectors" not in row:
         return main if main is not None else {}
-    named = {key: m.SparseVector(**one) if isinstance(one, dict) else one for key, one in row["vectors"].items()}
+    named = {
+        key: m.SparseVector(**one) if isinstance(one, dict) else one
+        for key, one in row["vectors"].items()
+    }
     return named if main is None else {"main": main, **named}
 
 
@@ -169,13 +238,26 @@ def declared(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
     vectors = {
         "main": m.VectorParams(size=width, distance=m.Distance.EUCLID),
         "bytes": m.VectorParams(size=BYTES, distance=m.Distance.DOT, datatype=m.Datatype.UINT8),
-        "half": m.VectorParams(size=HALF, distance=m.Distance.MANHATTAN, datatype=m.Datatype.FLOAT16),
+        "half": m.VectorParams(
+            size=HALF, distance=m.Distance.MANHATTAN, datatype=m.Datatype.FLOAT16
+        ),
         "several": m.VectorParams(size=MULTI, distance=m.Distance.DOT, multivector_config=several),
     }
     return vectors, {"sparse": m.SparseVectorParams()}
 
 
-ODD = ("it's", 'say "x"', "back\\slash", "naïve ☕ \U0001d4b3", "e\u0301", "null", "0042", "%s {0} ${x}", " padded ", "a,b;c\td")
+ODD = (
+    "it's",
+    'say "x"',
+    "back\\slash",
+    "naïve ☕ \U0001d4b3",
+    "e\u0301",
+    "null",
+    "0042",
+    "%s {0} ${x}",
+    " padded ",
+    "a,b;c\td",
+)
 
 
 def awkward_row(n: int, main: list[float], random: np.random.Generator) -> Row:
@@ -203,7 +285,13 @@ def awkward_row(n: int, main: list[float], random: np.random.Generator) -> Row:
         vectors["bytes"] = [float(one) for one in random.integers(0, 256, BYTES)]
         vectors["half"] = [float(one) for one in random.standard_normal(HALF).astype(np.float16)]
     if n % 5:
-        vectors["several"] = [[float(one) for one in random.standard_normal(MULTI).astype(np.float32)] for _ in range(1 + n % 3)]
+        vectors["several"] = [
+            [float(one) for one in random.standard_normal(MULTI).astype(np.float32)]
+            for _ in range(1 + n % 3)
+        ]
     if n % 2:
-        vectors["sparse"] = {"indices": [1, 5 + n, 2**32 - 1], "values": [0.5, float(np.float32(0.1)), -1.0]}
+        vectors["sparse"] = {
+            "indices": [1, 5 + n, 2**32 - 1],
+            "values": [0.5, float(np.float32(0.1)), -1.0],
+        }
     return {**row, "vectors": vectors}

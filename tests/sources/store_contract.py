@@ -34,9 +34,9 @@ class StoreContract(SourceContract):
     @pytest.fixture(autouse=True)
     def _quick_retries(self, monkeypatch):
         """Pauses of milliseconds: what is tested is that a request is sent again, not how long that takes."""
-        monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
-        monkeypatch.setattr("cfray.retry.LONGEST_PAUSE", 0.01)
-        monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+        monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
+        monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.01)
+        monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
 
     def nowhere(self, tmp_path):
         return {"collections": ["nowhere"]}, "source.collections"

@@ -5,7 +5,7 @@ import pytest
 from pyarrow import ipc
 
 from cfray.errors import SourceError
-from cfray.sources.arrow import Arrow
+from cfray.sources.files.arrow import Arrow
 from tests.sources.contract import FileContract
 from tests.sources.corpus import CONTEXT, CORPUS, SCHEMA, items, rows
 
@@ -24,7 +24,9 @@ class TestArrowFile(FileContract):
     suffix = ".arrow"
     cannot_tell_missing = "an Arrow file has a schema: an absent value is null"
     cannot_count = "only reading a record batch tells how many rows it has"
-    cannot_compress = "an Arrow file is read from its end, which a compressed file does not let one see"
+    cannot_compress = (
+        "an Arrow file is read from its end, which a compressed file does not let one see"
+    )
 
     def write(self, path, some_rows):
         write_with(ipc.new_file, path, batches_of(some_rows))
@@ -57,7 +59,9 @@ def test_a_stream_cut_exactly_between_two_messages_is_refused(tmp_path):
     assert len(rows(Arrow(uri=str(path)))) == len(CORPUS)
     for end in ends:
         path.write_bytes(whole[:end])
-        assert ipc.open_stream(path.read_bytes()).read_all().num_rows > 0, "pyarrow itself takes it for complete"
+        assert ipc.open_stream(path.read_bytes()).read_all().num_rows > 0, (
+            "pyarrow itself takes it for complete"
+        )
         with pytest.raises(SourceError, match=r"a\.arrows.*end marker"):
             Arrow(uri=str(path)).shards(CONTEXT)
 

@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfray.credentials import Secret
 from cfray.errors import SourceError
-from cfray.records import Reject
-from cfray.sources import chroma_client, chroma_export, chroma_types
+from cfray.records.record import Reject
+from cfray.runtime.credentials import Secret
 from cfray.sources.base import Context
-from cfray.sources.chroma import Chroma
+from cfray.sources.chroma import types
+from cfray.sources.chroma.client import LOST_VECTOR, TOO_MANY
+from cfray.sources.chroma.export import DATABASE, _forget, _holders, _kept
+from cfray.sources.chroma.source import Chroma
+from cfray.sources.chroma.types import Place, collection, narrowed
 from tests.sources import chroma_bed
 from tests.sources.chroma_bed import ChromaBed, Guarded
 from tests.sources.contract import SourceContract
@@ -90,10 +93,14 @@ class TestWhatIsDeletedOrAddedMeanwhile:
             found += list(source.read(shard, CONTEXT))
         rejects = [item for item in found if isinstance(item, Reject)]
         came = [row["id"] for item in found if not isinstance(item, Reject) for row in plain(item)]
-        assert sorted(came + [one.content.decode() for one in rejects]) == sorted(row["id"] for row in MANY)
+        assert sorted(came + [one.content.decode() for one in rejects]) == sorted(
+            row["id"] for row in MANY
+        )
         assert {row["id"] for row in MANY} - set(gone) <= set(came)
         assert rejects
-        assert all("deleted meanwhile or lost" in one.reason and name in one.position for one in rejects)
+        assert all(
+            "deleted meanwhile or lost" in one.reason and name in one.position for one in rejects
+        )
 
     def test_the_ids_of_a_collection_are_one_request(self, bed):
         """One request is one SQL statement: there is no second page for a deletion to shift."""
@@ -136,7 +143,7 @@ class TestWhatIsDeletedOrAddedMeanwhile:
 class TestPages:
     def test_more_records_than_sqlite_has_variables(self, bed, context):
         name = bed.seed([{"id": f"r{n}", "vector": [n, 1.0], "n": n} for n in range(33_000)])
-        with pytest.raises(Exception, match=chroma_client.TOO_MANY):
+        with pytest.raises(Exception, match=TOO_MANY):
             vendors(bed, name).get(include=["metadatas"])
         source = bed.source(name)
         (shard,) = source.shards(context)
@@ -145,7 +152,10 @@ class TestPages:
 
     @pytest.mark.parametrize(
         "refusal",
-        [Status(413), Status(500, {}, b'{"error":"InternalError","message":"too many SQL variables"}')],
+        [
+            Status(413),
+            Status(500, {}, b'{"error":"InternalError","message":"too many SQL variables"}'),
+        ],
         ids=["413", "variables"],
     )
     def test_a_page_that_is_too_large_is_halved(self, bed, refusal):
@@ -171,15 +181,25 @@ class TestPages:
         proxy, source = bed.proxied(bed.seed(CORPUS[:20]))
         with closing(proxy):
             shards = source.shards(CONTEXT)
-            proxy.fail(Status(200, {}, b"<html>please log in</html>"), times=1, matching=bed.page_request())
+            proxy.fail(
+                Status(200, {}, b"<html>please log in</html>"), times=1, matching=bed.page_request()
+            )
             with pytest.raises(SourceError, match="please log in"):
                 rows(source, shards)
 
     @pytest.mark.parametrize("ids", [["a", "a"], ["a", "c"]], ids=["twice", "not asked for"])
     def test_an_answer_with_other_records_than_asked_for_is_a_terminal_error(self, ids):
-        answer = json.dumps({"ids": ids, "embeddings": [[1.0], [2.0]], "metadatas": None, "documents": None, "uris": None})
+        answer = json.dumps(
+            {
+                "ids": ids,
+                "embeddings": [[1.0], [2.0]],
+                "metadatas": None,
+                "documents": None,
+                "uris": None,
+            }
+        )
         with pytest.raises(SourceError):
-            chroma_types.batch(answer.encode(), ["a", "b"], 1)
+            types.batch(answer.encode(), ["a", "b"], 1)
 
 
 class TestValues:
@@ -192,8 +212,13 @@ class TestValues:
 
     def test_vectors_are_bit_for_bit_where_the_vendors_client_rounds(self, bed):
         name = bed.fresh()
-        made = bed.client.create_collection(name, configuration={"hnsw": {"space": "l2"}}, embedding_function=None)
-        sent = np.array([BETWEEN, -BETWEEN, 0.1, 1e-45, 1.17549435e-38, 3.4028235e38, -0.0, 16777217.0], np.float32)
+        made = bed.client.create_collection(
+            name, configuration={"hnsw": {"space": "l2"}}, embedding_function=None
+        )
+        sent = np.array(
+            [BETWEEN, -BETWEEN, 0.1, 1e-45, 1.17549435e-38, 3.4028235e38, -0.0, 16777217.0],
+            np.float32,
+        )
         made.add(ids=["x"], embeddings=sent[None, :])
         vendors_own = made.get(include=["embeddings"])["embeddings"][0].astype(np.float32)
         assert vendors_own.tobytes() != sent.tobytes()
@@ -201,10 +226,12 @@ class TestValues:
         assert batch["vector"].flatten().to_numpy().tobytes() == sent.tobytes()
 
     def test_every_text_of_a_float32_is_read_as_that_float32(self):
-        bits = np.random.default_rng(3).integers(0, 0x7F800000, 20_000, np.uint32) | (np.arange(20_000, dtype=np.uint32) % 2 << 31)
+        bits = np.random.default_rng(3).integers(0, 0x7F800000, 20_000, np.uint32) | (
+            np.arange(20_000, dtype=np.uint32) % 2 << 31
+        )
         numbers = np.append(bits.view(np.float32), BETWEEN)
         texts = np.array([float(str(one)) for one in numbers])
-        assert chroma_types.narrowed(texts).tobytes() == numbers.tobytes()
+        assert narrowed(texts).tobytes() == numbers.tobytes()
 
     def test_a_cosine_space_gives_vectors_back_nearly(self, bed):
         name = bed.fresh()
@@ -224,14 +251,30 @@ class TestValues:
         taken = {"id": 1, "text": "t", "vector": "v", "uri": "own", "metadata.uri": "mine"}
         made.add(ids=["a"], embeddings=[[1, 2]], metadatas=[taken], uris=["s3://b/a"])
         (row,) = rows(bed.source(name))
-        assert (row["id"], row["text"], row["uri"], row["metadata.metadata.uri"]) == ("a", None, ("string", "s3://b/a"), ("string", "own"))
-        assert (row["metadata.id"], row["metadata.text"], row["metadata.vector"]) == (("int64", "1"), ("string", "t"), ("string", "v"))
+        assert (row["id"], row["text"], row["uri"], row["metadata.metadata.uri"]) == (
+            "a",
+            None,
+            ("string", "s3://b/a"),
+            ("string", "own"),
+        )
+        assert (row["metadata.id"], row["metadata.text"], row["metadata.vector"]) == (
+            ("int64", "1"),
+            ("string", "t"),
+            ("string", "v"),
+        )
         assert row["metadata.uri"] == ("string", "mine")
 
     def test_lists_keep_their_type(self, bed):
         name = bed.fresh()
-        values = {"words": ["a", "é"], "whole": [1, 2**60 + 1], "halves": [0.5, 1.0], "flags": [True, False]}
-        bed.client.create_collection(name, embedding_function=None).add(ids=["a"], embeddings=[[1, 2]], metadatas=[values])
+        values = {
+            "words": ["a", "é"],
+            "whole": [1, 2**60 + 1],
+            "halves": [0.5, 1.0],
+            "flags": [True, False],
+        }
+        bed.client.create_collection(name, embedding_function=None).add(
+            ids=["a"], embeddings=[[1, 2]], metadatas=[values]
+        )
         (row,) = rows(bed.source(name))
         assert {key: row[key] for key in values} == {
             "words": ("list<string>", '["a","é"]'),
@@ -242,20 +285,39 @@ class TestValues:
 
 
 class TestCollections:
-    @pytest.mark.parametrize(("space", "metric"), [("l2", "l2"), ("cosine", "cosine"), ("ip", "dot")])
+    @pytest.mark.parametrize(
+        ("space", "metric"), [("l2", "l2"), ("cosine", "cosine"), ("ip", "dot")]
+    )
     @pytest.mark.parametrize("legacy", [False, True])
     def test_the_metric_and_the_index_are_told(self, bed, space, metric, legacy):
         name = bed.fresh()
-        how = {"metadata": {"hnsw:space": space, "owner": "x"}} if legacy else {"configuration": {"hnsw": {"space": space, "max_neighbors": 7}}}
-        bed.client.create_collection(name, embedding_function=None, **how).add(ids=["a"], embeddings=[[1, 2, 3]])
+        how = (
+            {"metadata": {"hnsw:space": space, "owner": "x"}}
+            if legacy
+            else {"configuration": {"hnsw": {"space": space, "max_neighbors": 7}}}
+        )
+        bed.client.create_collection(name, embedding_function=None, **how).add(
+            ids=["a"], embeddings=[[1, 2, 3]]
+        )
         source = bed.source(name)
         (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
         assert (told.metric, told.dimension, told.rows) == (metric, 3, 1)
         assert told.facts["hnsw.space"] == space
-        assert told.facts["metadata.owner" if legacy else "hnsw.max_neighbors"] == ("x" if legacy else "7")
+        assert told.facts["metadata.owner" if legacy else "hnsw.max_neighbors"] == (
+            "x" if legacy else "7"
+        )
 
     def test_the_embedding_function_is_told_without_its_secrets(self):
-        function = {"type": "known", "name": "openai", "config": {"model_name": "m", "api_key": "sk-1", "headers": {"a": "b"}, "dimensions": 3}}
+        function = {
+            "type": "known",
+            "name": "openai",
+            "config": {
+                "model_name": "m",
+                "api_key": "sk-1",
+                "headers": {"a": "b"},
+                "dimensions": 3,
+            },
+        }
         model = {
             "id": "1",
             "name": "c",
@@ -263,7 +325,7 @@ class TestCollections:
             "metadata": None,
             "configuration_json": {"spann": {"space": "ip"}, "embedding_function": function},
         }
-        told = chroma_types.collection(chroma_types.Place.named("c"), model, 2)
+        told = collection(Place.named("c"), model, 2)
         assert told.metric == "dot"
         assert told.facts["embedding_function"] == "openai"
         assert told.facts["embedding_function.model_name"] == "m"
@@ -275,13 +337,22 @@ class TestCollections:
         import chromadb
 
         tenant, name = bed.fresh(), bed.fresh()
-        server = {"chroma_server_host": "127.0.0.1", "chroma_server_http_port": int(bed.url.rsplit(":", 1)[1])}
-        settings = chromadb.config.Settings(anonymized_telemetry=False, chroma_api_impl="chromadb.api.fastapi.FastAPI", **server)
+        server = {
+            "chroma_server_host": "127.0.0.1",
+            "chroma_server_http_port": int(bed.url.rsplit(":", 1)[1]),
+        }
+        settings = chromadb.config.Settings(
+            anonymized_telemetry=False, chroma_api_impl="chromadb.api.fastapi.FastAPI", **server
+        )
         admin = chromadb.AdminClient(settings)
         admin.create_tenant(tenant)
         for number, database in enumerate(("one", "two")):
             admin.create_database(database, tenant)
-            chroma_bed.fill(bed.connected(tenant=tenant, database=database), name, CORPUS[number * 10 : number * 10 + 10])
+            chroma_bed.fill(
+                bed.connected(tenant=tenant, database=database),
+                name,
+                CORPUS[number * 10 : number * 10 + 10],
+            )
         bed.seed(CORPUS[20:25], name)
         return tenant, name
 
@@ -289,7 +360,10 @@ class TestCollections:
         tenant, name = elsewhere
         source = bed.source(tenant=tenant, database="*")
         shards = source.shards(CONTEXT)
-        assert {shard.collection for shard in shards} == {f"{tenant}/one/{name}", f"{tenant}/two/{name}"}
+        assert {shard.collection for shard in shards} == {
+            f"{tenant}/one/{name}",
+            f"{tenant}/two/{name}",
+        }
         assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS[:20]))
         assert source.count(CONTEXT) == 20
 
@@ -305,14 +379,16 @@ class TestCollections:
         source = bed.source(name, f"{tenant}/one/{name}")
         shards = source.shards(CONTEXT)
         assert {shard.collection for shard in shards} == {name, f"{tenant}/one/{name}"}
-        assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS[:10] + CORPUS[20:25]))
+        assert counted(rows(source, shards)) == counted(
+            map(bed.expected, CORPUS[:10] + CORPUS[20:25])
+        )
 
     def test_a_name_of_two_parts_is_refused(self, bed):
         with pytest.raises(SourceError, match="tenant/database/collection"):
             bed.source("database/docs").shards(CONTEXT)
 
     def test_more_collections_than_one_listing_gives(self, bed, monkeypatch):
-        monkeypatch.setattr(chroma_client, "_LISTED", 2)
+        monkeypatch.setattr("cfray.sources.chroma.client._LISTED", 2)
         names = [bed.seed(CORPUS[:1]) for _ in range(5)]
         found = {shard.collection for shard in bed.source().shards(CONTEXT)}
         assert set(names) <= found
@@ -331,8 +407,12 @@ class TestCollections:
             bed.source("c", url=f"{bed.url}/elsewhere").shards(CONTEXT)
         assert "source.url" in refused.value.remedy
 
-    @pytest.mark.parametrize(("header", "value"), [("x-chroma-token", "sesame"), ("Authorization", "Bearer sesame")])
-    def test_the_credential_travels_in_the_header_that_is_named(self, bed, monkeypatch, header, value):
+    @pytest.mark.parametrize(
+        ("header", "value"), [("x-chroma-token", "sesame"), ("Authorization", "Bearer sesame")]
+    )
+    def test_the_credential_travels_in_the_header_that_is_named(
+        self, bed, monkeypatch, header, value
+    ):
         monkeypatch.setenv(KEY, "sesame")
         name = bed.seed(CORPUS[:3])
         with Guarded(bed.url, value, header) as front:
@@ -361,21 +441,24 @@ def written(folder, *collections, **index):
 
 def let_go(folder):
     """Wait until nobody holds the directory: the client closes its connections a moment after it says so."""
-    database = folder / chroma_export.DATABASE
-    until(lambda: not list(chroma_export._holders(database)), seconds=30, what=f"{database} is closed")
+    database = folder / DATABASE
+    until(lambda: not list(_holders(database)), seconds=30, what=f"{database} is closed")
     return folder
 
 
 def state(folder):
     """Give bytes and times of everything in a folder."""
     paths = [folder, *sorted(folder.rglob("*"))]
-    return {path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in paths}
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in paths
+    }
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_copy_is_kept():
     yield
-    chroma_export._forget()
+    _forget()
 
 
 class TestDirectory(SourceContract):
@@ -398,7 +481,9 @@ class TestDirectory(SourceContract):
         shards = source.shards(CONTEXT)
         described = source.describe(CONTEXT, shards)
         assert described.consistency == "snapshot"
-        assert [(one.name, one.rows, one.metric, one.dimension) for one in described.collections] == [("docs0", 72, "l2", 2), ("docs1", 10, "l2", 2)]
+        assert [
+            (one.name, one.rows, one.metric, one.dimension) for one in described.collections
+        ] == [("docs0", 72, "l2", 2), ("docs1", 10, "l2", 2)]
         assert counted(rows(source, shards)) == counted(map(self.expected, CORPUS + CORPUS[:10]))
         assert source.count(CONTEXT) == 82
         assert source.search("docs0", [33.5, -1.5], 1) == ["s:d0033"]
@@ -442,7 +527,7 @@ class TestDirectory(SourceContract):
     def test_a_directory_that_changed_after_the_plan_is_a_terminal_error(self, folder):
         source = Chroma(uri=str(written(folder, CORPUS[:3])))
         shards = source.shards(CONTEXT)
-        chroma_export._forget()  # as a worker that has no copy yet
+        _forget()  # as a worker that has no copy yet
         os.utime(folder / "chroma.sqlite3", ns=(1, 1))
         with pytest.raises(SourceError, match="changed since") as changed:
             rows(source, shards)
@@ -457,29 +542,37 @@ class TestDirectory(SourceContract):
         shutil.rmtree(index)
         with (
             vendors_directory(shutil.copytree(folder, folder.with_name("vendors"))) as client,
-            pytest.raises(Exception, match=chroma_client.LOST_VECTOR),
+            pytest.raises(Exception, match=LOST_VECTOR),
         ):
             client.get_collection("docs0", embedding_function=None).get(include=["embeddings"])
         shards = source.shards(CONTEXT)
         found = rows(source, shards)
-        assert [{**row, "vector": None} for row in found] == [{**row, "vector": None} for row in whole]
+        assert [{**row, "vector": None} for row in found] == [
+            {**row, "vector": None} for row in whole
+        ]
         assert any(row["vector"] is None for row in found)
         assert any("lost the vector" in note for note in source.describe(CONTEXT, shards).notes)
 
-    def test_an_index_that_crashes_the_engine_does_not_take_the_worker_along(self, folder, monkeypatch, tmp_path):
+    def test_an_index_that_crashes_the_engine_does_not_take_the_worker_along(
+        self, folder, monkeypatch, tmp_path
+    ):
         monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
         monkeypatch.setattr("tempfile.tempdir", None)
         (tmp_path / "tmp").mkdir()
         written(folder, CORPUS[:20], sync_threshold=10, batch_size=5)
-        with vendors_directory(folder) as client:  # these wait in the queue, and enter the index when it is opened
-            client.get_collection("docs0", embedding_function=None).add(ids=["a", "b", "c"], embeddings=[[1, 2], [3, 4], [5, 6]])
+        with vendors_directory(
+            folder
+        ) as client:  # these wait in the queue, and enter the index when it is opened
+            client.get_collection("docs0", embedding_function=None).add(
+                ids=["a", "b", "c"], embeddings=[[1, 2], [3, 4], [5, 6]]
+            )
         (data,) = folder.glob("*/data_level0.bin")
         data.write_bytes(b"\xff" * 1000)
         source = Chroma(uri=str(folder))
         with pytest.raises(SourceError, match="ended with code -") as crashed:
             rows(source)
         assert not crashed.value.transient
-        chroma_export._forget()
+        _forget()
         assert list((tmp_path / "tmp").iterdir()) == []
 
     def test_a_database_that_is_none_is_a_terminal_error(self, folder):
@@ -494,7 +587,7 @@ class TestDirectory(SourceContract):
         source = Chroma(uri=str(written(folder, CORPUS)), shard_bytes=SHARD_BYTES)
         first, *rest = source.shards(CONTEXT)
         found = rows(source, [first])
-        (child,) = chroma_export._kept
+        (child,) = _kept
         child.process.kill()
         child.process.wait()
         assert counted(found + rows(source, rest)) == counted(map(self.expected, CORPUS))
@@ -503,7 +596,7 @@ class TestDirectory(SourceContract):
     def test_a_worker_that_is_killed_leaves_no_copy_behind(self, folder, tmp_path, reader_too):
         written(folder, CORPUS[:3])
         (tmp_path / "tmp").mkdir()
-        opens = f"from cfray.sources.chroma import Chroma; s = Chroma(uri={str(folder)!r}).store(); print(s.child.process.pid, flush=True); input()"
+        opens = f"from cfray.sources.chroma.source import Chroma; s = Chroma(uri={str(folder)!r}).store(); print(s.child.process.pid, flush=True); input()"
         worker = subprocess.Popen(
             [sys.executable, "-c", opens],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
@@ -515,7 +608,9 @@ class TestDirectory(SourceContract):
                 os.kill(reader, signal.SIGKILL)
             ended = os.pidfd_open(reader)
             worker.kill()
-            assert worker.stderr.read() == ""  # ends when the last that holds it has ended: who deletes the copy
+            assert (
+                worker.stderr.read() == ""
+            )  # ends when the last that holds it has ended: who deletes the copy
         assert select.select([ended], [], [], 60)[0], "the reader outlived its worker"
         os.close(ended)
         assert list((tmp_path / "tmp").iterdir()) == []

@@ -15,14 +15,20 @@ from pydantic import ValidationError
 
 from cfray.errors import SourceError
 from cfray.formats.lines import HEAD, limit_of
-from cfray.records import Reject
+from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.csv import Csv
+from cfray.sources.files.csv import Csv
 from tests.sources.contract import FileContract
 from tests.sources.corpus import SCHEMA, as_typed
 
 CONTEXT = Context(batch_bytes=300)
-FIELDS = st.text(st.one_of(st.sampled_from('",;\n\r\t a\ufeff'), st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=12)
+FIELDS = st.text(
+    st.one_of(
+        st.sampled_from('",;\n\r\t a\ufeff'),
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+    ),
+    max_size=12,
+)
 
 
 def read(source, context=CONTEXT):
@@ -53,12 +59,23 @@ def written(columns, rows, **options):
 class TestCsv:
     @settings(max_examples=100, deadline=None)
     @given(
-        st.integers(1, 4).flatmap(lambda width: st.lists(st.tuples(*[FIELDS] * width), min_size=1, max_size=30)),
+        st.integers(1, 4).flatmap(
+            lambda width: st.lists(st.tuples(*[FIELDS] * width), min_size=1, max_size=30)
+        ),
         st.integers(1, 200),
         st.sampled_from([",", ";", "\t"]),
-        st.sampled_from([(csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r")]),
+        st.sampled_from(
+            [
+                (csv.QUOTE_MINIMAL, "\r\n"),
+                (csv.QUOTE_ALL, "\r\n"),
+                (csv.QUOTE_ALL, "\n"),
+                (csv.QUOTE_ALL, "\r"),
+            ]
+        ),
     )
-    def test_what_was_written_comes_out_once_and_in_order(self, tmp_path_factory, rows, shard_bytes, delimiter, how):
+    def test_what_was_written_comes_out_once_and_in_order(
+        self, tmp_path_factory, rows, shard_bytes, delimiter, how
+    ):
         columns = [f"c{i}" for i in range(len(rows[0]))]
         text = written(columns, rows, delimiter=delimiter, quoting=how[0], lineterminator=how[1])
         path = tmp_path_factory.mktemp("x") / "a.csv"
@@ -76,7 +93,10 @@ class TestCsv:
         for shard in shards:
             first, second = (list(source.read(shard, CONTEXT)) for _ in range(2))
             assert first == second
-            assert sum(1 if isinstance(item, Reject) else item.num_rows for item in first) == shard.rows
+            assert (
+                sum(1 if isinstance(item, Reject) else item.num_rows for item in first)
+                == shard.rows
+            )
 
     def test_source_and_shards_travel_to_workers(self, tmp_path):
         source = source_of(tmp_path / "a.csv", "a\n" + "1\n" * 100)
@@ -88,11 +108,15 @@ class TestCsv:
         row = ("001", "9007199254740993", "NA", "null", "", "1.0", "2020-01-01", "true", " x ")
         source = source_of(tmp_path / "a.csv", written("abcdefghi", [row]))
         assert read(source) == ([row], [])
-        assert source.record_schema(source.files()[0], CONTEXT) == pa.schema([(name, pa.string()) for name in "abcdefghi"])
+        assert source.record_schema(source.files()[0], CONTEXT) == pa.schema(
+            [(name, pa.string()) for name in "abcdefghi"]
+        )
 
     def test_declared_columns_have_their_type_and_empty_fields_are_null(self, tmp_path):
         types = {"n": "int64", "v": "list<float>"}
-        source = source_of(tmp_path / "a.csv", 's,n,v\nx,9007199254740993,"[0.5,1]"\n,,""\n', types=types)
+        source = source_of(
+            tmp_path / "a.csv", 's,n,v\nx,9007199254740993,"[0.5,1]"\n,,""\n', types=types
+        )
         assert read(source) == ([("x", 9007199254740993, [0.5, 1.0]), ("", None, None)], [])
         batch = next(iter(source.read(source.shards(CONTEXT)[0], CONTEXT)))
         assert batch.schema == source.record_schema(source.files()[0], CONTEXT)
@@ -110,29 +134,43 @@ class TestCsv:
         }
         data = b"n,s,f\r\n0,ok,0.5\r\n" + b"\r\n\r\n1,ok,1.5\r\n".join(bad) + b"\r\n2,ok,2.5"
         for shard_bytes in (30, 10_000):
-            source = source_of(tmp_path / "a.csv", data, types={"n": "int64", "f": "double"}, shard_bytes=shard_bytes)
+            source = source_of(
+                tmp_path / "a.csv",
+                data,
+                types={"n": "int64", "f": "double"},
+                shard_bytes=shard_bytes,
+            )
             rows, rejects = read(source)
             assert rows == [(0, "ok", 0.5)] + [(1, "ok", 1.5)] * (len(bad) - 1) + [(2, "ok", 2.5)]
             assert [reject.content for reject in rejects] == list(bad)
             for reject, reason in zip(rejects, bad.values(), strict=True):
                 assert reason in reject.reason
-                assert data[int(reject.position.removeprefix("a.csv:byte ")) :].startswith(reject.content)
+                assert data[int(reject.position.removeprefix("a.csv:byte ")) :].startswith(
+                    reject.content
+                )
 
     def test_row_numbers_hold_in_a_large_run(self, tmp_path):
         lines = [b"bad" if i % 9973 == 5 else b"%d,x" % i for i in range(100_000)]
-        rows, rejects = read(source_of(tmp_path / "a.csv", b"a,b\n" + b"\n".join(lines), shard_bytes=10**9), Context())
+        rows, rejects = read(
+            source_of(tmp_path / "a.csv", b"a,b\n" + b"\n".join(lines), shard_bytes=10**9),
+            Context(),
+        )
         assert [reject.content for reject in rejects] == [b"bad"] * 11
         assert [int(row[0]) for row in rows] == [i for i in range(100_000) if i % 9973 != 5]
 
     def test_a_quote_inside_an_unquoted_field_is_a_character(self, tmp_path):
-        rows, rejects = read(source_of(tmp_path / "a.csv", 'a,b\n5" pipe,x\n6" pipe,y\n"7"" pipe","z\n"\n'))
+        rows, rejects = read(
+            source_of(tmp_path / "a.csv", 'a,b\n5" pipe,x\n6" pipe,y\n"7"" pipe","z\n"\n')
+        )
         assert rows == [('5" pipe', "x"), ('6" pipe', "y"), ('7" pipe', "z\n")]
         assert rejects == []
 
     def test_a_quote_that_is_never_closed_rejects_what_it_swallowed(self, tmp_path):
         rows, rejects = read(source_of(tmp_path / "a.csv", 'a,b\n1,2\n3,"x\n5,6\n7,8\n'))
         assert rows == [("1", "2")]
-        assert [(reject.content, reject.position) for reject in rejects] == [(b'3,"x\n5,6\n7,8', "a.csv:byte 8")]
+        assert [(reject.content, reject.position) for reject in rejects] == [
+            (b'3,"x\n5,6\n7,8', "a.csv:byte 8")
+        ]
         assert "inside a quoted field" in rejects[0].reason
 
     def test_a_quote_that_is_never_closed_stops_the_run_beyond_the_limit(self, tmp_path):
@@ -150,7 +188,9 @@ class TestCsv:
 
     def test_a_large_row_among_small_ones_is_one_record(self, tmp_path):
         large = "x,\n" * 14_000_000
-        rows, rejects = read(source_of(tmp_path / "a.csv", f'a,b\n1,2\n"{large}",5\n3,4\n'), Context())
+        rows, rejects = read(
+            source_of(tmp_path / "a.csv", f'a,b\n1,2\n"{large}",5\n3,4\n'), Context()
+        )
         assert [row[1] for row in rows] == ["2", "5", "4"]
         assert rows[1][0] == large
         assert rejects == []
@@ -163,17 +203,28 @@ class TestCsv:
 class TestNoNewlinesInValues:
     @settings(max_examples=50, deadline=None)
     @given(
-        st.lists(st.tuples(*[FIELDS.map(lambda text: text.replace("\n", " ").replace("\r", " "))] * 2), min_size=1, max_size=30), st.integers(1, 200)
+        st.lists(
+            st.tuples(*[FIELDS.map(lambda text: text.replace("\n", " ").replace("\r", " "))] * 2),
+            min_size=1,
+            max_size=30,
+        ),
+        st.integers(1, 200),
     )
-    def test_what_was_written_comes_out_once_and_in_order(self, tmp_path_factory, rows, shard_bytes):
+    def test_what_was_written_comes_out_once_and_in_order(
+        self, tmp_path_factory, rows, shard_bytes
+    ):
         path = tmp_path_factory.mktemp("x") / "a.csv"
-        source = source_of(path, written(["a", "b"], rows), shard_bytes=shard_bytes, newlines_in_values=False)
+        source = source_of(
+            path, written(["a", "b"], rows), shard_bytes=shard_bytes, newlines_in_values=False
+        )
         assert read(source) == (rows, [])
 
     @pytest.mark.parametrize("shard_bytes", [10, 10_000])
     def test_a_quote_ties_no_rows_together(self, tmp_path, shard_bytes):
         data = 'a,b\n1,2\n3,"x\n5,6\n7,y"\n8,9\n8,"\n'
-        rows, rejects = read(source_of(tmp_path / "a.csv", data, newlines_in_values=False, shard_bytes=shard_bytes))
+        rows, rejects = read(
+            source_of(tmp_path / "a.csv", data, newlines_in_values=False, shard_bytes=shard_bytes)
+        )
         assert rows == [("1", "2"), ("5", "6"), ("7", 'y"'), ("8", "9")]
         assert [reject.content for reject in rejects] == [b'3,"x', b'8,"']
         assert "not closed on its line" in rejects[0].reason
@@ -184,7 +235,14 @@ class TestEncodings:
 
     @pytest.mark.parametrize(
         ("encoding", "splittable"),
-        [("cp1252", True), ("utf8", True), ("utf-8-sig", True), ("utf-16", False), ("utf-16-le", False), ("utf-32", False)],
+        [
+            ("cp1252", True),
+            ("utf8", True),
+            ("utf-8-sig", True),
+            ("utf-16", False),
+            ("utf-16-le", False),
+            ("utf-32", False),
+        ],
     )
     def test_are_read_and_split_where_bytes_allow(self, tmp_path, encoding, splittable):
         data = written(["id", "té"], self.ROWS * 20).encode(encoding)
@@ -196,18 +254,36 @@ class TestEncodings:
         assert source.record_schema(source.files()[0], CONTEXT).names == ["id", "té"]
 
     def test_a_multibyte_encoding_keeps_its_bytes_together(self, tmp_path):
-        rows = [("表", "ソ|x"), ("1", "2")] * 10  # their second byte is 0x5c, a backslash; 0x7c occurs as one too
+        rows = [
+            ("表", "ソ|x"),
+            ("1", "2"),
+        ] * 10  # their second byte is 0x5c, a backslash; 0x7c occurs as one too
         for delimiter in ",|":
             data = written(["a", "b"], rows, delimiter=delimiter).encode("shift_jis")
-            assert read(source_of(tmp_path / "a.csv", data, encoding="shift_jis", delimiter=delimiter)) == (rows, [])
+            assert read(
+                source_of(tmp_path / "a.csv", data, encoding="shift_jis", delimiter=delimiter)
+            ) == (rows, [])
 
     def test_a_byte_that_the_encoding_lacks_rejects_its_row(self, tmp_path):
-        rows, rejects = read(source_of(tmp_path / "a.csv", b"a,b\n1,\xe9\n2,\x81\n3,x\n", encoding="cp1252", shard_bytes=1000))
+        rows, rejects = read(
+            source_of(
+                tmp_path / "a.csv",
+                b"a,b\n1,\xe9\n2,\x81\n3,x\n",
+                encoding="cp1252",
+                shard_bytes=1000,
+            )
+        )
         assert rows == [("1", "é"), ("3", "x")]
-        assert [(reject.content, reject.position) for reject in rejects] == [(b"2,\x81", "a.csv:byte 8")]
+        assert [(reject.content, reject.position) for reject in rejects] == [
+            (b"2,\x81", "a.csv:byte 8")
+        ]
 
     def test_a_stream_that_is_not_its_encoding_is_a_terminal_error(self, tmp_path):
-        source = source_of(tmp_path / "a.csv", codecs.BOM_UTF16_LE + "a,b\n1,2\n".encode("utf-16-le") + b"\x00", encoding="utf-16")
+        source = source_of(
+            tmp_path / "a.csv",
+            codecs.BOM_UTF16_LE + "a,b\n1,2\n".encode("utf-16-le") + b"\x00",
+            encoding="utf-16",
+        )
         with pytest.raises(SourceError, match="utf-16"):
             read(source)
 
@@ -215,11 +291,16 @@ class TestEncodings:
 class TestCompressed:
     def test_a_compressed_file_is_one_part(self, tmp_path):
         rows = [(str(i), "x\ny") for i in range(300)]
-        source = source_of(tmp_path / "a.csv.gz", gzip.compress(written(["a", "b"], rows).encode()) + gzip.compress(b"bad\n"))
+        source = source_of(
+            tmp_path / "a.csv.gz",
+            gzip.compress(written(["a", "b"], rows).encode()) + gzip.compress(b"bad\n"),
+        )
         assert [shard.splittable for shard in source.shards(CONTEXT)] == [False]
         found, rejects = read(source)
         assert found == rows
-        assert [reject.position for reject in rejects] == [f"a.csv.gz:byte {len(written(['a', 'b'], rows))}"]
+        assert [reject.position for reject in rejects] == [
+            f"a.csv.gz:byte {len(written(['a', 'b'], rows))}"
+        ]
 
 
 class TestPlan:
@@ -236,7 +317,14 @@ class TestPlan:
             source_of(tmp_path / "a.csv", "x,y\n", types={"z": "int64"}).shards(CONTEXT)
 
     @pytest.mark.parametrize(
-        "options", [{"types": {"a": "text"}}, {"delimiter": ",,"}, {"delimiter": '"'}, {"encoding": "klingon"}, {"encoding": "rot13"}]
+        "options",
+        [
+            {"types": {"a": "text"}},
+            {"delimiter": ",,"},
+            {"delimiter": '"'},
+            {"encoding": "klingon"},
+            {"encoding": "rot13"},
+        ],
     )
     def test_a_wrong_option_is_refused_with_the_job_file(self, options):
         with pytest.raises(ValidationError):
@@ -253,12 +341,28 @@ class TestContract(FileContract):
     def expected(row):
         """An undeclared column is text, and an absent text is empty; objects are written as JSON."""
         meta = json.dumps(row["meta"]) if "meta" in row else ""
-        return as_typed(row) | {"id": row.get("id", ""), "text": row.get("text") or "", "meta": meta}
+        return as_typed(row) | {
+            "id": row.get("id", ""),
+            "text": row.get("text") or "",
+            "meta": meta,
+        }
 
     def write(self, path, some_rows):
-        rows = [[value if isinstance(value, str | None) else json.dumps(value) for value in as_typed(row).values()] for row in some_rows]
+        rows = [
+            [
+                value if isinstance(value, str | None) else json.dumps(value)
+                for value in as_typed(row).values()
+            ]
+            for row in some_rows
+        ]
         path.write_text(written(SCHEMA.names, rows), "utf8", newline="")
 
     def source_at(self, uri, **options):
-        types = {"n": "int64", "ratio": "double", "flag": "bool", "tags": "list<string>", "vector": "list<double>"}
+        types = {
+            "n": "int64",
+            "ratio": "double",
+            "flag": "bool",
+            "tags": "list<string>",
+            "vector": "list<double>",
+        }
         return Csv(uri=str(uri), types=types, **options)

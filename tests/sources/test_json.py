@@ -11,21 +11,33 @@ from hypothesis import strategies as st
 
 from cfray.errors import SourceError
 from cfray.formats.lines import HEAD, limit_of
-from cfray.records import Reject
+from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.json import JsonFile
+from cfray.sources.files.json import JsonFile
 from tests.sources.contract import FileContract
 from tests.sources.corpus import as_json
 
 CONTEXT = Context(batch_bytes=300)
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**80), 2**80), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8))
-OBJECTS = st.dictionaries(st.text(max_size=3), st.one_of(SCALARS, st.lists(SCALARS, max_size=4)), max_size=4)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**80), 2**80),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+)
+OBJECTS = st.dictionaries(
+    st.text(max_size=3), st.one_of(SCALARS, st.lists(SCALARS, max_size=4)), max_size=4
+)
 
 
 def value_of(entry):
     """Read one variant back to the JSON value that it came from."""
     if entry["text"] is None:
-        return [int(x) for x in entry["numbers"]] if entry["type"] == "list<int64>" else entry["numbers"]
+        return (
+            [int(x) for x in entry["numbers"]]
+            if entry["type"] == "list<int64>"
+            else entry["numbers"]
+        )
     return entry["text"] if entry["type"] == "string" else json.loads(entry["text"])
 
 
@@ -37,7 +49,10 @@ def read(source, context=CONTEXT):
             if isinstance(item, Reject):
                 rejects.append(item)
             else:
-                rows += [{k: value_of(v) for k, v in row.items() if v is not None} for row in item.to_pylist()]
+                rows += [
+                    {k: value_of(v) for k, v in row.items() if v is not None}
+                    for row in item.to_pylist()
+                ]
     return rows, rejects
 
 
@@ -48,14 +63,24 @@ def source_of(path, data):
 
 class TestJsonFile:
     @settings(max_examples=60, deadline=None)
-    @given(st.lists(OBJECTS, max_size=20), st.sampled_from([None, 2]), st.sampled_from(["", "\ufeff", " \n"]))
-    def test_what_was_written_comes_out_once_and_in_order(self, tmp_path_factory, objects, indent, before):
+    @given(
+        st.lists(OBJECTS, max_size=20),
+        st.sampled_from([None, 2]),
+        st.sampled_from(["", "\ufeff", " \n"]),
+    )
+    def test_what_was_written_comes_out_once_and_in_order(
+        self, tmp_path_factory, objects, indent, before
+    ):
         path = tmp_path_factory.mktemp("x") / "a.json"
         rows, rejects = read(source_of(path, before + json.dumps(objects, indent=indent) + "\r\n "))
-        assert repr([sorted(row.items()) for row in rows]) == repr([sorted(item.items()) for item in objects])
+        assert repr([sorted(row.items()) for row in rows]) == repr(
+            [sorted(item.items()) for item in objects]
+        )
         assert rejects == []
 
-    @pytest.mark.parametrize("text", ['{"a": {"b": [1, 2]}, "c": "x"}', '\ufeff\n{"a": {"b": [1, 2]},\n "c": "x"}\n'])
+    @pytest.mark.parametrize(
+        "text", ['{"a": {"b": [1, 2]}, "c": "x"}', '\ufeff\n{"a": {"b": [1, 2]},\n "c": "x"}\n']
+    )
     def test_a_file_of_one_object_is_one_record(self, tmp_path, text):
         assert read(source_of(tmp_path / "a.json", text)) == ([{"a": {"b": [1, 2]}, "c": "x"}], [])
 
@@ -79,15 +104,23 @@ class TestJsonFile:
             b'{"n": "\\ud800"}': "lone surrogate",
             b'{"n": "\xff"}': "invalid UTF-8",
         }
-        rows, rejects = read(source_of(tmp_path / "a.json", b'[{"ok":1} , ' + b', {"ok":1},\n'.join(bad) + b"]"))
+        rows, rejects = read(
+            source_of(tmp_path / "a.json", b'[{"ok":1} , ' + b', {"ok":1},\n'.join(bad) + b"]")
+        )
         assert rows == [{"ok": 1}] * len(bad)
         assert [reject.content for reject in rejects] == list(bad)
-        assert [reject.position for reject in rejects] == [f"a.json:element {2 * i + 1}" for i in range(len(bad))]
+        assert [reject.position for reject in rejects] == [
+            f"a.json:element {2 * i + 1}" for i in range(len(bad))
+        ]
         for reject, reason in zip(rejects, bad.values(), strict=True):
             assert reason in reject.reason
 
     def test_numbers_are_exact_and_bare_words_are_floats(self, tmp_path):
-        rows, _ = read(source_of(tmp_path / "a.json", '[{"n": 18446744073709551617, "v": [NaN, 0.1, -Infinity]}]'))
+        rows, _ = read(
+            source_of(
+                tmp_path / "a.json", '[{"n": 18446744073709551617, "v": [NaN, 0.1, -Infinity]}]'
+            )
+        )
         assert rows[0]["n"] == 2**64 + 1
         assert math.isnan(rows[0]["v"][0])
         assert rows[0]["v"][1:] == [0.1, -math.inf]
@@ -96,7 +129,9 @@ class TestJsonFile:
     def test_an_element_over_the_limit_is_rejected_by_its_head(self, tmp_path, place):
         large = json.dumps({"t": "y" * 5 * limit_of(1000)})
         elements = [large, '{"a":1}'] if place == "first" else ['{"a":1}', large]
-        rows, rejects = read(source_of(tmp_path / "a.json", f"[{','.join(elements)}]"), Context(max_record=1000))
+        rows, rejects = read(
+            source_of(tmp_path / "a.json", f"[{','.join(elements)}]"), Context(max_record=1000)
+        )
         assert rows == [{"a": 1}]
         assert [reject.content for reject in rejects] == [large.encode()[:HEAD]]
         assert rejects[0].position == f"a.json:element {elements.index(large)}"
@@ -104,10 +139,16 @@ class TestJsonFile:
     @pytest.mark.parametrize("before", ["", "[", '[{"a":1},'])
     def test_a_cut_element_over_the_limit_is_a_terminal_error(self, tmp_path, before):
         with pytest.raises(SourceError, match=r"ends before|cut or corrupt"):
-            read(source_of(tmp_path / "a.json", before + '{"t": "' + "y" * 2 * limit_of(1000)), Context(max_record=1000))
+            read(
+                source_of(tmp_path / "a.json", before + '{"t": "' + "y" * 2 * limit_of(1000)),
+                Context(max_record=1000),
+            )
 
     def test_compressed_files_are_read(self, tmp_path):
-        assert read(source_of(tmp_path / "a.json.gz", gzip.compress(b'[{"a":1}]'))) == ([{"a": 1}], [])
+        assert read(source_of(tmp_path / "a.json.gz", gzip.compress(b'[{"a":1}]'))) == (
+            [{"a": 1}],
+            [],
+        )
 
     @pytest.mark.parametrize(
         ("text", "word"),

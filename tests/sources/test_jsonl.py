@@ -13,23 +13,39 @@ from hypothesis import strategies as st
 
 from cfray.errors import SourceError
 from cfray.formats.lines import HEAD, limit_of
-from cfray.records import Reject
+from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.jsonl import JsonLines
+from cfray.sources.files.jsonl import JsonLines
 from tests.sources.contract import FileContract
 from tests.sources.corpus import as_json
 
 CONTEXT = Context(batch_bytes=300)
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**80), 2**80), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8))
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**80), 2**80),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+)
 OBJECTS = st.dictionaries(
-    st.text(max_size=3), st.one_of(SCALARS, st.lists(SCALARS, max_size=4), st.lists(st.floats(width=32), min_size=1, max_size=5)), max_size=4
+    st.text(max_size=3),
+    st.one_of(
+        SCALARS,
+        st.lists(SCALARS, max_size=4),
+        st.lists(st.floats(width=32), min_size=1, max_size=5),
+    ),
+    max_size=4,
 )
 
 
 def value_of(entry):
     """Read one variant back to the JSON value that it came from."""
     if entry["text"] is None:
-        return [int(x) for x in entry["numbers"]] if entry["type"] == "list<int64>" else entry["numbers"]
+        return (
+            [int(x) for x in entry["numbers"]]
+            if entry["type"] == "list<int64>"
+            else entry["numbers"]
+        )
     return entry["text"] if entry["type"] == "string" else json.loads(entry["text"])
 
 
@@ -59,16 +75,24 @@ class TestJsonLines:
         st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\r\n"]),
         st.sampled_from([("", ""), ("\ufeff", "\n"), ("\n", "\r\n")]),
     )
-    def test_what_was_written_comes_out_once_and_in_order(self, tmp_path_factory, objects, shard_bytes, end, frame):
+    def test_what_was_written_comes_out_once_and_in_order(
+        self, tmp_path_factory, objects, shard_bytes, end, frame
+    ):
         path = tmp_path_factory.mktemp("x") / "a.jsonl"
         text = frame[0] + end.join(json.dumps(item) for item in objects) + frame[1]
         path.write_text(text, "utf8", newline="")
         rows, rejects = read(JsonLines(uri=str(path), shard_bytes=shard_bytes))
-        assert repr([sorted(row.items()) for row in rows]) == repr([sorted(item.items()) for item in objects])
+        assert repr([sorted(row.items()) for row in rows]) == repr(
+            [sorted(item.items()) for item in objects]
+        )
         assert rejects == []
 
     def test_plans_and_reads_the_same_twice(self, tmp_path):
-        source = write(tmp_path / "a.jsonl", *[json.dumps({"id": i, "text": "x" * (i % 40)}) + "\n" for i in range(200)], "broken\n")
+        source = write(
+            tmp_path / "a.jsonl",
+            *[json.dumps({"id": i, "text": "x" * (i % 40)}) + "\n" for i in range(200)],
+            "broken\n",
+        )
         shards = source.shards(CONTEXT)
         assert len(shards) > 20
         assert source.shards(CONTEXT) == shards
@@ -107,14 +131,31 @@ class TestJsonLines:
             assert data[int(offset) :].startswith(reject.content)
 
     def test_numbers_keep_value_and_type(self, tmp_path):
-        numbers = [1, 1.0, -0.0, 2**53 + 1, 2**63, 2**64, 10**40, 0.1, 1e-320, 1.7976931348623157e308]
-        rows, rejects = read(write(tmp_path / "a.jsonl", *[json.dumps({"n": n, "l": [n, 0.5]}) + "\n" for n in numbers]))
+        numbers = [
+            1,
+            1.0,
+            -0.0,
+            2**53 + 1,
+            2**63,
+            2**64,
+            10**40,
+            0.1,
+            1e-320,
+            1.7976931348623157e308,
+        ]
+        rows, rejects = read(
+            write(
+                tmp_path / "a.jsonl", *[json.dumps({"n": n, "l": [n, 0.5]}) + "\n" for n in numbers]
+            )
+        )
         assert repr([row["n"] for row in rows]) == repr(numbers)
         assert repr([row["l"] for row in rows]) == repr([[n, 0.5] for n in numbers])
         assert rejects == []
 
     def test_bare_words_are_floats(self, tmp_path):
-        rows, _ = read(write(tmp_path / "a.jsonl", '{"v": [NaN, 1.0]}\n{"v": [Infinity, -Infinity]}\n'))
+        rows, _ = read(
+            write(tmp_path / "a.jsonl", '{"v": [NaN, 1.0]}\n{"v": [Infinity, -Infinity]}\n')
+        )
         assert math.isnan(rows[0]["v"][0])
         assert rows[1]["v"] == [math.inf, -math.inf]
 
@@ -123,7 +164,9 @@ class TestJsonLines:
         limit = limit_of(1000)
         fits = json.dumps({"t": "x" * (limit - 100)})
         large = json.dumps({"t": "y" * 9_000_000})
-        rows, rejects = read(write(tmp_path / "a.jsonl", f'{{"a":1}}\n{fits}\n{large}\n{{"a":2}}\n'), context)
+        rows, rejects = read(
+            write(tmp_path / "a.jsonl", f'{{"a":1}}\n{fits}\n{large}\n{{"a":2}}\n'), context
+        )
         assert [len(str(row)) for row in rows] == [8, limit - 91, 8]
         assert [reject.content for reject in rejects] == [large.encode()[:HEAD]]
         assert "limits.max_document" in rejects[0].reason
@@ -131,12 +174,19 @@ class TestJsonLines:
 
     def test_a_large_line_among_small_ones_is_one_record(self, tmp_path):
         large = {"t": "x" * 10_000_000}
-        rows, rejects = read(write(tmp_path / "a.jsonl", '{"a":1}\n' * 100, json.dumps(large), "\n", '{"a":2}\n' * 100), Context())
+        rows, rejects = read(
+            write(
+                tmp_path / "a.jsonl", '{"a":1}\n' * 100, json.dumps(large), "\n", '{"a":2}\n' * 100
+            ),
+            Context(),
+        )
         assert rows == [{"a": 1}] * 100 + [large] + [{"a": 2}] * 100
         assert rejects == []
 
     def test_batches_are_cut_by_bytes(self, tmp_path):
-        source = write(tmp_path / "a.jsonl", *[json.dumps({"t": "x" * 100}) + "\n" for _ in range(100)])
+        source = write(
+            tmp_path / "a.jsonl", *[json.dumps({"t": "x" * 100}) + "\n" for _ in range(100)]
+        )
         whole = source.model_copy(update={"shard_bytes": 10**6})
         batches = list(whole.read(whole.shards(CONTEXT)[0], Context(batch_bytes=1000)))
         assert [batch.num_rows for batch in batches] == [10] * 10
@@ -161,9 +211,14 @@ class TestJsonLines:
 class TestCompressed:
     LINES = b"".join(json.dumps({"id": i}).encode() + b"\n" for i in range(500))
 
-    @pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("zst", lambda data: pa.Codec("zstd").compress(data).to_pybytes())])
+    @pytest.mark.parametrize(
+        ("suffix", "pack"),
+        [("gz", gzip.compress), ("zst", lambda data: pa.Codec("zstd").compress(data).to_pybytes())],
+    )
     def test_a_compressed_file_of_several_members_is_one_part(self, tmp_path, suffix, pack):
-        source = write(tmp_path / f"a.jsonl.{suffix}", pack(self.LINES[:1000]), pack(self.LINES[1000:]))
+        source = write(
+            tmp_path / f"a.jsonl.{suffix}", pack(self.LINES[:1000]), pack(self.LINES[1000:])
+        )
         shards = source.shards(CONTEXT)
         assert [shard.splittable for shard in shards] == [False]
         rows, rejects = read(JsonLines(uri=str(tmp_path), shard_bytes=100))
@@ -194,11 +249,18 @@ class TestPins:
 class TestContract(FileContract):
     suffix = ".jsonl"
     cannot_count = "only reading a range tells how many lines it has"
-    cannot_see_a_cut = "a text file may end anywhere: a cut line is a reject, not the end of the run"
+    cannot_see_a_cut = (
+        "a text file may end anywhere: a cut line is a reject, not the end of the run"
+    )
     expected = staticmethod(as_json)
 
     def write(self, path, some_rows):
-        path.write_text("".join(json.dumps(row, ensure_ascii=len(row["id"]) % 2 == 0) + "\n" for row in some_rows), "utf8")
+        path.write_text(
+            "".join(
+                json.dumps(row, ensure_ascii=len(row["id"]) % 2 == 0) + "\n" for row in some_rows
+            ),
+            "utf8",
+        )
 
     def source_at(self, uri, **options):
         return JsonLines(uri=str(uri), **options)

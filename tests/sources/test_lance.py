@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cfray.errors import SourceError
-from cfray.sources.lance import Lance
+from cfray.sources.files.lance import Lance
 from tests.sources.contract import SourceContract
 from tests.sources.corpus import CONTEXT, CORPUS, SCHEMA, SHARD_BYTES, a_row, counted, rows
 
@@ -45,7 +45,11 @@ def compact(dataset):
     dataset.optimize.compact_files()
 
 
-@pytest.mark.parametrize("change", [append, lambda dataset: dataset.delete("n < 30"), compact], ids=["append", "delete", "compact"])
+@pytest.mark.parametrize(
+    "change",
+    [append, lambda dataset: dataset.delete("n < 30"), compact],
+    ids=["append", "delete", "compact"],
+)
 def test_rows_of_later_versions_are_not_seen_and_rows_of_the_pinned_one_stay(source, change):
     shards = source.shards(CONTEXT)
     before = rows(source, shards)
@@ -57,7 +61,11 @@ def test_rows_of_later_versions_are_not_seen_and_rows_of_the_pinned_one_stay(sou
 def test_deleted_rows_are_neither_read_nor_counted(source):
     lance.dataset(source.uri).delete("n % 2 = 0")
     shards = source.shards(CONTEXT)
-    assert sum(shard.rows for shard in shards) == len(rows(source, shards)) == sum(row["n"] % 2 for row in CORPUS)
+    assert (
+        sum(shard.rows for shard in shards)
+        == len(rows(source, shards))
+        == sum(row["n"] % 2 for row in CORPUS)
+    )
 
 
 def test_a_version_that_is_not_there_is_an_error_with_a_remedy(source):
@@ -77,7 +85,12 @@ def test_a_version_that_was_cleaned_up_after_the_plan_is_a_terminal_error(source
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-100]), lambda path: path.write_bytes(b"")]
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(b""),
+    ],
 )
 def test_a_data_file_that_is_gone_or_cut_is_a_terminal_error(source, tmp_path, damage):
     shards = source.shards(CONTEXT)
@@ -90,7 +103,22 @@ def test_a_data_file_that_is_gone_or_cut_is_a_terminal_error(source, tmp_path, d
 
 
 def test_blobs_are_read_as_their_bytes(tmp_path):
-    schema = pa.schema([("id", pa.string()), pa.field("raw", pa.large_binary(), metadata={b"lance-encoding:blob": b"true"})])
-    made = pa.table({"id": ["a", "b", "c"], "raw": pa.array([b"\x00\xff" * 1000, None, b""], pa.large_binary())}, schema=schema)
+    schema = pa.schema(
+        [
+            ("id", pa.string()),
+            pa.field("raw", pa.large_binary(), metadata={b"lance-encoding:blob": b"true"}),
+        ]
+    )
+    made = pa.table(
+        {
+            "id": ["a", "b", "c"],
+            "raw": pa.array([b"\x00\xff" * 1000, None, b""], pa.large_binary()),
+        },
+        schema=schema,
+    )
     lance.write_dataset(made, tmp_path / "b.lance")
-    assert [row["raw"] for row in rows(Lance(uri=str(tmp_path / "b.lance")))] == [b"\x00\xff" * 1000, None, b""]
+    assert [row["raw"] for row in rows(Lance(uri=str(tmp_path / "b.lance")))] == [
+        b"\x00\xff" * 1000,
+        None,
+        b"",
+    ]

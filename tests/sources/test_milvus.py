@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from cfray.errors import SourceError
-from cfray.records import Reject
-from cfray.sources import milvus_client, milvus_keys, milvus_schema, milvus_types
+from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.milvus import Milvus
-from cfray.sources.milvus_keys import GREATEST, LEAST, Range
+from cfray.sources.milvus.client import _LOADING
+from cfray.sources.milvus.keys import GREATEST, LEAST, Range, _check_order, query_request
+from cfray.sources.milvus.schema import Field, layout
+from cfray.sources.milvus.source import Milvus
+from cfray.sources.milvus.types import _variants, vector
 from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, items, plain, rows
 from tests.sources.milvus_bed import DECLARED, PARTITION, MilvusBed
 from tests.sources.store_contract import StoreContract
@@ -74,7 +76,9 @@ def made(bed, kind="VARCHAR", **options):
     name = options.pop("name", None) or bed.fresh()
     client = options.pop("client", bed.client)
     schema = client.create_schema(enable_dynamic_field=True)
-    schema.add_field("id", DataType[kind], is_primary=True, **({"max_length": 100} if kind == "VARCHAR" else {}))
+    schema.add_field(
+        "id", DataType[kind], is_primary=True, **({"max_length": 100} if kind == "VARCHAR" else {})
+    )
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
     if key := options.pop("partition_key", None):
         schema.add_field(key, DataType.VARCHAR, max_length=100, is_partition_key=True)
@@ -113,7 +117,13 @@ def test_a_short_page_is_not_the_end(bed):
     name = made(bed, num_shards=2, consistency_level="Strong")
     put(bed.client, name, small(*map(str, range(40))))
     page = bed.client.query(
-        name, filter="", limit=100, output_fields=["id"], iterator="True", reduce_stop_for_best="True", consistency_level="Strong"
+        name,
+        filter="",
+        limit=100,
+        output_fields=["id"],
+        iterator="True",
+        reduce_stop_for_best="True",
+        consistency_level="Strong",
     )
     read = ids(rows(bed.source(name)))
     assert 0 < len(page) < 40, "who takes a short page for the last one loses the rest"
@@ -144,14 +154,21 @@ def test_duplicate_keys_are_set_aside_one_by_one_or_refused(bed):
     name = bed.seed([])
     for start, keys in ((0, range(30)), (100, range(5)), (200, range(2))):
         put(bed.client, name, [{"id": f"d{key:02d}", "n": start + key} for key in keys])
-    assert bed.client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")[0]["count(*)"] == 37
+    assert (
+        bed.client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")[
+            0
+        ]["count(*)"]
+        == 37
+    )
     assert len(drained(bed.client, name, filter="")) == 30
     for size in (500, 10**6):
         source = bed.source(name, shard_bytes=size)
         shards = source.shards(CONTEXT)
         records, rejects = split(source)
         assert ids(records) == [f"d{key:02d}" for key in range(30)]
-        assert sorted(json.loads(one.content)["id"] for one in rejects) == sorted(["d00", "d01"] * 2 + ["d02", "d03", "d04"])
+        assert sorted(json.loads(one.content)["id"] for one in rejects) == sorted(
+            ["d00", "d01"] * 2 + ["d02", "d03", "d04"]
+        )
         assert all("duplicate primary key" in one.reason for one in rejects)
         described = source.describe(CONTEXT, shards)
         assert source.count(CONTEXT) == described.rows == 37
@@ -175,13 +192,20 @@ def test_what_was_written_a_moment_ago_is_read(bed):
     from pymilvus.client import ts_utils
     from pymilvus.client.prepare import Prepare
 
-    asked = {"iterator": "True", "consistency_level": "Strong", "limit": 5, "reduce_stop_for_best": "True"}
+    asked = {
+        "iterator": "True",
+        "consistency_level": "Strong",
+        "limit": 5,
+        "reduce_stop_for_best": "True",
+    }
     default = ts_utils.construct_guarantee_ts("any", dict(asked))
     assert default is True, "pymilvus asks for what was asked for now: MilvusClient may do"
-    theirs = Prepare.query_request("any", "id > 1", ["*"], ["part"], use_default_consistency=default, **asked)
+    theirs = Prepare.query_request(
+        "any", "id > 1", ["*"], ["part"], use_default_consistency=default, **asked
+    )
     from pymilvus.grpc_gen import milvus_pb2
 
-    ours = milvus_pb2.QueryRequest(**milvus_keys.request(Range("any", "id", "part"), "id > 1", ["*"], 5))
+    ours = milvus_pb2.QueryRequest(**query_request(Range("any", "id", "part"), "id > 1", ["*"], 5))
     assert theirs.use_default_consistency
     assert not ours.use_default_consistency
     ours.use_default_consistency = True
@@ -242,13 +266,17 @@ def test_a_page_that_is_too_large_is_halved(bed):
             usual = len(proxy.seen) - before
             proxy.fail(fault, times=3, matching=bed.page_request())
             assert counted(rows(source, shards, wide)) == counted(map(bed.expected, CORPUS))
-            assert len(proxy.seen) - before - usual > usual + 3, "three failures, and smaller pages after them"
+            assert len(proxy.seen) - before - usual > usual + 3, (
+                "three failures, and smaller pages after them"
+            )
 
 
 @pytest.mark.parametrize("keys", [[1, 3, 2], [1, 1], [0, 1], [8, 9]])
 def test_keys_out_of_order_or_range_are_a_terminal_error(keys):
     with pytest.raises(SourceError, match="order") as refused:
-        milvus_keys._check_order(Range("docs", "id", None, 1, 9), keys, 1, inclusive=keys[0] != 1 or len(keys) == 3)
+        _check_order(
+            Range("docs", "id", None, 1, 9), keys, 1, inclusive=keys[0] != 1 or len(keys) == 3
+        )
     assert not refused.value.transient
 
 
@@ -256,10 +284,14 @@ def test_json_that_cannot_be_kept_is_set_aside(bed):
     """pymilvus gives the last of two equal keys and says nothing."""
     name = bed.seed([a_row(1), a_row(2, id="twice"), a_row(3, id="z")])
     bed.client.upsert(name, [{**a_row(2, id="twice"), "meta": '{"by": 1, "by": 2}'}])
-    assert bed.client.query(name, filter='id == "twice"', output_fields=["meta"], consistency_level="Strong")[0]["meta"] == {"by": 2}
+    assert bed.client.query(
+        name, filter='id == "twice"', output_fields=["meta"], consistency_level="Strong"
+    )[0]["meta"] == {"by": 2}
     records, rejects = split(bed.source(name))
     assert ids(records) == ["d0001", "z"]
-    assert [(one.reason, one.content) for one in rejects] == [("field meta: duplicate key 'by' in an object", b'{"by": 1, "by": 2}')]
+    assert [(one.reason, one.content) for one in rejects] == [
+        ("field meta: duplicate key 'by' in an object", b'{"by": 1, "by": 2}')
+    ]
     bed.drop(name)
 
 
@@ -267,14 +299,22 @@ def test_json_that_cannot_be_kept_is_set_aside(bed):
 
 
 def test_partitions_are_read_apart_and_named(bed):
-    name = bed.seed([a_row(n, **{PARTITION: part}) for part, numbers in (("_default", range(9)), ("late", range(5, 20))) for n in numbers])
+    name = bed.seed(
+        [
+            a_row(n, **{PARTITION: part})
+            for part, numbers in (("_default", range(9)), ("late", range(5, 20)))
+            for n in numbers
+        ]
+    )
     source = bed.source(name, shard_bytes=SHARD_BYTES)
     shards = source.shards(CONTEXT)
     assert [shard.id for shard in shards] == sorted(shard.id for shard in shards)
     assert {shard.where["partition"] for shard in shards} == {"_default", "late"}
     found = rows(source)
     assert sorted((row[PARTITION], row["id"]) for row in found) == sorted(
-        (("string", part), f"d{n:04d}") for part, numbers in (("_default", range(9)), ("late", range(5, 20))) for n in numbers
+        (("string", part), f"d{n:04d}")
+        for part, numbers in (("_default", range(9)), ("late", range(5, 20)))
+        for n in numbers
     )
     assert source.count(CONTEXT) == 24
     (told,) = source.describe(CONTEXT, shards).collections
@@ -287,7 +327,9 @@ def test_a_collection_spread_by_a_key_is_read_whole(bed):
     name = made(bed, partition_key="tenant", num_partitions=4)
     put(bed.client, name, small(*(f"{n:03d}" for n in range(40)), tenant="t"))
     with pytest.raises(MilvusException, match="partition key"):
-        bed.client.query(name, filter='id >= ""', partition_names=[bed.client.list_partitions(name)[0]])
+        bed.client.query(
+            name, filter='id >= ""', partition_names=[bed.client.list_partitions(name)[0]]
+        )
     source = bed.source(name, shard_bytes=SHARD_BYTES)
     found = rows(source)
     assert ids(found) == [f"{n:03d}" for n in range(40)]
@@ -341,9 +383,12 @@ def test_a_server_that_loads_for_ever_is_not_waited_for(bed, monkeypatch):
     """The server's progress is its own; that it never says "loaded" is ours, and that no time is left."""
     name = made(bed)
     bed.client.release_collection(name)
-    monkeypatch.setattr(milvus_client, "_load_state", lambda *_: milvus_client._LOADING)
-    monkeypatch.setattr(milvus_client, "_STUCK", 0)
-    with pytest.raises(SourceError, match=rf"{name} without progress for 0 s, at \d+ %"), bed.source(name, load="load").session():
+    monkeypatch.setattr("cfray.sources.milvus.client._load_state", lambda *_: _LOADING)
+    monkeypatch.setattr("cfray.sources.milvus.client._STUCK", 0)
+    with (
+        pytest.raises(SourceError, match=rf"{name} without progress for 0 s, at \d+ %"),
+        bed.source(name, load="load").session(),
+    ):
         pass
 
 
@@ -391,8 +436,15 @@ def test_declared_types_come_back_exactly(bed):
     assert counted(rows(source)) == counted(map(bed.expected, some))
     (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
     fields = json.loads(told.facts["fields"])
-    assert (fields["tiny"], fields["singles"], fields["meta"], fields["vector"]) == ("Int8", "Array<Float>", "JSON", "FloatVector(2)")
-    assert json.loads(told.facts["indexes"]) == {"vector": {"index_type": "FLAT", "metric_type": "L2"}}
+    assert (fields["tiny"], fields["singles"], fields["meta"], fields["vector"]) == (
+        "Int8",
+        "Array<Float>",
+        "JSON",
+        "FloatVector(2)",
+    )
+    assert json.loads(told.facts["indexes"]) == {
+        "vector": {"index_type": "FLAT", "metric_type": "L2"}
+    }
     assert (told.metric, told.facts["primary_field"]) == ("l2", "id")
 
 
@@ -406,7 +458,19 @@ def test_fields_named_like_a_record_s_own_are_kept(bed):
     schema.add_field("id", DataType.INT32)
     indexes = client.prepare_index_params("embedding", index_type="FLAT", metric_type="COSINE")
     client.create_collection(name, schema=schema, index_params=indexes)
-    client.insert(name, [{"key": 7, "embedding": [3.0, 4.0], "id": 1, "vector": "dynamic", "vectors": 2, "text": "t"}])
+    client.insert(
+        name,
+        [
+            {
+                "key": 7,
+                "embedding": [3.0, 4.0],
+                "id": 1,
+                "vector": "dynamic",
+                "vectors": 2,
+                "text": "t",
+            }
+        ],
+    )
     (row,) = rows(bed.source(name))
     assert row == {
         "id": 7, "vector": [3.0, 4.0], "fields.id": ("int32", "1"), "text": ("string", "t"),
@@ -419,7 +483,9 @@ def lite(tmp_path_factory):
     from pymilvus import MilvusClient
 
     with (
-        lineup.taking_part("milvus-lite", milvus_lite.start(tmp_path_factory.mktemp("lite"))) as server,
+        lineup.taking_part(
+            "milvus-lite", milvus_lite.start(tmp_path_factory.mktemp("lite"))
+        ) as server,
         closing(MilvusClient(server.endpoint)) as client,
     ):
         client.url = server.endpoint
@@ -439,9 +505,14 @@ def vectors_of(number):
     draw = np.random.default_rng(number)
     return {
         "half": draw.standard_normal(4).astype(np.float16),
-        "brain": (draw.standard_normal(4).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16),
+        "brain": (draw.standard_normal(4).astype(np.float32).view(np.uint32) >> 16).astype(
+            np.uint16
+        ),
         "bits": draw.integers(0, 256, 2, np.uint8),
-        "words": {int(key): float(np.float32(draw.random())) for key in sorted(draw.choice(10**9, 1 + number % 4, replace=False))},
+        "words": {
+            int(key): float(np.float32(draw.random()))
+            for key in sorted(draw.choice(10**9, 1 + number % 4, replace=False))
+        },
         "full": draw.standard_normal(3).astype(np.float32),
     }
 
@@ -449,7 +520,9 @@ def vectors_of(number):
 def described_as(client, kinds):
     from pymilvus import DataType
 
-    schema = client.create_schema(enable_dynamic_field=True).add_field("id", DataType.INT64, is_primary=True)
+    schema = client.create_schema(enable_dynamic_field=True).add_field(
+        "id", DataType.INT64, is_primary=True
+    )
     indexes = client.prepare_index_params()
     for name in kinds:
         kind, dimension, metric, index = KINDS[name]
@@ -463,8 +536,16 @@ def test_every_kind_of_vector_bit_for_bit(lite):
     lite.create_collection("kinds", schema=schema, index_params=indexes)
     keys = [LEAST, LEAST + 1, -3, *range(90), GREATEST]
     seeded = {key: vectors_of(number) for number, key in enumerate(keys)}
-    raw = [{name: value.tobytes() if name in ("half", "brain", "bits") else value for name, value in one.items()} for one in seeded.values()]
-    lite.insert("kinds", [{"id": key, "n": str(key), **one} for key, one in zip(keys, raw, strict=True)])
+    raw = [
+        {
+            name: value.tobytes() if name in ("half", "brain", "bits") else value
+            for name, value in one.items()
+        }
+        for one in seeded.values()
+    ]
+    lite.insert(
+        "kinds", [{"id": key, "n": str(key), **one} for key, one in zip(keys, raw, strict=True)]
+    )
     source = Milvus(url=lite.url, collections=["kinds"], shard_bytes=2_000)
     assert len(source.shards(CONTEXT)) > 3
     batches = [item for _, item in items(source)]
@@ -474,13 +555,23 @@ def test_every_kind_of_vector_bit_for_bit(lite):
     for key, one in seeded.items():
         read = found[key]["vectors"]
         assert np.array(read["half"], np.float16).tobytes() == one["half"].tobytes()
-        assert np.array(read["brain"], np.float32).tobytes() == (one["brain"].astype(np.uint32) << 16).tobytes()
+        assert (
+            np.array(read["brain"], np.float32).tobytes()
+            == (one["brain"].astype(np.uint32) << 16).tobytes()
+        )
         assert read["bits"] == one["bits"].tolist()
-        assert dict(zip(read["words"]["indices"], read["words"]["values"], strict=True)) == one["words"]
+        assert (
+            dict(zip(read["words"]["indices"], read["words"]["values"], strict=True))
+            == one["words"]
+        )
         assert np.array(read["full"], np.float32).tobytes() == one["full"].tobytes()
         assert found[key]["n"] == ("string", str(key))
     (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert {name: width for name, (width, _) in told.vectors.items()} == {"half": 4, "brain": 4, "full": 3}
+    assert {name: width for name, (width, _) in told.vectors.items()} == {
+        "half": 4,
+        "brain": 4,
+        "full": 3,
+    }
     assert told.dimension is None
     assert source.search("kinds", seeded[5]["full"].tolist(), 1) == ["i:5"]
     with pytest.raises(SourceError, match="0 float vector fields of 7"):
@@ -502,46 +593,78 @@ def test_null_in_a_declared_field_is_explicit(whole):
     valid = [True, False, True]
     for kind, scalars, shown in (
         ("Int8", {"int_data": {"data": numbers}}, [("int8", "7"), ("null", "null"), ("int8", "9")]),
-        ("VarChar", {"string_data": {"data": list(map(str, numbers))}}, [("string", "7"), ("null", "null"), ("string", "9")]),
-        ("JSON", {"json_data": {"data": texts}}, [("int64", "1"), ("null", "null"), ("null", "null")]),
+        (
+            "VarChar",
+            {"string_data": {"data": list(map(str, numbers))}},
+            [("string", "7"), ("null", "null"), ("string", "9")],
+        ),
+        (
+            "JSON",
+            {"json_data": {"data": texts}},
+            [("int64", "1"), ("null", "null"), ("null", "null")],
+        ),
     ):
-        column = milvus_types._variants(milvus_schema.Field("x", kind), message(kind, scalars=scalars, valid_data=valid), {})
+        column = _variants(Field("x", kind), message(kind, scalars=scalars, valid_data=valid), {})
         assert [(one["type"], one["text"]) for one in column.to_pylist()] == shown
 
 
 def test_vectors_that_no_server_here_has():
     eight = np.arange(-4, 4, dtype=np.int8)
     column = message("Int8Vector", vectors={"dim": 4, "int8_vector": eight.tobytes()})
-    assert milvus_types.vector(milvus_schema.Field("x", "Int8Vector", "", 4), column, 2).to_pylist() == eight.reshape(2, 4).tolist()
-    column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [1, 2, 3, 4]}}, valid_data=[True, False, True])
-    assert milvus_types.vector(milvus_schema.Field("x", "FloatVector", "", 2), column, 3).to_pylist() == [[1, 2], None, [3, 4]]
+    assert (
+        vector(Field("x", "Int8Vector", "", 4), column, 2).to_pylist()
+        == eight.reshape(2, 4).tolist()
+    )
+    column = message(
+        "FloatVector",
+        vectors={"dim": 2, "float_vector": {"data": [1, 2, 3, 4]}},
+        valid_data=[True, False, True],
+    )
+    assert vector(Field("x", "FloatVector", "", 2), column, 3).to_pylist() == [[1, 2], None, [3, 4]]
     pair = np.array([(5, 0.5)], np.dtype([("index", "<u4"), ("value", "<f4")])).tobytes()
-    column = message("SparseFloatVector", vectors={"sparse_float_vector": {"contents": [pair, b""]}}, valid_data=[True, False, True])
-    found = milvus_types.vector(milvus_schema.Field("x", "SparseFloatVector"), column, 3).to_pylist()
+    column = message(
+        "SparseFloatVector",
+        vectors={"sparse_float_vector": {"contents": [pair, b""]}},
+        valid_data=[True, False, True],
+    )
+    found = vector(Field("x", "SparseFloatVector"), column, 3).to_pylist()
     assert found == [{"indices": [5], "values": [0.5]}, None, {"indices": [], "values": []}]
     column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [1, 2, 3]}})
     with pytest.raises(SourceError, match="3 numbers for 2 vectors"):
-        milvus_types.vector(milvus_schema.Field("x", "FloatVector", "", 2), column, 2)
+        vector(Field("x", "FloatVector", "", 2), column, 2)
 
 
 @pytest.mark.parametrize("rows_of_two", [1, 40, 4_000, 400_000])
 def test_vectors_are_aligned_in_memory(rows_of_two):
     """They follow a tag and a length of one to four bytes in the reply; Lance panics on memory that is not aligned."""
-    column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [0.5] * 2 * rows_of_two}})
-    found = milvus_types.vector(milvus_schema.Field("x", "FloatVector", "", 2), column, rows_of_two)
+    column = message(
+        "FloatVector", vectors={"dim": 2, "float_vector": {"data": [0.5] * 2 * rows_of_two}}
+    )
+    found = vector(Field("x", "FloatVector", "", 2), column, rows_of_two)
     assert found.values.buffers()[1].address % 8 == 0
 
 
 def test_a_type_that_is_not_read_refuses_its_collection():
     from pymilvus.grpc_gen import schema_pb2
 
-    fields = [("id", "Int64", True), ("where", "Geometry", False), ("terms", "SparseFloatVector", False)]
-    made_of = [schema_pb2.FieldSchema(name=name, data_type=kind, is_primary_key=primary) for name, kind, primary in fields]
-    bm25 = schema_pb2.FunctionSchema(name="bm25", type="BM25", input_field_names=["text"], output_field_names=["terms"])
+    fields = [
+        ("id", "Int64", True),
+        ("where", "Geometry", False),
+        ("terms", "SparseFloatVector", False),
+    ]
+    made_of = [
+        schema_pb2.FieldSchema(name=name, data_type=kind, is_primary_key=primary)
+        for name, kind, primary in fields
+    ]
+    bm25 = schema_pb2.FunctionSchema(
+        name="bm25", type="BM25", input_field_names=["text"], output_field_names=["terms"]
+    )
     with pytest.raises(SourceError, match=r"where \(Geometry\)") as refused:
-        milvus_schema.layout(schema_pb2.CollectionSchema(fields=made_of, functions=[bm25]), "docs")
+        layout(schema_pb2.CollectionSchema(fields=made_of, functions=[bm25]), "docs")
     assert "source.collections" in refused.value.remedy
-    told = milvus_schema.layout(schema_pb2.CollectionSchema(fields=[made_of[0], made_of[2]], functions=[bm25]), "docs")
+    told = layout(
+        schema_pb2.CollectionSchema(fields=[made_of[0], made_of[2]], functions=[bm25]), "docs"
+    )
     assert (told.vectors, told.left_out) == ({}, ("terms",))
 
 
@@ -589,7 +712,10 @@ def written(tmp_path_factory):
             given = folder.parent / "rows"
             given.write_bytes(pickle.dumps((fields, some_rows)))
             done = subprocess.run(
-                [sys.executable, "-c", WRITER, str(site), str(folder), kind, str(given)], capture_output=True, text=True, check=False
+                [sys.executable, "-c", WRITER, str(site), str(folder), kind, str(given)],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert done.returncode == 0, done.stderr[-2000:]
             return folder
@@ -597,7 +723,10 @@ def written(tmp_path_factory):
         yield write
 
 
-DECLARED_FIELDS = [("id", "VARCHAR", {"is_primary": True, "max_length": 65_535}), ("vector", "FLOAT_VECTOR", {"dim": 2})]
+DECLARED_FIELDS = [
+    ("id", "VARCHAR", {"is_primary": True, "max_length": 65_535}),
+    ("vector", "FLOAT_VECTOR", {"dim": 2}),
+]
 NAMED = {
     "vector": "FLOAT_VECTOR",
     "meta": "JSON",
@@ -614,7 +743,13 @@ def declared_fields():
     from pymilvus import DataType
 
     for name, (kind, options, _) in DECLARED.items():
-        yield name, kind, {**options, "element_type": DataType[options["element_type"]]} if "element_type" in options else options
+        yield (
+            name,
+            kind,
+            {**options, "element_type": DataType[options["element_type"]]}
+            if "element_type" in options
+            else options,
+        )
 
 
 @pytest.mark.parametrize("kind", ["PARQUET", "JSON", "JSONL"])
@@ -629,43 +764,87 @@ def test_files_of_the_bulk_writer_read_as_the_collection_does(written, kind):
     assert len({shard.id for shard in shards}) == len(shards)
     assert pickle.loads(pickle.dumps(shards)) == shards == source.shards(CONTEXT)
     wanted = [bed.expected(row) for row in some]
-    assert counted(rows(source)) == counted(row if kind == "PARQUET" else {**row, "id": ("string", row["id"])} for row in wanted)
+    assert counted(rows(source)) == counted(
+        row if kind == "PARQUET" else {**row, "id": ("string", row["id"])} for row in wanted
+    )
     described = source.describe(CONTEXT, shards)
-    assert (described.consistency, described.collections[0].name, described.collections[0].dimension) == ("pinned files", "docs", 2)
+    assert (
+        described.consistency,
+        described.collections[0].name,
+        described.collections[0].dimension,
+    ) == ("pinned files", "docs", 2)
     assert described.rows == (100 if kind == "PARQUET" else None)
-    assert source.model_copy(update={"collections": ["articles"]}).shards(CONTEXT)[0].collection == "articles"
+    assert (
+        source.model_copy(update={"collections": ["articles"]}).shards(CONTEXT)[0].collection
+        == "articles"
+    )
 
 
 def test_parquet_of_the_bulk_writer_needs_few_names(written):
     """Widths are in the file; the only list of floats is the vector."""
     folder = written(
-        "PARQUET", [*DECLARED_FIELDS, ("n", "INT16", {}), ("flag", "BOOL", {})], [{"id": "a", "vector": [0.1, -0.0], "n": 3, "flag": True, "x": None}]
+        "PARQUET",
+        [*DECLARED_FIELDS, ("n", "INT16", {}), ("flag", "BOOL", {})],
+        [{"id": "a", "vector": [0.1, -0.0], "n": 3, "flag": True, "x": None}],
     )
     (row,) = rows(Milvus(uri=str(folder)))
-    assert row == {"id": "a", "vector": [float(np.float32(0.1)), -0.0], "n": ("int16", "3"), "flag": ("bool", "true"), "x": ("null", "null")}
+    assert row == {
+        "id": "a",
+        "vector": [float(np.float32(0.1)), -0.0],
+        "n": ("int16", "3"),
+        "flag": ("bool", "true"),
+        "x": ("null", "null"),
+    }
 
 
 @pytest.mark.parametrize("kind", ["PARQUET", "JSON", "JSONL"])
 def test_every_kind_of_vector_in_files(written, kind):
-    fields = [("id", "INT64", {"is_primary": True}), *((name, word, {"dim": size} if size else {}) for name, (word, size, _, _) in KINDS.items())]
+    fields = [
+        ("id", "INT64", {"is_primary": True}),
+        *(
+            (name, word, {"dim": size} if size else {})
+            for name, (word, size, _, _) in KINDS.items()
+        ),
+    ]
     fields.append(("eight", "INT8_VECTOR", {"dim": 2}))
     seeded = {number: vectors_of(number) for number in (*range(50), GREATEST)}
-    some = [{"id": key, "eight": np.array([-128, key % 128], np.int8), **one, "bits": one["bits"].tobytes()} for key, one in seeded.items()]
+    some = [
+        {
+            "id": key,
+            "eight": np.array([-128, key % 128], np.int8),
+            **one,
+            "bits": one["bits"].tobytes(),
+        }
+        for key, one in seeded.items()
+    ]
     folder = written(kind, fields, some)
     options = {name: word for name, (word, _, _, _) in KINDS.items()} | {"eight": "INT8_VECTOR"}
-    found = {row["id"] if kind == "PARQUET" else int(row["id"][1]): row["vectors"] for row in rows(Milvus(uri=str(folder), fields=options))}
+    found = {
+        row["id"] if kind == "PARQUET" else int(row["id"][1]): row["vectors"]
+        for row in rows(Milvus(uri=str(folder), fields=options))
+    }
     assert sorted(found) == sorted(seeded)
     for key, one in seeded.items():
         assert np.array(found[key]["half"], np.float16).tobytes() == one["half"].tobytes()
-        assert np.array(found[key]["brain"], np.float32).tobytes() == (one["brain"].astype(np.uint32) << 16).tobytes()
+        assert (
+            np.array(found[key]["brain"], np.float32).tobytes()
+            == (one["brain"].astype(np.uint32) << 16).tobytes()
+        )
         assert found[key]["bits"] == one["bits"].tolist()
         assert found[key]["eight"] == [-128, key % 128]
-        assert dict(zip(found[key]["words"]["indices"], found[key]["words"]["values"], strict=True)) == one["words"]
+        assert (
+            dict(zip(found[key]["words"]["indices"], found[key]["words"]["values"], strict=True))
+            == one["words"]
+        )
         assert np.array(found[key]["full"], np.float32).tobytes() == one["full"].tobytes()
 
 
 def test_bytes_that_may_be_vectors_must_be_named(written):
-    folder = written("PARQUET", [("id", "INT64", {"is_primary": True}), ("bits", "BINARY_VECTOR", {"dim": 8})], [{"id": 1, "bits": b"x"}])
+    folder = written(
+        "PARQUET",
+        [("id", "INT64", {"is_primary": True}), ("bits", "BINARY_VECTOR", {"dim": 8})],
+        [{"id": 1, "bits": b"x"}],
+    )
     with pytest.raises(SourceError, match="bits") as refused:
         Milvus(uri=str(folder)).shards(CONTEXT)
     assert "source.fields" in refused.value.remedy
@@ -675,14 +854,36 @@ def test_bytes_that_may_be_vectors_must_be_named(written):
 
 
 def test_a_row_of_a_file_that_cannot_be_a_record_is_set_aside(tmp_path):
-    some = [{"id": "a", "v": [1.5, 2.5]}, {"id": "b", "v": [1.5]}, {"id": "c", "v": "x"}, {"id": "d", "v": None}, {"id": "e"}]
+    some = [
+        {"id": "a", "v": [1.5, 2.5]},
+        {"id": "b", "v": [1.5]},
+        {"id": "c", "v": "x"},
+        {"id": "d", "v": None},
+        {"id": "e"},
+    ]
     (tmp_path / "1.json").write_text(json.dumps({"rows": some}, indent=2))
     records, rejects = split(Milvus(uri=str(tmp_path)))
-    assert [(row["id"], row["vector"]) for row in records] == [(("string", "a"), [1.5, 2.5]), (("string", "d"), None), (("string", "e"), None)]
-    assert [one.reason for one in rejects] == ["field v: 1 numbers, where the first record has 2", "field v: no list of numbers"]
+    assert [(row["id"], row["vector"]) for row in records] == [
+        (("string", "a"), [1.5, 2.5]),
+        (("string", "d"), None),
+        (("string", "e"), None),
+    ]
+    assert [one.reason for one in rejects] == [
+        "field v: 1 numbers, where the first record has 2",
+        "field v: no list of numbers",
+    ]
 
 
-@pytest.mark.parametrize("text", ['{"rows": [{"id": 1}]', '[{"id": 1}]', '{"rows": [{"id": 1}, ]}', '{"rows": [{"id": 1}], "more": [1]}', ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"rows": [{"id": 1}]',
+        '[{"id": 1}]',
+        '{"rows": [{"id": 1}, ]}',
+        '{"rows": [{"id": 1}], "more": [1]}',
+        "",
+    ],
+)
 def test_a_file_of_rows_that_is_cut_or_something_else_is_a_terminal_error(tmp_path, text):
     path = tmp_path / "1.json"
     path.write_text(text)

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cfray.records import Reject
+from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.parquet import Parquet
+from cfray.sources.files.parquet import Parquet
 from tests.sources.contract import FileContract
 from tests.sources.corpus import CONTEXT, SCHEMA, items, plain, rows
 
@@ -33,14 +33,18 @@ def written(path, table, **options):
 
 class TestBatches:
     def test_repeated_text_that_the_file_holds_once_does_not_swell_a_batch(self, tmp_path):
-        source = written(tmp_path / "a.parquet", pa.table({"id": range(500), "text": ["x" * 1_000] * 500}))
+        source = written(
+            tmp_path / "a.parquet", pa.table({"id": range(500), "text": ["x" * 1_000] * 500})
+        )
         batches = [item for _, item in items(source, Context(batch_bytes=20_000))]
         assert sum(batch.num_rows for batch in batches) == 500
         assert max(batch.nbytes for batch in batches) <= 20_000
 
     def test_batches_a_little_larger_than_the_file_says_are_not_cut_in_halves(self, tmp_path):
         plain_columns = {f"n{number}": np.arange(4_000) for number in range(10)}
-        table = pa.table({**plain_columns, "year": np.arange(4_000) % 5})  # 88 bytes a row in memory, 81 in the file
+        table = pa.table(
+            {**plain_columns, "year": np.arange(4_000) % 5}
+        )  # 88 bytes a row in memory, 81 in the file
         source = written(tmp_path / "a.parquet", table, use_dictionary=["year"], compression="none")
         batches = [batch for _, batch in items(source, Context(batch_bytes=100_000))]
         assert [batch.num_rows for batch in batches] == [1_000] * 4
@@ -48,16 +52,28 @@ class TestBatches:
 
     def test_a_row_whose_text_is_not_utf8_is_a_reject_with_its_bytes(self, tmp_path):
         texts = pa.array([b"good", b"b\xffd", b"fine"]).view(pa.string())
-        found = [item for _, item in items(written(tmp_path / "a.parquet", pa.table({"id": [1, 2, 3], "text": texts})))]
+        found = [
+            item
+            for _, item in items(
+                written(tmp_path / "a.parquet", pa.table({"id": [1, 2, 3], "text": texts}))
+            )
+        ]
         (reject,) = [item for item in found if isinstance(item, Reject)]
         assert "text" in reject.reason
-        assert json.loads(reject.content) == {"id": 2, "text": {"base64": base64.b64encode(b"b\xffd").decode()}}
+        assert json.loads(reject.content) == {
+            "id": 2,
+            "text": {"base64": base64.b64encode(b"b\xffd").decode()},
+        }
         assert [found.index(reject), len(found)] == [1, 3]  # in its place between the rows
-        assert [row["id"] for item in found if not isinstance(item, Reject) for row in plain(item)] == [1, 3]
+        assert [
+            row["id"] for item in found if not isinstance(item, Reject) for row in plain(item)
+        ] == [1, 3]
 
     def test_dictionary_columns_and_field_metadata_do_not_change_the_rows(self, tmp_path):
         field = pa.field("t", pa.string(), metadata={b"PARQUET:field_id": b"7", b"x": b"y"})
-        table = pa.table([pa.array(["a", "b", "a"])], schema=pa.schema([field], metadata={b"pandas": b"{}"}))
+        table = pa.table(
+            [pa.array(["a", "b", "a"])], schema=pa.schema([field], metadata={b"pandas": b"{}"})
+        )
         encoded = table.set_column(0, "t", table.column(0).dictionary_encode())
         for one in (table, encoded):
             source = written(tmp_path / "a.parquet", one)

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cfray.errors import SourceError, SourceUnavailable
-from cfray.records import Reject
-from cfray.sources import pinecone_client
-from cfray.sources.base import Context, Unlimited
-from cfray.sources.pinecone import Pinecone
+from cfray.records.record import Reject
+from cfray.runtime.throttle import Unlimited
+from cfray.sources.base import Context
+from cfray.sources.pinecone.client import control, data
+from cfray.sources.pinecone.source import Pinecone
 from tests.sources.contract import SourceContract
 from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, as_json, counted, plain, rows
 from tests.sources.pinecone_bed import PineconeBed, store_id
@@ -24,7 +25,13 @@ from tests.testbeds.lineup import taking_part
 from tests.testbeds.proxy import Status
 
 pytestmark = pytest.mark.server("pinecone")
-POD = {"deployment_type": "pod", "environment": "us-east1-gcp", "pod_type": "p1.x1", "replicas": 1, "shards": 1}
+POD = {
+    "deployment_type": "pod",
+    "environment": "us-east1-gcp",
+    "pod_type": "p1.x1",
+    "replicas": 1,
+    "shards": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,9 @@ def bed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def locked_bed(tmp_path_factory):
-    with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")) as bed:
+    with taking_part(
+        "pinecone", PineconeBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")
+    ) as bed:
         yield bed
 
 
@@ -55,7 +64,16 @@ def documents(bed):
         "body": {"type": "string", "full_text_search": {}},
     }
     index = bed.made(f"{bed.run}-documents".lower(), schema={"fields": fields})
-    some = [{"_id": f"d/{n:03d}", "main": [n + 0.1, 1.0], "body": f"text {n}", "year": 2000 + n, "vector": "of its own"} for n in range(230)]
+    some = [
+        {
+            "_id": f"d/{n:03d}",
+            "main": [n + 0.1, 1.0],
+            "body": f"text {n}",
+            "year": 2000 + n,
+            "vector": "of its own",
+        }
+        for n in range(230)
+    ]
     some[3]["terms"] = {"indices": [4_000_000_000], "values": [0.5]}
     with bed.index(index) as opened:
         opened.documents.upsert(namespace="published", documents=some)
@@ -66,7 +84,11 @@ def documents(bed):
 @pytest.fixture(scope="module")
 def pod(bed):
     index = bed.made(
-        f"{bed.run}-pod".lower(), schema={"fields": {"_values": {"type": "dense_vector", "dimension": 2, "metric": "cosine"}}}, deployment=POD
+        f"{bed.run}-pod".lower(),
+        schema={
+            "fields": {"_values": {"type": "dense_vector", "dimension": 2, "metric": "cosine"}}
+        },
+        deployment=POD,
     )
     with bed.index(index) as opened:
         opened.upsert(vectors=[(f"p {n}", [1.0, float(n)]) for n in range(30)], namespace="old")
@@ -110,7 +132,14 @@ class TestWhatAFetchLeavesOut:
         shards = source.shards(CONTEXT)
         bed.delete(name, ["d0007"])
         with bed.index(name) as index:  # the naive way: no error, a row less
-            assert len(index.fetch(ids=[row["id"] for row in CORPUS[:30]], namespace=name.partition("/")[2]).vectors) == 29
+            assert (
+                len(
+                    index.fetch(
+                        ids=[row["id"] for row in CORPUS[:30]], namespace=name.partition("/")[2]
+                    ).vectors
+                )
+                == 29
+            )
         found, (reject,) = both(source, shards)
         assert counted(found) == expected(bed, [row for row in CORPUS[:30] if row["id"] != "d0007"])
         assert (reject.content, reject.position) == (b"d0007", f"{name}:d0007")
@@ -121,7 +150,11 @@ class TestWhatAFetchLeavesOut:
         pinecone.forget(double, name.split("/")[0], "d0007", namespace=name.partition("/")[2])
         source = bed.source(name)
         items = list(source.read(source.shards(CONTEXT)[0], CONTEXT))
-        before = [row["id"] for item in items[: next(n for n, item in enumerate(items) if isinstance(item, Reject))] for row in plain(item)]
+        before = [
+            row["id"]
+            for item in items[: next(n for n, item in enumerate(items) if isinstance(item, Reject))]
+            for row in plain(item)
+        ]
         assert before[-1] == "d0006"
         assert source.shards(CONTEXT)[0].rows == 30
 
@@ -129,14 +162,25 @@ class TestWhatAFetchLeavesOut:
         proxy, source = bed.proxied(bed.seed(CORPUS[:30]))
         with closing(proxy):
             shards = source.shards(CONTEXT)
-            proxy.fail(Status(200, {"Content-Type": "application/json"}, b'{"vectors": {}, "namespace": ""}'), matching="/vectors/fetch")
+            proxy.fail(
+                Status(
+                    200, {"Content-Type": "application/json"}, b'{"vectors": {}, "namespace": ""}'
+                ),
+                matching="/vectors/fetch",
+            )
             assert counted(rows(source, shards)) == expected(bed, CORPUS[:30])
 
     def test_a_record_that_the_client_cannot_read_takes_no_other_with_it(self, bed, double):
         name = bed.seed(CORPUS[:30])
         index, _, namespace = name.partition("/")
-        body = json.dumps({"vectors": [{"id": "d0007", "metadata": {"n": 7}}], "namespace": namespace}).encode()  # neither values nor sparse values
-        with urlopen(Request(f"{bed.url}/data/{index}/vectors/upsert", body, {"Content-Type": "application/json"})):
+        body = json.dumps(
+            {"vectors": [{"id": "d0007", "metadata": {"n": 7}}], "namespace": namespace}
+        ).encode()  # neither values nor sparse values
+        with urlopen(
+            Request(
+                f"{bed.url}/data/{index}/vectors/upsert", body, {"Content-Type": "application/json"}
+            )
+        ):
             pass
         with bed.index(name) as opened, pytest.raises(Exception, match="values"):
             opened.fetch(ids=["d0006", "d0007"], namespace=namespace)
@@ -154,9 +198,13 @@ class TestTheWay:
             index.fetch(ids=[row["id"] for row in some[:30]], namespace=name.partition("/")[2])
         proxy, source = bed.proxied(name)
         with closing(proxy):
-            assert counted(rows(source.model_copy(update={"shard_bytes": 10**7}))) == expected(bed, some)
+            assert counted(rows(source.model_copy(update={"shard_bytes": 10**7}))) == expected(
+                bed, some
+            )
             assert max(len(path) for _, path in proxy.seen) < 8 * 1024
-            assert not any("fetch" in path and "ids=" not in path for _, path in proxy.seen), "an empty list of ids was asked for"
+            assert not any("fetch" in path and "ids=" not in path for _, path in proxy.seen), (
+                "an empty list of ids was asked for"
+            )
 
     @pytest.mark.parametrize("code", [413, 414])
     def test_what_is_too_large_on_the_way_is_asked_for_in_halves(self, bed, double, code):
@@ -175,10 +223,14 @@ class TestTheWay:
             with source_index(source, name) as (index, namespace):
                 pages = index.list(namespace=namespace)
                 seen = len(next(pages).vectors)
-                proxy.fail(Status(400), matching="/vectors/list")  # one that the client does not try again by itself
+                proxy.fail(
+                    Status(400), matching="/vectors/list"
+                )  # one that the client does not try again by itself
                 with pytest.raises(Exception, match="400"):
                     next(pages)
-                assert (seen, list(pages)) == (100, []), "the naive way: whoever goes on after the error believes to be at the end"
+                assert (seen, list(pages)) == (100, []), (
+                    "the naive way: whoever goes on after the error believes to be at the end"
+                )
             proxy.fail(Status(503), times=2, matching="paginationToken")
             assert sum(shard.rows for shard in source.shards(CONTEXT)) == 250
 
@@ -186,7 +238,10 @@ class TestTheWay:
         proxy, source = bed.proxied(bed.seed(CORPUS[:30]))
         with closing(proxy):
             answer = {"vectors": [{"id": "b"}, {"id": "a"}], "namespace": ""}
-            proxy.fail(Status(200, {"Content-Type": "application/json"}, json.dumps(answer).encode()), matching="/vectors/list")
+            proxy.fail(
+                Status(200, {"Content-Type": "application/json"}, json.dumps(answer).encode()),
+                matching="/vectors/list",
+            )
             with pytest.raises(SourceError, match="not in order") as refused:
                 source.shards(CONTEXT)
         assert not refused.value.transient
@@ -195,12 +250,20 @@ class TestTheWay:
         name = bed.seed(CORPUS[:3])
         with urlopen(f"{bed.url}/indexes") as answered:
             told = json.load(answered)
-        odd = {**told["indexes"][0], "name": "of-tomorrow", "schema": {"fields": {"v": {"type": "a_kind_of_tomorrow"}}}}
-        answer = Status(200, {"Content-Type": "application/json"}, json.dumps({"indexes": [*told["indexes"], odd]}).encode())
+        odd = {
+            **told["indexes"][0],
+            "name": "of-tomorrow",
+            "schema": {"fields": {"v": {"type": "a_kind_of_tomorrow"}}},
+        }
+        answer = Status(
+            200,
+            {"Content-Type": "application/json"},
+            json.dumps({"indexes": [*told["indexes"], odd]}).encode(),
+        )
         proxy, source = bed.proxied(name)
         with closing(proxy):
             proxy.fail(answer, times=3, matching="GET /indexes")
-            with pinecone_client.control(source) as client:  # the naive way: a warning in a log
+            with control(source) as client:  # the naive way: a warning in a log
                 assert "of-tomorrow" not in {index.name for index in client.indexes.list()}
             with pytest.raises(SourceError, match="of-tomorrow"):
                 source.model_copy(update={"collections": None}).shards(CONTEXT)
@@ -213,7 +276,7 @@ def source_index(source, name):
 
     @contextmanager
     def opened():
-        with pinecone_client.control(source) as client, client.index(name=name.split("/")[0]) as index:
+        with control(source) as client, client.index(name=name.split("/")[0]) as index:
             yield index, name.partition("/")[2]
 
     return opened()
@@ -233,7 +296,9 @@ class Recorded(Unlimited):
 
 
 class TestTheBudget:
-    def test_a_retry_after_holds_everybody_off_and_is_never_slept_through_by_the_client(self, bed, double, tmp_path):
+    def test_a_retry_after_holds_everybody_off_and_is_never_slept_through_by_the_client(
+        self, bed, double, tmp_path
+    ):
         proxy, source = bed.proxied(bed.seed(CORPUS))
         throttle = Recorded()
         context = Context(scratch=str(tmp_path), throttle=throttle)
@@ -244,7 +309,9 @@ class TestTheBudget:
             proxy.fail(Status(429, {"Retry-After": "0.01"}), times=3, matching="/vectors/fetch")
             assert counted(rows(source, shards, context)) == expected(bed, CORPUS)
             assert throttle.held == [0.01] * 3
-            assert throttle.taken - taken == len(proxy.seen), "a request that took nothing from the budget"
+            assert throttle.taken - taken == len(proxy.seen), (
+                "a request that took nothing from the budget"
+            )
 
     def test_the_clients_own_retries_are_off(self, bed, double):
         """They are off by an attribute that is not the client's public one: this notices when it moves."""
@@ -254,14 +321,14 @@ class TestTheBudget:
             (home,) = source.homes(CONTEXT)
             proxy.seen.clear()
             proxy.fail(Status(503), times=2, matching="")
-            with pinecone_client.data(source, home.layout.host) as index, pytest.raises(Exception, match="503"):
+            with data(source, home.layout.host) as index, pytest.raises(Exception, match="503"):
                 index.describe_index_stats()
-            with pinecone_client.control(source) as client, pytest.raises(Exception, match="503"):
+            with control(source) as client, pytest.raises(Exception, match="503"):
                 client.indexes.describe("any")
             assert len(proxy.seen) == 2
 
     def test_every_third_request_throttled_is_no_row_less(self, bed, double, monkeypatch):
-        monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
+        monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
         many = [a_row(n) for n in range(300)]
         source = bed.source(bed.seed(many), shard_bytes=10_000)
         pinecone.throttle(double, 3)
@@ -288,13 +355,19 @@ class TestNamespaces:
             found = rows(source, [shard for shard in shards if shard.collection == name])
             assert counted(found) == expected(own_bed, CORPUS[number : number + 2])
         assert not [shard for shard in shards if shard.collection == "void"]
-        assert {one.name: one.rows for one in source.describe(CONTEXT, shards).collections} == {**dict.fromkeys(names[:-1], 2), "void": 0}
+        assert {one.name: one.rows for one in source.describe(CONTEXT, shards).collections} == {
+            **dict.fromkeys(names[:-1], 2),
+            "void": 0,
+        }
 
     def test_more_namespaces_than_a_page_lists(self, own_bed):
         own_bed.made("many", dimension=2, metric="cosine")
         with own_bed.index("many") as index:
             for number in range(130):
-                index.upsert(vectors=[{"id": "a", "values": [1.0, float(number)]}], namespace=f"n{number:03d}")
+                index.upsert(
+                    vectors=[{"id": "a", "values": [1.0, float(number)]}],
+                    namespace=f"n{number:03d}",
+                )
         source = own_bed.source(*(f"many/n{number:03d}" for number in range(130)))
         assert sorted(row["vector"][1] for row in rows(source)) == list(map(float, range(130)))
 
@@ -310,17 +383,50 @@ class TestKindsOfIndex:
         name = bed.seed(some)
         source = bed.source(name, shard_bytes=4_000)
         assert counted(rows(source)) == expected(bed, some)
-        kinds = {batch.schema.field("vectors").type for shard in source.shards(CONTEXT) for batch in source.read(shard, CONTEXT)}
-        assert kinds == {pa.struct([("sparse", pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))]))])}
+        kinds = {
+            batch.schema.field("vectors").type
+            for shard in source.shards(CONTEXT)
+            for batch in source.read(shard, CONTEXT)
+        }
+        assert kinds == {
+            pa.struct(
+                [
+                    (
+                        "sparse",
+                        pa.struct(
+                            [("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))]
+                        ),
+                    )
+                ]
+            )
+        }
         (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
         assert (told.metric, told.dimension) == ("dot", 8)
 
     def test_an_index_of_sparse_vectors_only_has_no_vector(self, bed):
         index = bed.made(f"{bed.run}-sparse".lower(), vector_type="sparse", metric="dotproduct")
         with bed.index(index) as opened:
-            opened.upsert(vectors=[{"id": "a", "sparse_values": {"indices": [7, 4_000_000_000], "values": [0.1, 2.0]}}], namespace="s")
+            opened.upsert(
+                vectors=[
+                    {
+                        "id": "a",
+                        "sparse_values": {"indices": [7, 4_000_000_000], "values": [0.1, 2.0]},
+                    }
+                ],
+                namespace="s",
+            )
         source = bed.source(f"{index}/s")
-        assert rows(source) == [{"id": "a", "vectors": {"sparse": {"indices": [7, 4_000_000_000], "values": [float(np.float32(0.1)), 2.0]}}}]
+        assert rows(source) == [
+            {
+                "id": "a",
+                "vectors": {
+                    "sparse": {
+                        "indices": [7, 4_000_000_000],
+                        "values": [float(np.float32(0.1)), 2.0],
+                    }
+                },
+            }
+        ]
         (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
         assert (told.metric, told.dimension, told.facts["vector_type"]) == (None, None, "sparse")
         with pytest.raises(SourceError, match="no dense vectors"):
@@ -332,9 +438,13 @@ class TestKindsOfIndex:
             index.upsert(vectors=[("bare", [1.0, 2.0])], namespace=name.partition("/")[2])
         assert {"id": "bare", "vector": [1.0, 2.0]} in rows(bed.source(name))
 
-    @pytest.mark.parametrize(("theirs", "ours"), [("cosine", "cosine"), ("euclidean", "l2"), ("dotproduct", "dot")])
+    @pytest.mark.parametrize(
+        ("theirs", "ours"), [("cosine", "cosine"), ("euclidean", "l2"), ("dotproduct", "dot")]
+    )
     def test_metrics_and_what_else_is_declared(self, bed, theirs, ours):
-        index = bed.made(f"{bed.run}-told-{theirs}".lower(), dimension=2, metric=theirs, tags={"team": "birds"})
+        index = bed.made(
+            f"{bed.run}-told-{theirs}".lower(), dimension=2, metric=theirs, tags={"team": "birds"}
+        )
         source = bed.source(index)
         (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
         assert (told.metric, told.facts["metric"]) == (ours, theirs)
@@ -359,7 +469,10 @@ class TestDocuments:
         assert len(found) == 230
         assert found["d/003"] == {
             "id": "d/003",
-            "vectors": {"main": [float(np.float32(3.1)), 1.0], "terms": {"indices": [4_000_000_000], "values": [0.5]}},
+            "vectors": {
+                "main": [float(np.float32(3.1)), 1.0],
+                "terms": {"indices": [4_000_000_000], "values": [0.5]},
+            },
             "body": ("string", "text 3"),
             "year": ("double", "2003.0"),
             "fields.vector": ("string", "of its own"),
@@ -394,7 +507,10 @@ class TestGivenIds:
         assert sorted(row["vector"][1] for row in found) == list(map(float, range(30)))
         assert reject.content == b"p 31"
         assert source.count(CONTEXT) is None
-        assert any("31 ids were given" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+        assert any(
+            "31 ids were given" in note
+            for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes
+        )
 
     def test_an_id_that_the_client_does_not_ask_for_is_rejected(self, bed, pod, tmp_path):
         (tmp_path / "ids.txt").write_text("p 1\nnaïve\n" + "x" * 513)
@@ -435,7 +551,9 @@ class TestThePlan:
         assert source.count(CONTEXT) == 29
 
     def test_shards_are_as_large_as_they_are_asked_to_be(self, bed):
-        source = bed.source(bed.seed([a_row(n, text="x" * 5_000) for n in range(60)]), shard_bytes=50_000)
+        source = bed.source(
+            bed.seed([a_row(n, text="x" * 5_000) for n in range(60)]), shard_bytes=50_000
+        )
         assert 5 <= len(source.shards(CONTEXT)) <= 9
 
     def test_a_list_that_is_gone_is_named(self, bed, tmp_path):
@@ -453,8 +571,8 @@ class TestTheJobFile:
             Pinecone(url="https://a.b", uri="files")
 
     def test_nobody_there_is_transient_and_says_who(self, bed, monkeypatch):
-        monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
-        monkeypatch.setattr("cfray.retry.LONGEST_PAUSE", 0.01)
+        monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
+        monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.01)
         with pytest.raises(SourceUnavailable, match=r"http://127\.0\.0\.1:1 did not answer"):
             bed.source("any", url="http://127.0.0.1:1").shards(CONTEXT)
 
@@ -475,8 +593,13 @@ class TestTheJobFile:
 
 
 #: The columns of an import file, as the vendor's page on them has them; sparse_values for hybrid and sparse indexes only.
-IMPORT = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())])
-SPARSE = pa.field("sparse_values", pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))]))
+IMPORT = pa.schema(
+    [("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())]
+)
+SPARSE = pa.field(
+    "sparse_values",
+    pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))]),
+)
 
 
 def write_import(folder, some_rows, schema=IMPORT, name="0.parquet"):
@@ -485,10 +608,19 @@ def write_import(folder, some_rows, schema=IMPORT, name="0.parquet"):
     columns = {
         "id": [row["id"] for row in some_rows],
         "values": [row.get("vector") for row in some_rows],
-        "metadata": [json.dumps({key: value for key, value in row.items() if key not in ("id", "vector", "sparse")}) for row in some_rows],
+        "metadata": [
+            json.dumps(
+                {key: value for key, value in row.items() if key not in ("id", "vector", "sparse")}
+            )
+            for row in some_rows
+        ],
         "sparse_values": [row.get("sparse") for row in some_rows],
     }
-    pq.write_table(pa.table({field.name: columns[field.name] for field in schema}, schema), folder / name, row_group_size=10)
+    pq.write_table(
+        pa.table({field.name: columns[field.name] for field in schema}, schema),
+        folder / name,
+        row_group_size=10,
+    )
 
 
 class TestFilesForItsImport(SourceContract):
@@ -505,38 +637,77 @@ class TestFilesForItsImport(SourceContract):
     @staticmethod
     def expected(row):
         rest = {key: value for key, value in row.items() if key not in ("id", "vector")}
-        return {"id": row["id"], "vector": [float(one) for one in np.float32(row["vector"])], **as_json(rest)}
+        return {
+            "id": row["id"],
+            "vector": [float(one) for one in np.float32(row["vector"])],
+            **as_json(rest),
+        }
 
     def test_a_folder_is_a_namespace_and_the_folder_of_all_the_index(self, tmp_path):
-        for number, space in enumerate(("__default__", "a", "_b")):  # a folder that begins so is hidden elsewhere
+        for number, space in enumerate(
+            ("__default__", "a", "_b")
+        ):  # a folder that begins so is hidden elsewhere
             write_import(tmp_path / "birds" / space, CORPUS[number : number + 2])
         source = Pinecone(uri=str(tmp_path / "birds"))
         shards = source.shards(CONTEXT)
         assert [shard.collection for shard in shards] == ["birds", "birds/_b", "birds/a"]
-        assert [[row["id"] for row in rows(source, [shard])] for shard in shards] == [["d0000", "d0001"], ["d0002", "d0003"], ["d0001", "d0002"]]
+        assert [[row["id"] for row in rows(source, [shard])] for shard in shards] == [
+            ["d0000", "d0001"],
+            ["d0002", "d0003"],
+            ["d0001", "d0002"],
+        ]
         assert len(rows(source.model_copy(update={"collections": ["birds/a"]}))) == 2
         described = source.describe(CONTEXT, shards)
         assert (described.rows, described.exact, described.consistency) == (6, True, "pinned files")
-        assert [(one.name, one.rows, one.dimension) for one in described.collections] == [("birds", 2, 2), ("birds/_b", 2, 2), ("birds/a", 2, 2)]
+        assert [(one.name, one.rows, one.dimension) for one in described.collections] == [
+            ("birds", 2, 2),
+            ("birds/_b", 2, 2),
+            ("birds/a", 2, 2),
+        ]
 
     def test_sparse_values_and_missing_ones(self, tmp_path):
-        some = [a_row(1, sparse={"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}), a_row(2, sparse=None), a_row(3, vector=None, sparse=None)]
+        some = [
+            a_row(1, sparse={"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}),
+            a_row(2, sparse=None),
+            a_row(3, vector=None, sparse=None),
+        ]
         write_import(tmp_path / "birds" / "a", some, IMPORT.append(SPARSE))
         found = rows(Pinecone(uri=str(tmp_path / "birds")))
-        assert [row["vectors"]["sparse"] for row in found] == [{"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}, None, None]
+        assert [row["vectors"]["sparse"] for row in found] == [
+            {"indices": [7, 4_000_000_000], "values": [0.5, 2.0]},
+            None,
+            None,
+        ]
         assert [row["vector"] for row in found] == [[1.5, -1.5], [2.5, -1.5], None]
 
     def test_sparse_vectors_only(self, tmp_path):
         schema = pa.schema([IMPORT.field("id"), SPARSE])
-        write_import(tmp_path / "birds" / "a", [a_row(1, sparse={"indices": [7], "values": [0.5]})], schema)
-        assert rows(Pinecone(uri=str(tmp_path / "birds"))) == [{"id": "d0001", "vectors": {"sparse": {"indices": [7], "values": [0.5]}}}]
+        write_import(
+            tmp_path / "birds" / "a", [a_row(1, sparse={"indices": [7], "values": [0.5]})], schema
+        )
+        assert rows(Pinecone(uri=str(tmp_path / "birds"))) == [
+            {"id": "d0001", "vectors": {"sparse": {"indices": [7], "values": [0.5]}}}
+        ]
 
-    @pytest.mark.parametrize(("kind", "index", "read"), [(pa.int32(), -294_967_296, 4_000_000_000), (pa.int64(), 7, 7), (pa.int64(), 2**32, None)])
+    @pytest.mark.parametrize(
+        ("kind", "index", "read"),
+        [(pa.int32(), -294_967_296, 4_000_000_000), (pa.int64(), 7, 7), (pa.int64(), 2**32, None)],
+    )
     def test_indices_of_other_widths(self, tmp_path, kind, index, read):
         schema = pa.schema(
-            [IMPORT.field("id"), pa.field("sparse_values", pa.struct([("indices", pa.list_(kind)), ("values", pa.list_(pa.float64()))]))]
+            [
+                IMPORT.field("id"),
+                pa.field(
+                    "sparse_values",
+                    pa.struct([("indices", pa.list_(kind)), ("values", pa.list_(pa.float64()))]),
+                ),
+            ]
         )
-        write_import(tmp_path / "birds" / "a", [a_row(1, sparse={"indices": [index], "values": [0.5]})], schema)
+        write_import(
+            tmp_path / "birds" / "a",
+            [a_row(1, sparse={"indices": [index], "values": [0.5]})],
+            schema,
+        )
         source = Pinecone(uri=str(tmp_path / "birds"))
         if read is None:
             with pytest.raises(SourceError, match=r"0\.parquet"):
@@ -547,7 +718,14 @@ class TestFilesForItsImport(SourceContract):
     @pytest.mark.parametrize("text", ["[1]", "no json", '{"a": 1, "a": 2}'])
     def test_metadata_that_is_no_object_sets_its_row_aside(self, tmp_path, text):
         (tmp_path / "birds" / "a").mkdir(parents=True)
-        table = pa.table({"id": ["x", "y", "z"], "values": [[1.0], [2.0], [3.0]], "metadata": ['{"n": 1}', text, None]}, IMPORT)
+        table = pa.table(
+            {
+                "id": ["x", "y", "z"],
+                "values": [[1.0], [2.0], [3.0]],
+                "metadata": ['{"n": 1}', text, None],
+            },
+            IMPORT,
+        )
         pq.write_table(table, tmp_path / "birds" / "a" / "0.parquet")
         found, (reject,) = both(Pinecone(uri=str(tmp_path / "birds")))
         assert [(row["id"], row.get("n")) for row in found] == [("x", ("int64", "1")), ("z", None)]
@@ -556,14 +734,19 @@ class TestFilesForItsImport(SourceContract):
 
     def test_a_vector_of_another_width_is_left_to_be_judged_by_itself(self, tmp_path):
         write_import(tmp_path / "birds" / "a", [a_row(1), a_row(2, vector=[1.0, 2.0, 3.0])])
-        assert [row["vector"] for row in rows(Pinecone(uri=str(tmp_path / "birds")))] == [[1.5, -1.5], [1.0, 2.0, 3.0]]
+        assert [row["vector"] for row in rows(Pinecone(uri=str(tmp_path / "birds")))] == [
+            [1.5, -1.5],
+            [1.0, 2.0, 3.0],
+        ]
 
     def test_columns_that_the_import_ignores_are_named(self, tmp_path):
         write_import(tmp_path / "birds" / "a", CORPUS[:2])
         path = tmp_path / "birds" / "a" / "0.parquet"
         pq.write_table(pq.read_table(path).append_column("more", pa.array([1, 2])), path)
         source = Pinecone(uri=str(tmp_path / "birds"))
-        assert any("more" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+        assert any(
+            "more" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes
+        )
 
     def test_files_outside_a_namespaces_folder_are_refused(self, tmp_path):
         write_import(tmp_path / "birds", CORPUS[:2])

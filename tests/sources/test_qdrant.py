@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from cfray.errors import SourceError, SourceUnavailable
-from cfray.sources import qdrant_client, qdrant_types
-from cfray.sources import qdrant_schema as schema
 from cfray.sources.base import Context
-from cfray.sources.qdrant import Qdrant
+from cfray.sources.qdrant import schema
+from cfray.sources.qdrant.client import Reach, Scroll, knows_slices
+from cfray.sources.qdrant.source import Qdrant
+from cfray.sources.qdrant.types import Page, floats, from_message, risen
 from cfray.sources.remote import PageSize
 from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, plain, rows
 from tests.sources.qdrant_bed import QdrantBed, declared, payload_of, point_id, vectors_of
@@ -30,7 +31,9 @@ from tests.testbeds.proxy import Slow, Status
 
 pytestmark = [
     pytest.mark.server("qdrant"),
-    pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection"),  # the seeding client's
+    pytest.mark.filterwarnings(
+        "ignore:Api key is used with an insecure connection"
+    ),  # the seeding client's
 ]
 
 
@@ -43,13 +46,18 @@ def current(tmp_path_factory):
 @pytest.fixture(scope="module")
 def older(tmp_path_factory):
     """A server that knows no slices, read over REST."""
-    with taking_part("qdrant", QdrantBed.serving(tmp_path_factory.mktemp("older"), version="1.18.2", over_grpc=False)) as bed:
+    with taking_part(
+        "qdrant",
+        QdrantBed.serving(tmp_path_factory.mktemp("older"), version="1.18.2", over_grpc=False),
+    ) as bed:
         yield bed
 
 
 @pytest.fixture(scope="module")
 def locked_bed(tmp_path_factory):
-    with taking_part("qdrant", QdrantBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")) as bed:
+    with taking_part(
+        "qdrant", QdrantBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")
+    ) as bed:
         yield bed
 
 
@@ -73,7 +81,10 @@ class TestOverRestInRanges(StoreContract):
 def way(request, current, older):
     """Give a bed and the options of a source that reads it in this way."""
     transport, cut = request.param.split(", ")
-    return (current if cut == "slices" else older), {"prefer_grpc": transport == "gRPC", "shard_bytes": 5 * SHARD_BYTES}
+    return (current if cut == "slices" else older), {
+        "prefer_grpc": transport == "gRPC",
+        "shard_bytes": 5 * SHARD_BYTES,
+    }
 
 
 def test_every_kind_of_vector_and_value_comes_back_whichever_way(way):
@@ -87,7 +98,11 @@ def test_every_kind_of_vector_and_value_comes_back_whichever_way(way):
 def test_column_types_are_the_declared_ones_even_on_a_page_without_any_vector(way):
     bed, options = way
     name = bed.seed([{"id": "a", "vectors": {}, "vector": None}])
-    (batch,) = [item for shard in bed.source(name, **options).shards(CONTEXT) for item in bed.source(name, **options).read(shard, CONTEXT)]
+    (batch,) = [
+        item
+        for shard in bed.source(name, **options).shards(CONTEXT)
+        for item in bed.source(name, **options).read(shard, CONTEXT)
+    ]
     kinds = {field.name: str(field.type) for field in batch.schema.field("vectors").type}
     assert kinds == {
         "main": "fixed_size_list<item: float>[2]",
@@ -108,7 +123,12 @@ def test_ranges_of_integers_alone_lose_the_uuids(way):
         for start, end in pairwise(bounds):
             page, _ = client.scroll(name, offset=start, limit=1_000, with_payload=False)
             naive += [point.id for point in page if isinstance(point.id, int) and point.id < end]
-    assert len(naive) == len(set(naive)) == sum(isinstance(point_id(row), int) for row in CORPUS) < len(CORPUS)
+    assert (
+        len(naive)
+        == len(set(naive))
+        == sum(isinstance(point_id(row), int) for row in CORPUS)
+        < len(CORPUS)
+    )
     found = rows(bed.source(name, **options))
     assert counted(found) == counted(map(bed.expected, CORPUS))
 
@@ -119,18 +139,33 @@ def test_an_older_server_refuses_slices_and_ranges_are_used_instead(older, curre
 
     name = older.seed(CORPUS)
     with older.client() as client, pytest.raises(UnexpectedResponse):
-        client.scroll(name, scroll_filter=m.Filter(must=[m.SliceCondition(slice=m.Slice(total=2, index=0))]))
-    labels = {shard.id.split("#")[1][:5] for shard in older.source(name, shard_bytes=SHARD_BYTES).shards(CONTEXT)}
+        client.scroll(
+            name, scroll_filter=m.Filter(must=[m.SliceCondition(slice=m.Slice(total=2, index=0))])
+        )
+    labels = {
+        shard.id.split("#")[1][:5]
+        for shard in older.source(name, shard_bytes=SHARD_BYTES).shards(CONTEXT)
+    }
     assert labels == {"from-"}
     slices = current.source(current.seed(CORPUS), shard_bytes=20_000).shards(CONTEXT)
-    assert [shard.id.split("#")[1] for shard in slices] == [f"slice-{n:03d}-of-{len(slices):03d}" for n in range(len(slices))]
+    assert [shard.id.split("#")[1] for shard in slices] == [
+        f"slice-{n:03d}-of-{len(slices):03d}" for n in range(len(slices))
+    ]
 
 
 @pytest.mark.parametrize(
-    ("version", "knows"), [("1.18.9", False), ("1.19.0", True), ("1.20.1-dev", True), ("2.0.0", True), ("0.11.1", False), ("dev", False)]
+    ("version", "knows"),
+    [
+        ("1.18.9", False),
+        ("1.19.0", True),
+        ("1.20.1-dev", True),
+        ("2.0.0", True),
+        ("0.11.1", False),
+        ("dev", False),
+    ],
 )
 def test_slices_are_known_since_1_19(version, knows):
-    assert qdrant_client.knows_slices(version) is knows
+    assert knows_slices(version) is knows
 
 
 @pytest.mark.parametrize("planned", [True, False], ids=["known when planned", "set meanwhile"])
@@ -143,13 +178,27 @@ def test_a_limit_of_strict_mode_makes_pages_smaller(way, planned):
     name = bed.fresh()
     with bed.client() as client:
         strict = m.StrictModeConfig(enabled=True, max_query_limit=7)
-        client.create_collection(name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT), strict_mode_config=strict)
-        client.upsert(name, [m.PointStruct(id=point_id(row), vector=row["vector"], payload=payload_of(row)) for row in CORPUS])
+        client.create_collection(
+            name,
+            vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT),
+            strict_mode_config=strict,
+        )
+        client.upsert(
+            name,
+            [
+                m.PointStruct(id=point_id(row), vector=row["vector"], payload=payload_of(row))
+                for row in CORPUS
+            ],
+        )
         with pytest.raises(UnexpectedResponse, match="limit"):
             client.scroll(name, limit=100)
     source = bed.source(name, **{**options, "shard_bytes": 10**6})
     shards = source.shards(CONTEXT)
-    shards = shards if planned else [replace(shard, where={**shard.where, "limit": None}) for shard in shards]
+    shards = (
+        shards
+        if planned
+        else [replace(shard, where={**shard.where, "limit": None}) for shard in shards]
+    )
     assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS))
 
 
@@ -168,9 +217,16 @@ def test_cosine_vectors_come_as_the_store_holds_them_and_the_plan_says_so(way):
     bed, options = way
     name = bed.fresh()
     with bed.client() as client:
-        client.create_collection(name, vectors_config={"c": m.VectorParams(size=3, distance=m.Distance.COSINE)})
-        client.upsert(name, [m.PointStruct(id=n, vector={"c": [n + 1.0, 2.0, 5.0]}) for n in range(20)])
-        held = {point.id: np.float32(point.vector["c"]).tolist() for point in client.scroll(name, limit=100, with_vectors=True)[0]}
+        client.create_collection(
+            name, vectors_config={"c": m.VectorParams(size=3, distance=m.Distance.COSINE)}
+        )
+        client.upsert(
+            name, [m.PointStruct(id=n, vector={"c": [n + 1.0, 2.0, 5.0]}) for n in range(20)]
+        )
+        held = {
+            point.id: np.float32(point.vector["c"]).tolist()
+            for point in client.scroll(name, limit=100, with_vectors=True)[0]
+        }
     source = bed.source(name, **options)
     assert {int(row["id"][1]): row["vectors"]["c"] for row in rows(source)} == held
     told = source.describe(CONTEXT, source.shards(CONTEXT))
@@ -186,7 +242,13 @@ def test_a_collection_says_how_it_is_kept(current):
         vectors, sparse = declared(12)
         scalar = m.ScalarQuantization(scalar=m.ScalarQuantizationConfig(type=m.ScalarType.INT8))
         hnsw = m.HnswConfigDiff(m=24)
-        client.create_collection(name, vectors_config=vectors, sparse_vectors_config=sparse, hnsw_config=hnsw, quantization_config=scalar)
+        client.create_collection(
+            name,
+            vectors_config=vectors,
+            sparse_vectors_config=sparse,
+            hnsw_config=hnsw,
+            quantization_config=scalar,
+        )
         client.create_payload_index(name, "title", m.PayloadSchemaType.KEYWORD)
         client.upsert(name, [m.PointStruct(id=1, vector={}, payload={"title": "a"})])
     source = current.source(name)
@@ -210,17 +272,28 @@ def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(way)
     name = bed.fresh()
     with bed.client() as client:
         custom = m.ShardingMethod.CUSTOM
-        client.create_collection(name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT), sharding_method=custom)
+        client.create_collection(
+            name,
+            vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT),
+            sharding_method=custom,
+        )
         for key in ("eu/1", 7, "7"):
             client.create_shard_key(name, key)
-            points = [m.PointStruct(id=n, vector=[1.0, n], payload={"of": str(key), "shard_key": "own"}) for n in range(12)]
+            points = [
+                m.PointStruct(id=n, vector=[1.0, n], payload={"of": str(key), "shard_key": "own"})
+                for n in range(12)
+            ]
             client.upsert(name, points, shard_key_selector=key)
         assert len(client.scroll(name, limit=1_000)[0]) == 12
     source = bed.source(name, **options)
     shards = source.shards(CONTEXT)
     found = rows(source, shards)
     assert len(found) == source.count(CONTEXT) == 36
-    assert {(row["shard_key"], row["of"][1]) for row in found} == {(("string", "eu/1"), "eu/1"), (("int64", "7"), "7"), (("string", "7"), "7")}
+    assert {(row["shard_key"], row["of"][1]) for row in found} == {
+        (("string", "eu/1"), "eu/1"),
+        (("int64", "7"), "7"),
+        (("string", "7"), "7"),
+    }
     assert {row["payload.shard_key"] for row in found} == {("string", "own")}
     assert len({shard.id for shard in shards}) == len(shards)
     assert any("two shard keys" in note for note in source.describe(CONTEXT, shards).notes)
@@ -245,18 +318,18 @@ def test_a_page_that_takes_too_long_is_half_as_large_the_next_time_and_stays_so(
     (name,) = source.collections
     with closing(proxy), source._opened() as store:
         proxy.fail(Slow(), matching=current.page_request())
-        reach = qdrant_client.Reach(source.place, 1.0, True, Context().throttle)
-        wants = qdrant_client.Scroll(name, schema.declared({"size": 2, "distance": "Dot"}, None))
-        asked = lambda: wants.page(store, None, size, reach)  # noqa: E731
+        reach = Reach(source.place, 1.0, True, Context().throttle)
+        wants = Scroll(name, schema.declared({"size": 2, "distance": "Dot"}, None))
+        asked = lambda: wants.page(store, None, size, reach)
         assert len(source.ask(asked, CONTEXT).ids) == 32
         size.learn(32, 32)
         assert size.rows == 32
 
 
 def test_a_closed_grpc_port_is_named_with_its_way_out(current, monkeypatch):
-    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
-    monkeypatch.setattr("cfray.retry.LONGEST_PAUSE", 0.001)
-    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
     source = current.source(current.seed(CORPUS[:3]), grpc_port=1)
     with pytest.raises(SourceUnavailable) as away:
         rows(source)
@@ -269,22 +342,25 @@ def test_a_vector_that_the_plan_did_not_know_is_an_error(way):
     source = bed.source(bed.seed(bed.awkward(9, 2)), **options)
     shards = source.shards(CONTEXT)
     config = shards[0].where["config"]
-    known = {**config, "vectors": {name: one for name, one in config["vectors"].items() if name != "half"}}
+    known = {
+        **config,
+        "vectors": {name: one for name, one in config["vectors"].items() if name != "half"},
+    }
     with pytest.raises(SourceError, match="'half'"):
         rows(source, [replace(shard, where={**shard.where, "config": known}) for shard in shards])
 
 
 def test_pages_that_repeat_or_go_back_are_an_error():
     first, later = "0" * 8 + "-0000-4000-8000-" + "0" * 12, "f" * 8 + "-0000-4000-8000-" + "0" * 12
-    page = qdrant_types.Page([1, 2**64 - 1, first], following=later)
-    assert qdrant_types.risen(page, 0, "x") == first
+    page = Page([1, 2**64 - 1, first], following=later)
+    assert risen(page, 0, "x") == first
     for last in (1, 5, first):
         with pytest.raises(SourceError, match="out of order"):
-            qdrant_types.risen(page, last, "x")
+            risen(page, last, "x")
     with pytest.raises(SourceError, match="out of order"):
-        qdrant_types.risen(qdrant_types.Page([2, 1]), None, "x")
+        risen(Page([2, 1]), None, "x")
     with pytest.raises(SourceError, match="out of order"):
-        qdrant_types.risen(qdrant_types.Page([1, 2], following=2), None, "x")
+        risen(Page([1, 2], following=2), None, "x")
 
 
 @pytest.mark.parametrize("width", [0, 1, 31, 32, 4_095, 4_096, 65_536])
@@ -295,9 +371,11 @@ def test_packed_floats_are_read_to_the_bit(width):
     odd = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
     held = np.resize(np.concatenate([odd, np.linspace(-3, 3, 97, dtype=np.float32)]), width)
     message = grpc.DenseVector(data=held.tolist())
-    assert qdrant_types.floats(message).tobytes() == held.tobytes()
-    newer = grpc.DenseVector.FromString(message.SerializeToString() + b"\x7a\x02hi")  # field 15 of a protocol to come
-    assert qdrant_types.floats(newer).tobytes() == held.tobytes()
+    assert floats(message).tobytes() == held.tobytes()
+    newer = grpc.DenseVector.FromString(
+        message.SerializeToString() + b"\x7a\x02hi"
+    )  # field 15 of a protocol to come
+    assert floats(newer).tobytes() == held.tobytes()
 
 
 def test_vectors_of_servers_before_the_present_fields_are_read():
@@ -310,7 +388,7 @@ def test_vectors_of_servers_before_the_present_fields_are_read():
     named["several"].vectors_count = 2
     named["sparse"].data.extend([0.5])
     named["sparse"].indices.data.extend([9])
-    _, _, vectors = qdrant_types.from_message(point)
+    _, _, vectors = from_message(point)
     assert vectors["dense"].tolist() == [1.0, 2.0]
     assert [one.tolist() for one in vectors["several"]] == [[1.0, 2.0], [3.0, 4.0]]
     assert (vectors["sparse"][0], list(vectors["sparse"][1])) == ([9], [0.5])
@@ -324,7 +402,9 @@ def test_search_wants_one_vector_of_that_width(current):
     other = current.awkward(20, 12)
     source = current.source(current.seed(other))
     wanted = point_id(other[7])
-    assert source.search(source.collections[0], other[7]["vector"], 1) == [f"{'u' if isinstance(wanted, str) else 'i'}:{wanted}"]
+    assert source.search(source.collections[0], other[7]["vector"], 1) == [
+        f"{'u' if isinstance(wanted, str) else 'i'}:{wanted}"
+    ]
 
 
 @pytest.mark.parametrize("consistency", ["all", "majority", "quorum", 2])
@@ -336,7 +416,9 @@ def test_consistency_goes_with_every_page_and_count(way, older, consistency):
     proxy, watched = older.proxied(older.seed(CORPUS[:5]))
     with closing(proxy):
         rows(watched.model_copy(update={"consistency": consistency}))
-        asked = [path for _, path in proxy.seen if path.split("?")[0].endswith(("/scroll", "/count"))]
+        asked = [
+            path for _, path in proxy.seen if path.split("?")[0].endswith(("/scroll", "/count"))
+        ]
     assert len(asked) > 2
     assert all(f"consistency={consistency}" in path for path in asked)
 
@@ -345,7 +427,11 @@ def test_consistency_goes_with_every_page_and_count(way, older, consistency):
     ("fault", "transient", "said"),
     [
         (Status(401, {}, b"Invalid API key or JWT"), False, "source.api_key"),
-        (Status(403, {}, b'{"status": {"error": "Forbidden: Global access is required"}}'), False, "source.api_key"),
+        (
+            Status(403, {}, b'{"status": {"error": "Forbidden: Global access is required"}}'),
+            False,
+            "source.api_key",
+        ),
         (Status(404, {}, b"nginx"), False, "source.url"),
         (Status(302, {"Location": "/login"}), False, "source.url"),
         (Status(429, {"Retry-After": "0"}), True, "requests_per_second"),
@@ -357,9 +443,9 @@ def test_consistency_goes_with_every_page_and_count(way, older, consistency):
     ids=str,
 )
 def test_answers_are_told_apart(older, monkeypatch, fault, transient, said):
-    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.001)
-    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
-    monkeypatch.setattr("cfray.retry.LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.001)
     proxy, source = older.proxied(older.seed(CORPUS[:3]))
     with closing(proxy):
         proxy.fail(fault, times=99, matching="/collections")
@@ -399,9 +485,17 @@ def write_shard(folder, some, *, awkward=False):
     from tests.testbeds.qdrant_terms import to_config, to_engine
 
     width = next((len(row["vector"]) for row in some if row.get("vector")), 2)
-    vectors, sparse = declared(width) if awkward else (m.VectorParams(size=width, distance=m.Distance.EUCLID), None)
-    shard = edge.EdgeShard.create(str(folder), to_config(m.CreateCollection(vectors=vectors, sparse_vectors=sparse)))
-    points = [edge.Point(point_id(row), to_engine(vectors_of(row)), payload_of(row)) for row in some]
+    vectors, sparse = (
+        declared(width)
+        if awkward
+        else (m.VectorParams(size=width, distance=m.Distance.EUCLID), None)
+    )
+    shard = edge.EdgeShard.create(
+        str(folder), to_config(m.CreateCollection(vectors=vectors, sparse_vectors=sparse))
+    )
+    points = [
+        edge.Point(point_id(row), to_engine(vectors_of(row)), payload_of(row)) for row in some
+    ]
     if points:
         shard.update(edge.UpdateOperation.upsert_points(points))
     shard.flush()
@@ -432,7 +526,11 @@ def snapshot(uri, **options):
 
 
 def contents(folder):
-    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+    return {
+        path: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
 
 
 def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, current):
@@ -452,7 +550,9 @@ def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, cur
     assert any("cannot be proven complete" in note for note in told.notes)
 
 
-@pytest.mark.parametrize("own_file", [True, False], ids=["the engine's configuration", "a segment's configuration"])
+@pytest.mark.parametrize(
+    "own_file", [True, False], ids=["the engine's configuration", "a segment's configuration"]
+)
 def test_an_unpacked_shard_is_read_from_a_copy_and_stays_as_it_was(tmp_path, current, own_file):
     """Loading a shard writes to it (and a second process cannot): the original is never loaded."""
     import qdrant_edge
@@ -492,7 +592,10 @@ def test_an_archive_that_changed_is_refused(archives, tmp_path):
         rows(source, shards)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "a whole collection's", "without a segment's version", "a panic"])
+@pytest.mark.parametrize(
+    "damage",
+    ["empty", "cut", "noise", "a whole collection's", "without a segment's version", "a panic"],
+)
 def test_what_is_no_whole_shard_is_refused_and_named(tmp_path, damage):
     folder = write_shard(tmp_path / "s", CORPUS[:5])
     (segment,) = (folder / "segments").iterdir()
@@ -506,7 +609,11 @@ def test_what_is_no_whole_shard_is_refused_and_named(tmp_path, damage):
             tar.add(folder / "edge_config.json", arcname="config.json")
             tar.add(folder, arcname="0")
     data = archive.read_bytes()
-    archive.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "noise": b"no such format" * 999}.get(damage, data))
+    archive.write_bytes(
+        {"empty": b"", "cut": data[: len(data) // 2], "noise": b"no such format" * 999}.get(
+            damage, data
+        )
+    )
     with pytest.raises(SourceError) as refused:
         rows(snapshot(archive))
     assert not refused.value.transient
@@ -545,7 +652,9 @@ def test_uuids_in_any_spelling_are_one_id(current):
 
     name, one = current.fresh(), uuid.UUID(int=2**127 + 5)
     with current.client() as client:
-        client.create_collection(name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT))
+        client.create_collection(
+            name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT)
+        )
         client.upsert(name, [m.PointStruct(id=one.hex.upper(), vector=[1.0, 2.0])])
     (row,) = rows(current.source(name))
     assert row["id"] == ("uuid", f'"{one}"')

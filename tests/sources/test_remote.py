@@ -6,11 +6,12 @@ import threading
 import pytest
 from pydantic import ValidationError
 
-from cfray.credentials import Secret
 from cfray.errors import SourceError, SourceUnavailable
+from cfray.runtime.credentials import Secret
+from cfray.runtime.sdk import import_sdk
 from cfray.sources import manifests
 from cfray.sources.base import Context
-from cfray.sources.remote import PageSize, RemoteSource, ahead, sdk
+from cfray.sources.remote import PageSize, RemoteSource, ahead
 
 
 class Store(RemoteSource):
@@ -25,7 +26,11 @@ class Store(RemoteSource):
     def judge(self, error):
         if isinstance(error, ConnectionError):
             return SourceUnavailable(f"{self.place}: {error}", "try again", 0.0)
-        return SourceError(f"{self.place}: {error}", "correct it") if isinstance(error, ValueError) else None
+        return (
+            SourceError(f"{self.place}: {error}", "correct it")
+            if isinstance(error, ValueError)
+            else None
+        )
 
 
 class Watched:
@@ -52,16 +57,23 @@ def failing(*errors):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr("cfray.retry.FIRST_PAUSE", 0.0)
-    monkeypatch.setattr("cfray.retry.JITTER", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
 
 
 def test_a_transient_error_is_asked_again_within_the_budget_and_a_terminal_one_is_not():
     budget = Watched()
-    assert Store(url="http://s").ask(failing(ConnectionError("a"), ConnectionError("b")), Context(throttle=budget)) == "answer"
+    assert (
+        Store(url="http://s").ask(
+            failing(ConnectionError("a"), ConnectionError("b")), Context(throttle=budget)
+        )
+        == "answer"
+    )
     assert budget.taken == 3
     with pytest.raises(SourceError, match="wrong"):
-        Store(url="http://s").ask(failing(ValueError("wrong"), ValueError("never met")), Context(throttle=budget))
+        Store(url="http://s").ask(
+            failing(ValueError("wrong"), ValueError("never met")), Context(throttle=budget)
+        )
     assert budget.taken == 4
 
 
@@ -74,7 +86,12 @@ def test_the_last_attempt_lets_the_error_through_with_its_pause():
     with pytest.raises(SourceUnavailable) as away:
         Store(url="http://s").ask(failing(*[ConnectionError("down")] * 9), Context())
     back = pickle.loads(pickle.dumps(away.value))
-    assert (back.what, back.remedy, back.retry_after, back.transient) == (away.value.what, "try again", 0.0, True)
+    assert (back.what, back.remedy, back.retry_after, back.transient) == (
+        away.value.what,
+        "try again",
+        0.0,
+        True,
+    )
 
 
 def test_a_store_that_wants_to_be_left_alone_for_an_hour_ends_the_run_at_once():
@@ -95,19 +112,33 @@ def test_a_secret_never_shows(monkeypatch):
     assert store.secret() == "hush-hush"
     with pytest.raises(SourceError) as refused:
         store.ask(failing(ValueError("401 for key hush-hush")), Context())
-    assert "hush" not in f"{refused.value!r} {refused.value} {refused.value.__cause__!r} {store!r} {store.model_dump_json()}"
+    assert (
+        "hush"
+        not in f"{refused.value!r} {refused.value} {refused.value.__cause__!r} {store!r} {store.model_dump_json()}"
+    )
     assert "***" in refused.value.what
     assert b"hush" not in pickle.dumps((store, refused.value))
 
 
 def test_a_credential_may_stand_in_a_file_beside_the_job(tmp_path):
     (tmp_path / "key").write_text("from-a-file\n")
-    assert Store(url="http://s", api_key=Secret(file="key")).located(tmp_path).secret() == "from-a-file"
+    assert (
+        Store(url="http://s", api_key=Secret(file="key")).located(tmp_path).secret()
+        == "from-a-file"
+    )
     with pytest.raises(SourceError, match="absent"):
         Store(url="http://s", api_key=Secret(file="absent")).located(tmp_path).secret()
 
 
-@pytest.mark.parametrize("wrong", [{}, {"url": "http://s", "uri": "x"}, {"url": "http://user:pw@s"}, {"url": "http://s", "api_key": {}}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"url": "http://s", "uri": "x"},
+        {"url": "http://user:pw@s"},
+        {"url": "http://s", "api_key": {}},
+    ],
+)
 def test_an_address_is_one_and_holds_no_credential(wrong):
     with pytest.raises(ValidationError) as refused:
         Store.model_validate(wrong)
@@ -115,7 +146,7 @@ def test_an_address_is_one_and_holds_no_credential(wrong):
 
 
 def test_credentials_and_limits_are_no_part_of_the_fingerprint(tmp_path):
-    from cfray.jobfile import read_job
+    from cfray.job.file import read_job
 
     def agreed(**options):
         (tmp_path / "job.yaml").write_text(
@@ -126,13 +157,15 @@ def test_credentials_and_limits_are_no_part_of_the_fingerprint(tmp_path):
         return read_job(tmp_path / "job.yaml").fingerprint
 
     plain = agreed()
-    assert plain == agreed(api_key="{env: OTHER}", timeout=5, requests_per_second=3, insecure="true", ca_file="x.pem")
+    assert plain == agreed(
+        api_key="{env: OTHER}", timeout=5, requests_per_second=3, insecure="true", ca_file="x.pem"
+    )
     assert plain != agreed(collections="[one]")
 
 
 def test_a_missing_client_names_the_extra():
     with pytest.raises(SourceError, match="qdrant") as missing:
-        sdk("no_such_client", "qdrant")
+        import_sdk("no_such_client", "qdrant")
     assert "cfray[qdrant]" in missing.value.remedy
 
 

@@ -15,9 +15,10 @@ import pytest
 from pydantic import ValidationError
 
 from cfray.errors import SourceError
-from cfray.records import Reject
+from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.weaviate import Weaviate
+from cfray.sources.weaviate.schema import declared
+from cfray.sources.weaviate.source import Weaviate
 from tests.sources.corpus import CONTEXT, CORPUS, a_row, counted, items, plain, rows
 from tests.sources.store_contract import StoreContract
 from tests.sources.weaviate_bed import WeaviateBed, object_id
@@ -30,13 +31,17 @@ NIL = uuid.UUID(int=0)
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory):
-    with lineup.taking_part("weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("weaviate"))) as bed:
+    with lineup.taking_part(
+        "weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("weaviate"))
+    ) as bed:
         yield bed
 
 
 @pytest.fixture(scope="module")
 def locked_bed(tmp_path_factory):
-    with lineup.taking_part("weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")) as bed:
+    with lineup.taking_part(
+        "weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")
+    ) as bed:
         yield bed
 
 
@@ -52,7 +57,13 @@ class TestWeaviate(StoreContract):
         name = bed.seed(some)
         with HttpProxy(bed.source().url) as proxy:
             source = bed.source(name, url=proxy.endpoint, shard_bytes=4_000)
-            for fault in (Dropped(), Status(429, {"Retry-After": "0"}), Status(500), Status(503), Truncated()):
+            for fault in (
+                Dropped(),
+                Status(429, {"Retry-After": "0"}),
+                Status(500),
+                Status(503),
+                Truncated(),
+            ):
                 proxy.fail(fault, times=2, matching="/v1/objects")
                 proxy.fail(fault, times=2, matching="/v1/schema")
                 assert counted(rows(source)) == counted(map(bed.expected, some)), fault
@@ -79,12 +90,26 @@ def test_every_type_comes_back_as_it_was_put(bed):
     some = bed.awkward(120, 8)
     source = bed.source(bed.seed(some), shard_bytes=20_000)
     assert counted(rows(source)) == counted(map(bed.expected, some))
-    assert len({str(item.schema.field("vectors").type) for _, item in items(source, Context(scratch=CONTEXT.scratch))}) == 1
+    assert (
+        len(
+            {
+                str(item.schema.field("vectors").type)
+                for _, item in items(source, Context(scratch=CONTEXT.scratch))
+            }
+        )
+        == 1
+    )
 
 
 def test_the_word_null_an_empty_text_and_none_are_told_apart(bed):
-    found = rows(bed.source(bed.seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")])))
-    assert {row["doc_id"][1]: row.get("text") for row in found} == {"d0001": None, "d0002": ("string", ""), "d0003": ("string", "null")}
+    found = rows(
+        bed.source(bed.seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")]))
+    )
+    assert {row["doc_id"][1]: row.get("text") for row in found} == {
+        "d0001": None,
+        "d0002": ("string", ""),
+        "d0003": ("string", "null"),
+    }
 
 
 def test_dates_keep_the_nanoseconds_that_the_client_cuts(bed):
@@ -107,7 +132,10 @@ def test_objects_say_when_they_were_made_and_changed(bed):
     name = bed.seed([a_row(1)])
     told = json.loads(bed.rest(f"/objects/{name}/{object_id('d0001')}"))
     (row,) = rows(bed.source(name, object_times=True))
-    for key, told_ms in (("_creation_time", told["creationTimeUnix"]), ("_update_time", told["lastUpdateTimeUnix"])):
+    for key, told_ms in (
+        ("_creation_time", told["creationTimeUnix"]),
+        ("_update_time", told["lastUpdateTimeUnix"]),
+    ):
         kind, text = row[key]
         assert kind == "date"
         assert int(np.datetime64(json.loads(text)[:-1], "ms").astype(int)) == told_ms
@@ -115,7 +143,15 @@ def test_objects_say_when_they_were_made_and_changed(bed):
 
 def test_a_property_named_like_an_objects_own_time_keeps_its_name(bed):
     name = bed.fresh()
-    bed.rest("/schema", {"class": name, "vectorizer": "none", "properties": [{"name": "_update_time", "dataType": ["text"]}]}, "POST")
+    bed.rest(
+        "/schema",
+        {
+            "class": name,
+            "vectorizer": "none",
+            "properties": [{"name": "_update_time", "dataType": ["text"]}],
+        },
+        "POST",
+    )
     bed.rest("/objects", {"class": name, "properties": {"_update_time": "mine"}}, "POST")
     (row,) = rows(bed.source(name, object_times=True))
     assert row["_update_time"] == ("string", "mine")
@@ -124,17 +160,33 @@ def test_a_property_named_like_an_objects_own_time_keeps_its_name(bed):
 
 def test_the_unnamed_vector_of_old_collections_is_the_vector(bed):
     name = bed.fresh()
-    old = {"class": name, "vectorizer": "none", "vectorIndexConfig": {"distance": "dot"}, "properties": [{"name": "n", "dataType": ["int"]}]}
+    old = {
+        "class": name,
+        "vectorizer": "none",
+        "vectorIndexConfig": {"distance": "dot"},
+        "properties": [{"name": "n", "dataType": ["int"]}],
+    }
     bed.rest("/schema", old, "POST")
     for n in range(30):
         bed.rest(
-            "/objects", {"class": name, "id": str(uuid.UUID(int=n << 120)), "vector": [n / 3, 1.0] if n else None, "properties": {"n": n}}, "POST"
+            "/objects",
+            {
+                "class": name,
+                "id": str(uuid.UUID(int=n << 120)),
+                "vector": [n / 3, 1.0] if n else None,
+                "properties": {"n": n},
+            },
+            "POST",
         )
     source = bed.source(name, shard_bytes=1_000)
     found = {row["n"][1]: row["vector"] for row in rows(source)}
     assert found == {str(n): [float(np.float32(n / 3)), 1.0] if n else None for n in range(30)}
     (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert (told.dimension, told.metric, json.loads(told.facts["class"])["vectorIndexConfig"]["maxConnections"]) == (2, "dot", 32)
+    assert (
+        told.dimension,
+        told.metric,
+        json.loads(told.facts["class"])["vectorIndexConfig"]["maxConnections"],
+    ) == (2, "dot", 32)
     assert source.search(name, [9.0, 1.0], 1) == [f"u:{uuid.UUID(int=29 << 120)}"]
 
 
@@ -149,10 +201,9 @@ def test_named_vectors_and_aliases_are_told_of(bed):
 
 
 def test_a_type_that_is_not_known_is_refused_by_name():
-    from cfray.sources import weaviate_schema
 
     with pytest.raises(SourceError, match=r"Docs.when is of type duration") as refused:
-        weaviate_schema.declared({"class": "Docs", "properties": [{"name": "when", "dataType": ["duration"]}]})
+        declared({"class": "Docs", "properties": [{"name": "when", "dataType": ["duration"]}]})
     assert "source.collections" in refused.value.remedy
 
 
@@ -164,15 +215,30 @@ def test_a_reference_whose_target_is_gone_is_kept(bed):
     bed.delete(name, ["d0004"])
     from weaviate.classes.query import QueryReference
 
-    by_the_client = bed.client.collections.get(name).iterator(return_references=QueryReference(link_on="see", return_properties=[]))
-    assert {one.properties["doc_id"] for one in by_the_client if "see" not in one.references} == {"d0003", "d0007"}
+    by_the_client = bed.client.collections.get(name).iterator(
+        return_references=QueryReference(link_on="see", return_properties=[])
+    )
+    assert {one.properties["doc_id"] for one in by_the_client if "see" not in one.references} == {
+        "d0003",
+        "d0007",
+    }
     found = {row["doc_id"][1]: row.get("see") for row in rows(bed.source(name, shard_bytes=1_000))}
-    assert found == {f"d{n:04d}": ("list<uuid>", json.dumps([str(object_id(f"d{n + 1:04d}"))])) for n in range(8) if n != 4}
+    assert found == {
+        f"d{n:04d}": ("list<uuid>", json.dumps([str(object_id(f"d{n + 1:04d}"))]))
+        for n in range(8)
+        if n != 4
+    }
 
 
 def test_references_into_several_collections_come_by_collection(bed):
     one, two, name = bed.seed([a_row(1)]), bed.seed([a_row(2)]), bed.fresh()
-    made = bed.create(name, references=[{"name": "either", "dataType": [one, two]}, {"name": "single", "dataType": [two]}])
+    made = bed.create(
+        name,
+        references=[
+            {"name": "either", "dataType": [one, two]},
+            {"name": "single", "dataType": [two]},
+        ],
+    )
     bed.fill(made, [a_row(3)])
     here = object_id("d0003")
     for target, to in ((one, "d0001"), (two, "d0002")):
@@ -180,8 +246,17 @@ def test_references_into_several_collections_come_by_collection(bed):
         bed.rest(f"/objects/{name}/{here}/references/either", beacon, "POST")
     source = bed.source(name)
     (row,) = rows(source)
-    assert row["either"] == ("struct", json.dumps({one: [str(object_id("d0001"))], two: [str(object_id("d0002"))]}, separators=(",", ":")))
-    assert source.describe(CONTEXT, source.shards(CONTEXT)).references == {f"either.{one}": one, f"either.{two}": two, "single": two}
+    assert row["either"] == (
+        "struct",
+        json.dumps(
+            {one: [str(object_id("d0001"))], two: [str(object_id("d0002"))]}, separators=(",", ":")
+        ),
+    )
+    assert source.describe(CONTEXT, source.shards(CONTEXT)).references == {
+        f"either.{one}": one,
+        f"either.{two}": two,
+        "single": two,
+    }
 
 
 # The cursor
@@ -192,14 +267,20 @@ def test_the_nil_uuid_is_read(bed):
     name = ids_of(bed, *some)
     from_nil = bed.client.collections.get(name).iterator(after=NIL)
     assert NIL not in {one.uuid for one in from_nil}
-    assert {row["id"] for row in rows(bed.source(name, shard_bytes=2_000))} == {one for _, one in some}
+    assert {row["id"] for row in rows(bed.source(name, shard_bytes=2_000))} == {
+        one for _, one in some
+    }
 
 
 def test_ids_that_count_upwards_are_cut_into_even_shards(bed):
     """Cutting the 128 bits evenly would put all 900 counters into the first shard."""
     drawn = random.Random(5)
-    ids = [uuid.UUID(int=n) for n in range(900)] + [uuid.UUID(int=drawn.getrandbits(128)) for _ in range(300)]
-    name = ids_of(bed, *[({"id": str(one), "text": "x" * 100, "vector": [1.0, 2.0]}, one) for one in ids])
+    ids = [uuid.UUID(int=n) for n in range(900)] + [
+        uuid.UUID(int=drawn.getrandbits(128)) for _ in range(300)
+    ]
+    name = ids_of(
+        bed, *[({"id": str(one), "text": "x" * 100, "vector": [1.0, 2.0]}, one) for one in ids]
+    )
     source = bed.source(name, shard_bytes=25_000)
     found = [[row["id"] for row in rows(source, [shard])] for shard in source.shards(CONTEXT)]
     assert sorted(one for some in found for one in some) == sorted(ids)
@@ -210,10 +291,13 @@ def test_ids_that_count_upwards_are_cut_into_even_shards(bed):
 @pytest.mark.parametrize("bits", [20, 127])
 def test_cuts_follow_the_density(bits):
     """Neighbouring ranges, one a thousand times as dense as the other, in every position and scale."""
-    from cfray.sources.weaviate_pages import cuts
+    from cfray.sources.weaviate.pages import cuts
 
     drawn = random.Random(bits)
-    ids = sorted({drawn.randrange(2**bits // 1000) for _ in range(3_000)} | {drawn.randrange(2**bits) for _ in range(3_000)})
+    ids = sorted(
+        {drawn.randrange(2**bits // 1000) for _ in range(3_000)}
+        | {drawn.randrange(2**bits) for _ in range(3_000)}
+    )
 
     def following(number, limit):
         return [one for one in ids if one > number][:limit]
@@ -236,19 +320,30 @@ def test_a_page_larger_than_the_server_sends_is_asked_for_in_halves(bed):
     with pytest.raises(Exception, match="larger than max"):
         list(made.iterator())
     source = bed.source(name)
-    found = [one for shard in source.shards(Context()) for item in source.read(shard, Context()) for one in item.column("id").to_pylist()]
+    found = [
+        one
+        for shard in source.shards(Context())
+        for item in source.read(shard, Context())
+        for one in item.column("id").to_pylist()
+    ]
     assert found == [*(one for _, one in some), *large]
     bed.drop(name)
 
 
 def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
     """The proxy answers as the server does for an object above its limit, from the second page on."""
-    monkeypatch.setattr("cfray.sources.weaviate_pages._MOST", 1)
+    monkeypatch.setattr("cfray.sources.weaviate.pages._MOST", 1)
     name = bed.seed(CORPUS[:3])
     proxy, source = bed.proxied(name)
     with closing(proxy):
         (shard,) = source.model_copy(update={"shard_bytes": 10**6}).shards(CONTEXT)
-        proxy.fail(Grpc("RESOURCE_EXHAUSTED", "grpc: trying to send message larger than max (110000000 vs. 104858000)"), matching=bed.page_request())
+        proxy.fail(
+            Grpc(
+                "RESOURCE_EXHAUSTED",
+                "grpc: trying to send message larger than max (110000000 vs. 104858000)",
+            ),
+            matching=bed.page_request(),
+        )
         first, *others = list(source.read(shard, CONTEXT))
     assert isinstance(first, Reject)
     assert "larger than max" in first.reason
@@ -322,7 +417,9 @@ def test_the_clients_messages_have_the_fields_that_are_used():
     }
     for message, names in fields.items():
         assert set(names.split()) <= set(message.DESCRIPTOR.fields_by_name), message
-    kinds = {field.name for field in proto.properties_pb2.Value.DESCRIPTOR.oneofs_by_name["kind"].fields}
+    kinds = {
+        field.name for field in proto.properties_pb2.Value.DESCRIPTOR.oneofs_by_name["kind"].fields
+    }
     assert kinds == {
         "number_value", "bool_value", "object_value", "list_value", "date_value", "uuid_value", "int_value", "geo_value", "blob_value",
         "phone_value", "null_value", "text_value",
@@ -358,7 +455,9 @@ def tenants(bed, request):
     from weaviate.classes.tenants import Tenant, TenantActivityStatus
 
     name = bed.fresh()
-    made = bed.create(name, multiTenancyConfig={"enabled": True, "autoTenantActivation": request.param})
+    made = bed.create(
+        name, multiTenancyConfig={"enabled": True, "autoTenantActivation": request.param}
+    )
     made.tenants.create([Tenant(name=one) for one in ("ann", "bob", "eve")])
     for one, some in (("ann", CORPUS[:30]), ("bob", CORPUS[20:25]), ("eve", CORPUS[40:45])):
         bed.fill(made.with_tenant(one), some)
@@ -368,7 +467,10 @@ def tenants(bed, request):
 
 
 def states(bed, name):
-    return {key: one.activity_status.value for key, one in bed.client.collections.get(name).tenants.get().items()}
+    return {
+        key: one.activity_status.value
+        for key, one in bed.client.collections.get(name).tenants.get().items()
+    }
 
 
 ASLEEP = {"ann": "ACTIVE", "bob": "ACTIVE", "eve": "INACTIVE"}
@@ -387,10 +489,15 @@ def test_sleeping_tenants_are_refused_by_name_and_not_woken(bed, tenants):
 def test_sleeping_tenants_are_skipped_by_name_and_not_woken(bed, tenants):
     source = bed.source(tenants, inactive_tenants="skip", shard_bytes=2_000)
     shards = source.shards(CONTEXT)
-    assert counted(rows(source, shards)) == counted(map(bed.expected, [*CORPUS[:30], *CORPUS[20:25]]))
+    assert counted(rows(source, shards)) == counted(
+        map(bed.expected, [*CORPUS[:30], *CORPUS[20:25]])
+    )
     assert {shard.collection for shard in shards} == {f"{tenants}/ann", f"{tenants}/bob"}
     told = source.describe(CONTEXT, shards)
-    assert [(one.name, one.rows) for one in told.collections] == [(f"{tenants}/ann", 30), (f"{tenants}/bob", 5)]
+    assert [(one.name, one.rows) for one in told.collections] == [
+        (f"{tenants}/ann", 30),
+        (f"{tenants}/bob", 5),
+    ]
     assert any(f"{tenants}/eve (INACTIVE)" in note for note in told.notes)
     assert source.count(CONTEXT) == 35
     assert states(bed, tenants) == ASLEEP
@@ -404,7 +511,9 @@ def test_sleeping_tenants_are_woken_for_the_session_alone(bed, tenants):
         shards = source.shards(context)
         assert {shard.collection for shard in shards} == {f"{tenants}/{one}" for one in ASLEEP}
         assert len(rows(source, shards)) == 40
-        assert any(f"{tenants}/eve (INACTIVE)" in note for note in source.describe(context, shards).notes)
+        assert any(
+            f"{tenants}/eve (INACTIVE)" in note for note in source.describe(context, shards).notes
+        )
     assert states(bed, tenants) == ASLEEP
     with pytest.raises(RuntimeError, match="broken"), source.session():
         raise RuntimeError("broken")
@@ -433,7 +542,9 @@ def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenan
     assert states(bed, tenants)["bob"] == "INACTIVE"
     if json.loads(bed.rest(f"/schema/{tenants}"))["multiTenancyConfig"]["autoTenantActivation"]:
         list(made.with_tenant("bob").iterator())
-        assert states(bed, tenants)["bob"] == "ACTIVE", "a naive read no longer wakes tenants: is the look still needed?"
+        assert states(bed, tenants)["bob"] == "ACTIVE", (
+            "a naive read no longer wakes tenants: is the look still needed?"
+        )
 
 
 # The server's Parquet export
@@ -469,7 +580,9 @@ def test_an_export_equals_the_live_read_to_the_bit(exported):
     names = {shard.collection for shard in there}
     assert {shard.collection for shard in here} == names
     for name in names:
-        found, wanted = ([one for one in shards if one.collection == name] for shards in (here, there))
+        found, wanted = (
+            [one for one in shards if one.collection == name] for shards in (here, there)
+        )
         assert counted(rows(source, found)) == counted(rows(live, wanted))
         assert sum(shard.rows for shard in found) == len(rows(live, wanted))
     assert source.count(CONTEXT) == live.count(CONTEXT)
@@ -494,24 +607,43 @@ def test_without_the_schema_values_are_as_json_tells_them(export):
     assert len(found) == 175
     assert {row["created"][0] for row in found if "created" in row} == {"string"}
     assert {row["see"][0] for row in found if "see" in row} == {"list<uuid>"}
-    assert any("schema.json" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+    assert any(
+        "schema.json" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes
+    )
 
 
 def test_float32_of_every_exponent_survive_the_exports_decimal_text(bed):
-    drawn = np.random.default_rng(3).integers(0, 2**32, 64_000, np.uint64).astype(np.uint32).view(np.float32)
-    drawn = np.concatenate([drawn[np.isfinite(drawn)], np.float32([0.0, -0.0, 1e-45, 3.4028235e38, 1.17549435e-38])])[-60_000:].reshape(-1, 8)
+    drawn = (
+        np.random.default_rng(3)
+        .integers(0, 2**32, 64_000, np.uint64)
+        .astype(np.uint32)
+        .view(np.float32)
+    )
+    drawn = np.concatenate(
+        [drawn[np.isfinite(drawn)], np.float32([0.0, -0.0, 1e-45, 3.4028235e38, 1.17549435e-38])]
+    )[-60_000:].reshape(-1, 8)
     name = bed.fresh()
     made = bed.create(name, {"other": [0.0]})
     ids = [uuid.UUID(int=n) for n in range(len(drawn))]
-    some = [{"id": str(n), "vector": one.tolist(), "vectors": {"other": one.tolist()}} for n, one in enumerate(drawn)]
+    some = [
+        {"id": str(n), "vector": one.tolist(), "vectors": {"other": one.tolist()}}
+        for n, one in enumerate(drawn)
+    ]
     bed.fill(made, some, ids)
     context = Context()
     for source in (bed.source(name), Weaviate(uri=str(bed.export(name)))):
         batches = [item for _, item in items(source, context)]
         for path in ("vector", "vectors"):
-            columns = [batch.column(path) if path == "vector" else batch.column(path).field("other") for batch in batches]
-            found = np.concatenate([one.flatten().to_numpy() for one in columns]).reshape(drawn.shape)
-            order = np.argsort([int(row["id"]) for batch in batches for row in plain(batch.select(["id"]))])
+            columns = [
+                batch.column(path) if path == "vector" else batch.column(path).field("other")
+                for batch in batches
+            ]
+            found = np.concatenate([one.flatten().to_numpy() for one in columns]).reshape(
+                drawn.shape
+            )
+            order = np.argsort(
+                [int(row["id"]) for batch in batches for row in plain(batch.select(["id"]))]
+            )
             assert (found[order].view(np.uint32) == drawn.view(np.uint32)).all()
     bed.drop(name)
 
@@ -547,13 +679,17 @@ def test_a_tenant_that_the_server_left_out_is_named(export):
     path.unlink()
     several = path.name.split("_")[0]
     skipped = {"status": "SKIPPED", "objectsExported": 0, "skipReason": "tenant is offloaded"}
-    changed(export, node(export), lambda status: status["shardProgress"][several].update(bob=skipped))
+    changed(
+        export, node(export), lambda status: status["shardProgress"][several].update(bob=skipped)
+    )
     with pytest.raises(SourceError, match=f"{several}/bob") as refused:
         Weaviate(uri=str(export)).shards(CONTEXT)
     assert "inactive_tenants" in refused.value.remedy
     source = Weaviate(uri=str(export), inactive_tenants="skip")
     assert len(rows(source)) == 170
-    assert any(f"{several}/bob" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes)
+    assert any(
+        f"{several}/bob" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes
+    )
     assert len(rows(Weaviate(uri=str(export), collections=[f"{several}/ann"]))) == 20
 
 
@@ -578,7 +714,13 @@ def still_running(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"), [(lose_a_file, "the files hold 0"), (lose_a_node, "left no status"), (fail_a_shard, "disk full"), (still_running, "STARTED")]
+    ("damage", "told"),
+    [
+        (lose_a_file, "the files hold 0"),
+        (lose_a_node, "left no status"),
+        (fail_a_shard, "disk full"),
+        (still_running, "STARTED"),
+    ],
 )
 def test_an_export_that_is_not_whole_is_refused(export, damage, told):
     damage(export)

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cfray.credentials import Secret
-from cfray.sources.weaviate import Weaviate
+from cfray.runtime.credentials import Secret
+from cfray.sources.weaviate.source import Weaviate
 from tests.contract import oracle
 from tests.sources.corpus import ODD_IDS, as_json
 from tests.sources.store_bed import Row, StoreBed
@@ -45,7 +45,12 @@ _TYPED = {
     "uids": "list<uuid>",
     "see": "list<uuid>",
 }
-_EMPTY = {"tags": "list<string>", "ints": "list<int64>", "numbers": "list<double>", "flags": "list<bool>"}
+_EMPTY = {
+    "tags": "list<string>",
+    "ints": "list<int64>",
+    "numbers": "list<double>",
+    "flags": "list<bool>",
+}
 
 
 def object_id(doc_id: str) -> uuid.UUID:
@@ -57,23 +62,56 @@ def _property(name: str, kind: Any) -> dict[str, Any]:
     several = isinstance(kind, list)
     inside = kind[0] if several else kind
     if not isinstance(inside, dict):
-        return {"name": name, "dataType": [kind], "indexFilterable": False, "indexSearchable": False}
-    nested = [{key: value for key, value in _property(*one).items() if key in ("name", "dataType", "nestedProperties")} for one in inside.items()]
-    return {"name": name, "dataType": ["object[]" if several else "object"], "nestedProperties": nested, "indexFilterable": False}
+        return {
+            "name": name,
+            "dataType": [kind],
+            "indexFilterable": False,
+            "indexSearchable": False,
+        }
+    nested = [
+        {
+            key: value
+            for key, value in _property(*one).items()
+            if key in ("name", "dataType", "nestedProperties")
+        }
+        for one in inside.items()
+    ]
+    return {
+        "name": name,
+        "dataType": ["object[]" if several else "object"],
+        "nestedProperties": nested,
+        "indexFilterable": False,
+    }
 
 
 def definition(name: str, vectors: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Give a collection's definition with all properties and a reference to itself."""
-    flat = {"vectorizer": {"none": {}}, "vectorIndexType": "flat", "vectorIndexConfig": {"distance": "l2-squared"}}
-    several = flat | {"vectorIndexType": "hnsw", "vectorIndexConfig": {"multivector": {"enabled": True}}}
-    indexes = {key: several if value and isinstance(value[0], list) else flat for key, value in {"default": [0.0], **vectors}.items()}
-    properties = [_property(*one) for one in PROPERTIES.items()] + options.pop("references", [{"name": "see", "dataType": [name]}])
+    flat = {
+        "vectorizer": {"none": {}},
+        "vectorIndexType": "flat",
+        "vectorIndexConfig": {"distance": "l2-squared"},
+    }
+    several = flat | {
+        "vectorIndexType": "hnsw",
+        "vectorIndexConfig": {"multivector": {"enabled": True}},
+    }
+    indexes = {
+        key: several if value and isinstance(value[0], list) else flat
+        for key, value in {"default": [0.0], **vectors}.items()
+    }
+    properties = [_property(*one) for one in PROPERTIES.items()] + options.pop(
+        "references", [{"name": "see", "dataType": [name]}]
+    )
     return {"class": name, "properties": properties, "vectorConfig": indexes, **options}
 
 
 def _stored(row: Row) -> Row:
     """Give a row's properties as Weaviate can hold them: no null, at the top or in a list."""
-    kept = {("doc_id" if key == "id" else key): _without_null(value) for key, value in row.items() if key not in ("vector", "vectors", "see")}
+    kept = {
+        ("doc_id" if key == "id" else key): _without_null(value)
+        for key, value in row.items()
+        if key not in ("vector", "vectors", "see")
+    }
     return {key: value for key, value in kept.items() if value is not None}
 
 
@@ -105,7 +143,9 @@ class WeaviateBed(StoreBed):
             key = os.environ.get("CFRAY_WEAVIATE_KEY")
             grpc = int(os.environ.get("CFRAY_WEAVIATE_GRPC_PORT", "50051"))
             ports = (urlsplit(own).port or 80, grpc)
-            server = Server("weaviate", own, {"WEAVIATE_API_KEY": key} if key else {}, 0, ports, folder / "log")
+            server = Server(
+                "weaviate", own, {"WEAVIATE_API_KEY": key} if key else {}, 0, ports, folder / "log"
+            )
             yield cls(server, Secret(env="CFRAY_WEAVIATE_KEY") if key else None)
             return
         with weaviate.start(folder, api_key=api_key) as server:
@@ -126,7 +166,9 @@ class WeaviateBed(StoreBed):
         self.fill(made, rows)
         return name
 
-    def fill(self, collection: Any, rows: Sequence[Row], ids: Sequence[uuid.UUID] | None = None) -> None:
+    def fill(
+        self, collection: Any, rows: Sequence[Row], ids: Sequence[uuid.UUID] | None = None
+    ) -> None:
         """Put rows into a collection or tenant."""
         from weaviate.classes.data import DataObject, DataReference, GeoCoordinate, PhoneNumber
 
@@ -138,14 +180,24 @@ class WeaviateBed(StoreBed):
                     properties["place"] = GeoCoordinate(**row["place"])
                 if "phone" in row:
                     properties["phone"] = PhoneNumber(number=row["phone"])
-                vectors = {**({"default": row["vector"]} if row.get("vector") else {}), **(row.get("vectors") or {})}
+                vectors = {
+                    **({"default": row["vector"]} if row.get("vector") else {}),
+                    **(row.get("vectors") or {}),
+                }
                 name = ids[number] if ids else object_id(row["id"])
                 objects.append(DataObject(properties=properties, uuid=name, vector=vectors or None))
             made = collection.data.insert_many(objects)
             assert not made.has_errors, list(made.errors.values())[:3]
-        pointing = [(object_id(row["id"]), object_id(one)) for row in rows for one in row.get("see", ())]
-        for start in range(0, len(pointing), 1000):  # by themselves, because with an object each target must be there already
-            links = [DataReference(from_property="see", from_uuid=here, to_uuid=there) for here, there in pointing[start : start + 1000]]
+        pointing = [
+            (object_id(row["id"]), object_id(one)) for row in rows for one in row.get("see", ())
+        ]
+        for start in range(
+            0, len(pointing), 1000
+        ):  # by themselves, because with an object each target must be there already
+            links = [
+                DataReference(from_property="see", from_uuid=here, to_uuid=there)
+                for here, there in pointing[start : start + 1000]
+            ]
             assert not collection.data.reference_add_many(links).has_errors
 
     def drop(self, name: str) -> None:
@@ -157,20 +209,49 @@ class WeaviateBed(StoreBed):
 
     def source(self, *names: str, **options: Any) -> Weaviate:
         url, grpc = f"http://127.0.0.1:{self.server.ports[0]}", self.server.ports[1]
-        fields = {"url": url, "grpc_port": grpc, "collections": list(names) or None, "api_key": self.api_key, "object_times": False}
+        fields = {
+            "url": url,
+            "grpc_port": grpc,
+            "collections": list(names) or None,
+            "api_key": self.api_key,
+            "object_times": False,
+        }
         return Weaviate(**{**fields, **options})
 
     def expected(self, row: Row) -> Row:
-        found = as_json({key: value for key, value in _stored(row).items() if key not in (*_TYPED, "phone", "metas", *_EMPTY)})
-        stored = _stored(row) | ({"see": [str(object_id(one)) for one in row["see"]]} if row.get("see") else {})
-        found |= {key: (kind, oracle.metadata_text(stored[key])) for key, kind in _EMPTY.items() if key in stored}
-        found |= {key: (kind, oracle.canonical(stored[key])) for key, kind in _TYPED.items() if key in stored}
+        found = as_json(
+            {
+                key: value
+                for key, value in _stored(row).items()
+                if key not in (*_TYPED, "phone", "metas", *_EMPTY)
+            }
+        )
+        stored = _stored(row) | (
+            {"see": [str(object_id(one)) for one in row["see"]]} if row.get("see") else {}
+        )
+        found |= {
+            key: (kind, oracle.metadata_text(stored[key]))
+            for key, kind in _EMPTY.items()
+            if key in stored
+        }
+        found |= {
+            key: (kind, oracle.canonical(stored[key]))
+            for key, kind in _TYPED.items()
+            if key in stored
+        }
         if "phone" in row:
             found["phone"] = ("phoneNumber", oracle.canonical(_phone(row["phone"])))
         if "metas" in row:
             found["metas"] = ("list", oracle.canonical(stored["metas"]))
-        found |= {"id": object_id(row["id"]), "vector": row.get("vector") and [float(np.float32(one)) for one in row["vector"]]}
-        return found | ({"vectors": {**dict.fromkeys(("second", "tokens")), **(row.get("vectors") or {})}} if "vectors" in row else {})
+        found |= {
+            "id": object_id(row["id"]),
+            "vector": row.get("vector") and [float(np.float32(one)) for one in row["vector"]],
+        }
+        return found | (
+            {"vectors": {**dict.fromkeys(("second", "tokens")), **(row.get("vectors") or {})}}
+            if "vectors" in row
+            else {}
+        )
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
         rng = np.random.default_rng(7)
@@ -189,18 +270,30 @@ class WeaviateBed(StoreBed):
         from weaviate.classes.query import QueryNested, QueryReference
 
         def asked(properties: Any) -> list[Any]:
-            return [QueryNested(name=one.name, properties=asked(one.nested_properties)) if one.nested_properties else one.name for one in properties]
+            return [
+                QueryNested(name=one.name, properties=asked(one.nested_properties))
+                if one.nested_properties
+                else one.name
+                for one in properties
+            ]
 
         made = self.client.collections.get(name)
         config = made.config.get()
-        links = [QueryReference(link_on=one.name, return_properties=[]) for one in config.references]
-        whole = {"return_properties": asked(config.properties), "return_references": links}  # blobs and references come only by name
+        links = [
+            QueryReference(link_on=one.name, return_properties=[]) for one in config.references
+        ]
+        whole = {
+            "return_properties": asked(config.properties),
+            "return_references": links,
+        }  # blobs and references come only by name
         return sum(1 for _ in made.iterator(include_vector=True, cache_size=2_000, **whole))
 
     def proxied(self, name: str) -> tuple[GrpcProxy, Weaviate]:
         proxy = GrpcProxy(f"127.0.0.1:{self.server.ports[1]}")
         proxy.open()
-        return proxy, self.source(name, grpc_port=int(proxy.endpoint.rpartition(":")[2]), shard_bytes=2_000)
+        return proxy, self.source(
+            name, grpc_port=int(proxy.endpoint.rpartition(":")[2]), shard_bytes=2_000
+        )
 
     def page_request(self) -> str:
         return "/weaviate.v1.Weaviate/Search"
@@ -211,15 +304,23 @@ class WeaviateBed(StoreBed):
 
         export_id = self.fresh().lower()
         self.client.export.create(
-            export_id=export_id, backend="filesystem", file_format=ExportFileFormat.PARQUET, include_collections=list(names), wait_for_completion=True
+            export_id=export_id,
+            backend="filesystem",
+            file_format=ExportFileFormat.PARQUET,
+            include_collections=list(names),
+            wait_for_completion=True,
         )
         return self.files / export_id
 
     def rest(self, path: str, body: Any = None, method: str = "GET") -> bytes:
         """Send a REST request as curl would."""
-        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self.api_key.reveal()}"} if self.api_key else {})
+        headers = {"content-type": "application/json"} | (
+            {"authorization": f"Bearer {self.api_key.reveal()}"} if self.api_key else {}
+        )
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.server.ports[0]}/v1{path}", data, headers, method=method)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.server.ports[0]}/v1{path}", data, headers, method=method
+        )
         with urllib.request.urlopen(request) as answer:
             return answer.read()
 
@@ -238,7 +339,8 @@ def _awkward(n: int, vector: list[float], second: list[float], count: int) -> Ro
         "vectors": {"second": second, "tokens": [second[:4], second[4:]][: 1 + n % 2]},
         "text": (f"Text {n}: “quoted”, naïve ☕ \U0001d4b3 & 'so on'. " * 7)[:300],
         "title": f"Title {n}",
-        "created": (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=n)).isoformat()[:19] + (".123456789+05:30", "Z")[n % 2],
+        "created": (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=n)).isoformat()[:19]
+        + (".123456789+05:30", "Z")[n % 2],
         "tags": ["a", f"t{n % 50}", ""],
         "n": (n, 2**53 - n, -(2**62), -1)[n % 4],
         "ratio": (0.1, 1e-300, -0.0, n / 8, float(n))[n % 5],
@@ -256,6 +358,16 @@ def _awkward(n: int, vector: list[float], second: list[float], count: int) -> Ro
         "metas": [{"by": "x"}, {"at": {"x": n, "names": []}}],
         "see": [f"é☕ {max(len(ODD_IDS), (n * 7) % count)} it's “x”"],
     }
-    for key in (("text", "see"), ("vector", "tags", "place"), ("vectors", "created"), ("phone", "data", "meta"), ())[n % 13 % 5]:
-        row = {**row, "vectors": {}} if key == "vectors" else {name: value for name, value in row.items() if name != key}
+    for key in (
+        ("text", "see"),
+        ("vector", "tags", "place"),
+        ("vectors", "created"),
+        ("phone", "data", "meta"),
+        (),
+    )[n % 13 % 5]:
+        row = (
+            {**row, "vectors": {}}
+            if key == "vectors"
+            else {name: value for name, value in row.items() if name != key}
+        )
     return row | ({"text": "", "tags": [], "numbers": [], "dates": []} if n % 97 == 5 else {})

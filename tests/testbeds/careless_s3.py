@@ -41,11 +41,16 @@ def careless_s3(conduct: Conduct) -> Iterator[tuple[str, dict[str, bytes]]]:
             held = objects.get(self.path)
             none = self.headers["If-None-Match"] if conduct != "no none match" else None
             wanted = self.headers["If-Match"] if conduct != "no match" else None
-            return (none == "*" and held is not None) or (wanted is not None and wanted != _tag(held))
+            return (none == "*" and held is not None) or (
+                wanted is not None and wanted != _tag(held)
+            )
 
         def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if conduct == "failing" or (conduct == "unknown" and ("If-Match" in self.headers or "If-None-Match" in self.headers)):
+            if conduct == "failing" or (
+                conduct == "unknown"
+                and ("If-Match" in self.headers or "If-None-Match" in self.headers)
+            ):
                 return self.answer(503 if conduct == "failing" else 501)
             if conduct == "late":
                 if self.refuses():

@@ -27,7 +27,9 @@ def connected(server: Server) -> ClientAPI:
     from chromadb.config import Settings
 
     host, _, port = server.endpoint.removeprefix("http://").partition(":")
-    return chromadb.HttpClient(host=host, port=int(port), settings=Settings(anonymized_telemetry=False))
+    return chromadb.HttpClient(
+        host=host, port=int(port), settings=Settings(anonymized_telemetry=False)
+    )
 
 
 def answers(server: Server) -> bool:
@@ -44,6 +46,17 @@ def start(folder: Path) -> Iterator[Server]:
     if not importlib.util.find_spec("chromadb"):
         raise Unavailable('chromadb is not installed; pip install -e ".[dev]" brings it')
     ports = free_ports(1)
-    argv = [sys.executable, "-c", RUN, "run", "--path", "data", "--host", "127.0.0.1", "--port", str(ports[0])]
+    argv = [
+        sys.executable,
+        "-c",
+        RUN,
+        "run",
+        "--path",
+        "data",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(ports[0]),
+    ]
     with running(Launch("chroma", argv, ports, answers, patience=5), folder) as server:
         yield server

@@ -44,12 +44,14 @@ class JsonHandler(BaseHTTPRequestHandler):
             return self.send(200, json.dumps(self.identity).encode())
         return self.respond([unquote(part) for part in url.path.strip("/").split("/")], url, body)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any  # noqa: N815
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
 
     def respond(self, path: list[str], url: SplitResult, body: bytes) -> None:
         raise NotImplementedError
 
-    def send(self, status: int, data: bytes, content_type: str = "application/json", **headers: str) -> None:
+    def send(
+        self, status: int, data: bytes, content_type: str = "application/json", **headers: str
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
@@ -96,16 +98,33 @@ def started(
     """Start ``tests.testbeds.<name>_double`` on the first of its ports, and wait until it answers on all of them."""
     missing = [package for package in needs if not importlib.util.find_spec(package)]
     if missing:
-        raise Unavailable(f'{", ".join(missing)} not installed; pip install -e ".[dev]" brings what the tests need')
+        raise Unavailable(
+            f'{", ".join(missing)} not installed; pip install -e ".[dev]" brings what the tests need'
+        )
     nonce = uuid.uuid4().hex
     told = {"port": ports[0], "nonce": nonce, **arguments}
-    argv = [sys.executable, "-m", f"tests.testbeds.{name}_double", *(f"--{option}={value}" for option, value in told.items())]
+    argv = [
+        sys.executable,
+        "-m",
+        f"tests.testbeds.{name}_double",
+        *(f"--{option}={value}" for option, value in told.items()),
+    ]
 
     def answers(server: Server) -> bool:
         with suppress(OSError), urlopen(f"{server.endpoint}/__double__", timeout=5) as answer:
-            return json.load(answer) == {"double": name, "nonce": nonce, "pid": server.pid} and all(map(is_open, ports))
+            return json.load(answer) == {"double": name, "nonce": nonce, "pid": server.pid} and all(
+                map(is_open, ports)
+            )
         return False
 
-    launch = Launch(name, argv, ports, answers, env=env, settings={"PYTHONPATH": str(ROOT), **settings}, patience=2)
+    launch = Launch(
+        name,
+        argv,
+        ports,
+        answers,
+        env=env,
+        settings={"PYTHONPATH": str(ROOT), **settings},
+        patience=2,
+    )
     with running(launch, folder) as server:
         yield server

@@ -34,7 +34,9 @@ def embedded(text: str, dimension: int) -> np.ndarray:
     """Embed a text, ``(dimension,)`` float32 of length 1."""
     table = _directions(dimension)
     data = f"\x02{text}\x03".encode()
-    total = table[[zlib.crc32(data[at : at + 3]) % _TABLE_ROWS for at in range(max(1, len(data) - 2))]].sum(axis=0, dtype=np.float64)
+    total = table[
+        [zlib.crc32(data[at : at + 3]) % _TABLE_ROWS for at in range(max(1, len(data) - 2))]
+    ].sum(axis=0, dtype=np.float64)
     return (total / np.linalg.norm(total)).astype(np.float32)
 
 
@@ -65,9 +67,21 @@ class EmbeddingServer:
     """
 
     def __init__(
-        self, dimension: int = 16, *, key: str | None = None, tokenizes: bool = True, max_batch: int = 2_048, max_tokens: int = 8_191
+        self,
+        dimension: int = 16,
+        *,
+        key: str | None = None,
+        tokenizes: bool = True,
+        max_batch: int = 2_048,
+        max_tokens: int = 8_191,
     ) -> None:
-        self.dimension, self.key, self.tokenizes, self.max_batch, self.max_tokens = dimension, key, tokenizes, max_batch, max_tokens
+        self.dimension, self.key, self.tokenizes, self.max_batch, self.max_tokens = (
+            dimension,
+            key,
+            tokenizes,
+            max_batch,
+            max_tokens,
+        )
         self.quota: int | None = None
         self.retry_after = "0.01"
         self.requests: list[tuple[str, list[str]]] = []
@@ -113,7 +127,11 @@ class EmbeddingServer:
             self._since_refusal += 1
             if self.quota is not None and self._since_refusal > self.quota:
                 self._since_refusal = 0
-                return Status(429, {"Retry-After": self.retry_after}, b'{"error": {"message": "rate limit reached"}}')
+                return Status(
+                    429,
+                    {"Retry-After": self.retry_after},
+                    b'{"error": {"message": "rate limit reached"}}',
+                )
             return self._faults.pop(len(self.requests), None)
 
     def left(self) -> None:
@@ -123,9 +141,13 @@ class EmbeddingServer:
     def wait(self) -> None:
         self._released.wait(HELD_SECONDS)
 
-    def vectors(self, texts: list[str], dimensions: int | None, fault: Odd | Status | None) -> list[list[Any]]:
+    def vectors(
+        self, texts: list[str], dimensions: int | None, fault: Odd | Status | None
+    ) -> list[list[Any]]:
         """Embed a batch, or spoil it."""
-        rows: list[list[Any]] = [embedded(text, self.dimension)[:dimensions].tolist() for text in texts]
+        rows: list[list[Any]] = [
+            embedded(text, self.dimension)[:dimensions].tolist() for text in texts
+        ]
         if fault == "too few":
             rows.pop()
         elif fault == "too wide":
@@ -146,14 +168,25 @@ class _Handler(JsonHandler):
         asked = json.loads(body)
         fault = double.arrived(url.path, asked)
         try:
-            if double.key is not None and self.headers.get("Authorization") != f"Bearer {double.key}":
+            if (
+                double.key is not None
+                and self.headers.get("Authorization") != f"Bearer {double.key}"
+            ):
                 said = self.headers.get("Authorization", "nothing")
                 return self.error(401, f"Incorrect API key provided: {said}")
             if isinstance(fault, Status):
-                return self.send(fault.code, fault.body, **{name.replace("-", "_"): value for name, value in fault.headers.items()})
+                return self.send(
+                    fault.code,
+                    fault.body,
+                    **{name.replace("-", "_"): value for name, value in fault.headers.items()},
+                )
             if fault == "slow":
                 double.wait()
-            answers: dict[str, Callable[[dict[str, Any], Any], Any]] = {"/v1/embeddings": self.openai, "/embed": self.tei, "/tokenize": self.tokenize}
+            answers: dict[str, Callable[[dict[str, Any], Any], Any]] = {
+                "/v1/embeddings": self.openai,
+                "/embed": self.tei,
+                "/tokenize": self.tokenize,
+            }
             if url.path not in answers or (url.path == "/tokenize" and not double.tokenizes):
                 return self.error(404, f"no {url.path} here")
             return answers[url.path](asked, fault)
@@ -167,26 +200,50 @@ class _Handler(JsonHandler):
         if any(len(tokens(text)) - 2 > self.double.max_tokens for text in texts):
             return self.error(400, f"maximum context length is {self.double.max_tokens} tokens")
         rows = self.double.vectors(texts, asked.get("dimensions"), fault)
-        items = [{"object": "embedding", "index": 0 if fault == "same index" else place, "embedding": row} for place, row in enumerate(rows)]
+        items = [
+            {
+                "object": "embedding",
+                "index": 0 if fault == "same index" else place,
+                "embedding": row,
+            }
+            for place, row in enumerate(rows)
+        ]
         total = sum(len(tokens(text)) - 2 for text in texts)
-        answer = {"object": "list", "data": items[::-1], "model": asked["model"], "usage": {"prompt_tokens": total, "total_tokens": total}}
+        answer = {
+            "object": "list",
+            "data": items[::-1],
+            "model": asked["model"],
+            "usage": {"prompt_tokens": total, "total_tokens": total},
+        }
         return self.answer(answer, fault)
 
     def tei(self, asked: dict[str, Any], fault: Odd | None) -> None:
         texts = asked["inputs"]
         if len(texts) > self.double.max_batch:
-            return self.error(422, f"batch size {len(texts)} > maximum allowed batch size {self.double.max_batch}")
+            return self.error(
+                422, f"batch size {len(texts)} > maximum allowed batch size {self.double.max_batch}"
+            )
         if not all(texts):
             return self.error(400, "`inputs` cannot be empty")
-        if not asked.get("truncate") and any(len(tokens(text)) > self.double.max_tokens for text in texts):
+        if not asked.get("truncate") and any(
+            len(tokens(text)) > self.double.max_tokens for text in texts
+        ):
             return self.error(413, f"`inputs` must have less than {self.double.max_tokens} tokens")
-        cut = [text if len(tokens(text)) <= self.double.max_tokens else " ".join(tokens(text)[1 : self.double.max_tokens - 1]) for text in texts]
+        cut = [
+            text
+            if len(tokens(text)) <= self.double.max_tokens
+            else " ".join(tokens(text)[1 : self.double.max_tokens - 1])
+            for text in texts
+        ]
         return self.answer(self.double.vectors(cut, asked.get("dimensions"), fault), fault)
 
     def tokenize(self, asked: dict[str, Any], fault: Odd | None) -> None:
         if not all(asked["inputs"]):
             return self.error(400, "`inputs` cannot be empty")
-        lists = [[{"id": 0, "text": one, "special": one in ("[CLS]", "[SEP]")} for one in tokens(text)] for text in asked["inputs"]]
+        lists = [
+            [{"id": 0, "text": one, "special": one in ("[CLS]", "[SEP]")} for one in tokens(text)]
+            for text in asked["inputs"]
+        ]
         return self.answer(lists[:-1] if fault == "too few" else lists, fault)
 
     def answer(self, content: Any, fault: Odd | None) -> None:
@@ -195,5 +252,9 @@ class _Handler(JsonHandler):
             self.send(200, data[: len(data) // 2] if fault == "half" else data)
 
     def error(self, status: int, message: str) -> None:
-        inner: Any = {"message": message, "type": "invalid_request_error"} if self.path.startswith("/v1") else message
+        inner: Any = (
+            {"message": message, "type": "invalid_request_error"}
+            if self.path.startswith("/v1")
+            else message
+        )
         self.send(status, json.dumps({"error": inner}).encode())

@@ -110,7 +110,9 @@ class Proxy:
     def left(self, wake: Callable[[], None]) -> None:
         """Forget a held answer whose client went away."""
         with self.changed:
-            self.wakers = [other for other in self.wakers if other != wake]  # bound methods are equal, never identical
+            self.wakers = [
+                other for other in self.wakers if other != wake
+            ]  # bound methods are equal, never identical
             self.changed.notify_all()
 
     def __enter__(self) -> Self:
@@ -139,7 +141,9 @@ class Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(("127.0.0.1", 0), handler)
         self.port: int = self.server_address[1]
         self.connections: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), daemon=True)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(POLL_SECONDS,), daemon=True
+        )
         self._thread.start()
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -23,7 +23,15 @@ def require_go(major: int, minor: int) -> str:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if not go:
         raise Unavailable(f"{needs}, and there is no go program on the PATH")
-    answer = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, env=_local(), cwd="/", timeout=60, check=False)
+    answer = subprocess.run(
+        [go, "env", "GOVERSION"],
+        capture_output=True,
+        text=True,
+        env=_local(),
+        cwd="/",
+        timeout=60,
+        check=False,
+    )
     found = re.match(r"go(\d+)\.(\d+)", answer.stdout)
     if not found or (int(found[1]), int(found[2])) < (major, minor):
         raise Unavailable(f"{needs}, and this is {answer.stdout.strip() or 'unknown'}")
@@ -37,8 +45,16 @@ def built(module: Path, package: str, name: str) -> Path:
         Unavailable: no toolchain, or the build failed (no network, too little disk).
     """
     mod = (module / "go.mod").read_text()
-    above = [package, *map(str, PurePosixPath(package).parents)]  # the module of a package is the package itself or a folder above it
-    version = next(filter(None, (re.search(rf"^\s*{re.escape(path)} (v\S+)", mod, re.MULTILINE) for path in above)), None)
+    above = [
+        package,
+        *map(str, PurePosixPath(package).parents),
+    ]  # the module of a package is the package itself or a folder above it
+    version = next(
+        filter(
+            None, (re.search(rf"^\s*{re.escape(path)} (v\S+)", mod, re.MULTILINE) for path in above)
+        ),
+        None,
+    )
     wanted = re.search(r"^go (\d+)\.(\d+)", mod, re.MULTILINE)
     assert version, f"{module.name}/go.mod pins no version of {package}"
     assert wanted, f"{module.name}/go.mod names no Go version"
@@ -48,7 +64,11 @@ def built(module: Path, package: str, name: str) -> Path:
         return program
     go = require_go(int(wanted[1]), int(wanted[2]))
     with (folder / "lock").open("w") as lock:
-        until(lambda: _locked(lock.fileno()), seconds=BUILD_SECONDS, what=f"another test run has built {name}")
+        until(
+            lambda: _locked(lock.fileno()),
+            seconds=BUILD_SECONDS,
+            what=f"another test run has built {name}",
+        )
         if not program.exists():
             _build(go, module, package, program)
     return program
@@ -59,9 +79,19 @@ def _build(go: str, module: Path, package: str, program: Path) -> None:
     command = ["nice", "-n", "15", go, "build", "-mod=readonly", "-o", str(part), package]
     with log.open("w") as output:
         try:
-            code = subprocess.run(command, cwd=module, env=_local(), stdout=output, stderr=output, timeout=BUILD_SECONDS, check=False).returncode
+            code = subprocess.run(
+                command,
+                cwd=module,
+                env=_local(),
+                stdout=output,
+                stderr=output,
+                timeout=BUILD_SECONDS,
+                check=False,
+            ).returncode
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"the build took longer than {BUILD_SECONDS / 60:.0f} minutes; its output: {log}") from None
+            raise Unavailable(
+                f"the build took longer than {BUILD_SECONDS / 60:.0f} minutes; its output: {log}"
+            ) from None
     if code:
         last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
         raise Unavailable(f"go build failed: {last[:300]}; its output: {log}")

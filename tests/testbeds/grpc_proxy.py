@@ -25,7 +25,9 @@ OPTIONS = (
 def serve(proxy: GrpcProxy, upstream: str) -> tuple[Callable[[], None], int]:
     """Start a server for the proxy; gives the function that stops it, and its port."""
     channel = grpc.insecure_channel(upstream, options=OPTIONS)
-    server = grpc.server(ThreadPoolExecutor(32), handlers=[_AnyMethod(proxy, channel)], options=OPTIONS)
+    server = grpc.server(
+        ThreadPoolExecutor(32), handlers=[_AnyMethod(proxy, channel)], options=OPTIONS
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
 
@@ -50,15 +52,26 @@ class _AnyMethod(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(forward)
 
-    def forward(self, method: str, metadata: Any, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    def forward(
+        self, method: str, metadata: Any, messages: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
         fault = self.proxy.arrived("gRPC", method)
         if isinstance(fault, Dropped):
             context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         if isinstance(fault, Grpc):
             context.set_trailing_metadata(tuple(fault.trailing.items()))
-            context.abort(grpc.StatusCode[fault.code] if isinstance(fault.code, str) else fault.code, fault.details)
-        passed_on = [(key, value) for key, value in metadata if not key.startswith("grpc-") and key != "user-agent"]
-        call = self.channel.stream_stream(method)(messages, timeout=context.time_remaining(), metadata=passed_on)
+            context.abort(
+                grpc.StatusCode[fault.code] if isinstance(fault.code, str) else fault.code,
+                fault.details,
+            )
+        passed_on = [
+            (key, value)
+            for key, value in metadata
+            if not key.startswith("grpc-") and key != "user-agent"
+        ]
+        call = self.channel.stream_stream(method)(
+            messages, timeout=context.time_remaining(), metadata=passed_on
+        )
         context.add_callback(call.cancel)
         try:
             answers: Iterator[bytes] = call

@@ -26,7 +26,11 @@ from pathlib import Path
 
 NEW_USER, NEW_NETWORK = 0x1000_0000, 0x4000_0000  # CLONE_NEWUSER, CLONE_NEWNET of linux/sched.h
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of linux/prctl.h
-GET_FLAGS, SET_FLAGS, UP = 0x8913, 0x8914, 1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP of linux/sockios.h and linux/if.h
+GET_FLAGS, SET_FLAGS, UP = (
+    0x8913,
+    0x8914,
+    1,
+)  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP of linux/sockios.h and linux/if.h
 CHUNK = 1 << 16
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -45,11 +49,20 @@ def jailed(command: Sequence[str], forwards: Mapping[int, int]) -> list[str]:
     from tests.testbeds.server import Unavailable
 
     jail = [sys.executable, "-I", __file__]
-    tried = subprocess.run([*jail, "--", "true"], capture_output=True, text=True, timeout=60, check=False)
+    tried = subprocess.run(
+        [*jail, "--", "true"], capture_output=True, text=True, timeout=60, check=False
+    )
     if tried.returncode:
         last = (tried.stderr.strip().splitlines() or ["no output"])[-1]
-        raise Unavailable(f"it binds every address, and this machine lets us make no network namespace to keep it in: {last}")
-    return [*jail, *(f"--forward={outside}={inside}" for outside, inside in forwards.items()), "--", *command]
+        raise Unavailable(
+            f"it binds every address, and this machine lets us make no network namespace to keep it in: {last}"
+        )
+    return [
+        *jail,
+        *(f"--forward={outside}={inside}" for outside, inside in forwards.items()),
+        "--",
+        *command,
+    ]
 
 
 def main() -> None:
@@ -73,7 +86,11 @@ def _leave_the_network() -> None:
         _unshare(NEW_NETWORK)
     except PermissionError:  # not root: as root of a user namespace
         _unshare(NEW_USER | NEW_NETWORK)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
             Path("/proc/self", name).write_text(text)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         request = bytearray(struct.pack("16sh22x", b"lo", 0))  # struct ifreq: name, flags
@@ -97,7 +114,10 @@ async def _serve(command: Sequence[str], doors: Sequence[tuple[socket.socket, in
             os._exit(1)
 
     process = await asyncio.create_subprocess_exec(*command, preexec_fn=die_with_the_jail)
-    for number in (signal.SIGTERM, signal.SIGINT):  # the frame signals the whole group, so the server has had it too
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # the frame signals the whole group, so the server has had it too
         asyncio.get_running_loop().add_signal_handler(number, lambda: None)
     for door, inside in doors:
         await asyncio.start_server(_forwarding(inside), sock=door)

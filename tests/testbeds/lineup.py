@@ -35,7 +35,10 @@ def taking_part(name: str, server: AbstractContextManager[T]) -> Iterator[T]:
         except Unavailable as missing:
             NOT_RUN[name] = str(missing)
             if is_required(name):
-                pytest.fail(f"{name} is required by CFRAY_REQUIRE_SERVERS but cannot run: {missing}", pytrace=False)
+                pytest.fail(
+                    f"{name} is required by CFRAY_REQUIRE_SERVERS but cannot run: {missing}",
+                    pytrace=False,
+                )
             pytest.skip(f"{name}: {missing}")
         yield started
 

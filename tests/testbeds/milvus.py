@@ -56,9 +56,17 @@ def answers(server: Server) -> bool:
         client = MilvusClient(server.endpoint, timeout=5)
         try:
             client.drop_collection(name)
-            schema = MilvusClient.create_schema().add_field("id", DataType.INT64, is_primary=True).add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-            indexes = MilvusClient.prepare_index_params("vector", index_type="FLAT", metric_type="L2")
-            client.create_collection(name, schema=schema, index_params=indexes, consistency_level="Strong")
+            schema = (
+                MilvusClient.create_schema()
+                .add_field("id", DataType.INT64, is_primary=True)
+                .add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+            )
+            indexes = MilvusClient.prepare_index_params(
+                "vector", index_type="FLAT", metric_type="L2"
+            )
+            client.create_collection(
+                name, schema=schema, index_params=indexes, consistency_level="Strong"
+            )
             client.insert(name, [{"id": 1, "vector": [1.0, 2.0]}])
             found = client.query(name, filter="id == 1", output_fields=["vector"])
             client.drop_collection(name)
@@ -77,10 +85,17 @@ def start(folder: Path) -> Iterator[Server]:
     ports = free_ports(1)
     command = [sys.executable, "-I", "-c", BECOME_MILVUS, str(site), str(programs(site))]
     try:
-        with running(Launch("milvus", jailed(command, {ports[0]: PORT}), ports, answers, patience=0, slowest=240), folder) as server:
+        with running(
+            Launch(
+                "milvus", jailed(command, {ports[0]: PORT}), ports, answers, patience=0, slowest=240
+            ),
+            folder,
+        ) as server:
             yield server
     finally:
-        shutil.rmtree(folder / "data", ignore_errors=True)  # 270 MB of logs that were made full size
+        shutil.rmtree(
+            folder / "data", ignore_errors=True
+        )  # 270 MB of logs that were made full size
 
 
 @contextmanager

@@ -26,7 +26,14 @@ def start(folder: Path) -> Iterator[Server]:
         raise Unavailable('pymilvus is not installed; pip install -e ".[dev]" brings it')
     programs = installed("milvus-lite", VERSION) / "milvus_lite/lib"
     ports = free_ports(1)
-    argv = [str(programs / "milvus"), str(folder.absolute() / "lite.db"), f"127.0.0.1:{ports[0]}", "ERROR"]
-    launch = Launch("milvus-lite", argv, ports, answers, settings={"LD_LIBRARY_PATH": str(programs)}, patience=2)
+    argv = [
+        str(programs / "milvus"),
+        str(folder.absolute() / "lite.db"),
+        f"127.0.0.1:{ports[0]}",
+        "ERROR",
+    ]
+    launch = Launch(
+        "milvus-lite", argv, ports, answers, settings={"LD_LIBRARY_PATH": str(programs)}, patience=2
+    )
     with running(launch, folder) as server:
         yield server

@@ -27,6 +27,26 @@ def start(folder: Path) -> Iterator[Server]:
         "MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY,
         "MINIO_BROWSER": "off", "MINIO_UPDATE": "off", "MINIO_CALLHOME_ENABLE": "off", "MINIO_CI_CD": "1", "GOMEMLIMIT": "512MiB",
     }  # fmt: skip
-    argv = [str(program), "server", "--quiet", "--address", address, "--console-address", console, "data"]
-    with running(Launch("minio", argv, ports, keeps_an_object, env=environment(ports[0]), settings=settings, patience=5), folder) as server:
+    argv = [
+        str(program),
+        "server",
+        "--quiet",
+        "--address",
+        address,
+        "--console-address",
+        console,
+        "data",
+    ]
+    with running(
+        Launch(
+            "minio",
+            argv,
+            ports,
+            keeps_an_object,
+            env=environment(ports[0]),
+            settings=settings,
+            patience=5,
+        ),
+        folder,
+    ) as server:
         yield server

@@ -23,5 +23,7 @@ def start(folder: Path) -> Iterator[Server]:
         raise Unavailable('moto[server] is not installed; pip install -e ".[dev]" brings it')
     ports = free_ports(1)
     argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(ports[0])]
-    with running(Launch("moto", argv, ports, keeps_an_object, env=environment(ports[0]), patience=2), folder) as server:
+    with running(
+        Launch("moto", argv, ports, keeps_an_object, env=environment(ports[0]), patience=2), folder
+    ) as server:
         yield server

@@ -38,10 +38,16 @@ def store(name: str, folder: Path) -> Iterator[S3]:
 
 
 def _own_service() -> S3:
-    missing = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not os.environ.get(name)]
+    missing = [
+        name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not os.environ.get(name)
+    ]
     if missing:
         raise Unavailable(f"CFRAY_S3_ENDPOINT is set but {' and '.join(missing)} not")
-    kept = {name: value for name, value in os.environ.items() if name.startswith("AWS_") and not name.startswith("AWS_ENDPOINT")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("AWS_") and not name.startswith("AWS_ENDPOINT")
+    }
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     env = {**kept, "AWS_REGION": region, "AWS_ENDPOINT_URL": os.environ["CFRAY_S3_ENDPOINT"]}
     return S3("endpoint", env, fixed_bucket=os.environ.get("CFRAY_S3_BUCKET", ""))

@@ -19,8 +19,13 @@ def start(folder: Path, *, api_key: str | None = None) -> Iterator[Server]:
     """Start it on a free port; its endpoint is the control plane's ``host``."""
     ports = free_ports(1)
     settings = {"PINECONE_API_KEY": api_key} if api_key else {}
-    env = {"PINECONE_API_KEY": api_key or "any", "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{ports[0]}"}
-    with started("pinecone", folder, ports=ports, needs=NEEDS, arguments={}, settings=settings, env=env) as server:
+    env = {
+        "PINECONE_API_KEY": api_key or "any",
+        "PINECONE_CONTROLLER_HOST": f"http://127.0.0.1:{ports[0]}",
+    }
+    with started(
+        "pinecone", folder, ports=ports, needs=NEEDS, arguments={}, settings=settings, env=env
+    ) as server:
         yield server
 
 

@@ -67,7 +67,9 @@ class Handler(JsonHandler):
     api_key = ""
 
     def respond(self, path: list[str], url: SplitResult, body: bytes) -> None:
-        query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+        query = {
+            name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()
+        }
         if path[0] == "__double__":
             self.told(path[1], query)
         elif self.api_key and self.headers["Api-Key"] != self.api_key:
@@ -79,33 +81,53 @@ class Handler(JsonHandler):
         else:
             try:
                 asked = orjson.loads(body) if body else {}
-                self.control(path[1:], asked) if path[0] == "indexes" else self.data(path, url, query, asked)
+                self.control(path[1:], asked) if path[0] == "indexes" else self.data(
+                    path, url, query, asked
+                )
             except Refused as error:
                 self.refuse(error.status, str(error))
             except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
                 self.refuse(400, f"{type(error).__name__}: {error}")
 
-    def data(self, path: list[str], url: SplitResult, query: dict[str, str], asked: dict[str, Any]) -> None:
+    def data(
+        self, path: list[str], url: SplitResult, query: dict[str, str], asked: dict[str, Any]
+    ) -> None:
         if path[0] != "data":
             raise Refused(404, f"no such path: {url.path}")
         index = self.service.index(path[1])
         if index.is_pod and (path[2] == "namespaces" or path[2:] == ["vectors", "list"]):
-            return self.send(200, b"", "application/grpc", grpc_status="12", grpc_message="unimplemented")
-        return self.tell(Data(index, query, asked, parse_qs(url.query).get("ids", [])).answer(self.command, path[2:]))
+            return self.send(
+                200, b"", "application/grpc", grpc_status="12", grpc_message="unimplemented"
+            )
+        return self.tell(
+            Data(index, query, asked, parse_qs(url.query).get("ids", [])).answer(
+                self.command, path[2:]
+            )
+        )
 
     def told(self, what: str, query: dict[str, str]) -> None:
         """Do what a test asks of the double itself."""
         if what == "throttle":
-            self.service.every, self.service.retry_after = int(query["every"]), query.get("retry_after", "0")
+            self.service.every, self.service.retry_after = (
+                int(query["every"]),
+                query.get("retry_after", "0"),
+            )
         elif what == "forget":
-            self.service.index(query["index"]).forgotten.add((query.get("namespace") or DEFAULT_NAMESPACE, query["id"]))
+            self.service.index(query["index"]).forgotten.add(
+                (query.get("namespace") or DEFAULT_NAMESPACE, query["id"])
+            )
         self.tell({})
 
     def control(self, path: list[str], asked: dict[str, Any]) -> None:
         indexes = self.service.indexes
         match self.command, path:
             case "GET", []:
-                return self.send(200, b'{"indexes":[' + b",".join(self.described(index) for index in indexes.values()) + b"]}")
+                return self.send(
+                    200,
+                    b'{"indexes":['
+                    + b",".join(self.described(index) for index in indexes.values())
+                    + b"]}",
+                )
             case "POST", []:
                 if asked["name"] in indexes:
                     raise Refused(409, "Resource already exists")
@@ -130,13 +152,17 @@ class Handler(JsonHandler):
         number, name = CODES[status]
         numbered = {"code": number, "message": text, "details": []}
         named = {"error": {"code": name, "message": text}, "status": status}
-        self.send(status, orjson.dumps(numbered if self.path.startswith("/data/") else named), **headers)
+        self.send(
+            status, orjson.dumps(numbered if self.path.startswith("/data/") else named), **headers
+        )
 
 
 class Data:
     """One request to the data plane of an index."""
 
-    def __init__(self, index: Index, query: dict[str, str], asked: dict[str, Any], ids: list[str]) -> None:
+    def __init__(
+        self, index: Index, query: dict[str, str], asked: dict[str, Any], ids: list[str]
+    ) -> None:
         self.index, self.query, self.asked, self.ids = index, query, asked, ids
         self.namespace = asked.get("namespace") or query.get("namespace") or DEFAULT_NAMESPACE
 
@@ -161,14 +187,27 @@ class Data:
     def require(self, *, documents: bool) -> None:
         if self.index.holds_documents != documents:
             kinds = ("documents", "vectors")
-            raise Refused(400, f"this index holds {kinds[documents]}; its API is that of {kinds[documents]}")
+            raise Refused(
+                400, f"this index holds {kinds[documents]}; its API is that of {kinds[documents]}"
+            )
 
     def stats(self) -> dict[str, Any]:
-        counts = {name: {"vectorCount": len(records)} for name, records in self.index.namespaces.items()}
+        counts = {
+            name: {"vectorCount": len(records)} for name, records in self.index.namespaces.items()
+        }
         dense = self.index.fields.get("_values")
-        known = {"dimension": dense.dimension, "metric": dense.metric, "vectorType": "dense"} if dense else {"vectorType": "sparse"}
+        known = (
+            {"dimension": dense.dimension, "metric": dense.metric, "vectorType": "dense"}
+            if dense
+            else {"vectorType": "sparse"}
+        )
         total = sum(count["vectorCount"] for count in counts.values())
-        return {"namespaces": counts, "indexFullness": 0.0, "totalVectorCount": total, **({} if self.index.holds_documents else known)}
+        return {
+            "namespaces": counts,
+            "indexFullness": 0.0,
+            "totalVectorCount": total,
+            **({} if self.index.holds_documents else known),
+        }
 
     def namespaces(self, method: str, name: str | None = None) -> dict[str, Any]:
         held = self.index.namespaces
@@ -177,9 +216,17 @@ class Data:
             return self.namespace_told(self.asked["name"])
         if name is None:
             names = sorted(one for one in held if one.startswith(self.query.get("prefix", "")))
-            first, limit = int(self.query.get("paginationToken") or 0), int(self.query.get("limit") or PAGE)
-            page = {"namespaces": [self.namespace_told(one) for one in names[first : first + limit]], "total_count": len(names)}
-            return page | ({"pagination": {"next": str(first + limit)}} if len(names) > first + limit else {})
+            first, limit = (
+                int(self.query.get("paginationToken") or 0),
+                int(self.query.get("limit") or PAGE),
+            )
+            page = {
+                "namespaces": [self.namespace_told(one) for one in names[first : first + limit]],
+                "total_count": len(names),
+            }
+            return page | (
+                {"pagination": {"next": str(first + limit)}} if len(names) > first + limit else {}
+            )
         if name not in held:
             raise Refused(404, "Namespace not found")
         if method == "DELETE":
@@ -189,18 +236,28 @@ class Data:
         return self.namespace_told(name)
 
     def namespace_told(self, name: str) -> dict[str, Any]:
-        return {"name": name, "record_count": str(len(self.index.namespaces[name]))}  # a string, as in the service's JSON
+        return {
+            "name": name,
+            "record_count": str(len(self.index.namespaces[name])),
+        }  # a string, as in the service's JSON
 
     def vectors(self, verb: str) -> dict[str, Any]:
         given = {"namespace": self.namespace, "usage": {"readUnits": 1}}
         match verb:
             case "upsert":
-                return {"upsertedCount": self.index.put(self.namespace, [self.index.vector(one) for one in self.asked["vectors"]])}
+                return {
+                    "upsertedCount": self.index.put(
+                        self.namespace, [self.index.vector(one) for one in self.asked["vectors"]]
+                    )
+                }
             case "list":
                 page, following = self.page(self.query, "paginationToken")
                 return {"vectors": [{"id": one} for one in page], **following, **given}
             case "fetch":
-                return {"vectors": _with_ids(self.index.fetch(self.namespace, self.few(self.ids))), **given}
+                return {
+                    "vectors": _with_ids(self.index.fetch(self.namespace, self.few(self.ids))),
+                    **given,
+                }
             case "fetch_by_metadata":
                 found, following = self.filtered("paginationToken")
                 return {"vectors": _with_ids(found), **following, **given}
@@ -213,7 +270,12 @@ class Data:
         given = {"namespace": self.namespace, "usage": {"read_units": 1}}
         match verb:
             case "upsert":
-                return {"upserted_count": self.index.put(self.namespace, [self.index.document(one) for one in self.asked["documents"]])}
+                return {
+                    "upserted_count": self.index.put(
+                        self.namespace,
+                        [self.index.document(one) for one in self.asked["documents"]],
+                    )
+                }
             case "list":
                 page, following = self.page(self.asked, "pagination_token")
                 return {"documents": [{"_id": one} for one in page], **following, **given}
@@ -225,7 +287,14 @@ class Data:
                     found, following = self.filtered("pagination_token")
                 wanted = self.asked.get("include_fields")
                 shown = {
-                    number: {"_id": number, **{name: value for name, value in record.items() if wanted is None or name in wanted}}
+                    number: {
+                        "_id": number,
+                        **{
+                            name: value
+                            for name, value in record.items()
+                            if wanted is None or name in wanted
+                        },
+                    }
                     for number, record in found.items()
                 }
                 return {"documents": shown, **following, **given}
@@ -238,7 +307,9 @@ class Data:
         limit = int(asked.get("limit") or PAGE)
         if limit > PAGE:
             raise Refused(400, f"limit must be at most {PAGE}")
-        page, following = self.index.ids(self.namespace, asked.get("prefix") or "", limit, asked.get(token))
+        page, following = self.index.ids(
+            self.namespace, asked.get("prefix") or "", limit, asked.get(token)
+        )
         return page, {"pagination": {"next": following}} if following else {}
 
     def filtered(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -246,9 +317,13 @@ class Data:
         if not self.asked.get("filter"):
             raise Refused(400, "Filter must not be empty")
         held = self.index.namespaces.get(self.namespace, {})
-        fitting = sorted(number for number, record in held.items() if matches(record, self.asked["filter"]))
+        fitting = sorted(
+            number for number, record in held.items() if matches(record, self.asked["filter"])
+        )
         first, limit = int(self.asked.get(token) or 0), int(self.asked.get("limit") or PAGE)
-        following = {"pagination": {"next": str(first + limit)}} if len(fitting) > first + limit else {}
+        following = (
+            {"pagination": {"next": str(first + limit)}} if len(fitting) > first + limit else {}
+        )
         return self.index.fetch(self.namespace, fitting[first : first + limit]), following
 
     def few(self, ids: list[str]) -> list[str]:
@@ -264,11 +339,19 @@ class Data:
     def queried(self) -> dict[str, Any]:
         shown = [
             name
-            for name, flag in (("values", "includeValues"), ("sparseValues", "includeValues"), ("metadata", "includeMetadata"))
+            for name, flag in (
+                ("values", "includeValues"),
+                ("sparseValues", "includeValues"),
+                ("metadata", "includeMetadata"),
+            )
             if self.asked.get(flag)
         ]
         found = [
-            {"id": number, "score": score, **{name: record[name] for name in shown if name in record}}
+            {
+                "id": number,
+                "score": score,
+                **{name: record[name] for name in shown if name in record},
+            }
             for score, number, record in self.index.nearest(self.namespace, self.asked)
         ]
         return {"matches": found, "namespace": self.namespace, "usage": {"readUnits": 5}}

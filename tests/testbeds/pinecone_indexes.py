@@ -18,7 +18,12 @@ import numpy as np
 import orjson
 from pinecone.models.indexes.deployment import IndexDeployment, PodDeployment
 from pinecone.models.indexes.index import IndexModel, IndexStatus
-from pinecone.models.indexes.schema import DenseVectorField, IndexSchema, SparseVectorField, StringField
+from pinecone.models.indexes.schema import (
+    DenseVectorField,
+    IndexSchema,
+    SparseVectorField,
+    StringField,
+)
 
 DEFAULT_NAMESPACE = "__default__"
 VECTOR_FIELDS = {"_values", "_sparse_values"}
@@ -33,7 +38,9 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "$gte": lambda held, wanted: held >= wanted,
     "$lt": lambda held, wanted: held < wanted,
     "$lte": lambda held, wanted: held <= wanted,
-    "$in": lambda held, wanted: any(one in wanted for one in (held if isinstance(held, list) else [held])),
+    "$in": lambda held, wanted: any(
+        one in wanted for one in (held if isinstance(held, list) else [held])
+    ),
     "$nin": lambda held, wanted: held not in wanted,
 }
 
@@ -87,43 +94,71 @@ class Index:
             self.order.pop(namespace, None)
         return len(ready)
 
-    def ids(self, namespace: str, prefix: str, limit: int, token: str | None) -> tuple[list[str], str | None]:
+    def ids(
+        self, namespace: str, prefix: str, limit: int, token: str | None
+    ) -> tuple[list[str], str | None]:
         """Give a page of ids in bitwise order, and the token of the next."""
         with self.lock:
             if namespace not in self.order:
                 self.order[namespace] = sorted(self.namespaces.get(namespace, {}))
             ids = self.order[namespace]
-        first = bisect_right(ids, orjson.loads(base64.b64decode(token))["skip_past"]) if token else bisect_left(ids, prefix)
-        page = list(takewhile(lambda number: number.startswith(prefix), ids[first : first + limit + 1]))
+        first = (
+            bisect_right(ids, orjson.loads(base64.b64decode(token))["skip_past"])
+            if token
+            else bisect_left(ids, prefix)
+        )
+        page = list(
+            takewhile(lambda number: number.startswith(prefix), ids[first : first + limit + 1])
+        )
         if len(page) <= limit:
             return page, None
-        return page[:limit], base64.b64encode(orjson.dumps({"skip_past": page[limit - 1], "prefix": prefix})).decode()
+        return page[:limit], base64.b64encode(
+            orjson.dumps({"skip_past": page[limit - 1], "prefix": prefix})
+        ).decode()
 
     def fetch(self, namespace: str, ids: Iterable[str]) -> dict[str, Record]:
         """Give the records that are there; a forgotten one is listed and not given."""
         held = self.namespaces.get(namespace, {})
-        return {number: held[number] for number in ids if number in held and (namespace, number) not in self.forgotten}
+        return {
+            number: held[number]
+            for number in ids
+            if number in held and (namespace, number) not in self.forgotten
+        }
 
-    def delete(self, namespace: str, *, ids: list[str] | None, where: Mapping[str, Any] | None) -> None:
+    def delete(
+        self, namespace: str, *, ids: list[str] | None, where: Mapping[str, Any] | None
+    ) -> None:
         """Delete by id or by filter; with neither, everything in the namespace."""
         with self.lock:
             held = self.namespaces.get(namespace)
             if held is None:
                 raise Refused(404, "Namespace not found")
-            doomed = ids if ids is not None else [number for number, record in held.items() if where is None or matches(record, where)]
+            doomed = (
+                ids
+                if ids is not None
+                else [
+                    number
+                    for number, record in held.items()
+                    if where is None or matches(record, where)
+                ]
+            )
             for number in doomed:
                 held.pop(number, None)
             self.order.pop(namespace, None)
 
     def vector(self, given: Mapping[str, Any]) -> Record:
         """Turn a vector of an upsert into what is kept of it."""
-        record: Record = {"id": given["id"], "values": self.dense("_values", given.get("values") or [], required=False)}
+        record: Record = {
+            "id": given["id"],
+            "values": self.dense("_values", given.get("values") or [], required=False),
+        }
         if sparse := given.get("sparseValues"):
             record["sparseValues"] = _sparse(sparse)
         if metadata := given.get("metadata"):
             if len(orjson.dumps(metadata)) > METADATA_BYTES:
                 raise Refused(
-                    400, f"Metadata size is {len(orjson.dumps(metadata))} bytes, which exceeds the limit of {METADATA_BYTES} bytes per vector"
+                    400,
+                    f"Metadata size is {len(orjson.dumps(metadata))} bytes, which exceeds the limit of {METADATA_BYTES} bytes per vector",
                 )
             record["metadata"] = {name: _metadata(name, value) for name, value in metadata.items()}
         return record
@@ -138,7 +173,11 @@ class Index:
                 record[name] = _sparse(given[name])
             elif isinstance(field, StringField) and field.store_text is not False and name in given:
                 record[name] = given[name]
-        free = {name: _metadata(name, value) for name, value in given.items() if name not in self.fields and name != "_id"}
+        free = {
+            name: _metadata(name, value)
+            for name, value in given.items()
+            if name not in self.fields and name != "_id"
+        }
         return record | free
 
     def dense(self, name: str, values: list[float], *, required: bool) -> np.ndarray:
@@ -149,17 +188,29 @@ class Index:
                 raise Refused(400, "Index configuration does not support dense values")
             return vector
         if len(values) != field.dimension and (values or required):
-            raise Refused(400, f"Vector dimension {len(values)} does not match the dimension of the index {field.dimension}")
+            raise Refused(
+                400,
+                f"Vector dimension {len(values)} does not match the dimension of the index {field.dimension}",
+            )
         if values and not vector.any() and field.metric != "euclidean":
             raise Refused(400, "Dense vectors must contain at least one non-zero value")
         return vector
 
     def nearest(self, namespace: str, asked: Mapping[str, Any]) -> list[tuple[float, str, Record]]:
         """Give the nearest vectors of a query: every one is compared."""
-        held = [(number, record) for number, record in self.namespaces.get(namespace, {}).items() if matches(record, asked.get("filter") or {})]
+        held = [
+            (number, record)
+            for number, record in self.namespaces.get(namespace, {}).items()
+            if matches(record, asked.get("filter") or {})
+        ]
         if asked.get("id"):
-            asked = {"vector": self.namespaces.get(namespace, {})[asked["id"]]["values"]} | {"topK": asked["topK"]}
-        wanted, sparse = np.asarray(asked.get("vector") or [], np.float32), dict(_pairs(asked.get("sparseVector")))
+            asked = {"vector": self.namespaces.get(namespace, {})[asked["id"]]["values"]} | {
+                "topK": asked["topK"]
+            }
+        wanted, sparse = (
+            np.asarray(asked.get("vector") or [], np.float32),
+            dict(_pairs(asked.get("sparseVector"))),
+        )
         metric = getattr(self.fields.get("_values"), "metric", "dotproduct")
 
         def score(record: Record) -> float:
@@ -169,9 +220,16 @@ class Index:
                 return float(np.sum((values - wanted) ** 2))
             if metric == "cosine":
                 return dense / float(np.linalg.norm(values) * np.linalg.norm(wanted))
-            return dense + sum(float(value) * sparse.get(index, 0.0) for index, value in _pairs(record.get("sparseValues")))
+            return dense + sum(
+                float(value) * sparse.get(index, 0.0)
+                for index, value in _pairs(record.get("sparseValues"))
+            )
 
-        scored = sorted(((score(record), number, record) for number, record in held), key=lambda one: one[0], reverse=metric != "euclidean")
+        scored = sorted(
+            ((score(record), number, record) for number, record in held),
+            key=lambda one: one[0],
+            reverse=metric != "euclidean",
+        )
         return scored[: asked["topK"]]
 
 
@@ -203,15 +261,25 @@ def _metadata(name: str, value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return value
     raise Refused(
-        400, f"Metadata value must be a string, number, boolean or list of strings, got '{orjson.dumps(value).decode()}' for field '{name}'"
+        400,
+        f"Metadata value must be a string, number, boolean or list of strings, got '{orjson.dumps(value).decode()}' for field '{name}'",
     )
 
 
 def _sparse(given: Mapping[str, Any]) -> Record:
     if len(given["indices"]) != len(given["values"]) or not given["indices"]:
-        raise Refused(400, "Sparse vector must contain at least one value, and as many indices as values")
-    return {"indices": np.asarray(given["indices"], np.uint32), "values": np.asarray(given["values"], np.float32)}
+        raise Refused(
+            400, "Sparse vector must contain at least one value, and as many indices as values"
+        )
+    return {
+        "indices": np.asarray(given["indices"], np.uint32),
+        "values": np.asarray(given["values"], np.float32),
+    }
 
 
 def _pairs(sparse: Mapping[str, Any] | None) -> Iterable[tuple[int, float]]:
-    return zip(map(int, sparse["indices"]), map(float, sparse["values"]), strict=True) if sparse else ()
+    return (
+        zip(map(int, sparse["indices"]), map(float, sparse["values"]), strict=True)
+        if sparse
+        else ()
+    )

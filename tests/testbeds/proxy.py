@@ -85,7 +85,10 @@ class _Forward(BaseHTTPRequestHandler):
             status, reason, headers, answer = self.ask(body)
             if isinstance(fault, Slow) and not self.proxy.wait_for_release(self.connection):
                 raise ConnectionAbortedError
-        except (OSError, HTTPException):  # also when the server itself closes: the client sees what it would see there
+        except (
+            OSError,
+            HTTPException,
+        ):  # also when the server itself closes: the client sees what it would see there
             self.close_connection = True
             return None
         return self.answer(status, reason, headers, answer, half=isinstance(fault, Truncated))
@@ -107,7 +110,15 @@ class _Forward(BaseHTTPRequestHandler):
         answer = response.read()
         return response.status, response.reason, response.msg.raw_items(), answer  # type: ignore[attr-defined]
 
-    def answer(self, status: int, reason: str, headers: list[tuple[str, str]], body: bytes, *, half: bool = False) -> None:
+    def answer(
+        self,
+        status: int,
+        reason: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        *,
+        half: bool = False,
+    ) -> None:
         self.send_response_only(status, reason or None)
         bodiless = self.command == "HEAD" or status in {204, 304}
         for name, value in headers:
@@ -170,7 +181,9 @@ class TcpProxy(Proxy):
     def passing(self, data: bytes) -> tuple[bytes, bool]:
         with self.changed:
             if self._left_to_send is None or len(data) < self._left_to_send:
-                self._left_to_send = None if self._left_to_send is None else self._left_to_send - len(data)
+                self._left_to_send = (
+                    None if self._left_to_send is None else self._left_to_send - len(data)
+                )
                 return data, False
             passing, self._left_to_send = data[: self._left_to_send], None
             return passing, True
@@ -181,7 +194,9 @@ class _Pump(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         with socket.create_connection(self.proxy.server) as server:
-            up = threading.Thread(target=_pump, args=(self.request, server, lambda data: (data, False)), daemon=True)
+            up = threading.Thread(
+                target=_pump, args=(self.request, server, lambda data: (data, False)), daemon=True
+            )
             up.start()
             _pump(server, self.request, self.proxy.passing)
             for end in (server, self.request):
@@ -190,7 +205,9 @@ class _Pump(socketserver.BaseRequestHandler):
             up.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket, passing: Callable[[bytes], tuple[bytes, bool]]) -> None:
+def _pump(
+    source: socket.socket, sink: socket.socket, passing: Callable[[bytes], tuple[bytes, bool]]
+) -> None:
     with suppress(OSError):
         while data := source.recv(1 << 16):
             data, cut = passing(data)

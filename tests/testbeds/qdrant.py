@@ -20,5 +20,7 @@ def start(folder: Path, *, api_key: str | None = None, version: str = VERSION) -
     arguments = {"grpc-port": ports[1], "folder": folder / "shards", "version": version}
     settings = {"QDRANT__SERVICE__API_KEY": api_key} if api_key else {}
     env = {"QDRANT_API_KEY": api_key} if api_key else {}
-    with started("qdrant", folder, ports=ports, needs=NEEDS, arguments=arguments, settings=settings, env=env) as server:
+    with started(
+        "qdrant", folder, ports=ports, needs=NEEDS, arguments=arguments, settings=settings, env=env
+    ) as server:
         yield server

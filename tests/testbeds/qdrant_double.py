@@ -28,7 +28,14 @@ from tests.testbeds.qdrant_engine import Point, Store
 from tests.testbeds.qdrant_terms import Refused, refusal
 
 SLICES_SINCE = (1, 19)
-NOT_DONE = ("update_filter", "update_mode", "order_by", "prefetch", "lookup_from", "score_threshold")
+NOT_DONE = (
+    "update_filter",
+    "update_mode",
+    "order_by",
+    "prefetch",
+    "lookup_from",
+    "score_threshold",
+)
 
 
 def points_of(body: dict[str, Any]) -> list[Point]:
@@ -36,8 +43,13 @@ def points_of(body: dict[str, Any]) -> list[Point]:
     if batch := body.get("batch"):
         vectors = batch["vectors"]
         if isinstance(vectors, dict):
-            vectors = [dict(zip(vectors, each, strict=True)) for each in zip(*vectors.values(), strict=True)]
-        return list(zip(batch["ids"], vectors, batch.get("payloads") or [None] * len(vectors), strict=True))
+            vectors = [
+                dict(zip(vectors, each, strict=True))
+                for each in zip(*vectors.values(), strict=True)
+            ]
+        return list(
+            zip(batch["ids"], vectors, batch.get("payloads") or [None] * len(vectors), strict=True)
+        )
     return [(point["id"], point["vector"], point.get("payload")) for point in body["points"]]
 
 
@@ -47,15 +59,25 @@ class Handler(JsonHandler):
     api_key: str
 
     def respond(self, path: list[str], url: SplitResult, body: bytes) -> None:
-        if self.api_key and (said := refusal(self.headers["api-key"], self.headers["Authorization"], self.api_key)):
+        if self.api_key and (
+            said := refusal(self.headers["api-key"], self.headers["Authorization"], self.api_key)
+        ):
             return self.send(401, said.encode(), "text/plain")
         try:
             asked = orjson.loads(body) if body else {}
             if unknown := [name for name in NOT_DONE if asked.get(name) is not None]:
                 return self.refuse(400, f"the double does not do {unknown}")
             if path == [""]:
-                return self.tell({"title": "qdrant - vector search engine", "version": self.version, "commit": "double"})
-            return self.tell({"result": self.result(path, asked), "status": "ok", "time": 0.0, "usage": None})
+                return self.tell(
+                    {
+                        "title": "qdrant - vector search engine",
+                        "version": self.version,
+                        "commit": "double",
+                    }
+                )
+            return self.tell(
+                {"result": self.result(path, asked), "status": "ok", "time": 0.0, "usage": None}
+            )
         except Refused as error:
             return self.refuse(error.status, str(error))
         except (ValidationError, KeyError, TypeError, ValueError) as error:
@@ -67,7 +89,7 @@ class Handler(JsonHandler):
     def tell(self, answer: Any, status: int = 200) -> None:
         self.send(status, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def result(self, path: list[str], body: dict[str, Any]) -> Any:  # noqa: PLR0911
+    def result(self, path: list[str], body: dict[str, Any]) -> Any:
         """Give the ``result`` of an answer."""
         match self.command, path:
             case "GET", ["collections"]:
@@ -84,7 +106,9 @@ class Handler(JsonHandler):
             case _, ["collections", name, "shards", *rest]:
                 return self.shard_keys(name, rest, body)
             case "PUT", ["collections", name, "index"]:
-                self.store.get(name).index(body["field_name"], body.get("field_schema") or "keyword")
+                self.store.get(name).index(
+                    body["field_name"], body.get("field_schema") or "keyword"
+                )
                 return {"operation_id": 0, "status": "completed"}
             case _, ["collections", name, "points", *rest]:
                 return self.points(name, "/".join(rest), body)
@@ -94,7 +118,11 @@ class Handler(JsonHandler):
         collection = self.store.get(name)
         match self.command, rest:
             case "GET", []:
-                return {"shard_keys": [{"key": key} for key in collection.shards]} if collection.is_custom else {}
+                return (
+                    {"shard_keys": [{"key": key} for key in collection.shards]}
+                    if collection.is_custom
+                    else {}
+                )
             case "PUT", []:
                 collection.create_shard_key(body["shard_key"])
             case "POST", ["delete"]:
@@ -105,22 +133,40 @@ class Handler(JsonHandler):
         collection = self.store.get(name)
         where = m.Filter.model_validate(body["filter"]) if body.get("filter") else None
         shard = body.get("shard_key")
-        shown = {"payload": body.get("with_payload"), "vectors": body.get("with_vector") or False, "selector": shard}
+        shown = {
+            "payload": body.get("with_payload"),
+            "vectors": body.get("with_vector") or False,
+            "selector": shard,
+        }
         match self.command, verb:
             case "PUT", "":
                 collection.upsert(points_of(body), shard)
                 return {"operation_id": 0, "status": "completed"}
             case "POST", "scroll":
                 shown["payload"] = True if shown["payload"] is None else shown["payload"]
-                points, following = collection.scroll(where=where, limit=body.get("limit") or 10, offset=body.get("offset"), **shown)
+                points, following = collection.scroll(
+                    where=where, limit=body.get("limit") or 10, offset=body.get("offset"), **shown
+                )
                 return {"points": points, "next_page_offset": following}
             case "POST", "count":
                 return {"count": collection.count(where, shard)}
             case "POST", "query":
-                query = m.QueryRequest.model_validate({"query": body["query"]}).query if body.get("query") is not None else None
+                query = (
+                    m.QueryRequest.model_validate({"query": body["query"]}).query
+                    if body.get("query") is not None
+                    else None
+                )
                 query = query.nearest if isinstance(query, m.NearestQuery) else query
                 shown["payload"] = shown["payload"] or False
-                return {"points": collection.query(query, using=body.get("using"), where=where, limit=body.get("limit") or 10, **shown)}
+                return {
+                    "points": collection.query(
+                        query,
+                        using=body.get("using"),
+                        where=where,
+                        limit=body.get("limit") or 10,
+                        **shown,
+                    )
+                }
             case "POST", "":
                 shown["payload"] = True if shown["payload"] is None else shown["payload"]
                 return collection.retrieve(body["ids"], **shown)
@@ -131,7 +177,12 @@ class Handler(JsonHandler):
 
 
 def main() -> None:
-    given = options(__doc__, grpc_port={"type": int, "required": True}, folder={"type": Path, "required": True}, version={"default": "1.20.0"})
+    given = options(
+        __doc__,
+        grpc_port={"type": int, "required": True},
+        folder={"type": Path, "required": True},
+        version={"default": "1.20.0"},
+    )
     given.folder.mkdir(parents=True, exist_ok=True)
     Handler.version = given.version
     Handler.api_key = os.environ.get("QDRANT__SERVICE__API_KEY", "")

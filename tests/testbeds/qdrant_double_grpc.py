@@ -1,7 +1,5 @@
 """The gRPC half of the Qdrant double: the same collections, in the protos that the official client ships."""
 
-# ruff: noqa: N802 - the methods have the names of the service
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,7 +10,10 @@ import grpc
 from qdrant_client import grpc as q
 from qdrant_client import models as m
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, grpc_to_payload
-from qdrant_client.grpc.collections_service_pb2_grpc import CollectionsServicer, add_CollectionsServicer_to_server
+from qdrant_client.grpc.collections_service_pb2_grpc import (
+    CollectionsServicer,
+    add_CollectionsServicer_to_server,
+)
 from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_PointsServicer_to_server
 
 from tests.testbeds.qdrant_engine import Exists, NotFound, Store
@@ -23,7 +24,11 @@ OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 )
-CODES = {Refused: grpc.StatusCode.INVALID_ARGUMENT, NotFound: grpc.StatusCode.NOT_FOUND, Exists: grpc.StatusCode.ALREADY_EXISTS}
+CODES = {
+    Refused: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    Exists: grpc.StatusCode.ALREADY_EXISTS,
+}
 SLICE_UNKNOWN = "Malformed Condition type"  # an older server sees a condition without content
 
 
@@ -43,12 +48,18 @@ class _Door(grpc.ServerInterceptor):
     def __init__(self, api_key: str) -> None:
         self.api_key = api_key
 
-    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: Any
+    ) -> Any:
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
         metadata = dict(handler_call_details.invocation_metadata)
-        said = refusal(metadata.get("api-key"), metadata.get("authorization"), self.api_key) if self.api_key else None
+        said = (
+            refusal(metadata.get("api-key"), metadata.get("authorization"), self.api_key)
+            if self.api_key
+            else None
+        )
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             if said:
@@ -61,7 +72,9 @@ class _Door(grpc.ServerInterceptor):
             except (ValueError, TypeError, KeyError) as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Wrong input: {error}")
 
-        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
 
 
 class _Collections(CollectionsServicer):
@@ -69,13 +82,21 @@ class _Collections(CollectionsServicer):
         self.store = store
 
     def List(self, request: Any, context: Any) -> Any:
-        return q.ListCollectionsResponse(collections=[q.CollectionDescription(name=name) for name in self.store.collections])
+        return q.ListCollectionsResponse(
+            collections=[q.CollectionDescription(name=name) for name in self.store.collections]
+        )
 
     def CollectionExists(self, request: Any, context: Any) -> Any:
-        return q.CollectionExistsResponse(result=q.CollectionExists(exists=request.collection_name in self.store.collections))
+        return q.CollectionExistsResponse(
+            result=q.CollectionExists(exists=request.collection_name in self.store.collections)
+        )
 
     def Get(self, request: Any, context: Any) -> Any:
-        return q.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(self.store.get(request.collection_name).info()))
+        return q.GetCollectionInfoResponse(
+            result=RestToGrpc.convert_collection_info(
+                self.store.get(request.collection_name).info()
+            )
+        )
 
     def Create(self, request: Any, context: Any) -> Any:
         part = _parts(
@@ -92,7 +113,12 @@ class _Collections(CollectionsServicer):
             replication_factor=int,
             on_disk_payload=bool,
         )
-        renamed = {{"vectors_config": "vectors", "sparse_vectors_config": "sparse_vectors"}.get(name, name): each for name, each in part.items()}
+        renamed = {
+            {"vectors_config": "vectors", "sparse_vectors_config": "sparse_vectors"}.get(
+                name, name
+            ): each
+            for name, each in part.items()
+        }
         metadata = grpc_to_payload(request.metadata) if request.metadata else None
         self.store.create(request.collection_name, m.CreateCollection(**renamed, metadata=metadata))
         return q.CollectionOperationResponse(result=True)
@@ -101,7 +127,9 @@ class _Collections(CollectionsServicer):
         return q.CollectionOperationResponse(result=self.store.delete(request.collection_name))
 
     def CreateShardKey(self, request: Any, context: Any) -> Any:
-        self.store.get(request.collection_name).create_shard_key(GrpcToRest.convert_shard_key(request.request.shard_key))
+        self.store.get(request.collection_name).create_shard_key(
+            GrpcToRest.convert_shard_key(request.request.shard_key)
+        )
         return q.CreateShardKeyResponse(result=True)
 
     def ListShardKeys(self, request: Any, context: Any) -> Any:
@@ -120,7 +148,11 @@ class _Points(PointsServicer):
         if request.HasField("update_filter") or request.HasField("update_mode"):
             raise Refused("the double does not do update_filter and update_mode")
         points = [
-            (_id(one.id), GrpcToRest.convert_vectors(one.vectors) if one.HasField("vectors") else {}, grpc_to_payload(one.payload))
+            (
+                _id(one.id),
+                GrpcToRest.convert_vectors(one.vectors) if one.HasField("vectors") else {},
+                grpc_to_payload(one.payload),
+            )
             for one in request.points
         ]
         self.store.get(request.collection_name).upsert(points, _shown(request)["selector"])
@@ -128,7 +160,9 @@ class _Points(PointsServicer):
 
     def Delete(self, request: Any, context: Any) -> Any:
         chosen = GrpcToRest.convert_points_selector(request.points)
-        ids, where = (chosen.points, None) if isinstance(chosen, m.PointIdsList) else (None, chosen.filter)
+        ids, where = (
+            (chosen.points, None) if isinstance(chosen, m.PointIdsList) else (None, chosen.filter)
+        )
         self.store.get(request.collection_name).delete(ids, where, _shown(request)["selector"])
         return _done()
 
@@ -142,18 +176,24 @@ class _Points(PointsServicer):
             raise Refused("the double does not do order_by")
         where, offset = _where(request), _id(request.offset) if request.HasField("offset") else None
         collection = self.store.get(request.collection_name)
-        points, following = collection.scroll(where=where, limit=request.limit or 10, offset=offset, **_shown(request))
+        points, following = collection.scroll(
+            where=where, limit=request.limit or 10, offset=offset, **_shown(request)
+        )
         answer = q.ScrollResponse(result=[q.RetrievedPoint(**_point(one)) for one in points])
         if following is not None:
             answer.next_page_offset.CopyFrom(RestToGrpc.convert_extended_point_id(following))
         return answer
 
     def Get(self, request: Any, context: Any) -> Any:
-        found = self.store.get(request.collection_name).retrieve([_id(one) for one in request.ids], **_shown(request))
+        found = self.store.get(request.collection_name).retrieve(
+            [_id(one) for one in request.ids], **_shown(request)
+        )
         return q.GetResponse(result=[q.RetrievedPoint(**_point(one)) for one in found])
 
     def Count(self, request: Any, context: Any) -> Any:
-        counted = self.store.get(request.collection_name).count(_where(request), _shown(request)["selector"])
+        counted = self.store.get(request.collection_name).count(
+            _where(request), _shown(request)["selector"]
+        )
         return q.CountResponse(result=q.CountResult(count=counted))
 
     def Query(self, request: Any, context: Any) -> Any:
@@ -163,12 +203,23 @@ class _Points(PointsServicer):
         query = query.nearest if isinstance(query, m.NearestQuery) else query
         using = request.using if request.HasField("using") else None
         collection = self.store.get(request.collection_name)
-        found = collection.query(query, using=using, where=_where(request), limit=request.limit or 10, **_shown(request))
-        return q.QueryResponse(result=[q.ScoredPoint(**_point(one), score=one["score"], version=one["version"]) for one in found])
+        found = collection.query(
+            query, using=using, where=_where(request), limit=request.limit or 10, **_shown(request)
+        )
+        return q.QueryResponse(
+            result=[
+                q.ScoredPoint(**_point(one), score=one["score"], version=one["version"])
+                for one in found
+            ]
+        )
 
 
 def _parts(message: Any, **readers: Callable[[Any], Any]) -> dict[str, Any]:
-    return {name: read(getattr(message, name)) for name, read in readers.items() if message.HasField(name)}
+    return {
+        name: read(getattr(message, name))
+        for name, read in readers.items()
+        if message.HasField(name)
+    }
 
 
 def _where(request: Any) -> m.Filter | None:
@@ -198,14 +249,23 @@ def _id(message: Any) -> Id:
 
 
 def _done() -> Any:
-    return q.PointsOperationResponse(result=q.UpdateResult(operation_id=0, status=q.UpdateStatus.Completed))
+    return q.PointsOperationResponse(
+        result=q.UpdateResult(operation_id=0, status=q.UpdateStatus.Completed)
+    )
 
 
 def _point(one: dict[str, Any]) -> dict[str, Any]:
     vector = one["vector"]
-    told = {"id": RestToGrpc.convert_extended_point_id(one["id"]), "payload": RestToGrpc.convert_payload(_in_int64(one["payload"] or {}))}
+    told = {
+        "id": RestToGrpc.convert_extended_point_id(one["id"]),
+        "payload": RestToGrpc.convert_payload(_in_int64(one["payload"] or {})),
+    }
     if vector is not None:
-        plain = {name: _vector(each) for name, each in vector.items()} if isinstance(vector, dict) else _vector(vector)
+        plain = (
+            {name: _vector(each) for name, each in vector.items()}
+            if isinstance(vector, dict)
+            else _vector(vector)
+        )
         told["vectors"] = RestToGrpc.convert_vector_struct_output(plain)
     if "shard_key" in one:
         told["shard_key"] = RestToGrpc.convert_shard_key(one["shard_key"])
@@ -222,4 +282,8 @@ def _in_int64(payload: Any) -> Any:
         return {key: _in_int64(value) for key, value in payload.items()}
     if isinstance(payload, list):
         return [_in_int64(value) for value in payload]
-    return float(payload) if isinstance(payload, int) and abs(payload) > 2**63 - 1 and payload != -(2**63) else payload
+    return (
+        float(payload)
+        if isinstance(payload, int) and abs(payload) > 2**63 - 1 and payload != -(2**63)
+        else payload
+    )

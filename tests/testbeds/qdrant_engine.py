@@ -18,10 +18,33 @@ from typing import Any
 import qdrant_edge as edge
 from qdrant_client import models as m
 
-from tests.testbeds.qdrant_terms import Id, Refused, in_order, name_of, plain, selected, to_config, to_engine, to_filter, told, wire_id
+from tests.testbeds.qdrant_terms import (
+    Id,
+    Refused,
+    in_order,
+    name_of,
+    plain,
+    selected,
+    to_config,
+    to_engine,
+    to_filter,
+    told,
+    wire_id,
+)
 
-HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000, "max_indexing_threads": 0, "on_disk": False}
-OPTIMIZERS = {"deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 0, "flush_interval_sec": 5}
+HNSW = {
+    "m": 16,
+    "ef_construct": 100,
+    "full_scan_threshold": 10_000,
+    "max_indexing_threads": 0,
+    "on_disk": False,
+}
+OPTIMIZERS = {
+    "deleted_threshold": 0.2,
+    "vacuum_min_vector_number": 1000,
+    "default_segment_number": 0,
+    "flush_interval_sec": 5,
+}
 WAL = {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1}
 """What a server reports where a collection was created without these."""
 
@@ -115,41 +138,71 @@ class Collection:
     def upsert(self, points: Iterable[Point], selector: Any = None) -> None:
         if self.is_custom and selector is None:
             raise Refused("Bad request: Shard key not specified")
-        ready = [told(lambda: edge.Point(number, to_engine(vector), payload or {})) for number, vector, payload in points]  # noqa: B023
+        ready = [
+            told(lambda: edge.Point(number, to_engine(vector), payload or {}))
+            for number, vector, payload in points
+        ]
         with self.lock:
             for shard in self._chosen(selector).values():
-                told(lambda: shard.update(edge.UpdateOperation.upsert_points(ready)))  # noqa: B023
+                told(lambda: shard.update(edge.UpdateOperation.upsert_points(ready)))
 
     def delete(self, ids: list[Id] | None, where: m.Filter | None, selector: Any = None) -> None:
         with self.lock:
             change = (
-                edge.UpdateOperation.delete_points(ids or []) if where is None else edge.UpdateOperation.delete_points_byto_filter(self.filter(where))
+                edge.UpdateOperation.delete_points(ids or [])
+                if where is None
+                else edge.UpdateOperation.delete_points_byto_filter(self.filter(where))
             )
             for shard in self._chosen(selector).values():
-                told(lambda: shard.update(change))  # noqa: B023
+                told(lambda: shard.update(change))
 
     def index(self, field: str, schema: Any) -> None:
         kind = schema.get("type") if isinstance(schema, dict) else schema
         with self.lock:
             for shard in self.shards.values():
-                shard.update(edge.UpdateOperation.create_field_index(field, getattr(edge.PayloadSchemaType, str(kind).capitalize())))
+                shard.update(
+                    edge.UpdateOperation.create_field_index(
+                        field, getattr(edge.PayloadSchemaType, str(kind).capitalize())
+                    )
+                )
 
     def scroll(
-        self, *, where: m.Filter | None, limit: int, offset: Id | None, payload: Any, vectors: Any, selector: Any = None
+        self,
+        *,
+        where: m.Filter | None,
+        limit: int,
+        offset: Id | None,
+        payload: Any,
+        vectors: Any,
+        selector: Any = None,
     ) -> tuple[list[dict[str, Any]], Id | None]:
         """Give a page in the order of ids, and the id that the next page begins with."""
         self.check_limit(limit)
-        wanted = edge.ScrollRequest(offset, limit + 1, self.filter(where), selected(payload), vectors)
+        wanted = edge.ScrollRequest(
+            offset, limit + 1, self.filter(where), selected(payload), vectors
+        )
         with self.lock:
-            found = [(record, key) for key, shard in self._chosen(selector).items() for record in told(lambda: shard.scroll(wanted))[0]]  # noqa: B023
+            found = [
+                (record, key)
+                for key, shard in self._chosen(selector).items()
+                for record in told(lambda: shard.scroll(wanted))[0]
+            ]
         once = {record.id: (record, key) for record, key in reversed(found)}
         page = [once[number] for number in sorted(once, key=in_order)]
-        return [plain(*one) for one in page[:limit]], wire_id(page[limit][0].id) if len(page) > limit else None
+        return [plain(*one) for one in page[:limit]], wire_id(page[limit][0].id) if len(
+            page
+        ) > limit else None
 
-    def retrieve(self, ids: list[Id], *, payload: Any, vectors: Any, selector: Any = None) -> list[dict[str, Any]]:
+    def retrieve(
+        self, ids: list[Id], *, payload: Any, vectors: Any, selector: Any = None
+    ) -> list[dict[str, Any]]:
         with self.lock:
             chosen = self._chosen(selector).items()
-            found = [(record, key) for key, shard in chosen for record in told(lambda: shard.retrieve(ids, selected(payload), vectors))]  # noqa: B023
+            found = [
+                (record, key)
+                for key, shard in chosen
+                for record in told(lambda: shard.retrieve(ids, selected(payload), vectors))
+            ]
         return [plain(*one) for one in {record.id: (record, key) for record, key in found}.values()]
 
     def count(self, where: m.Filter | None, selector: Any = None) -> int:
@@ -158,20 +211,51 @@ class Collection:
             return sum(shard.count(wanted) for shard in self._chosen(selector).values())
 
     def query(
-        self, query: Any, *, using: str | None, where: m.Filter | None, limit: int, payload: Any, vectors: Any, selector: Any = None
+        self,
+        query: Any,
+        *,
+        using: str | None,
+        where: m.Filter | None,
+        limit: int,
+        payload: Any,
+        vectors: Any,
+        selector: Any = None,
     ) -> list[dict[str, Any]]:
         """Give the nearest points of a vector, or a random sample; with no query the first points by id."""
         self.check_limit(limit)
         if query is None:
-            return self.scroll(where=where, limit=limit, offset=None, payload=payload, vectors=vectors, selector=selector)[0]
+            return self.scroll(
+                where=where,
+                limit=limit,
+                offset=None,
+                payload=payload,
+                vectors=vectors,
+                selector=selector,
+            )[0]
         random = isinstance(query, m.SampleQuery)
         asked = edge.Sample.Random if random else edge.Query.Nearest(to_engine(query), using)
-        wanted = edge.QueryRequest(limit=limit, query=asked, filter=self.filter(where), with_payload=selected(payload), with_vector=vectors)
+        wanted = edge.QueryRequest(
+            limit=limit,
+            query=asked,
+            filter=self.filter(where),
+            with_payload=selected(payload),
+            with_vector=vectors,
+        )
         with self.lock:
-            found = [(point, key) for key, shard in self._chosen(selector).items() for point in told(lambda: shard.query(wanted))]  # noqa: B023
-        nearest_is_smallest = not random and self._distance(using) in {m.Distance.EUCLID, m.Distance.MANHATTAN}
+            found = [
+                (point, key)
+                for key, shard in self._chosen(selector).items()
+                for point in told(lambda: shard.query(wanted))
+            ]
+        nearest_is_smallest = not random and self._distance(using) in {
+            m.Distance.EUCLID,
+            m.Distance.MANHATTAN,
+        }
         found.sort(key=lambda one: one[0].score, reverse=not nearest_is_smallest)
-        return [{**plain(point, key), "version": point.version, "score": point.score} for point, key in found[:limit]]
+        return [
+            {**plain(point, key), "version": point.version, "score": point.score}
+            for point, key in found[:limit]
+        ]
 
     def _distance(self, using: str | None) -> m.Distance | None:
         vectors = self.wanted.vectors
@@ -185,9 +269,19 @@ class Collection:
         schema: dict[str, m.PayloadIndexInfo] = {}
         for name, field in [pair for info in infos for pair in info.payload_schema.items()]:
             points = field.points + (schema[name].points if name in schema else 0)
-            schema[name] = m.PayloadIndexInfo(data_type=name_of(field.data_type).lower(), points=points)
+            schema[name] = m.PayloadIndexInfo(
+                data_type=name_of(field.data_type).lower(), points=points
+            )
         params = wanted.model_dump(
-            include={"vectors", "shard_number", "sharding_method", "replication_factor", "on_disk_payload", "sparse_vectors"}, exclude_none=True
+            include={
+                "vectors",
+                "shard_number",
+                "sharding_method",
+                "replication_factor",
+                "on_disk_payload",
+                "sparse_vectors",
+            },
+            exclude_none=True,
         )
         return m.CollectionInfo(
             status=m.CollectionStatus.GREEN,
@@ -211,10 +305,16 @@ class Collection:
         most = strict.max_query_limit if strict and strict.enabled else None
         if most is not None and limit > most:
             help_text = f'Reduce the "limit" parameter to or below {most}.'
-            raise Refused(f'Forbidden: Limit exceeded {limit} > {most} for "limit". Help: {help_text}')
+            raise Refused(
+                f'Forbidden: Limit exceeded {limit} > {most} for "limit". Help: {help_text}'
+            )
 
     def filter(self, where: m.Filter | None) -> edge.Filter | None:
-        return None if where is None else told(lambda: to_filter(where, knows_slices=self.knows_slices))
+        return (
+            None
+            if where is None
+            else told(lambda: to_filter(where, knows_slices=self.knows_slices))
+        )
 
 
 def given(part: Any) -> dict[str, Any]:

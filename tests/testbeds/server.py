@@ -143,14 +143,20 @@ def listening(group: int) -> set[tuple[str, int]]:
 
 
 def _address(text: str) -> str:
-    words = [bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8)]  # 32-bit words, little-endian
+    words = [
+        bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8)
+    ]  # 32-bit words, little-endian
     address = ipaddress.ip_address(b"".join(words))
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def require_loopback(server: Server) -> None:
     """Fail if any socket of the server is open to the network."""
-    exposed = {(address, port) for address, port in listening(server.pid) if not ipaddress.ip_address(address).is_loopback}
+    exposed = {
+        (address, port)
+        for address, port in listening(server.pid)
+        if not ipaddress.ip_address(address).is_loopback
+    }
     assert not exposed, f"{server.name} listens beyond loopback: {sorted(exposed)}"
 
 
@@ -175,7 +181,12 @@ def running(launch: Launch, folder: Path) -> Iterator[Server]:
     log = folder / f"{launch.name}.log"
     setpriv = shutil.which("setpriv")  # so that a killed test run leaves no server behind
     guard = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
-    settings = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "TMPDIR": str(folder), **launch.settings}
+    settings = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        **launch.settings,
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*guard, *launch.argv],
@@ -186,7 +197,14 @@ def running(launch: Launch, folder: Path) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(launch.name, f"http://127.0.0.1:{launch.ports[0]}", launch.env, process.pid, launch.ports, log)
+    server = Server(
+        launch.name,
+        f"http://127.0.0.1:{launch.ports[0]}",
+        launch.env,
+        process.pid,
+        launch.ports,
+        log,
+    )
     try:
         _wait_until_it_answers(process, server, launch)
         require_loopback(server)
@@ -196,14 +214,24 @@ def running(launch: Launch, folder: Path) -> Iterator[Server]:
         _stop(process, server, launch.patience)
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], server: Server, launch: Launch) -> None:
+def _wait_until_it_answers(
+    process: subprocess.Popen[bytes], server: Server, launch: Launch
+) -> None:
     def ready() -> bool:
         if process.poll() is not None:
-            raise StartFailed(f"{server.name} ended with {process.returncode}: {_last_words(server)}")
-        return any(port == server.ports[0] for _, port in listening(server.pid)) and launch.answers(server)
+            raise StartFailed(
+                f"{server.name} ended with {process.returncode}: {_last_words(server)}"
+            )
+        return any(port == server.ports[0] for _, port in listening(server.pid)) and launch.answers(
+            server
+        )
 
     try:
-        until(ready, seconds=max(launch.slowest, READY_SECONDS), what=f"{server.name} answers a real request")
+        until(
+            ready,
+            seconds=max(launch.slowest, READY_SECONDS),
+            what=f"{server.name} answers a real request",
+        )
     except StartFailed as error:
         raise StartFailed(f"{error}; its log ends: {_last_words(server)}") from error
 
@@ -219,5 +247,13 @@ def _stop(process: subprocess.Popen[bytes], server: Server, patience: float) -> 
             with suppress(subprocess.TimeoutExpired):
                 process.wait(seconds)
     process.wait(10)
-    until(lambda: not members(server.pid), seconds=10, what=f"every process of {server.name} has ended")
-    until(lambda: not any(map(is_open, server.ports)), seconds=10, what=f"the ports of {server.name} are closed")
+    until(
+        lambda: not members(server.pid),
+        seconds=10,
+        what=f"every process of {server.name} has ended",
+    )
+    until(
+        lambda: not any(map(is_open, server.ports)),
+        seconds=10,
+        what=f"the ports of {server.name} are closed",
+    )

@@ -12,7 +12,17 @@ import pytest
 
 from tests.testbeds import jail
 from tests.testbeds.jail import jailed
-from tests.testbeds.server import Launch, StartFailed, Unavailable, free_ports, is_open, listening, members, running, until
+from tests.testbeds.server import (
+    Launch,
+    StartFailed,
+    Unavailable,
+    free_ports,
+    is_open,
+    listening,
+    members,
+    running,
+    until,
+)
 
 ECHO = """
 import socket
@@ -25,7 +35,10 @@ while True:
 
 
 def echoed(port: int, sent: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as caller, caller.makefile("rb") as answer:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as caller,
+        caller.makefile("rb") as answer,
+    ):
         caller.sendall(sent)
         caller.shutdown(socket.SHUT_WR)
         return answer.read()
@@ -64,12 +77,17 @@ def test_a_jailed_server_dies_with_its_jail(tmp_path):
 
 
 def test_a_jail_ends_as_its_server_does(tmp_path):
-    with pytest.raises(StartFailed, match="ended with 3"), running(launch("raise SystemExit(3)", free_ports(1)), tmp_path):
+    with (
+        pytest.raises(StartFailed, match="ended with 3"),
+        running(launch("raise SystemExit(3)", free_ports(1)), tmp_path),
+    ):
         pass
 
 
 def test_a_machine_without_namespaces_cannot_jail(monkeypatch):
-    refused = subprocess.CompletedProcess([], 1, stderr="Traceback\nPermissionError: [Errno 1] unshare: Operation not permitted\n")
+    refused = subprocess.CompletedProcess(
+        [], 1, stderr="Traceback\nPermissionError: [Errno 1] unshare: Operation not permitted\n"
+    )
     monkeypatch.setattr(jail.subprocess, "run", lambda *_, **__: refused)
     with pytest.raises(Unavailable, match=r"no network namespace.*Operation not permitted"):
         jailed(["server"], {})

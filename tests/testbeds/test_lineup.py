@@ -19,8 +19,20 @@ TEST = "tests/testbeds/test_object_stores.py::test_pyarrow_reads_what_it_wrote"
 
 def run(case, **env):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{TEST}[{case}]"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("CFRAY_", "PYTEST_"))}
-    done = subprocess.run(command, cwd=ROOT, env={**clean, **env}, capture_output=True, text=True, timeout=120, check=False)
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CFRAY_", "PYTEST_"))
+    }
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**clean, **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     return done.returncode, done.stdout
 
 
@@ -30,7 +42,10 @@ def old_go(tmp_path):
     program = tmp_path / "go"
     program.write_text("#!/bin/sh\necho go1.21.3\n")
     program.chmod(0o755)
-    return {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CFRAY_TEST_CACHE": str(tmp_path / "cache")}
+    return {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "CFRAY_TEST_CACHE": str(tmp_path / "cache"),
+    }
 
 
 def test_a_missing_server_is_skipped_and_named_in_the_last_lines(old_go):
@@ -58,7 +73,11 @@ def test_a_server_that_is_not_required_may_be_missing(old_go):
 def test_a_service_of_the_users_own_is_tested_and_left_clean(tmp_path):
     with taking_part("moto", store("moto", tmp_path)) as own:
         own.client().create_bucket(Bucket="already-there")
-        settings = {**own.env, "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "CFRAY_S3_ENDPOINT": own.endpoint}
+        settings = {
+            **own.env,
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+            "CFRAY_S3_ENDPOINT": own.endpoint,
+        }
         code, output = run("endpoint", **settings)
         assert (code, "1 passed" in output) == (0, True), output
         buckets = {bucket["Name"] for bucket in own.client().list_buckets()["Buckets"]}

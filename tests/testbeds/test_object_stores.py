@@ -13,23 +13,29 @@ from lance.commit import CommitConflictError
 from lance.schema import LanceSchema
 
 from cfray.errors import TargetError, TargetUnavailable
-from cfray.filesystems import Folder, filesystem, storage_options
+from cfray.runtime.filesystems import Folder, filesystem, storage_options
 
 ROWS = pa.table({"uuid": [f"row {number}" for number in range(200)], "number": list(range(200))})
 
 
 def merge_commit(dataset: lance.LanceDataset, rows: pa.Table, ledger: str) -> lance.LanceDataset:
     """Commit rows and ledger as cfray does: one Merge on the version that was read, never retried."""
-    new = lance.fragment.write_fragments(rows, dataset.uri, schema=dataset.schema, storage_options=storage_options(dataset.uri))
+    new = lance.fragment.write_fragments(
+        rows, dataset.uri, schema=dataset.schema, storage_options=storage_options(dataset.uri)
+    )
     schema = LanceSchema.from_pyarrow(dataset.schema.with_metadata({"cfray.ledger": ledger}))
-    merge = lance.LanceOperation.Merge([fragment.metadata for fragment in dataset.get_fragments()] + new, schema)
+    merge = lance.LanceOperation.Merge(
+        [fragment.metadata for fragment in dataset.get_fragments()] + new, schema
+    )
     transaction = lance.Transaction(dataset.version, merge)
     return lance.LanceDataset.commit(dataset, transaction, max_retries=0)
 
 
 def test_a_merge_commit_brings_rows_and_ledger_together(s3_place):
     uri = f"{s3_place}/docs.lance"
-    made = lance.write_dataset(ROWS[:0], uri, enable_stable_row_ids=True, storage_options=storage_options(uri))
+    made = lance.write_dataset(
+        ROWS[:0], uri, enable_stable_row_ids=True, storage_options=storage_options(uri)
+    )
     merged = merge_commit(made, ROWS[:150], "one")
     merge_commit(merged, ROWS[150:], "two")
     found = lance.dataset(uri, storage_options=storage_options(uri))
@@ -39,7 +45,9 @@ def test_a_merge_commit_brings_rows_and_ledger_together(s3_place):
 
 def test_a_merge_on_an_outdated_version_is_refused(s3_place):
     uri = f"{s3_place}/docs.lance"
-    made = lance.write_dataset(ROWS[:0], uri, enable_stable_row_ids=True, storage_options=storage_options(uri))
+    made = lance.write_dataset(
+        ROWS[:0], uri, enable_stable_row_ids=True, storage_options=storage_options(uri)
+    )
     merge_commit(made, ROWS[:150], "one")
     with pytest.raises(CommitConflictError):
         merge_commit(made, ROWS[150:], "another")
@@ -108,13 +116,16 @@ def test_publishing_to_a_missing_bucket_is_final(s3_place):
 
 ELSEWHERE = """
 import lance, sys
-from cfray.filesystems import Folder, storage_options
+from cfray.runtime.filesystems import Folder, storage_options
 lance.write_dataset({"number": [1, 2]}, sys.argv[1] + "/docs.lance", storage_options=storage_options(sys.argv[1]))
 Folder(sys.argv[1]).publish("job.json", b"{}")
 print(lance.dataset(sys.argv[1] + "/docs.lance", storage_options=storage_options(sys.argv[1])).count_rows(), Folder(sys.argv[1]).names())
 """
 RENAMED = {
-    "endpoint only for S3": ({"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL"}, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}),
+    "endpoint only for S3": (
+        {"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+    ),
     "Lance's own name": ({"AWS_ENDPOINT": "AWS_ENDPOINT_URL"}, {}),
     "boto's region": ({"AWS_DEFAULT_REGION": "AWS_REGION"}, {}),
 }
@@ -122,7 +133,9 @@ RENAMED = {
 
 
 @pytest.mark.parametrize("variant", RENAMED)
-def test_other_names_for_the_same_settings_work_for_lance_and_pyarrow_alike(s3_place, monkeypatch, variant):
+def test_other_names_for_the_same_settings_work_for_lance_and_pyarrow_alike(
+    s3_place, monkeypatch, variant
+):
     names, extra = RENAMED[variant]
     for new, usual in names.items():
         monkeypatch.setenv(new, os.environ[usual])

@@ -13,8 +13,19 @@ sdk = pytest.importorskip("pinecone")
 errors = pytest.importorskip("pinecone.errors")
 
 SERVERLESS = {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"}
-POD = {"deployment_type": "pod", "environment": "us-east1-gcp", "pod_type": "p1.x1", "replicas": 1, "shards": 1}
-HYBRID = {"fields": {"_values": {"type": "dense_vector", "dimension": 3, "metric": "dotproduct"}, "_sparse_values": {"type": "sparse_vector"}}}
+POD = {
+    "deployment_type": "pod",
+    "environment": "us-east1-gcp",
+    "pod_type": "p1.x1",
+    "replicas": 1,
+    "shards": 1,
+}
+HYBRID = {
+    "fields": {
+        "_values": {"type": "dense_vector", "dimension": 3, "metric": "dotproduct"},
+        "_sparse_values": {"type": "sparse_vector"},
+    }
+}
 ARTICLES = {
     "fields": {
         "embedding": {"type": "dense_vector", "dimension": 2, "metric": "cosine"},
@@ -24,8 +35,16 @@ ARTICLES = {
     }
 }
 VECTORS = [
-    {"id": "Z", "values": [0.1, -1e-30, 3e38], "metadata": {"int": 7, "big": 2**60, "text": "ümlaut 🎈", "yes": True, "list": ["a", ""]}},
-    {"id": "a b/c?&", "values": [1, 2, 3], "sparse_values": {"indices": [4_000_000_000, 7], "values": [0.5, 0.25]}},
+    {
+        "id": "Z",
+        "values": [0.1, -1e-30, 3e38],
+        "metadata": {"int": 7, "big": 2**60, "text": "ümlaut 🎈", "yes": True, "list": ["a", ""]},
+    },
+    {
+        "id": "a b/c?&",
+        "values": [1, 2, 3],
+        "sparse_values": {"indices": [4_000_000_000, 7], "values": [0.5, 0.25]},
+    },
     {"id": "sparse only", "sparse_values": {"indices": [1], "values": [0.1]}},
     *({"id": f"{number}", "values": [number, 0, 0]} for number in range(1, 250)),
 ]
@@ -33,7 +52,9 @@ VECTORS = [
 
 @pytest.fixture(scope="module")
 def double(tmp_path_factory):
-    with lineup.taking_part("pinecone", pinecone.start(tmp_path_factory.mktemp("pinecone"))) as server:
+    with lineup.taking_part(
+        "pinecone", pinecone.start(tmp_path_factory.mktemp("pinecone"))
+    ) as server:
         yield server
 
 
@@ -86,17 +107,31 @@ def test_vectors_come_back_as_the_service_keeps_them(index):
     assert {type(found["Z"].metadata[name]) for name in ("int", "big")} == {float}
     assert found["Z"].sparse_values is None
     both = found["a b/c?&"]
-    assert (list(both.values), both.sparse_values.indices, both.sparse_values.values) == ([1, 2, 3], [4_000_000_000, 7], [0.5, 0.25])
+    assert (list(both.values), both.sparse_values.indices, both.sparse_values.values) == (
+        [1, 2, 3],
+        [4_000_000_000, 7],
+        [0.5, 0.25],
+    )
     assert both.metadata is None
     assert list(found["sparse only"].values) == []
 
 
 def test_namespaces_are_listed_and_counted(index):
-    assert [(one.name, one.record_count) for page in index.list_namespaces() for one in page] == [("__default__", len(VECTORS)), ("north", 1)]
+    assert [(one.name, one.record_count) for page in index.list_namespaces() for one in page] == [
+        ("__default__", len(VECTORS)),
+        ("north", 1),
+    ]
     assert index.describe_namespace(name="north").record_count == 1
     stats = index.describe_index_stats()
-    assert {name: one.vector_count for name, one in stats.namespaces.items()} == {"__default__": len(VECTORS), "north": 1}
-    assert (stats.dimension, stats.metric, stats.total_vector_count) == (3, "dotproduct", len(VECTORS) + 1)
+    assert {name: one.vector_count for name, one in stats.namespaces.items()} == {
+        "__default__": len(VECTORS),
+        "north": 1,
+    }
+    assert (stats.dimension, stats.metric, stats.total_vector_count) == (
+        3,
+        "dotproduct",
+        len(VECTORS) + 1,
+    )
     with pytest.raises(errors.NotFoundError):
         index.describe_namespace(name="south")
     index.delete_namespace(name="north")
@@ -104,8 +139,14 @@ def test_namespaces_are_listed_and_counted(index):
 
 
 def test_queries_deletes_and_metadata(index):
-    assert [(one.id, one.score) for one in index.query(vector=[1, 0, 0], top_k=2).matches] == [("249", 249.0), ("248", 248.0)]
-    assert index.query(vector=[0, 0, 1], top_k=1, include_metadata=True).matches[0].metadata["int"] == 7
+    assert [(one.id, one.score) for one in index.query(vector=[1, 0, 0], top_k=2).matches] == [
+        ("249", 249.0),
+        ("248", 248.0),
+    ]
+    assert (
+        index.query(vector=[0, 0, 1], top_k=1, include_metadata=True).matches[0].metadata["int"]
+        == 7
+    )
     assert index.fetch_by_metadata(filter={"int": {"$gte": 7}}).vectors.keys() == {"Z"}
     index.delete(ids=["249", "Z"])
     assert index.fetch(ids=["249", "Z"]).vectors == {}
@@ -129,19 +170,40 @@ def test_what_the_service_does_not_take_is_refused(index, vector, said):
 
 
 def test_an_index_tells_its_shape(client):
-    client.create_index("plain", dimension=4, metric="cosine", spec=sdk.ServerlessSpec(cloud="gcp", region="europe-west4"), tags={"team": "a"})
+    client.create_index(
+        "plain",
+        dimension=4,
+        metric="cosine",
+        spec=sdk.ServerlessSpec(cloud="gcp", region="europe-west4"),
+        tags={"team": "a"},
+    )
     found = client.describe_index("plain")
-    assert (found.dimension, found.metric, found.vector_type, found.tags) == (4, "cosine", "dense", {"team": "a"})
+    assert (found.dimension, found.metric, found.vector_type, found.tags) == (
+        4,
+        "cosine",
+        "dense",
+        {"team": "a"},
+    )
     assert (found.deployment.cloud, found.status.ready) == ("gcp", True)
     assert [index.name for index in client.list_indexes()] == ["plain"]
     with pytest.raises(errors.NotFoundError):
         client.describe_index("other")
     with pytest.raises(errors.ConflictError):
-        client.create_index("plain", dimension=4, metric="cosine", spec=sdk.ServerlessSpec(cloud="gcp", region="europe-west4"))
+        client.create_index(
+            "plain",
+            dimension=4,
+            metric="cosine",
+            spec=sdk.ServerlessSpec(cloud="gcp", region="europe-west4"),
+        )
 
 
 def test_indexes_share_a_server_and_nothing_else(client, index):
-    client.create_index("plain", dimension=1, metric="euclidean", spec=sdk.ServerlessSpec(cloud="aws", region="us-east-1"))
+    client.create_index(
+        "plain",
+        dimension=1,
+        metric="euclidean",
+        spec=sdk.ServerlessSpec(cloud="aws", region="us-east-1"),
+    )
     plain = client.index(name="plain")
     plain.upsert(vectors=[{"id": "here", "values": [1]}])
     assert pages(plain) == [["here"]]
@@ -152,13 +214,23 @@ def test_an_index_of_documents_has_an_api_of_its_own(client):
     client.indexes.create(name="articles", schema=ARTICLES, deployment=SERVERLESS)
     documents = client.index(name="articles").documents
     given = [
-        {"_id": f"{n}", "embedding": [1, n], "keywords": {"indices": [n], "values": [1.5]}, "title": f"ü{n}", "secret": "x", "year": n, "tags": ["a"]}
+        {
+            "_id": f"{n}",
+            "embedding": [1, n],
+            "keywords": {"indices": [n], "values": [1.5]},
+            "title": f"ü{n}",
+            "secret": "x",
+            "year": n,
+            "tags": ["a"],
+        }
         for n in range(150)
     ]
     assert documents.upsert(namespace="published", documents=given).upserted_count == 150
     listed = documents.list(namespace="published", limit=100)
     assert [len(page.items) for page in listed.pages()] == [100, 50]
-    assert [one.id for one in documents.list(namespace="published")] == sorted(f"{n}" for n in range(150))
+    assert [one.id for one in documents.list(namespace="published")] == sorted(
+        f"{n}" for n in range(150)
+    )
     found = documents.fetch(namespace="published", ids=["7", "missing"]).documents
     assert {name: value for name, value in found["7"].to_dict().items() if name != "_id"} == {
         "embedding": [1, 7],
@@ -168,19 +240,28 @@ def test_an_index_of_documents_has_an_api_of_its_own(client):
         "tags": ["a"],
     }
     assert isinstance(found["7"].year, float)
-    assert documents.fetch(namespace="published", filter={"year": {"$lt": 2}}, include_fields=["title"]).documents["1"].to_dict() == {
+    assert documents.fetch(
+        namespace="published", filter={"year": {"$lt": 2}}, include_fields=["title"]
+    ).documents["1"].to_dict() == {
         "_id": "1",
         "title": "ü1",
     }
-    assert [one.name for page in client.index(name="articles").list_namespaces() for one in page] == ["published"]
+    assert [
+        one.name for page in client.index(name="articles").list_namespaces() for one in page
+    ] == ["published"]
     with pytest.raises(errors.ApiError, match="documents"):
         client.index(name="articles").list_paginated(namespace="published")
     schema = client.describe_index("articles").schema
-    assert (schema.fields["embedding"].dimension, schema.fields["title"].full_text_search.language) == (2, "en")
+    assert (
+        schema.fields["embedding"].dimension,
+        schema.fields["title"].full_text_search.language,
+    ) == (2, "en")
 
 
 def test_a_pod_index_cannot_be_listed(client):
-    client.indexes.create(name="pod", schema={"fields": {"_values": HYBRID["fields"]["_values"]}}, deployment=POD)
+    client.indexes.create(
+        name="pod", schema={"fields": {"_values": HYBRID["fields"]["_values"]}}, deployment=POD
+    )
     index = client.index(name="pod")
     index.upsert(vectors=[{"id": "a", "values": [1, 2, 3]}])
     assert client.describe_index("pod").deployment.pod_type == "p1.x1"
@@ -212,14 +293,19 @@ def test_a_proxy_in_front_stays_in_front(double, index):
         through = sdk.Pinecone(api_key="any", host=proxy.endpoint).index(name="hybrid")
         proxy.fail(Status(503), matching="GET /data/hybrid/vectors/list")
         assert everything(through) == everything(index)
-        assert [path.partition("?")[0] for _, path in proxy.seen] == ["/indexes/hybrid", *["/data/hybrid/vectors/list"] * 4]
+        assert [path.partition("?")[0] for _, path in proxy.seen] == [
+            "/indexes/hybrid",
+            *["/data/hybrid/vectors/list"] * 4,
+        ]
 
 
 def test_pinecone_wants_its_key_and_leaves_nothing(tmp_path):
     with lineup.taking_part("pinecone", pinecone.start(tmp_path, api_key="right")) as server:
         with pytest.raises(errors.UnauthorizedError):
             sdk.Pinecone(api_key="wrong", host=server.endpoint).list_indexes()
-        client = sdk.Pinecone(api_key=server.env["PINECONE_API_KEY"], host=server.env["PINECONE_CONTROLLER_HOST"])
+        client = sdk.Pinecone(
+            api_key=server.env["PINECONE_API_KEY"], host=server.env["PINECONE_CONTROLLER_HOST"]
+        )
         assert list(client.list_indexes()) == []
         assert list(server.ports) == [int(server.endpoint.rpartition(":")[2])]
     assert members(server.pid) == []

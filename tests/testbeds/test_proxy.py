@@ -11,7 +11,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.testbeds.proxy import Dropped, Grpc, GrpcProxy, HttpProxy, Slow, Status, TcpProxy, Truncated
+from tests.testbeds.proxy import (
+    Dropped,
+    Grpc,
+    GrpcProxy,
+    HttpProxy,
+    Slow,
+    Status,
+    TcpProxy,
+    Truncated,
+)
 from tests.testbeds.server import is_open
 
 
@@ -37,7 +46,7 @@ class Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer if self.command != "HEAD" else b"")
 
-    do_GET = do_HEAD = do_SEARCH = do_POST  # noqa: N815
+    do_GET = do_HEAD = do_SEARCH = do_POST
 
     def log_message(self, *_):
         pass
@@ -67,7 +76,13 @@ def ask(proxy, method="GET", path="/", body=None, headers=(), *, connection=None
 
 
 def test_a_request_and_its_answer_pass_unchanged(proxy):
-    answer, body = ask(proxy, "POST", "/a%2Fb?x=%20&y=%C3%BC&x=2", b"\x00\xffwhole", {"X-Odd": "a  b", "Accept-Encoding": "br"})
+    answer, body = ask(
+        proxy,
+        "POST",
+        "/a%2Fb?x=%20&y=%C3%BC&x=2",
+        b"\x00\xffwhole",
+        {"X-Odd": "a  b", "Accept-Encoding": "br"},
+    )
     line, rest = body.split(b"\n", 1)
     assert line == b"POST /a%2Fb?x=%20&y=%C3%BC&x=2 HTTP/1.1"
     assert b"X-Odd: a  b\n" in rest
@@ -107,7 +122,10 @@ def test_a_connection_serves_many_requests(proxy):
 
 def test_only_the_named_requests_fail_and_only_so_often(proxy):
     proxy.fail(Status(429, {"Retry-After": "0"}, b"too many"), times=2, matching="POST /scroll")
-    codes = [ask(proxy, method, path)[0].status for method, path in [("GET", "/scroll"), *[("POST", "/scroll?limit=1")] * 3]]
+    codes = [
+        ask(proxy, method, path)[0].status
+        for method, path in [("GET", "/scroll"), *[("POST", "/scroll?limit=1")] * 3]
+    ]
     assert codes == [200, 429, 429, 200]
     proxy.fail(Status(503))
     answer, body = ask(proxy)
@@ -233,41 +251,63 @@ def grpc_echo():
 
 @pytest.fixture
 def remote(grpc_echo):
-    with GrpcProxy(grpc_echo) as proxy, grpc.insecure_channel(proxy.endpoint, [("grpc.max_receive_message_length", -1)]) as channel:
+    with (
+        GrpcProxy(grpc_echo) as proxy,
+        grpc.insecure_channel(proxy.endpoint, [("grpc.max_receive_message_length", -1)]) as channel,
+    ):
         yield proxy, channel
 
 
 def test_a_call_and_its_answer_pass_unchanged(remote):
     proxy, channel = remote
-    answer, call = channel.unary_unary("/t/one").with_call(b"\x00" + b"x" * 6_000_000, metadata=[("own", "!")], timeout=20)
+    answer, call = channel.unary_unary("/t/one").with_call(
+        b"\x00" + b"x" * 6_000_000, metadata=[("own", "!")], timeout=20
+    )
     assert answer == b"\x00" + b"x" * 6_000_000 + b"!"
-    assert {("t", "railing"), ("key-bin", b"\x00\xff")} <= {tuple(pair) for pair in call.trailing_metadata()}
+    assert {("t", "railing"), ("key-bin", b"\x00\xff")} <= {
+        tuple(pair) for pair in call.trailing_metadata()
+    }
     assert proxy.seen == [("gRPC", "/t/one")]
 
 
 def test_streams_pass_both_ways(remote):
     _, channel = remote
-    assert list(channel.stream_stream("/t/many")(iter([b"ab", b"c"]), timeout=20)) == [b"a", b"b", b"c"]
+    assert list(channel.stream_stream("/t/many")(iter([b"ab", b"c"]), timeout=20)) == [
+        b"a",
+        b"b",
+        b"c",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("method", "code", "details"), [("/t/not", "NOT_FOUND", "no such thing: ü"), ("/t/unknown", "UNIMPLEMENTED", "Method not found!")]
+    ("method", "code", "details"),
+    [
+        ("/t/not", "NOT_FOUND", "no such thing: ü"),
+        ("/t/unknown", "UNIMPLEMENTED", "Method not found!"),
+    ],
 )
 def test_the_servers_own_errors_pass(remote, method, code, details):
     _, channel = remote
     with pytest.raises(grpc.RpcError) as error:
         channel.unary_unary(method)(b"x", timeout=20)
     assert (error.value.code().name, error.value.details()) == (code, details)
-    assert (("t", "railing") in map(tuple, error.value.trailing_metadata())) == (code == "NOT_FOUND")
+    assert (("t", "railing") in map(tuple, error.value.trailing_metadata())) == (
+        code == "NOT_FOUND"
+    )
 
 
 def test_a_call_fails_as_told(remote):
     proxy, channel = remote
-    proxy.fail(Grpc("RESOURCE_EXHAUSTED", "slow down", {"retry-after": "1"}), times=2, matching="/t/one")
+    proxy.fail(
+        Grpc("RESOURCE_EXHAUSTED", "slow down", {"retry-after": "1"}), times=2, matching="/t/one"
+    )
     for _ in range(2):
         with pytest.raises(grpc.RpcError) as error:
             channel.unary_unary("/t/one")(b"x", timeout=20)
-        assert (error.value.code(), error.value.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down")
+        assert (error.value.code(), error.value.details()) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "slow down",
+        )
         assert ("retry-after", "1") in map(tuple, error.value.trailing_metadata())
     assert channel.unary_unary("/t/one")(b"x", timeout=20) == b"x"
     proxy.fail(Dropped())

@@ -18,21 +18,48 @@ m = qdrant_client.models
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 
 PAYLOADS = [
-    {"int": 2**60 + 1, "least": -(2**63), "big": 2**63 - 1, "float": 0.1, "huge": 1e300, "one": 1.0, "null": None, "yes": True},
+    {
+        "int": 2**60 + 1,
+        "least": -(2**63),
+        "big": 2**63 - 1,
+        "float": 0.1,
+        "huge": 1e300,
+        "one": 1.0,
+        "null": None,
+        "yes": True,
+    },
     {"nested": {"list": [1, None, 2.5, [], {}, {"": "empty key"}], "ümlaut": "\u0000\u2028🎈"}},
     {},
 ]
 """Payloads in which a copy can go wrong; both wires carry them exactly."""
 
-IDS = [0, 1, 2**63, 2**64 - 1, str(uuid.UUID(int=0)), str(uuid.UUID(int=5)), str(uuid.UUID(int=2**128 - 1)), *range(100, 160)]
+IDS = [
+    0,
+    1,
+    2**63,
+    2**64 - 1,
+    str(uuid.UUID(int=0)),
+    str(uuid.UUID(int=5)),
+    str(uuid.UUID(int=2**128 - 1)),
+    *range(100, 160),
+]
 EVERY_VECTOR = {
     "cosine": m.VectorParams(size=2, distance=m.Distance.COSINE),
     "euclid": m.VectorParams(size=3, distance=m.Distance.EUCLID),
     "half": m.VectorParams(size=2, distance=m.Distance.DOT, datatype=m.Datatype.FLOAT16),
-    "multi": m.VectorParams(size=2, distance=m.Distance.DOT, multivector_config=m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM)),
+    "multi": m.VectorParams(
+        size=2,
+        distance=m.Distance.DOT,
+        multivector_config=m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM),
+    ),
 }
 VECTORS = [
-    {"cosine": [3, 4], "euclid": [0.1, -1e-30, 3e38], "half": [0.1, 7], "multi": [[1, 2], [3, 4], [5, 6]]},
+    {
+        "cosine": [3, 4],
+        "euclid": [0.1, -1e-30, 3e38],
+        "half": [0.1, 7],
+        "multi": [[1, 2], [3, 4], [5, 6]],
+    },
     {"sparse": m.SparseVector(indices=[4_000_000_000, 7], values=[0.5, 1.0])},
     {},
 ]
@@ -51,7 +78,9 @@ def double(tmp_path_factory):
 @pytest.fixture(params=["REST", "gRPC"])
 def client(request, double):
     with_grpc = request.param == "gRPC"
-    client = qdrant_client.QdrantClient(url=double.endpoint, grpc_port=double.ports[1], prefer_grpc=with_grpc, timeout=20)
+    client = qdrant_client.QdrantClient(
+        url=double.endpoint, grpc_port=double.ports[1], prefer_grpc=with_grpc, timeout=20
+    )
     yield client
     for collection in client.get_collections().collections:
         client.delete_collection(collection.name)
@@ -60,8 +89,15 @@ def client(request, double):
 
 @pytest.fixture
 def corpus(client):
-    client.create_collection("corpus", vectors_config=EVERY_VECTOR, sparse_vectors_config={"sparse": m.SparseVectorParams()})
-    points = [m.PointStruct(id=number, vector=VECTORS[n % 3], payload=PAYLOADS[n % 3]) for n, number in enumerate(IDS)]
+    client.create_collection(
+        "corpus",
+        vectors_config=EVERY_VECTOR,
+        sparse_vectors_config={"sparse": m.SparseVectorParams()},
+    )
+    points = [
+        m.PointStruct(id=number, vector=VECTORS[n % 3], payload=PAYLOADS[n % 3])
+        for n, number in enumerate(IDS)
+    ]
     client.upsert("corpus", points)
     return client
 
@@ -91,21 +127,44 @@ def test_awkward_points_come_back_in_the_order_of_their_ids(corpus):
 
 
 def test_an_unnamed_vector_is_a_list(client):
-    client.create_collection("plain", vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT))
-    client.upsert("plain", m.Batch(ids=[1, 2], vectors=[[1, 2], [3, 4]], payloads=[{"a": 1}, {"a": 2}]))
+    client.create_collection(
+        "plain", vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT)
+    )
+    client.upsert(
+        "plain", m.Batch(ids=[1, 2], vectors=[[1, 2], [3, 4]], payloads=[{"a": 1}, {"a": 2}])
+    )
     found = client.retrieve("plain", [2, 1, 77], with_vectors=True)
-    assert {point.id: (point.vector, point.payload) for point in found} == {1: ([1, 2], {"a": 1}), 2: ([3, 4], {"a": 2})}
+    assert {point.id: (point.vector, point.payload) for point in found} == {
+        1: ([1, 2], {"a": 1}),
+        2: ([3, 4], {"a": 2}),
+    }
 
 
 def test_slices_are_disjoint_whole_and_the_published_hash(corpus):
     from qdrant_client.local.siphash import siphash24
 
-    assert siphash24(bytes(range(15)), *(int.from_bytes(bytes(range(n, n + 8)), "little") for n in (0, 8))) == 0xA129CA6149BE45E5
-    slices = [pages(corpus, scroll_filter=m.Filter(must=[m.SliceCondition(slice=m.Slice(total=4, index=n))])) for n in range(4)]
-    assert sorted((point.id for part in slices for point in part), key=order) == sorted(IDS, key=order)
+    assert (
+        siphash24(
+            bytes(range(15)), *(int.from_bytes(bytes(range(n, n + 8)), "little") for n in (0, 8))
+        )
+        == 0xA129CA6149BE45E5
+    )
+    slices = [
+        pages(
+            corpus, scroll_filter=m.Filter(must=[m.SliceCondition(slice=m.Slice(total=4, index=n))])
+        )
+        for n in range(4)
+    ]
+    assert sorted((point.id for part in slices for point in part), key=order) == sorted(
+        IDS, key=order
+    )
     for index, part in enumerate(slices):
         for point in part:
-            name = point.id.to_bytes(8, "little") if isinstance(point.id, int) else uuid.UUID(point.id).bytes
+            name = (
+                point.id.to_bytes(8, "little")
+                if isinstance(point.id, int)
+                else uuid.UUID(point.id).bytes
+            )
             assert siphash24(name) % 4 == index
 
 
@@ -117,15 +176,29 @@ def test_a_page_may_begin_at_an_id_that_is_not_there(corpus):
 
 
 def test_filters_counts_samples_and_neighbours(corpus):
-    one = m.Filter(must=[m.FieldCondition(key="one", match=m.MatchValue(value=1)), m.HasIdCondition(has_id=[0, 1])])
+    one = m.Filter(
+        must=[
+            m.FieldCondition(key="one", match=m.MatchValue(value=1)),
+            m.HasIdCondition(has_id=[0, 1]),
+        ]
+    )
     assert corpus.count("corpus", exact=True).count == len(IDS)
-    assert corpus.count("corpus", count_filter=m.Filter(must=[m.FieldCondition(key="float", range=m.Range(gt=0.05))])).count == len(IDS[::3])
+    assert corpus.count(
+        "corpus",
+        count_filter=m.Filter(must=[m.FieldCondition(key="float", range=m.Range(gt=0.05))]),
+    ).count == len(IDS[::3])
     assert corpus.scroll("corpus", scroll_filter=one)[0] == []
-    sample = corpus.query_points("corpus", query=m.SampleQuery(sample=m.Sample.RANDOM), limit=20, with_payload=False).points
+    sample = corpus.query_points(
+        "corpus", query=m.SampleQuery(sample=m.Sample.RANDOM), limit=20, with_payload=False
+    ).points
     assert len({point.id for point in sample} & set(IDS)) == 20
     nearest = corpus.query_points("corpus", query=[6, 8], using="cosine", limit=2).points
-    assert [(point.id in IDS[::3], math.isclose(point.score, 1, rel_tol=1e-6)) for point in nearest] == [(True, True)] * 2
-    sparse = corpus.query_points("corpus", query=m.SparseVector(indices=[7], values=[2.0]), using="sparse", limit=1).points
+    assert [
+        (point.id in IDS[::3], math.isclose(point.score, 1, rel_tol=1e-6)) for point in nearest
+    ] == [(True, True)] * 2
+    sparse = corpus.query_points(
+        "corpus", query=m.SparseVector(indices=[7], values=[2.0]), using="sparse", limit=1
+    ).points
     assert (sparse[0].id in IDS[1::3], sparse[0].score) == (True, 2.0)
 
 
@@ -152,7 +225,11 @@ def test_a_collection_tells_how_it_was_made(client):
     assert info.config.params.vectors["multi"] == EVERY_VECTOR["multi"]
     assert info.config.params.vectors["half"].datatype == m.Datatype.FLOAT16
     assert info.config.params.sparse_vectors["sparse"].modifier == m.Modifier.IDF
-    assert (info.config.hnsw_config.m, info.config.hnsw_config.ef_construct, info.points_count) == (32, 100, 0)
+    assert (info.config.hnsw_config.m, info.config.hnsw_config.ef_construct, info.points_count) == (
+        32,
+        100,
+        0,
+    )
     assert info.config.metadata == {"made": "here"}
     assert info.payload_schema["city"].data_type == m.PayloadSchemaType.KEYWORD
     with pytest.raises(Exception, match="already exists"):
@@ -160,14 +237,20 @@ def test_a_collection_tells_how_it_was_made(client):
 
 
 def test_shard_keys_hold_their_own_points(client):
-    client.create_collection("corpus", vectors_config=m.VectorParams(size=1, distance=m.Distance.DOT), sharding_method=m.ShardingMethod.CUSTOM)
+    client.create_collection(
+        "corpus",
+        vectors_config=m.VectorParams(size=1, distance=m.Distance.DOT),
+        sharding_method=m.ShardingMethod.CUSTOM,
+    )
     for number, key in enumerate(["north", 7]):
         client.create_shard_key("corpus", key)
         points = [m.PointStruct(id=n, vector=[n], payload={}) for n in range(number, 20, 2)]
         client.upsert("corpus", points, shard_key_selector=key)
     assert [found.key for found in client.list_shard_keys("corpus").shard_keys] == ["north", 7]
     assert [point.id for point in pages(client)] == list(range(20))
-    assert [(point.id, point.shard_key) for point in pages(client, shard_key_selector=7)] == [(n, 7) for n in range(1, 20, 2)]
+    assert [(point.id, point.shard_key) for point in pages(client, shard_key_selector=7)] == [
+        (n, 7) for n in range(1, 20, 2)
+    ]
     assert client.count("corpus", shard_key_selector="north").count == 10
     with pytest.raises(Exception, match="Shard key not specified"):
         client.upsert("corpus", [m.PointStruct(id=1, vector=[1], payload={})])
@@ -177,7 +260,11 @@ def test_shard_keys_hold_their_own_points(client):
 
 def test_strict_mode_limits_a_page(client):
     strict = m.StrictModeConfig(enabled=True, max_query_limit=5)
-    client.create_collection("corpus", vectors_config={"a": m.VectorParams(size=1, distance=m.Distance.DOT)}, strict_mode_config=strict)
+    client.create_collection(
+        "corpus",
+        vectors_config={"a": m.VectorParams(size=1, distance=m.Distance.DOT)},
+        strict_mode_config=strict,
+    )
     with pytest.raises(Exception, match="Limit exceeded 6 > 5"):
         client.scroll("corpus", limit=6)
     assert client.scroll("corpus", limit=5) == ([], None)
@@ -188,9 +275,16 @@ def test_an_older_qdrant_knows_no_slices(tmp_path):
         assert json.load(urlopen(server.endpoint))["version"] == "1.18.2"
         sliced = m.Filter(must=[m.SliceCondition(slice=m.Slice(total=4, index=1))])
         for with_grpc, said in ((False, "400"), (True, "INVALID_ARGUMENT")):
-            client = qdrant_client.QdrantClient(url=server.endpoint, grpc_port=server.ports[1], prefer_grpc=with_grpc, check_compatibility=False)
+            client = qdrant_client.QdrantClient(
+                url=server.endpoint,
+                grpc_port=server.ports[1],
+                prefer_grpc=with_grpc,
+                check_compatibility=False,
+            )
             if not with_grpc:
-                client.create_collection("corpus", vectors_config={"a": m.VectorParams(size=1, distance=m.Distance.DOT)})
+                client.create_collection(
+                    "corpus", vectors_config={"a": m.VectorParams(size=1, distance=m.Distance.DOT)}
+                )
             assert client.scroll("corpus") == ([], None)
             with pytest.raises(Exception, match=said):
                 client.scroll("corpus", scroll_filter=sliced)
@@ -202,12 +296,20 @@ def test_qdrant_wants_its_key_and_leaves_nothing(tmp_path):
         for with_grpc, said in ((False, "401"), (True, "UNAUTHENTICATED")):
             for key in ("wrong", None):
                 client = qdrant_client.QdrantClient(
-                    url=server.endpoint, grpc_port=server.ports[1], prefer_grpc=with_grpc, api_key=key, check_compatibility=False
+                    url=server.endpoint,
+                    grpc_port=server.ports[1],
+                    prefer_grpc=with_grpc,
+                    api_key=key,
+                    check_compatibility=False,
                 )
                 with pytest.raises(Exception, match=said):
                     client.get_collections()
             client = qdrant_client.QdrantClient(
-                url=server.endpoint, grpc_port=server.ports[1], prefer_grpc=with_grpc, api_key="right", check_compatibility=False
+                url=server.endpoint,
+                grpc_port=server.ports[1],
+                prefer_grpc=with_grpc,
+                api_key="right",
+                check_compatibility=False,
             )
             assert client.get_collections().collections == []
         assert json.load(urlopen(f"{server.endpoint}/__double__"))["pid"] == server.pid

@@ -8,14 +8,26 @@ import sys
 import pytest
 
 from tests.testbeds import server
-from tests.testbeds.server import Launch, StartFailed, Unavailable, free_ports, is_open, listening, members, require_loopback, running
+from tests.testbeds.server import (
+    Launch,
+    StartFailed,
+    Unavailable,
+    free_ports,
+    is_open,
+    listening,
+    members,
+    require_loopback,
+    running,
+)
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
 WITH_A_CHILD = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {LISTEN!r}, sys.argv[1]]); time.sleep(600)"
 
 
 def launch(code, port, **more):
-    return Launch("example", [sys.executable, "-c", code, str(port)], [port], lambda _: True, **more)
+    return Launch(
+        "example", [sys.executable, "-c", code, str(port)], [port], lambda _: True, **more
+    )
 
 
 @pytest.mark.parametrize("code", [LISTEN, WITH_A_CHILD])
@@ -28,13 +40,19 @@ def test_a_server_is_stopped_with_its_children_and_its_port_closed(tmp_path, cod
 
 def test_a_server_is_stopped_when_the_test_fails(tmp_path):
     port = free_ports(1)[0]
-    with pytest.raises(ZeroDivisionError), running(launch(LISTEN, port, patience=0), tmp_path) as started:
+    with (
+        pytest.raises(ZeroDivisionError),
+        running(launch(LISTEN, port, patience=0), tmp_path) as started,
+    ):
         raise ZeroDivisionError
     assert (members(started.pid), is_open(port)) == ([], False)
 
 
 def test_a_server_that_ends_says_its_last_words(tmp_path):
-    with pytest.raises(StartFailed, match="no such option"), running(launch("raise SystemExit('no such option')", 1), tmp_path):
+    with (
+        pytest.raises(StartFailed, match="no such option"),
+        running(launch("raise SystemExit('no such option')", 1), tmp_path),
+    ):
         pass
 
 
@@ -43,9 +61,18 @@ def test_a_stranger_on_the_port_is_not_taken_for_our_server(tmp_path, monkeypatc
     asked = []
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
-        ours = Launch("example", [sys.executable, "-c", "import time; time.sleep(600)"], [port], asked.append, patience=0)
+        ours = Launch(
+            "example",
+            [sys.executable, "-c", "import time; time.sleep(600)"],
+            [port],
+            asked.append,
+            patience=0,
+        )
         monkeypatch.setattr(server, "is_open", lambda _: False)  # the stranger stays
-        with pytest.raises(StartFailed, match="still not: example answers"), running(ours, tmp_path):
+        with (
+            pytest.raises(StartFailed, match="still not: example answers"),
+            running(ours, tmp_path),
+        ):
             pass
     assert asked == []
 

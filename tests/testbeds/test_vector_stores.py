@@ -22,27 +22,50 @@ def through_weaviate(server):
 
     with weaviate.connected(server) as client:
         properties = [Property(name="number", data_type=DataType.INT)]
-        docs = client.collections.create("Docs", vector_config=Configure.Vectors.self_provided(), properties=properties)
-        made = docs.data.insert_many([DataObject(properties={"number": number}, vector=vector) for number, vector in enumerate(VECTORS)])
+        docs = client.collections.create(
+            "Docs", vector_config=Configure.Vectors.self_provided(), properties=properties
+        )
+        made = docs.data.insert_many(
+            [
+                DataObject(properties={"number": number}, vector=vector)
+                for number, vector in enumerate(VECTORS)
+            ]
+        )
         assert not made.has_errors
-        return {row.properties["number"]: row.vector["default"] for row in docs.iterator(include_vector=True)}
+        return {
+            row.properties["number"]: row.vector["default"]
+            for row in docs.iterator(include_vector=True)
+        }
 
 
 def through_chroma(server):
-    docs = chroma.connected(server).create_collection("docs", configuration={"hnsw": {"space": "l2"}}, embedding_function=None)
+    docs = chroma.connected(server).create_collection(
+        "docs", configuration={"hnsw": {"space": "l2"}}, embedding_function=None
+    )
     docs.add(ids=[str(number) for number in range(5)], embeddings=VECTORS)
     found = docs.get(include=["embeddings"])
-    return {int(name): vector.tolist() for name, vector in zip(found["ids"], found["embeddings"], strict=True)}
+    return {
+        int(name): vector.tolist()
+        for name, vector in zip(found["ids"], found["embeddings"], strict=True)
+    }
 
 
 def through_milvus(server):
     from pymilvus import DataType, MilvusClient
 
     with closing(MilvusClient(server.endpoint)) as client:
-        schema = MilvusClient.create_schema().add_field("id", DataType.INT64, is_primary=True).add_field("vector", DataType.FLOAT_VECTOR, dim=4)
+        schema = (
+            MilvusClient.create_schema()
+            .add_field("id", DataType.INT64, is_primary=True)
+            .add_field("vector", DataType.FLOAT_VECTOR, dim=4)
+        )
         indexes = MilvusClient.prepare_index_params("vector", index_type="FLAT", metric_type="L2")
-        client.create_collection("docs", schema=schema, index_params=indexes, consistency_level="Strong")
-        client.insert("docs", [{"id": number, "vector": vector} for number, vector in enumerate(VECTORS)])
+        client.create_collection(
+            "docs", schema=schema, index_params=indexes, consistency_level="Strong"
+        )
+        client.insert(
+            "docs", [{"id": number, "vector": vector} for number, vector in enumerate(VECTORS)]
+        )
         rows = client.query("docs", filter="id >= 0", output_fields=["id", "vector"])
         return {row["id"]: row["vector"] for row in rows}
 
@@ -64,18 +87,24 @@ def networks(server):
     found = {}
     for pid in members(server.pid):
         table = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
-        found[os.readlink(f"/proc/{pid}/ns/net")] = {line.partition(":")[0].strip() for line in table}
+        found[os.readlink(f"/proc/{pid}/ns/net")] = {
+            line.partition(":")[0].strip() for line in table
+        }
     return found
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.server(name)) for name in STORES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.server(name)) for name in STORES]
+)
 def test_a_vector_store_is_ours_keeps_rows_and_stops_whole(tmp_path, name):
     start, through_its_client = STORES[name]
     with taking_part(name, start(tmp_path / name)) as server:
         assert {("127.0.0.1", port) for port in server.ports} <= listening(server.pid)
         assert through_its_client(server) == dict(enumerate(VECTORS))
         require_loopback(server)
-        if name in JAILED:  # the sockets that it opens to every address are in a network of one interface
+        if (
+            name in JAILED
+        ):  # the sockets that it opens to every address are in a network of one interface
             assert os.readlink("/proc/self/ns/net") not in networks(server)
             assert list(networks(server).values()) == [{"lo"}]
     assert members(server.pid) == []
@@ -89,7 +118,10 @@ def test_weaviate_lets_in_its_key_and_no_other(tmp_path):
     with taking_part("weaviate", weaviate.start(tmp_path / "weaviate", api_key="sesame")) as server:
         assert through_weaviate(server) == dict(enumerate(VECTORS))
         for env in ({}, {"WEAVIATE_API_KEY": "another"}):
-            with pytest.raises(UnexpectedStatusCodeError, match="401"), weaviate.connected(replace(server, env=env)) as client:
+            with (
+                pytest.raises(UnexpectedStatusCodeError, match="401"),
+                weaviate.connected(replace(server, env=env)) as client,
+            ):
                 client.collections.list_all()
 
 
@@ -102,7 +134,11 @@ def test_weaviate_exports_to_its_folder(tmp_path):
         through_weaviate(server)
         with weaviate.connected(server) as client:
             client.export.create(
-                export_id="one", backend="filesystem", file_format=ExportFileFormat.PARQUET, include_collections=["Docs"], wait_for_completion=True
+                export_id="one",
+                backend="filesystem",
+                file_format=ExportFileFormat.PARQUET,
+                include_collections=["Docs"],
+                wait_for_completion=True,
             )
     files = list((tmp_path / "weaviate" / weaviate.FILES).rglob("*.parquet"))
     assert sum(pq.read_metadata(file).num_rows for file in files) == 5

@@ -43,7 +43,10 @@ def answers(server: Server) -> bool:
     from weaviate.exceptions import WeaviateBaseError
 
     try:
-        with connected(server) as client, grpc.insecure_channel(f"127.0.0.1:{server.ports[1]}") as channel:
+        with (
+            connected(server) as client,
+            grpc.insecure_channel(f"127.0.0.1:{server.ports[1]}") as channel,
+        ):
             grpc.channel_ready_future(channel).result(timeout=2)
             return client.is_ready() and client.collections.list_all() == {}
     except (WeaviateBaseError, grpc.FutureTimeoutError):
@@ -76,8 +79,17 @@ def start(folder: Path, *, api_key: str | None = None) -> Iterator[Server]:
         "DISK_USE_READONLY_PERCENTAGE": "0", "DISK_USE_WARNING_PERCENTAGE": "0", "GOMEMLIMIT": "1GiB", "LIMIT_RESOURCES": "false",
     }  # fmt: skip
     if api_key:
-        settings |= {"AUTHENTICATION_APIKEY_ENABLED": "true", "AUTHENTICATION_APIKEY_ALLOWED_KEYS": api_key, "AUTHENTICATION_APIKEY_USERS": "tester"}
-    argv = jailed([str(program), "--host", "127.0.0.1", "--port", str(HTTP), "--scheme", "http"], {http: HTTP, grpc: GRPC})
+        settings |= {
+            "AUTHENTICATION_APIKEY_ENABLED": "true",
+            "AUTHENTICATION_APIKEY_ALLOWED_KEYS": api_key,
+            "AUTHENTICATION_APIKEY_USERS": "tester",
+        }
+    argv = jailed(
+        [str(program), "--host", "127.0.0.1", "--port", str(HTTP), "--scheme", "http"],
+        {http: HTTP, grpc: GRPC},
+    )
     env = {"WEAVIATE_API_KEY": api_key} if api_key else {}
-    with running(Launch("weaviate", argv, ports, answers, env=env, settings=settings, slowest=120), folder) as server:
+    with running(
+        Launch("weaviate", argv, ports, answers, env=env, settings=settings, slowest=120), folder
+    ) as server:
         yield server

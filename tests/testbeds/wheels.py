@@ -25,12 +25,25 @@ def installed(package: str, version: str) -> Path:
     """
 
     def install(target: Path) -> None:
-        command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+        ]
         command += ["--target", str(target), f"{package}=={version}"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"installing {package} took longer than {INSTALL_SECONDS / 60:.0f} minutes") from None
+            raise Unavailable(
+                f"installing {package} took longer than {INSTALL_SECONDS / 60:.0f} minutes"
+            ) from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise Unavailable(f"pip could not install {package}=={version}: {last[:300]}")

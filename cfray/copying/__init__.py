@@ -1,0 +1,1 @@
+"""The first line: shards in, receipts out."""

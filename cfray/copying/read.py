@@ -1,0 +1,45 @@
+"""Read one shard as a stream of record batches, each with the ordinal of its first record.
+
+Counts what the source handed out, and how long it took: the worker's account
+of a shard begins here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cfray.records.record import Reject
+from cfray.sources.base import Context, Shard, Source
+
+
+@dataclass(slots=True)
+class Reading:
+    """One shard being read.
+
+    Attributes:
+        count: records so far, rejects included.
+        seconds: time spent in the source.
+    """
+
+    source: Source
+    shard: Shard
+    context: Context
+    count: int = 0
+    seconds: float = 0.0
+
+    def __iter__(self) -> Iterator[tuple[int, pa.RecordBatch | Reject]]:
+        """Yield (ordinal of the first record, batch or reject)."""
+        stream = self.source.read(self.shard, self.context)
+        while True:
+            begin = time.perf_counter()
+            item = next(stream, None)
+            self.seconds += time.perf_counter() - begin
+            if item is None:
+                return
+            first = self.count
+            self.count += 1 if isinstance(item, Reject) else item.num_rows
+            yield first, item

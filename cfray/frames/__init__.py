@@ -1,0 +1,1 @@
+"""The ContextFrame schema: columns, identities, digests of rows."""

@@ -1,0 +1,163 @@
+"""JobSpec: one YAML file that says what moves where, validated before anything starts.
+
+The union of sources below is the registry: there is no other.  Every default
+is written here or in the model it belongs to, once.  Secrets are named in a
+job file, never held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
+
+from cfray.embedders.spec import Embedding
+from cfray.job.mapping import Mapping
+from cfray.runtime.models import Strict
+from cfray.sources.base import ByteSize, Location
+from cfray.sources.chroma.source import Chroma
+from cfray.sources.files.arrow import Arrow
+from cfray.sources.files.csv import Csv
+from cfray.sources.files.json import JsonFile
+from cfray.sources.files.jsonl import JsonLines
+from cfray.sources.files.lance import Lance
+from cfray.sources.files.parquet import Parquet
+from cfray.sources.milvus.source import Milvus
+from cfray.sources.pinecone.source import Pinecone
+from cfray.sources.qdrant.source import Qdrant
+from cfray.sources.weaviate.source import Weaviate
+
+AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance
+AnyStore = Pinecone | Weaviate | Qdrant | Chroma | Milvus
+AnySource = Annotated[AnyFiles | AnyStore, Field(discriminator="kind")]
+
+#: Every kind of source, by the word the job file uses.
+KINDS: dict[str, type[BaseModel]] = {
+    str(model.model_fields["kind"].default): model
+    for model in (*get_args(AnyFiles), *get_args(AnyStore))
+}
+
+#: The kinds that are databases; each is a folder of its own and an extra of its own.
+STORES = tuple(str(model.model_fields["kind"].default) for model in get_args(AnyStore))
+
+#: Keys that decide what the rows of the target are; a resume must agree on them.
+FINGERPRINTED = ("name", "source", "mapping", "embedding")
+
+
+class Target(Strict):
+    """Where the dataset goes."""
+
+    uri: Location
+
+
+VectorIndex = Literal["auto", "none", "IVF_RQ", "IVF_FLAT", "IVF_SQ", "IVF_PQ", "IVF_HNSW_SQ"]
+
+
+class VectorIndexSpec(Strict):
+    """The vector index: ``auto`` is none below 50,000 rows, else IVF_RQ (dimension divides by 8) or IVF_SQ (``engine.md`` 4.1)."""
+
+    type: VectorIndex = "auto"
+    metric: Literal["cosine", "l2", "dot"] | None = None
+    #: Sub-vectors of IVF_PQ, which requires them; default: dimension / 8 where that divides.
+    num_sub_vectors: int | None = Field(default=None, ge=1)
+
+
+class Index(Strict):
+    """Which indexes the target gets."""
+
+    vector: VectorIndexSpec = VectorIndexSpec()
+    text: list[Literal["text_content", "title", "context"]] = Field(default=["text_content"])
+    scalar: list[
+        Literal[
+            "uuid",
+            "collection",
+            "record_type",
+            "status",
+            "author",
+            "tags",
+            "position",
+            "created_at",
+            "updated_at",
+        ]
+    ] = Field(default=["uuid", "collection"])
+
+
+def _share(value: object) -> object:
+    """Read ``1%`` or ``0.01`` as a share, a whole number as a count."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip()[:-1]) / 100
+        except ValueError:
+            pass
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(
+            f"{value!r} is neither a share like 1% nor a number of records"
+        )  # pydantic turns ValueError into its finding
+    return value
+
+
+def _positive(value: float) -> float:
+    if value < 0:
+        raise ValueError("must not be negative")
+    if isinstance(value, float) and value > 1:
+        raise ValueError("a share is at most 100%; write a number of records as an integer")
+    return value
+
+
+class Limits(Strict):
+    """What a run may cost before it stops; nothing here changes a row."""
+
+    #: A share of the records (a float or 1%) or their number (an integer).
+    max_quarantined: Annotated[int | float, BeforeValidator(_share), AfterValidator(_positive)] = (
+        0.01
+    )
+    max_document: ByteSize = 128 * 2**20
+    #: Memory of one worker task that Ray reserves; ``auto``: shared out by Ray.
+    memory: Literal["auto"] | ByteSize = "auto"
+    #: Worker tasks at once; ``auto``: one a core of the cluster.
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+
+
+class JobSpec(Strict):
+    """One migration, as the job file says it; locations are absolute."""
+
+    name: str = Field(min_length=1)
+    source: AnySource
+    mapping: Mapping = Mapping()
+    embedding: Embedding = Embedding()
+    target: Target
+    index: Index = Index()
+    limits: Limits = Limits()
+    strict: bool = False
+    #: What a resume must agree on, with locations as the job file writes them.
+    _agreed: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def agreed(self) -> dict[str, Any]:
+        """Give the part of the job file that the fingerprint is made of (parsed JSON)."""
+        return self._agreed
+
+    @property
+    def fingerprint(self) -> str:
+        """Give the SHA-256 of ``agreed`` as canonical JSON."""
+        return hashlib.sha256(
+            json.dumps(self._agreed, sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
+
+
+def changed_keys(before: object, after: object, prefix: str = "") -> list[str]:
+    """Name the keys in which two parsed jobs differ, with both values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted({*before, *after})
+        return [
+            line
+            for key in keys
+            for line in changed_keys(
+                before.get(key), after.get(key), f"{prefix}.{key}" if prefix else key
+            )
+        ]
+    return (
+        [] if before == after else [f"{prefix}: was {json.dumps(before)}, is {json.dumps(after)}"]
+    )

@@ -1,0 +1,1 @@
+"""Re-read what was written, and compare it with the books."""

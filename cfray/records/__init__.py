@@ -1,0 +1,1 @@
+"""Records, the neutral rows as a source has them: their values, types and vectors."""

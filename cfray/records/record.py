@@ -1,0 +1,203 @@
+"""Record: the neutral Arrow row as read; Reject: a row that could not become one.
+
+A batch of records is an ordinary ``pa.RecordBatch``.  Sources with a fixed
+schema keep their own Arrow types, where null means absent.  Sources without
+one (JSON, document stores) use *variant* columns, where a null entry means
+that the key is missing and a value carries its own type: so null, missing and
+the string "null" stay three things, and ``1`` and ``1.0`` two.
+
+Nothing here knows a store, a file or a mapping.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+#: Storage of a variant column.  ``type`` names the value's type, ``text`` is the canonical text that
+#: ``custom_metadata`` holds (a string as it is, anything else canonical JSON), ``numbers`` the values of a
+#: list of numbers.  ``text`` is null exactly where ``numbers`` says it all (types ``list<double>``, ``list<int64>``).
+VARIANT = pa.struct(
+    [("type", pa.string()), ("text", pa.string()), ("numbers", pa.list_(pa.float64()))]
+)
+_MARK = {b"cfray.variant": b"1"}
+_EXACT_INT = 2**53  # largest magnitude up to which every integer is a float64 (IEEE 754)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that could not become a Record: why, where it stands, and its original bytes."""
+
+    reason: str
+    position: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A value with the type its store declares for it.
+
+    Attributes:
+        type: the store's own name, or Arrow's: ``date``, ``geoCoordinates``, ``int32``; ``uuid`` and ``binary`` (base64) make ids, too.
+        value: as canonical JSON will write it: an instant, a uuid or bytes as a str, the rest as parsed JSON.
+    """
+
+    type: str
+    value: object
+
+
+def variant_field(name: str) -> pa.Field:
+    """Make the field of a variant column."""
+    return pa.field(name, VARIANT, metadata=_MARK)
+
+
+def is_variant(field: pa.Field) -> bool:
+    """Tell whether a column holds variants."""
+    return bool(field.metadata) and b"cfray.variant" in field.metadata
+
+
+def from_objects(objects: Sequence[Mapping[str, object]]) -> pa.RecordBatch:
+    """Make a batch of variant columns, one a top-level key in order of first sight.
+
+    Args:
+        objects: parsed JSON objects: str keys; str, int, float, bool, None, list, dict and ``Typed`` values.
+    """
+    names = list(dict.fromkeys(key for item in objects for key in item))
+    columns = [variant_array([item.get(name, MISSING) for item in objects]) for name in names]
+    schema = pa.schema([variant_field(name) for name in names])
+    if not names:  # objects without a single key are rows all the same
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * len(objects), pa.struct([])))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+class _Missing:
+    """The value of a key that is not there."""
+
+
+MISSING = _Missing()
+
+
+def variant_array(values: Iterable[object]) -> pa.StructArray:
+    """Make one variant column; ``MISSING`` gives a null entry."""
+    given = list(values)
+    kinds = set(map(type, given)) - {_Missing}
+    texts: list[str | None]
+    numbers: list[list[float] | None]
+    if len(kinds) == 1 and (
+        plain := _PLAIN.get(next(iter(kinds)))
+    ):  # one type throughout: no look at each value
+        name, write = plain
+        types: list[str | None] = [None if value is MISSING else name for value in given]
+        texts = [None if value is MISSING else write(value) for value in given]
+        numbers = [None] * len(given)
+    else:
+        types, texts, numbers = [], [], []
+        for value in given:
+            kind, text, floats = (None, None, None) if value is MISSING else _variant(value)
+            types.append(kind)
+            texts.append(text)
+            numbers.append(floats)
+    mask = pa.array([kind is None for kind in types], pa.bool_())
+    children = [
+        pa.array(types, pa.string()),
+        pa.array(texts, pa.string()),
+        pa.array(numbers, pa.list_(pa.float64())),
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(VARIANT), mask=mask)
+
+
+def _variant(value: object) -> tuple[str, str | None, list[float] | None]:
+    """Give a JSON value its type name, canonical text and, for a list of numbers, the numbers."""
+    if isinstance(value, str):
+        return "string", value, None
+    if isinstance(value, list) and value:
+        kinds = set(map(type, value))
+        if kinds == {float}:
+            return "list<double>", None, value
+        if kinds == {int}:
+            exact = max(value) <= _EXACT_INT and min(value) >= -_EXACT_INT
+            return ("list<int64>", None, value) if exact else ("list", canonical(value), None)
+        numeric = kinds == {int, float} and all(
+            abs(v) <= _EXACT_INT for v in value if type(v) is int
+        )
+        return _list_type(kinds), canonical(value), value if numeric else None
+    if isinstance(value, Typed):
+        return value.type, canonical(value.value), None
+    return _scalar_type(value), canonical(value), None
+
+
+def _list_type(kinds: set[type]) -> str:
+    if kinds == {str}:
+        return "list<string>"
+    return "list<bool>" if kinds == {bool} else "list"
+
+
+def _scalar_type(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        if -(2**63) <= value < 2**63:
+            return "int64"
+        return "uint64" if 0 < value < 2**64 else "integer"
+    if isinstance(value, float):
+        return "double"
+    return "list" if isinstance(value, list) else "struct"
+
+
+def canonical(value: object) -> str:
+    """Write parsed JSON as canonical JSON: keys by code point, no spaces, NaN and infinities as bare words."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def number_text(value: float) -> str:
+    """Write a float64 as canonical JSON does: the shortest text that reads back to the same number."""
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def variant_texts(column: pa.StructArray) -> pa.StringArray:
+    """Give the canonical text of each variant; null where the key is missing."""
+    kinds, texts, numbers = column.flatten()
+    short = pc.and_(texts.is_null(), kinds.is_valid())
+    if not pc.any(short).as_py():
+        return texts
+    rows = texts.to_pylist()
+    for row in pc.indices_nonzero(short).to_pylist():
+        values = numbers[row].as_py()
+        rows[row] = canonical(
+            [int(value) for value in values] if kinds[row].as_py() == "list<int64>" else values
+        )
+    return pa.array(rows, pa.string())
+
+
+def variant_types(column: pa.StructArray) -> pa.StringArray:
+    """Give the type name of each variant; null where the key is missing."""
+    return column.flatten()[0]
+
+
+def variant_numbers(column: pa.StructArray) -> pa.ListArray:
+    """Give the numbers of each variant that is a list of numbers; null elsewhere."""
+    return column.flatten()[2]
+
+
+#: Python type -> type name and how its values are written; integers are not here, for their type depends on their size.
+_PLAIN: dict[type, tuple[str, Callable[[Any], str]]] = {
+    str: ("string", str),
+    float: ("double", number_text),
+    bool: ("bool", lambda value: "true" if value else "false"),
+}
+
+
+def parsed(text: str) -> object:
+    """Read canonical JSON back: exact integers, float64, NaN and infinities as bare words."""
+    value: object = json.loads(text)
+    return value

@@ -1,0 +1,1 @@
+"""Vectors into another model's space: pairs, the maps that are fitted to them, the gate that judges a map."""

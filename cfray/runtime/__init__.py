@@ -1,0 +1,1 @@
+"""What every layer stands on: storage, retries, credentials, a vendor's client, models of the job file."""

@@ -1,0 +1,1 @@
+"""Chroma: a live server, or its persistent directory."""

@@ -1,0 +1,1 @@
+"""Files as sources: one module a format, and what they share."""

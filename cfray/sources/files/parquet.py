@@ -1,0 +1,36 @@
+"""Parquet exports: a part is a run of row groups (``rowgroups.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+
+from cfray.formats.columns import plain_schema
+from cfray.records.record import Reject
+from cfray.sources.base import Context, Json
+from cfray.sources.files import rowgroups
+from cfray.sources.files.base import FileSource, Part
+from cfray.sources.files.listing import PinnedFile
+
+
+class Parquet(FileSource):
+    """One Parquet file, or a folder or glob of them; where their schemas differ, the deviating types are noted per row."""
+
+    kind: Literal["parquet"] = "parquet"
+    suffixes: ClassVar[tuple[str, ...]] = rowgroups.SUFFIXES
+
+    def parts(self, file: PinnedFile, context: Context) -> list[Part]:
+        """Gather row groups, in order, up to ``shard_bytes`` of uncompressed data."""
+        return rowgroups.parts(file, self.shard_bytes)
+
+    def read_part(
+        self, file: PinnedFile, where: dict[str, Json], context: Context
+    ) -> Iterator[pa.RecordBatch | Reject]:
+        """Decode the part's row groups, one at a time."""
+        return rowgroups.batches(file, where, context.batch_bytes)
+
+    def record_schema(self, file: PinnedFile, context: Context) -> pa.Schema:
+        """Give the columns as Arrow types."""
+        return plain_schema(rowgroups.footer(file).schema.to_arrow_schema())

@@ -1,0 +1,1 @@
+"""Milvus: a live server, or the files of its bulk writer."""

@@ -1,0 +1,1 @@
+"""Pinecone: a live index, or files in its import layout."""

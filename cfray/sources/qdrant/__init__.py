@@ -1,0 +1,1 @@
+"""Qdrant: a live server, or snapshots of its shards."""

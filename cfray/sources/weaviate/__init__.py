@@ -1,0 +1,1 @@
+"""Weaviate: a live server, or its Parquet export."""

@@ -1,1 +1,0 @@
-"""One file a stage, named by its verb; the straight line is in pipeline.py."""

@@ -1,0 +1,1 @@
+"""The dataset and what stands beside it: ledger, books, receipts, commit, lease."""

@@ -1,0 +1,220 @@
+"""Identity: anyone can compute a record's uuid from its id, and a reference's from what it says, without cfray."""
+
+import base64
+import datetime as dt
+import decimal
+import json
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfray.frames.schema import dataset_uuid, header_uuid, namespace, record_uuids
+from tests.contract import oracle
+from tests.conversion.converting import faults_of, frames_of, only
+
+VECTORS = json.loads((Path(__file__).parent.parent / "contract/vectors.json").read_text())["ids"]
+UID = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(
+        "vector", VECTORS, ids=lambda vector: f"{vector['tag']}:{vector['value']}"[:30]
+    )
+    def test_every_vector_of_the_contract(self, vector):
+        space = namespace(vector["job"], vector["source_collection"])
+        value = base64.b64decode(vector["value"]) if vector["tag"] == "b" else vector["value"]
+        tagged = f"{vector['tag']}:{oracle.id_text(vector['tag'], value)}"
+        assert record_uuids(space, pa.array([tagged, "s:x", tagged]).slice(2)).to_pylist() == [
+            vector["uuid"]
+        ]
+        assert header_uuid(space) == vector["header"]
+        assert dataset_uuid(vector["job"]) == vector["dataset"]
+
+    @given(st.lists(st.text(), max_size=20), st.text(), st.text())
+    def test_any_id_of_any_job_is_what_the_oracle_computes(self, ids, job, collection):
+        computed = record_uuids(
+            namespace(job, collection), pa.array([f"s:{one}" for one in ids], pa.string())
+        )
+        assert computed.to_pylist() == [
+            oracle.record_uuid(job, collection, "s", one) for one in ids
+        ]
+
+    @pytest.mark.parametrize(
+        ("column", "tag"),
+        [
+            (pa.array(["", "42", 'naïve "☕"\\']), "s"),
+            (pa.array(["x", "y"]).dictionary_encode(), "s"),
+            (pa.array([42, -7, 2**53 + 1]), "i"),
+            (pa.array([2**64 - 1], pa.uint64()), "i"),
+            (pa.array([uuid.UUID(UID).bytes], pa.uuid()), "u"),
+            (pa.array([b"\x00\xff", b""]), "b"),
+            (pa.array([b"\x01\x02"], pa.binary(2)), "b"),
+        ],
+        ids=lambda item: str(getattr(item, "type", item)),
+    )
+    def test_the_tag_follows_the_columns_type(self, column, tag):
+        rows = frames_of({"id": column})
+        assert [row["uuid"] for row in rows] == [
+            oracle.record_uuid("articles", "", tag, one) for one in column.to_pylist()
+        ]
+        assert [row["meta"]["original_id"] for row in rows] == [
+            oracle.id_text(tag, one) for one in column.to_pylist()
+        ]
+
+    def test_the_tag_follows_each_json_value(self):
+        given_ids = [("s", "42"), ("i", 42), ("i", 2**64 - 1), ("i", 10**30), ("i", -7), ("s", "")]
+        assert [row["uuid"] for row in frames_of([{"id": one} for _, one in given_ids])] == [
+            oracle.record_uuid("articles", "", tag, one) for tag, one in given_ids
+        ]
+
+    @pytest.mark.parametrize("value", [1.5, 42.0, True, None, {"a": 1}, [1], [], {}], ids=str)
+    def test_a_value_that_is_no_id_is_a_fault(self, value):
+        assert list(faults_of([{"id": "a"}, {"id": value}, {"id": "b"}])) == [1]
+
+    @pytest.mark.parametrize(
+        "column",
+        [[1.5], [True], [None], [{"a": 1}], [[1]], [decimal.Decimal(1)], [dt.date(2024, 1, 1)]],
+        ids=str,
+    )
+    def test_a_column_that_holds_no_ids_is_a_fault_of_every_row(self, column):
+        assert list(faults_of({"id": column * 2, "x": [1, 2]})) == [0, 1]
+
+    def test_a_missing_id_is_a_fault_with_the_name_of_the_field(self):
+        assert faults_of([{"key": "a"}, {"x": 1}], {"id": "key"}) == {
+            1: "no id: key is missing or null"
+        }
+
+    def test_a_fallback_takes_the_first_present_id_and_keeps_the_other(self):
+        first, second = frames_of([{"a": "x", "b": 1}, {"a": None, "b": 2}], {"id": ["a", "b"]})
+        assert (first["uuid"], second["uuid"]) == (
+            oracle.record_uuid("articles", "", "s", "x"),
+            oracle.record_uuid("articles", "", "i", 2),
+        )
+        assert first["meta"] == {"b": "1", "original_id": "x"}
+        assert second["meta"] == {"a": "null", "original_id": "2"}
+
+    @pytest.mark.parametrize("given_records", [[{"t": "k", "n": 1}], {"t": ["k"], "n": [1]}])
+    def test_a_composite_id_is_the_json_of_its_parts(self, given_records):
+        assert only(given_records, {"id": {"key": ["t", "n"]}})["uuid"] == oracle.record_uuid(
+            "articles", "", "j", ["k", 1]
+        )
+
+    def test_a_missing_part_of_a_composite_id_is_null(self):
+        rows = frames_of(
+            [{"t": 'é"', "n": 1.5}, {"n": 2}, {"t": None, "n": 2**70}], {"id": {"key": ["t", "n"]}}
+        )
+        assert [row["meta"]["original_id"] for row in rows] == [
+            oracle.canonical(parts) for parts in (['é"', 1.5], [None, 2], [None, 2**70])
+        ]
+
+    def test_a_kept_uuid_is_lower_case_and_other_ids_are_computed(self):
+        rows = frames_of(
+            {"id": [UID.upper(), "d1"], "up": ["d1", UID.upper()]},
+            {"keep_uuid": True, "relationships": {"type": "parent", "to": "up"}},
+        )
+        computed = oracle.record_uuid("articles", "", "s", "d1")
+        assert [row["uuid"] for row in rows] == [UID, computed]
+        assert [row["relationships"][0]["id"] for row in rows] == [computed, UID]
+
+
+def references(given_records, to="ref", **rule):
+    """Give the uuids each row's rule points to."""
+    mapping = {
+        "id": "id",
+        "relationships": [{"type": "related", "to": to, **rule}],
+        "member_of": False,
+    }
+    return [
+        [one["id"] for one in row["relationships"]] for row in frames_of(given_records, mapping)
+    ]
+
+
+def ids(tag, *values, collection=""):
+    return [oracle.record_uuid("articles", collection, tag, value) for value in values]
+
+
+class TestRelationships:
+    @pytest.mark.parametrize("fixed", [True, False])
+    @pytest.mark.parametrize(
+        ("own", "ref", "expected"),
+        [
+            (7, 42, ids("i", 42)),
+            (7, "42", ids("i", 42)),
+            (7, "042", ids("s", "042")),
+            (7, "x", ids("s", "x")),
+            ("a", 42, ids("s", "42")),
+            ("a", "42", ids("s", "42")),
+            ("a", ["b", "c", "b"], ids("s", "b", "c", "b")),
+            (7, ["1", "2"], ids("i", 1, 2)),
+            ("a", [1, 2], ids("s", "1", "2")),
+            ("a", [], []),
+            ("a", None, []),
+            ("a", ["b", None], ids("s", "b")),
+        ],
+        ids=str,
+    )
+    def test_a_reference_is_cast_to_the_ids_type(self, fixed, own, ref, expected):
+        assert references({"id": [own], "ref": [ref]} if fixed else [{"id": own, "ref": ref}]) == [
+            expected
+        ]
+
+    def test_null_rows_of_a_list_column_point_nowhere(self):
+        for kind in (pa.list_(pa.string()), pa.large_list(pa.string()), pa.list_(pa.string(), 1)):
+            column = pa.array([None, ["b"], None, ["c"]], kind)
+            assert references({"id": ["w", "x", "y", "z"], "ref": column}) == [
+                [],
+                ids("s", "b"),
+                [],
+                ids("s", "c"),
+            ]
+
+    def test_a_fallback_takes_the_first_present_reference_of_each_row(self):
+        given_rows = [
+            {"id": "1", "a": "x", "b": "y"},
+            {"id": "2", "a": None, "b": "y"},
+            {"id": "3", "b": "y"},
+        ]
+        expected = [ids("s", "x"), ids("s", "y"), ids("s", "y")]
+        assert references(given_rows, to=["a", "b"]) == expected
+        assert (
+            references(
+                {"id": ["1", "2", "3"], "a": ["x", None, None], "b": ["y"] * 3}, to=["a", "b"]
+            )
+            == expected
+        )
+
+    def test_a_reference_to_a_uuid_id_is_normalised_and_odd_text_harms_nothing(self):
+        column = pa.array([uuid.UUID(UID).bytes] * 3, pa.uuid())
+        assert references({"id": column, "ref": [UID.upper(), "x", UID + "\n"]}) == [
+            ids("u", UID),
+            ids("s", "x"),
+            ids("s", UID + "\n"),
+        ]
+
+    def test_a_composite_reference_and_one_into_another_collection(self):
+        mapping = {
+            "id": {"key": ["t", "n"]},
+            "relationships": [{"type": "parent", "to": {"key": ["t", "up"]}}],
+            "member_of": False,
+        }
+        assert (
+            only({"t": ["k"], "n": [2], "up": [1]}, mapping)["relationships"][0]["id"]
+            == ids("j", ["k", 1])[0]
+        )
+        assert references({"id": ["a"], "ref": ["b"]}, collection="people") == [
+            ids("s", "b", collection="people")
+        ]
+
+    def test_membership_comes_last_and_references_stay_in_custom_metadata(self):
+        row = only({"id": [1], "ref": ["42"]}, {"relationships": {"type": "parent", "to": "ref"}})
+        assert [one["type"] for one in row["relationships"]] == ["parent", "member_of"]
+        assert (
+            row["relationships"][1]["id"]
+            == row["collection_id"]
+            == oracle.header_uuid("articles", "")
+        )
+        assert row["meta"]["ref"] == "42"

@@ -1,0 +1,30 @@
+"""What a shard's account says of its vectors."""
+
+import numpy as np
+import pyarrow as pa
+
+from cfray.copying.write import add_centroids
+
+
+def test_a_vector_of_zeros_does_not_count_and_one_that_only_begins_with_zero_does():
+    vectors = np.array([[0, 0, 0], [0, 0, 2], [-0.0, 1, 0], [3, 0, 0]], np.float32)
+    batch = pa.record_batch(
+        {
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 3),
+            "collection": ["a", "b", "a", "b"],
+            "collection_id": ["x", "y", "x", "y"],
+        }
+    )
+    sums = {}
+    add_centroids(sums, batch)
+    assert {
+        name: (count, header, total.tolist()) for name, (count, header, total) in sums.items()
+    } == {
+        "a": (1, "x", [0, 1, 0]),
+        "b": (2, "y", [3, 0, 2]),
+    }
+    add_centroids(sums, batch, sign=-1)
+    assert {name: (count, total.tolist()) for name, (count, _, total) in sums.items()} == {
+        "a": (0, [0, 0, 0]),
+        "b": (0, [0, 0, 0]),
+    }

@@ -1,0 +1,175 @@
+"""The operation behind ``cfray embed``, against the installed pylance: an upgrade that breaks it is noticed here."""
+
+import json
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+from lance import LanceDataset, LanceOperation
+from lance.dataset import Transaction
+from lance.fragment import FragmentMetadata, write_fragments
+from lance.schema import LanceSchema
+
+from cfray.conversion.embed import ORIGIN
+from cfray.embedding.pieces import Joined, seal
+from cfray.embedding.swap import replaced
+from cfray.errors import TargetUnavailable
+
+OLD, NEW = 4, 6
+
+
+def rows(first: int, count: int, width: int) -> pa.Table:
+    numbers = np.arange(first, first + count)
+    vectors = np.repeat(numbers.astype(np.float32)[:, None], width, axis=1)
+    return pa.table(
+        {
+            "uuid": [f"u{number}" for number in numbers],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width),
+            "metadata": pa.array([[{"key": "k", "value": str(number)}] for number in numbers]),
+            "position": pa.array(numbers, pa.int32()),
+            ORIGIN: ["kept"] * count,
+        }
+    )
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> LanceDataset:
+    """Make three fragments with stable row ids, rows deleted from two of them, and an index on the vector."""
+    uri = str(tmp_path / "t.lance")
+    schema = rows(0, 1, OLD).schema
+    lance.write_dataset(
+        schema.empty_table(), uri, enable_stable_row_ids=True, data_storage_version="2.2"
+    )
+    for first in (0, 100, 200):
+        found = lance.dataset(uri)
+        new = write_fragments(rows(first, 100, OLD), uri, schema=schema, mode="append")
+        operation = LanceOperation.Merge(
+            [one.metadata for one in found.get_fragments()] + new,
+            LanceSchema.from_pyarrow(schema),
+            preserves_nullability=True,
+        )
+        LanceDataset.commit(found, Transaction(found.version, operation), max_retries=0)
+    lance.dataset(uri).delete("uuid IN ('u5', 'u150', 'u151')")
+    lance.dataset(uri).create_index("vector", "IVF_FLAT", num_partitions=1)
+    return lance.dataset(uri)
+
+
+def written(dataset: LanceDataset) -> dict[int, Joined]:
+    """Write each fragment's new columns, as the tasks do: the vector's first number is the row's own."""
+    found = {}
+    for fragment in dataset.get_fragments():
+        table = fragment.to_table(columns=["uuid"])
+        numbers = np.array([int(uuid[1:]) for uuid in table["uuid"].to_pylist()], np.float32)
+        vectors = pa.FixedSizeListArray.from_arrays(
+            pa.array(np.repeat(-numbers[:, None], NEW, axis=1).ravel()), NEW
+        )
+        metadata, _ = fragment.merge_columns(
+            pa.table({"v": vectors, "o": ["made"] * len(numbers)}).to_reader()
+        )
+        found[fragment.fragment_id] = Joined(
+            fragment.fragment_id,
+            seal(fragment.metadata),
+            metadata.to_json()["files"][-1],
+            [],
+            {},
+            {},
+            {},
+            0,
+        )
+    return found
+
+
+FIELDS = (pa.field("vector", pa.list_(pa.float32(), NEW)), pa.field(ORIGIN, pa.string()))
+
+
+def swapped(dataset: LanceDataset) -> LanceDataset:
+    fragments = replaced(dataset, FIELDS, written(dataset))
+    schema = dataset.schema.set(dataset.schema.get_field_index("vector"), FIELDS[0])
+    operation = LanceOperation.Merge(
+        fragments,
+        LanceSchema.from_pyarrow(schema.with_metadata({"ledger": "new"})),
+        preserves_nullability=True,
+    )
+    LanceDataset.commit(dataset, Transaction(dataset.version, operation), max_retries=0)
+    return lance.dataset(dataset.uri)
+
+
+def check_rows(dataset: LanceDataset) -> None:
+    table = dataset.to_table()
+    assert len(table) == 297
+    for uuid, vector, origin in zip(
+        table["uuid"].to_pylist(),
+        table["vector"].to_pylist(),
+        table[ORIGIN].to_pylist(),
+        strict=True,
+    ):
+        assert vector == [-float(uuid[1:])] * NEW
+        assert origin == "made"
+
+
+def test_a_column_gets_new_values_and_another_width_in_one_version(dataset):
+    others = ["uuid", "metadata", "position"]
+    before = dataset.to_table(columns=others, with_row_id=True)
+    dataset.drop_index("vector_idx")
+    dataset = lance.dataset(dataset.uri)
+    old = dataset.version
+    now = swapped(dataset)
+    assert now.version == old + 1
+    assert now.schema.metadata == {b"ledger": b"new"}
+    check_rows(now)
+    assert now.to_table(columns=others, with_row_id=True).equals(before), (
+        "another column, or a stable row id, changed"
+    )
+    past = lance.dataset(dataset.uri, version=old)
+    assert past.schema.field("vector").type.list_size == OLD
+    assert past.to_table(filter="uuid = 'u42'")["vector"].to_pylist() == [[42.0] * OLD]
+
+
+def test_compaction_indexes_and_further_commits_work_on_it(dataset):
+    dataset.drop_index("vector_idx")
+    now = swapped(lance.dataset(dataset.uri))
+    now.create_index("vector", "IVF_FLAT", num_partitions=1)
+    now = lance.dataset(now.uri)
+    assert now.to_table(nearest={"column": "vector", "q": [-42.0] * NEW, "k": 1})[
+        "uuid"
+    ].to_pylist() == ["u42"]
+    new = write_fragments(rows(300, 10, NEW), now.uri, schema=now.schema, mode="append")
+    operation = LanceOperation.Merge(
+        [one.metadata for one in now.get_fragments()] + new,
+        LanceSchema.from_pyarrow(now.schema),
+        preserves_nullability=True,
+    )
+    LanceDataset.commit(now, Transaction(now.version, operation), max_retries=0)
+    ids = lance.dataset(now.uri).to_table(columns=["uuid"], with_row_id=True).sort_by("uuid")
+    lance.dataset(now.uri).optimize.compact_files()
+    again = lance.dataset(now.uri)
+    assert len(again.get_fragments()) < 4
+    assert again.to_table(columns=["uuid"], with_row_id=True).sort_by("uuid").equals(ids)
+    table = again.to_table(filter="position < 300")
+    assert all(
+        vector == [-float(uuid[1:])] * NEW
+        for uuid, vector in zip(table["uuid"].to_pylist(), table["vector"].to_pylist(), strict=True)
+    )
+
+
+def test_an_index_of_the_old_vectors_would_lie(dataset):
+    """Why the index goes first: Lance itself would not notice."""
+    now = swapped(dataset)
+    assert {item.name for item in now.describe_indices()} == {"vector_idx"}
+
+
+def test_a_fragment_that_changed_meanwhile_is_noticed(dataset):
+    made = written(dataset)
+    dataset.delete("uuid = 'u7'")
+    with pytest.raises(TargetUnavailable, match="while its vectors were being made"):
+        replaced(lance.dataset(dataset.uri), FIELDS, made)
+
+
+def test_a_tombstone_survives_json(dataset):
+    """The metadata of a swapped fragment reads back as it was written: receipts and compactions carry it."""
+    one = replaced(dataset, FIELDS, written(dataset))[0]
+    body = one.to_json()
+    assert [-2 in file["fields"] for file in body["files"]] == [True, False]
+    assert FragmentMetadata.from_json(json.dumps(body)).to_json() == body

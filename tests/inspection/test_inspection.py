@@ -1,0 +1,563 @@
+"""Inspect: the draft runs unedited on a sane export, says why, and never invents an id."""
+
+import csv
+import json
+import random
+import string
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import lance
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import ipc
+
+from cfray.errors import ConfigError
+from cfray.inspection import source as inspection
+from cfray.inspection.drafts import plain, scalar
+from cfray.job.file import read_job
+from cfray.job.mapping import as_path
+from cfray.planning.plan import forecast as foretold
+
+KINDS = ("parquet", "jsonl", "json", "csv", "arrow", "lance")
+
+
+def rows_of(count=200):
+    """Make a sane export."""
+    dice = random.Random(7)
+    ids = [str(uuid.UUID(int=dice.getrandbits(128), version=4)) for _ in range(count)]
+    return [
+        {
+            "uuid": ids[n],
+            "title": f"Note {n}",
+            "body": " ".join(dice.choice(["alpha", "beta", "gamma", "delta"]) for _ in range(60)),
+            "embedding": [dice.uniform(-1, 1) for _ in range(16)],
+            "score": dice.random(),
+            "views": dice.randrange(count),
+            "parent": ids[n // 3] if n % 3 else None,
+            "published": (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=n)).isoformat(),
+            "tags": dice.sample(["red", "green", "blue"], 2),
+            "category": dice.choice(["news", "essay"]),
+            "zip": f"{n % 100:05d}",
+        }
+        for n in range(count)
+    ]
+
+
+def export(folder, kind, rows, name="notes"):
+    """Write rows without our code; give the path."""
+    place = folder / f"{name}.{kind}"
+    if kind == "jsonl":
+        place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "json":
+        place.write_text(json.dumps(rows))
+    elif kind == "csv":
+        with place.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(
+                {
+                    key: json.dumps(value) if isinstance(value, list) else value
+                    for key, value in row.items()
+                }
+                for row in rows
+            )
+    else:
+        table = pa.Table.from_pylist(rows)
+        if kind == "parquet":
+            pq.write_table(table, place, row_group_size=50)
+        elif kind == "arrow":
+            with ipc.new_file(place, table.schema) as writer:
+                writer.write_table(table, max_chunksize=50)
+        else:
+            lance.write_dataset(table, place)
+    return place
+
+
+def planned(source, out):
+    """Draft, write the draft unedited, and plan it: the job, the plan, the forecast, the guesses by key."""
+    draft = inspection.draft(str(source), out)
+    out.write_text(draft.text)
+    job = read_job(out)
+    plan, forecast = foretold(job)
+    return job, plan, forecast, {guess["key"]: guess for guess in draft.guesses}
+
+
+class TestSaneExports:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_draft_runs_unedited_and_its_guesses_are_right(self, tmp_path, kind):
+        place = export(tmp_path, kind, rows_of())
+        job, plan, forecast, guesses = planned(place, tmp_path / "job.yaml")
+        mapping = job.mapping.model_dump(exclude_unset=True)
+        assert mapping == {
+            "id": "uuid",
+            "text_content": "body",
+            "title": "title",
+            "vector": "embedding",
+            "tags": "tags",
+            "created_at": "published",
+            "relationships": [{"type": "parent", "to": "parent"}],
+        }
+        assert (job.name, job.source.kind, job.source.uri) == ("notes", kind, str(place))
+        assert plan.layout.dimension == 16
+        assert not forecast.quarantined
+        assert not forecast.lossy
+        assert forecast.duplicates == 0
+        assert guesses["mapping.id"]["why"] == "unique in 200 of 200 sampled records"
+        assert guesses["mapping.vector"]["why"] == "16 numbers in every sampled record"
+        assert (
+            guesses["mapping.relationships"]["why"]
+            == "every sampled value is an id of another record"
+        )
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_every_guess_stands_in_the_draft_with_its_reason(self, tmp_path, kind):
+        draft = inspection.draft(str(export(tmp_path, kind, rows_of(30))), tmp_path / "job.yaml")
+        for guess in draft.guesses:
+            assert any(
+                guess["why"] in line and guess["key"].rpartition(".")[2][:8] in line
+                for line in draft.text.replace("- {", "relationships").splitlines()
+            )
+        assert "# collection: category" in draft.text
+        assert "# keep_uuid: true" in draft.text
+        assert "# index:" in draft.text
+
+    def test_a_folder_is_sampled_from_its_first_and_last_file(self, tmp_path):
+        folder = tmp_path / "my notes"
+        folder.mkdir()
+        rows = rows_of(90)
+        for number in range(3):
+            export(folder, "jsonl", rows[number * 30 : number * 30 + 30], name=f"part-{number}")
+        (folder / "README.md").write_text("not data")
+        job, plan, *_ = planned(folder, tmp_path / "job.yaml")
+        assert (job.name, job.mapping.id, plan.layout.dimension) == ("my-notes", "uuid", 16)
+        assert "uri: ./my notes" in (tmp_path / "job.yaml").read_text()
+
+    @pytest.mark.parametrize("kind", ["jsonl", "csv"])
+    def test_compressed_files_are_known_by_the_suffix_before(self, tmp_path, kind):
+        place = export(tmp_path, kind, rows_of(20))
+        packed = tmp_path / f"notes.{kind}.gz"
+        with pa.output_stream(str(packed), compression="gzip") as stream:
+            stream.write(place.read_bytes())
+        job, *_ = planned(packed, tmp_path / "job.yaml")
+        assert (job.name, job.source.kind, job.mapping.id) == ("notes", kind, "uuid")
+
+
+class TestPlaces:
+    def test_without_out_the_source_is_absolute_and_the_draft_runs_anywhere(
+        self, tmp_path, monkeypatch
+    ):
+        export(tmp_path, "jsonl", rows_of(20))
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(tmp_path)
+        (elsewhere / "job.yaml").write_text(inspection.draft("notes.jsonl", None).text)
+        job = read_job(elsewhere / "job.yaml")
+        assert job.source.uri == str(tmp_path / "notes.jsonl")
+        assert job.target.uri == str(elsewhere / "notes.lance")
+        foretold(job)
+
+    def test_with_out_the_source_is_relative_to_the_draft(self, tmp_path):
+        place = export(tmp_path, "jsonl", rows_of(20))
+        (tmp_path / "jobs").mkdir()
+        job, *_ = planned(place, tmp_path / "jobs/job.yaml")
+        assert "uri: ../notes.jsonl" in (tmp_path / "jobs/job.yaml").read_text()
+        assert job.source.uri == str(place)
+
+    def test_the_target_is_never_the_source_nor_inside_it(self, tmp_path):
+        dataset = export(tmp_path, "lance", rows_of(20))
+        assert planned(dataset, tmp_path / "job.yaml")[0].target.uri == str(
+            tmp_path / "notes-frames.lance"
+        )
+        folder = tmp_path / "export"
+        folder.mkdir()
+        export(folder, "json", rows_of(20))
+        for source in (folder, folder / "*.json"):
+            assert planned(source, folder / "job.yaml")[0].target.uri == str(
+                tmp_path / "export.lance"
+            )
+
+    def test_the_target_is_not_something_that_is_there_already(self, tmp_path):
+        export(tmp_path, "lance", rows_of(20))
+        place = export(tmp_path, "jsonl", rows_of(20))
+        assert planned(place, tmp_path / "job.yaml")[0].target.uri == str(
+            tmp_path / "notes-frames.lance"
+        )
+
+
+class TestYaml:
+    def test_a_source_section_keeps_its_options_and_the_name(self, tmp_path):
+        export(tmp_path, "csv", rows_of(20))
+        (tmp_path / "s.yaml").write_text(
+            "name: Old notes\nsource: {kind: csv, uri: notes.csv, shard_bytes: 1KiB, types: {score: float}}\n"
+        )
+        job, *_ = planned(tmp_path / "s.yaml", tmp_path / "job.yaml")
+        assert (
+            job.name,
+            job.source.shard_bytes,
+            job.source.types["score"],
+            job.source.types["views"],
+        ) == ("Old notes", 1024, "float", "int64")
+        assert job.target.uri == str(tmp_path / "Old-notes.lance")
+
+    def test_the_kind_may_be_left_out_and_the_target_given(self, tmp_path):
+        export(tmp_path, "jsonl", rows_of(20))
+        (tmp_path / "out").mkdir()
+        (tmp_path / "s.yaml").write_text(
+            "source: {uri: notes.jsonl}\ntarget: {uri: there.lance}\nmapping: {id: nonsense}\n"
+        )
+        job, *_ = planned(tmp_path / "s.yaml", tmp_path / "out/job.yaml")
+        assert (job.source.kind, job.mapping.id, job.target.uri) == (
+            "jsonl",
+            "uuid",
+            str(tmp_path / "there.lance"),
+        )
+        assert (
+            "not taken over from the inspected file: mapping"
+            in (tmp_path / "out/job.yaml").read_text()
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("source: {kind: parqet, uri: x}", "did you mean parquet"),
+            (
+                "source: {kind: jsonl, uri: notes.jsonl, delimitr: x}",
+                "source.delimitr: unknown key",
+            ),
+            ("source: {kind: jsonl, uri: notes.jsonl}\nsauce: 1", "unknown key"),
+            ("sources: {}", "no section source"),
+            ("[1]", "holds no job"),
+        ],
+    )
+    def test_a_wrong_file_is_refused_by_name(self, tmp_path, text, said):
+        export(tmp_path, "jsonl", rows_of(3))
+        (tmp_path / "s.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            inspection.draft(str(tmp_path / "s.yaml"), None)
+
+
+class TestRefusals:
+    def test_nothing_there(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        for place in ("empty", "missing.jsonl", "empty/*.csv"):
+            with pytest.raises(ConfigError, match="no file at"):
+                inspection.draft(str(tmp_path / place), None)
+
+    def test_mixed_kinds_are_named(self, tmp_path):
+        export(tmp_path, "jsonl", rows_of(3))
+        export(tmp_path, "csv", rows_of(3))
+        with pytest.raises(ConfigError, match=r"1 csv \(notes.csv\); 1 jsonl \(notes.jsonl\)"):
+            inspection.draft(str(tmp_path), None)
+        assert inspection.draft(str(tmp_path / "*.csv"), None).guesses
+
+    def test_an_unknown_suffix_lists_the_known_kinds(self, tmp_path):
+        (tmp_path / "notes.xlsx").write_bytes(b"x")
+        with pytest.raises(ConfigError, match=r"no known kind of file.*notes.xlsx") as caught:
+            inspection.draft(str(tmp_path / "notes.xlsx"), None)
+        assert all(kind in caught.value.remedy for kind in KINDS)
+
+    def test_a_damaged_file_is_the_command_lines_fault_too(self, tmp_path):
+        (tmp_path / "notes.parquet").write_bytes(b"no parquet")
+        with pytest.raises(ConfigError, match="Parquet"):
+            inspection.draft(str(tmp_path / "notes.parquet"), None)
+
+    def test_rows_that_all_cannot_be_read(self, tmp_path):
+        (tmp_path / "notes.csv").write_bytes("id,text\n1,café\n".encode("latin-1"))
+        with pytest.raises(ConfigError, match="not valid utf-8"):
+            inspection.draft(str(tmp_path / "notes.csv"), None)
+
+    def test_a_place_for_the_draft_that_does_not_exist(self, tmp_path):
+        place = export(tmp_path, "jsonl", rows_of(3))
+        for out in (tmp_path, tmp_path / "no/such/job.yaml"):
+            with pytest.raises(ConfigError, match="cannot write"):
+                inspection.draft(str(place), out)
+
+
+class TestIds:
+    def test_without_one_the_line_is_empty_and_the_draft_is_refused(self, tmp_path):
+        rows = [{"text": "some words", "n": n % 3, "size": n * n} for n in range(30)]
+        draft = inspection.draft(str(export(tmp_path, "jsonl", rows)), tmp_path / "job.yaml")
+        assert "  id:   # FILL THIS IN" in draft.text
+        (tmp_path / "job.yaml").write_text(draft.text)
+        with pytest.raises(ConfigError, match=r"mapping\.id"):
+            read_job(tmp_path / "job.yaml")
+
+    def test_one_record_proves_no_unnamed_id(self, tmp_path):
+        assert (
+            "id:   # FILL"
+            in inspection.draft(
+                str(export(tmp_path, "jsonl", [{"slot": "x1", "views": 5, "text": "words"}])), None
+            ).text
+        )
+
+    def test_a_unique_field_is_the_id_whatever_its_name(self, tmp_path):
+        rows = [{"url": f"https://example.org/{n}", "text": "some words"} for n in range(20)]
+        assert (
+            planned(export(tmp_path, "parquet", rows), tmp_path / "job.yaml")[0].mapping.id == "url"
+        )
+
+    def test_a_pair_where_no_field_alone_is_unique(self, tmp_path):
+        rows = [
+            {"doc_id": n // 2, "tenant": f"t{n % 2}", "text": "the same words"} for n in range(40)
+        ]
+        job, _, forecast, _ = planned(export(tmp_path, "parquet", rows), tmp_path / "job.yaml")
+        assert job.mapping.id.key == ["tenant", "doc_id"]
+        assert not forecast.duplicates
+
+    def test_few_duplicates_do_not_hide_the_id_and_are_told(self, tmp_path):
+        rows = rows_of(300)
+        rows[40]["uuid"] = rows[39]["uuid"]
+        job, _, _, guesses = planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")
+        assert job.mapping.id == "uuid"
+        assert guesses["mapping.id"]["why"].startswith("unique in 298 of 300 sampled records; ")
+
+    def test_a_named_field_that_repeats_is_no_id(self, tmp_path):
+        rows = [
+            {"id": n % 5, "isbn": f"978-{n}", "title": f"T{n}", "text": "words " * 20}
+            for n in range(30)
+        ]
+        assert (
+            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.id == "isbn"
+        )
+
+    def test_a_unique_measure_is_no_id(self, tmp_path):
+        rows = [
+            {
+                "size": (n * 37) % 101,
+                "bytes": n * n,
+                "at": f"2024-01-{n + 1:02d}",
+                "text": f"words {n}",
+            }
+            for n in range(28)
+        ]
+        assert "id:   # FILL" in inspection.draft(str(export(tmp_path, "jsonl", rows)), None).text
+
+
+class TestFields:
+    def test_names_with_dots_and_nested_fields(self, tmp_path):
+        rows = [
+            {
+                "_id": {"$oid": f"{n:024x}"},
+                "doc.text": "many words " * 10,
+                "meta": {
+                    "by": "Ann",
+                    "head.line": f"T{n}",
+                    "deep": {"vec": [n * 0.5 + i for i in range(8)]},
+                },
+                "links": [f"{(n + 1) % 40:024x}"],
+                "updatedAt": "2024-05-06T07:08:09Z",
+            }
+            for n in range(40)
+        ]
+        rows[3]["meta"] = None
+        for kind in ("jsonl", "parquet"):
+            place = export(tmp_path, kind, rows, name=kind)
+            job, plan, forecast, _ = planned(place, tmp_path / f"{kind}.yaml")
+            mapping = job.mapping
+            assert (mapping.id, as_path(mapping.text_content), mapping.author) == (
+                "_id.$oid",
+                ("doc.text",),
+                "meta.by",
+            )
+            assert (mapping.vector, mapping.updated_at, plan.layout.dimension) == (
+                "meta.deep.vec",
+                "updatedAt",
+                8,
+            )
+            assert [(rule.type, rule.to) for rule in mapping.relationships] == [
+                ("reference", "links")
+            ]
+            assert not forecast.quarantined
+
+    @pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+    def test_of_several_vectors_the_one_named_so_is_primary(self, tmp_path, kind):
+        rows = [
+            {
+                "id": n,
+                "title.vec": [n + i / 4 for i in range(8)],
+                "embedding": [n + i / 8 for i in range(12)],
+                "text": "w",
+            }
+            for n in range(20)
+        ]
+        job, plan, forecast, _ = planned(export(tmp_path, kind, rows), tmp_path / "job.yaml")
+        assert job.mapping.vector == "embedding"
+        assert {name: as_path(value) for name, value in job.mapping.vectors.items()} == {
+            "title_vec": ("title.vec",)
+        }
+        assert (plan.layout.dimension, forecast.quarantined) == (12, {})
+
+    def test_lists_of_other_widths_are_no_vectors(self, tmp_path):
+        rows = [
+            {
+                "id": n,
+                "text": "w",
+                "box": [0.5, 0.5],
+                "tokens": list(range(n % 9 + 8)),
+                "tail": [0.5] * (8 + n % 2),
+            }
+            for n in range(20)
+        ]
+        assert (
+            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.vector
+            is None
+        )
+
+    def test_numbers_that_happen_to_be_ids_are_no_references(self, tmp_path):
+        rows = [
+            {"id": n, "views": n // 2, "author_id": n % 4, "reply_to": n // 2, "text": "words"}
+            for n in range(40)
+        ]
+        job, *_ = planned(export(tmp_path, "csv", rows), tmp_path / "job.yaml")
+        assert [rule.to for rule in job.mapping.relationships] == ["reply_to"]
+
+    def test_references_to_nothing_in_the_source_are_left_alone(self, tmp_path):
+        rows = [
+            {"id": f"a{n}", "parent_id": f"other-{n}", "category": "x", "text": "words"}
+            for n in range(40)
+        ]
+        assert (
+            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.relationships
+            == []
+        )
+
+    def test_dates_are_taken_by_type_or_because_they_read(self, tmp_path):
+        rows = [
+            {
+                "id": n,
+                "text": "w",
+                "created": datetime(2024, 1, 1, tzinfo=UTC),
+                "modified": "soon",
+                "posted": "2024-01-01",
+            }
+            for n in range(20)
+        ]
+        mapping = planned(export(tmp_path, "parquet", rows), tmp_path / "job.yaml")[0].mapping
+        assert (mapping.created_at, mapping.updated_at) == ("created", None)
+
+    def test_epoch_numbers_are_not_guessed(self, tmp_path):
+        rows = [{"id": n, "text": "w", "created_at": 1_700_000_000 + n} for n in range(20)]
+        assert (
+            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.created_at
+            is None
+        )
+
+    def test_csv_types_are_declared_only_where_no_character_is_lost(self, tmp_path):
+        rows = [
+            {
+                "id": n,
+                "text": "w",
+                "n": n,
+                "half": n / 2,
+                "price": f"{n}.50",
+                "zip": f"0{n}",
+                "phone": n,
+                "ok": "true",
+                "yes": "True",
+                "day": "2024-01-02",
+            }
+            for n in range(20)
+        ]
+        rows[5]["n"] = ""
+        job, *_ = planned(export(tmp_path, "csv", rows), tmp_path / "job.yaml")
+        assert job.source.types == {"n": "int64", "half": "double", "ok": "bool", "day": "date32"}
+        text = (tmp_path / "job.yaml").read_text()
+        assert all(f"# {name}: " in text for name in ("price", "zip", "phone", "'yes'"))
+
+    @pytest.mark.parametrize("delimiter", ["\t", ";", "|"])
+    def test_the_delimiter_is_found_in_the_header(self, tmp_path, delimiter):
+        with (tmp_path / "notes.csv").open("w", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerows([["id", "text, with comma", "n"], *([n, "a, b", n] for n in range(9))])
+        job, *_ = planned(tmp_path / "notes.csv", tmp_path / "job.yaml")
+        assert (job.source.delimiter, job.mapping.id) == (delimiter, "id")
+
+    def test_rows_that_cannot_be_read_are_told(self, tmp_path):
+        place = export(tmp_path, "jsonl", rows_of(20))
+        place.write_text(place.read_text() + "{oops\n")
+        assert (
+            "# 1 rows of the sample cannot be read and would go to quarantine: line: not JSON"
+            in inspection.draft(str(place), None).text
+        )
+
+
+class TestYamlText:
+    @given(
+        st.recursive(
+            st.text(),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+            ),
+        )
+    )
+    def test_any_value_stands_on_one_line_inside_braces(self, value):
+        assert len(scalar(value).splitlines()) <= 1
+        assert yaml.safe_load("{a: " + scalar(value) + ", b: 1}   # why") == {"a": value, "b": 1}
+
+    @given(st.text())
+    def test_any_comment_stays_a_comment(self, text):
+        assert yaml.safe_load(f"a: 1   # {plain(text)}\nb: 2\n") == {"a": 1, "b": 2}
+
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(
+        st.text(st.characters(codec="utf-8"), max_size=12).filter(
+            lambda name: name not in ("id", "n")
+        )
+    )
+    def test_a_field_of_any_name_can_be_the_text(self, tmp_path, name):
+        rows = [
+            {
+                "id": n,
+                name: "many words that read like a document, do they not",
+                "n": {name: string.ascii_letters},
+            }
+            for n in range(5)
+        ]
+        (tmp_path / "any.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        job, *_ = planned(tmp_path / "any.jsonl", tmp_path / "job.yaml")
+        found = [
+            rule
+            for rule in (job.mapping.text_content, job.mapping.title, job.mapping.author)
+            if rule is not None
+        ]
+        assert as_path(found[0])[-1] == name
+
+
+class TestCommand:
+    def run(self, folder, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "cfray.cli", "inspect", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_it_writes_the_draft_and_answers_in_json(self, tmp_path):
+        export(tmp_path, "jsonl", rows_of(20))
+        done = self.run(tmp_path, "notes.jsonl", "--out", "job.yaml", "--json")
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["job_file"] == (tmp_path / "job.yaml").read_text()
+        assert {
+            "key": "mapping.id",
+            "value": "uuid",
+            "why": "unique in 20 of 20 sampled records",
+        } in answer["guesses"]
+        foretold(read_job(tmp_path / "job.yaml"))
+
+    def test_a_refusal_is_exit_2_without_a_traceback(self, tmp_path):
+        done = self.run(tmp_path, "nothing.csv")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "remedy:" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,48 @@
+"""Header rows: one a source collection, also where it is empty, with what its store says of it."""
+
+import pyarrow as pa
+
+from cfray.job.mapping import SourceShape
+from cfray.job.spec import JobSpec
+from cfray.joining import headers
+from cfray.sources.base import Shard
+from cfray.target.state import Plan
+from tests.contract import oracle
+
+
+def test_an_empty_source_collection_has_a_header_with_its_facts():
+    job = JobSpec.model_validate(
+        {"name": "j", "source": {"kind": "qdrant", "url": "http://s"}, "target": {"uri": "t"}}
+    )
+    layout = SourceShape("qdrant", "http://s", 4, fixed=False, types={}, vectors={}, id_tag="i")
+    plan = Plan(
+        [Shard("full#0", {})],
+        layout,
+        "per-shard live",
+        0,
+        exact=True,
+        size=0,
+        facts={"full": {"m": "16"}, "empty": {"aliases": "a, b"}},
+    )
+    rows = headers._rows(job, plan, [], {"records": 0, "read": 0})
+    by_title = {row["title"]: row for row in rows}
+    assert set(by_title) == {"j", "full", "empty"}
+    assert by_title["empty"]["uuid"] == oracle.header_uuid("j", "empty")
+    assert {"key": "source.aliases", "value": "a, b"} in by_title["empty"]["custom_metadata"]
+    assert {"key": "source.m", "value": "16"} in by_title["full"]["custom_metadata"]
+    assert pa.array(by_title["empty"]["vector"]).to_pylist() == [0.0] * 4
+
+
+def test_where_the_mapping_names_collections_no_other_header_is_made():
+    given = {
+        "name": "j",
+        "source": {"kind": "qdrant", "url": "http://s"},
+        "mapping": {"collection": "kind"},
+        "target": {"uri": "t"},
+    }
+    layout = SourceShape("qdrant", "http://s", 4, fixed=False, types={}, vectors={}, id_tag="i")
+    plan = Plan([], layout, "per-shard live", 0, exact=True, size=0, facts={"empty": {}})
+    assert [
+        row["title"]
+        for row in headers._rows(JobSpec.model_validate(given), plan, [], {"records": 0, "read": 0})
+    ] == ["j"]

@@ -1,0 +1,203 @@
+"""The one operation everything rests on, tested against the installed pylance: an upgrade that breaks it must be noticed here."""
+
+import json
+from dataclasses import replace
+
+import lance
+import pyarrow as pa
+import pytest
+from lance.fragment import write_fragments
+
+from cfray.copying.write import Tally, staged_files, write_frames
+from cfray.errors import LeaseHeld, LedgerMismatch, TargetError
+from cfray.frames.schema import frame_schema
+from cfray.target import commit
+from cfray.target.commit import without_rows
+from cfray.target.ledger import Ledger
+from cfray.target.receipts import Receipt, StagedFile
+
+SCHEMA = frame_schema(4)
+
+
+def frames(tag, count=10):
+    rows = [
+        {
+            "uuid": f"{tag:08d}-0000-0000-0000-{row:012d}",
+            "title": f"{tag} {row}",
+            "vector": [float(row)] * 4,
+            "collection": "c",
+            "collection_id": "h",
+        }
+        for row in range(count)
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def staged(target, name, count=10):
+    """Write a shard as a worker does, and give its receipt."""
+    account = Tally()
+    fragments, files = write_frames(target.uri, SCHEMA, [frames(int(name), count)], account)
+    return Receipt(
+        name,
+        f"shard {name}",
+        f"nonce{name}",
+        read=count,
+        staged=count,
+        frames=count,
+        fragments=fragments,
+        files=files,
+        sums=account.sums,
+    )
+
+
+@pytest.fixture
+def target(tmp_path):
+    return commit.create(
+        str(tmp_path / "t.lance"), SCHEMA, {"cfray.types": '{"a":"int64"}'}, "f" * 64
+    )
+
+
+def row_ids(target):
+    return target.open().to_table(columns=["uuid"], with_row_id=True)["_rowid"].to_pylist()
+
+
+def test_data_and_ledger_move_in_one_version(target):
+    before = target.open().version
+    assert commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")]) == ["0", "1"]
+    assert target.open().version == before + 1
+    assert target.open().count_rows() == 20
+    assert {name: (entry.start, entry.rows) for name, entry in target.ledger().entries.items()} == {
+        "0": (0, 10),
+        "1": (10, 10),
+    }
+    assert json.loads(target.open().schema.metadata[b"cfray.types"]) == {"a": "int64"}
+
+
+def test_a_receipt_committed_twice_adds_nothing(target):
+    receipt = staged(target, "0")
+    commit.commit_receipts(target, [receipt])
+    version = target.open().version
+    assert commit.commit_receipts(target, [receipt]) == []
+    assert (target.open().count_rows(), target.open().version) == (10, version)
+
+
+def test_the_same_merge_is_refused_the_second_time(target):
+    dataset = target.open()
+    fragments = write_fragments(frames(7), target.uri, schema=SCHEMA, mode="append")
+    ledger = replace(target.ledger(), next_row=10)
+    assert commit._merged(dataset, ledger, fragments, None)
+    assert not commit._merged(dataset, ledger, fragments, None)
+    assert target.open().count_rows() == 10
+
+
+def test_a_foreign_append_is_kept_and_row_ids_stay_true(target):
+    commit.commit_receipts(target, [staged(target, "0")])
+    lance.write_dataset(pa.table(frames(99, 5)), target.uri, mode="append")
+    commit.commit_receipts(target, [staged(target, "1")])
+    assert target.open().count_rows() == 25
+    entry = target.ledger().entries["1"]
+    assert (entry.start, entry.rows) == (15, 10)
+    assert row_ids(target)[-10:] == list(range(15, 25))
+
+
+def test_stable_row_ids_and_index_coverage_survive(target):
+    commit.commit_receipts(target, [staged(target, "0")])
+    target.open().create_scalar_index("uuid", "BTREE")
+    before = row_ids(target)
+    commit.commit_receipts(target, [staged(target, "1")])
+    assert row_ids(target)[:10] == before
+    assert target.open().count_rows("uuid = '00000001-0000-0000-0000-000000000003'") == 1
+
+
+def test_rows_are_deleted_and_the_ledger_changed_in_one_version(target):
+    commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")])
+    version = target.open().version
+    commit.commit(
+        target,
+        lambda ledger: ledger.with_entry("duplicates", 0, "n"),
+        rewrite=lambda dataset: without_rows(dataset, [3, 14]),
+    )
+    assert target.open().version == version + 1
+    assert row_ids(target) == [row for row in range(20) if row not in (3, 14)]
+    assert target.open().checkout_version(version).count_rows() == 20
+
+
+def test_an_older_holder_is_refused_and_adds_nothing(target):
+    receipt = staged(target, "0")
+    newer = commit.take_over(target.uri)
+    with pytest.raises(LeaseHeld):
+        commit.commit_receipts(target, [receipt])
+    assert newer.open().count_rows() == 0
+    assert commit.commit_receipts(newer, [receipt]) == ["0"]
+
+
+def test_only_one_of_two_takeovers_from_the_same_version_wins(target):
+    dataset = target.open()
+    ledger = target.ledger()
+    assert commit._merged(dataset, replace(ledger, epoch=2), [], None)
+    assert not commit._merged(dataset, replace(ledger, epoch=2), [], None)
+
+
+def test_a_staged_file_that_is_gone_is_refused_before_the_commit(target, tmp_path):
+    receipt = staged(target, "0")
+    (tmp_path / "t.lance" / receipt.files[0].path).unlink()
+    with pytest.raises(TargetError, match="missing"):
+        commit.commit_receipts(target, [receipt])
+    assert target.ledger().entries == {}
+
+
+def test_a_staged_file_of_another_size_is_refused(target):
+    receipt = staged(target, "0")
+    cut = replace(receipt, files=[StagedFile(receipt.files[0].path, receipt.files[0].size + 1, "")])
+    with pytest.raises(TargetError):
+        commit.commit_receipts(target, [cut])
+
+
+def test_creating_twice_is_refused(target):
+    with pytest.raises(LeaseHeld):
+        commit.create(target.uri, SCHEMA, {}, "e" * 64)
+
+
+def test_a_dataset_of_somebody_else_is_refused_untouched(tmp_path):
+    uri = str(tmp_path / "other.lance")
+    lance.write_dataset(pa.table({"a": [1]}), uri)
+    with pytest.raises(LedgerMismatch, match="did not make"):
+        commit.find(uri)
+    assert lance.dataset(uri).version == 1
+
+
+@pytest.mark.parametrize("content", ["file", "folder"])
+def test_something_that_is_no_dataset_is_refused_untouched(tmp_path, content):
+    place = tmp_path / "thing"
+    if content == "file":
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "x").write_text("mine")
+    with pytest.raises(LedgerMismatch):
+        commit.find(str(place))
+    assert (place if content == "file" else place / "x").read_text() == "mine"
+
+
+def test_an_empty_folder_is_no_target_yet(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert commit.find(str(tmp_path / "empty")) is None
+
+
+def test_the_ledger_survives_compaction_and_cleanup(target):
+    commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")])
+    target.open().optimize.compact_files()
+    target.open().cleanup_old_versions(retain_versions=1)
+    assert set(target.ledger().entries) == {"0", "1"}
+    assert row_ids(target) == list(range(20))
+
+
+def test_fragments_travel_as_json(target):
+    fragments, files = write_frames(target.uri, SCHEMA, [frames(1)], Tally())
+    assert json.loads(json.dumps(fragments)) == fragments
+    assert files == staged_files(target.uri, fragments)
+
+
+def test_a_ledger_reads_back_as_it_was_written():
+    ledger = Ledger(3, 7, 100, ("a", "b")).with_entry("0", 5, "n")
+    assert Ledger.from_metadata({b"cfray.ledger": ledger.to_json().encode()}, "x") == ledger

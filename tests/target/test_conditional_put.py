@@ -1,0 +1,99 @@
+"""The probe passes on real stores and refuses careless ones; what it raises tells the operator what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from cfray.errors import ConfigError, TargetUnavailable
+from cfray.target.conditional_put import check_conditional_put
+from tests.testbeds.careless_s3 import careless_s3
+from tests.testbeds.s3 import environment
+from tests.testbeds.server import free_ports
+
+
+def test_a_store_with_conditional_put_passes_and_is_left_clean(s3, s3_place):
+    target = f"{s3_place}/docs.lance"
+    check_conditional_put(target)
+    assert s3.keys(s3_place) == []
+
+
+def test_a_missing_bucket_is_named(s3, s3_place):
+    with pytest.raises(ConfigError, match="no bucket for s3://cfray-nowhere-at-all/docs"):
+        check_conditional_put("s3://cfray-nowhere-at-all/docs.lance")
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_wrong_credentials_are_refused_without_repeating_them(s3, s3_place, monkeypatch, variable):
+    if not s3.checks_keys:
+        pytest.skip(f"{s3.name} lets any key in")
+    monkeypatch.setenv(variable, "a-wrong-value")
+    with pytest.raises(ConfigError) as refused:
+        check_conditional_put(f"{s3_place}/docs.lance")
+    assert "AWS_ACCESS_KEY_ID" in refused.value.remedy
+    assert not any(
+        value in str(refused.value)
+        for value in ("a-wrong-value", s3.env["AWS_ACCESS_KEY_ID"], s3.env["AWS_SECRET_ACCESS_KEY"])
+    )
+
+
+@pytest.fixture
+def careless(request, no_aws, monkeypatch):
+    with careless_s3(request.param) as (endpoint, objects):
+        for name, value in {**environment(1), "AWS_ENDPOINT_URL": endpoint}.items():
+            monkeypatch.setenv(name, value)
+        yield objects
+
+
+@pytest.mark.parametrize(
+    ("careless", "finding"),
+    [
+        ("ignored", "If-Match was answered with 200"),
+        ("no match", "If-Match was answered with 200"),
+        ("unknown", "answered with 501"),
+    ],
+    indirect=["careless"],
+)
+def test_a_store_that_does_not_know_conditions_is_refused(careless, finding):
+    with pytest.raises(ConfigError, match=finding) as refused:
+        check_conditional_put("s3://bucket/docs.lance")
+    assert "conditional writes" in refused.value.remedy
+    assert careless == {}
+
+
+@pytest.mark.parametrize("careless", ["late", "no none match"], indirect=True)
+def test_a_store_that_lets_two_racers_win_is_refused(careless):
+    with pytest.raises(ConfigError, match=r"[2-8] of 8 racing PUTs"):
+        check_conditional_put("s3://bucket/docs.lance")
+    assert careless == {}
+
+
+@pytest.mark.parametrize("careless", ["atomic"], indirect=True)
+def test_the_negative_control_passes_where_it_is_careful(careless):
+    check_conditional_put("s3://bucket/docs.lance")
+    assert careless == {}
+
+
+@pytest.mark.parametrize("careless", ["failing"], indirect=True)
+def test_a_failing_store_may_be_tried_again(careless):
+    with pytest.raises(TargetUnavailable, match="does not answer"):
+        check_conditional_put("s3://bucket/docs.lance")
+
+
+def test_an_absent_store_may_be_tried_again(no_aws, monkeypatch):
+    for name, value in environment(free_ports(1)[0]).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TargetUnavailable, match="AWS_ENDPOINT_URL"):
+        check_conditional_put("s3://bucket/docs.lance")
+
+
+def test_missing_credentials_are_named(no_aws, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY"):
+        check_conditional_put("s3://bucket/docs.lance")
+
+
+@pytest.mark.parametrize(
+    "uri", ["/out/docs.lance", "gs://bucket/docs.lance", "s3+ddb://bucket/docs.lance"]
+)
+def test_other_targets_are_left_alone(no_aws, uri):
+    check_conditional_put(uri)
