@@ -1,4 +1,6 @@
-"""cfray moves a whole corpus out of the store it lives in and into one proven Lance dataset, on Ray.
+"""cfray moves a whole corpus out of the store it lives in and into one proven Lance dataset.
+
+On Ray.
 
 ``pipeline.py`` is the program from top to bottom; this module only names what
 others may rely on, and imports no SDK, no torch, no lance and no ray.

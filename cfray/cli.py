@@ -132,7 +132,10 @@ def migrate(
 def embed(
     job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """Make the vectors of a finished target anew, as the job file's embedding section says now; run it again to resume."""
+    """Make the vectors of a finished target anew, as the job file's embedding section says now.
+
+    Run it again to resume.
+    """
     from cfray import pipeline
     from cfray.job.file import read_job
 
@@ -266,7 +269,10 @@ def quarantine_list(job_file: JobFile, *, as_json: AsJson = False) -> None:
 
 @quarantine_app.command("replay")
 def quarantine_replay(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Try the quarantined rows again, with the mapping as it is now; the repaired ones come in once."""
+    """Try the quarantined rows again, with the mapping as it is now.
+
+    The repaired ones come in once.
+    """
     from cfray import pipeline
     from cfray.job.file import read_job
 
@@ -298,7 +304,10 @@ def _print_json(data: Any) -> None:  # parsed JSON
 
 
 def main() -> None:
-    """Run the command line; an error is two sentences on stderr and its exit code, never a traceback."""
+    """Run the command line; an error is two sentences on stderr and its exit code.
+
+    Never a traceback.
+    """
     from cfray.engine import interrupts
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
@@ -322,7 +331,11 @@ def main() -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process as it stands: Ray is down and the report written, but native threads that an interrupt left at work may crash the teardown."""
+    """End the process as it stands.
+
+    Ray is down and the report written, but native threads that an interrupt left at work may crash
+    the teardown.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     logging.shutdown()

@@ -1,16 +1,17 @@
 """Every error cfray raises on purpose.
 
     CfrayError
-    ├── ConfigError            the job file or the command line is wrong; nothing has started      exit 2
-    ├── LedgerMismatch         the target belongs to another job, or is not a cfray target         exit 2
-    ├── LimitReached           a limit of the job file was crossed; the same command resumes       exit 1
-    ├── LeaseHeld              another run holds the target                                        exit 5
-    ├── SourceError            the store said no and will say no again                             exit 1 (2 before the run)
-    │   └── SourceUnavailable  the store may say yes later, so we retry
-    ├── TargetError            the target's storage said no and will say no again                  exit 1
-    │   └── TargetUnavailable  the target's storage may say yes later, so we retry
-    ├── ProofFailed            a check or a gate failed                                            exit 4
-    └── Interrupted            Ctrl-C or SIGTERM; resumable                                        exit 130 / 143
+    ├── ConfigError            the job file or the command line is wrong; nothing has started
+    exit 2 ├── LedgerMismatch         the target belongs to another job, or is not a cfray target
+    exit 2 ├── LimitReached           a limit of the job file was crossed; the same command resumes
+    exit 1 ├── LeaseHeld              another run holds the target
+    exit 5 ├── SourceError            the store said no and will say no again
+    exit 1 (2 before the run) │   └── SourceUnavailable  the store may say yes later, so we retry
+    ├── TargetError            the target's storage said no and will say no again
+    exit 1 │   └── TargetUnavailable  the target's storage may say yes later, so we retry ├──
+    ProofFailed            a check or a gate failed                                            exit
+    4 └── Interrupted            Ctrl-C or SIGTERM; resumable
+    exit 130 / 143
 
 Ray carries errors from worker to driver, so each comes back from pickle with
 its type and its fields intact.  The exit codes are the contract of the README.
@@ -65,7 +66,10 @@ class SourceError(CfrayError):
 
 
 class SourceUnavailable(SourceError):
-    """The source may say yes later; ``retry_after`` is the seconds it asked to be left alone, if it said so."""
+    """The source may say yes later.
+
+    ``retry_after`` is the seconds it asked to be left alone, if it said so.
+    """
 
     transient = True
 

@@ -101,7 +101,8 @@ def copy(run: Run, *, force: bool) -> None:
     begin = time.perf_counter()
     copying = Copying(run.job, run.plan, run.target, run.report, run.progress)
     copying.adopt()
-    if copying.left:  # a run whose shards are all there asks nothing of its source, which may be switched off by now
+    # a run whose shards are all there asks nothing of its source, which may be switched off by now
+    if copying.left:
         with run.job.source.session() as session, pool_for(run) as pool:
             context = copying.context(session)
             recipe = learned(run, context, pool, force=force)
@@ -143,7 +144,10 @@ def settle(run: Run) -> None:
 
 
 def finish(run: Run) -> None:
-    """Compact, index and verify: each step may be interrupted and run again; none is begun, and no end reported, without the lease."""
+    """Compact, index and verify: each step may be interrupted and run again.
+
+    None is begun, and no end reported, without the lease.
+    """
     run.target.check_held(run.target.ledger())
     run.report.counts["fragments_compacted"] = run.timed(
         "compact", lambda: compact.compact(run.target, run.state)
@@ -200,7 +204,9 @@ def replay(job: JobSpec, progress: Progress) -> Report:
 
 
 def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
-    """Make the vectors of a finished target anew, as the job file says now; readers of the old version are not disturbed.
+    """Make the vectors of a finished target anew, as the job file says now.
+
+    Readers of the old version are not disturbed.
 
     ``force``: use a fitted map although the gate refuses it.
     """

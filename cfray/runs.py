@@ -54,7 +54,9 @@ def held(
     must_exist: bool = True,
     repair: tuple[str, ...] = (),
 ) -> Iterator[Run]:
-    """Take the target for the block: judge the lease, plan if nobody did, create the target or raise its epoch.
+    """Take the target for the block.
+
+    Judge the lease, plan if nobody did, create the target or raise its epoch.
 
     ``repair`` names the keys of the job file that may differ from the target's.
 
@@ -163,7 +165,10 @@ def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
 
 
 def with_current_dimension(saved: Plan, job: JobSpec) -> Plan:
-    """Give a saved plan the width that the target's vectors have by now: ``embed`` may have changed it."""
+    """Give a saved plan the width that the target's vectors have by now.
+
+    ``embed`` may have changed it.
+    """
     return replace(
         saved, layout=replace(saved.layout, dimension=Target(job.target.uri).recipe().dimension)
     )
@@ -208,7 +213,9 @@ def concluded(run: Run) -> Iterator[None]:
 
 
 def check_agreement(job: JobSpec, ledger: Ledger | None, *, repair: tuple[str, ...] = ()) -> None:
-    """Refuse a job that is not one the target was made by; ``repair`` names the keys that may differ.
+    """Refuse a job that is not one the target was made by.
+
+    ``repair`` names the keys that may differ.
 
     Raises:
         LedgerMismatch: names every key that changed.

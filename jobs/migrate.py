@@ -7,7 +7,8 @@ import sys
 
 from cfray.cli import main
 
-# Safe to start again at any time (a scheduler may restart this driver): a target with a ledger is resumed.
+# Safe to start again at any time (a scheduler may restart this driver): a target with a ledger is
+# resumed.
 if __name__ == "__main__":
     sys.argv = ["cfray", "migrate", *sys.argv[1:], "--json"]
     main()

@@ -39,13 +39,17 @@ def no_aws(monkeypatch):
 
 @pytest.fixture
 def s3_place(s3, no_aws, monkeypatch):
-    """Give the URI of an empty place on each S3 store, with the variables that a user sets and no others."""
+    """Give the URI of an empty place on each S3 store.
+
+    With the variables that a user sets and no others.
+    """
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     return s3.place()
 
 
-#: The file that takes longest goes first, so that processes which share the files end at about the same time.
+#: The file that takes longest goes first, so that processes which share the files end at about the
+#: same time.
 LONGEST = "test_stores.py"
 
 

@@ -1,4 +1,7 @@
-"""The same corpus as Parquet, JSON Lines and CSV, and a whole migration of it through the command line."""
+"""The same corpus as Parquet, JSON Lines and CSV.
+
+A whole migration of it through the command line.
+"""
 
 import csv
 import datetime as dt
@@ -74,7 +77,10 @@ MAPPING = {
 
 
 def articles(count):
-    """Make rows: about 600 characters of text, a unit vector, integers beyond 2**53, a parent in nine rows of ten."""
+    """Make rows: about 600 characters of text, a unit vector, integers beyond 2**53.
+
+    A parent in nine rows of ten.
+    """
     dice, numbers = random.Random(7), np.random.default_rng(7)
     vectors = numbers.standard_normal((count, DIMENSION)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

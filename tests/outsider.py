@@ -1,4 +1,6 @@
-"""Recompute a migrated dataset from its export, as somebody who has the contract, pylance and pyarrow, but not cfray.
+"""Recompute a migrated dataset from its export, as somebody who has the contract.
+
+Pylance and pyarrow, but not cfray.
 
     python tests/outsider.py facts.json
 

@@ -1,4 +1,7 @@
-"""The released contextframe client lives in what cfray wrote: it opens, finds, searches and follows references."""
+"""The released contextframe client lives in what cfray wrote.
+
+It opens, finds, searches and follows references.
+"""
 
 import datetime as dt
 import json

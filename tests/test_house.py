@@ -1,4 +1,7 @@
-"""The house defends itself: one word for a source everywhere, modules that say why, a light import."""
+"""The house defends itself: one word for a source everywhere, modules that say why.
+
+A light import.
+"""
 
 import ast
 import subprocess

@@ -1,4 +1,7 @@
-"""An outsider who has the contract and pylance, but not cfray, finds in the dataset exactly what the export says."""
+"""An outsider who has the contract and pylance, but not cfray.
+
+Finds in the dataset exactly what the export says.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Chunk frames: pieces of a long document, each a frame of its own right behind its document, ``member_of`` it.
+"""Chunk frames: pieces of a long document, each a frame of its own right behind its document.
+
+``member_of`` it.
 
 Derived, not records: counted beside them.  A chunk's uuid follows from its
 number and its document's id (``contextframe.md``, "Identity"), so it is the same in
@@ -51,7 +53,10 @@ class Ids:
 def with_chunks(
     batch: pa.RecordBatch, chunks: Chunks, ids: Ids, kept: npt.NDArray[np.bool_]
 ) -> pa.RecordBatch:
-    """Put each document's chunks behind it, and leave out documents that are not kept together with theirs."""
+    """Put each document's chunks behind it.
+
+    Leave out documents that are not kept together with theirs.
+    """
     own = kept[chunks.owner]
     owner = chunks.owner[own]
     documents = np.flatnonzero(kept)

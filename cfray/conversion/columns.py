@@ -50,11 +50,15 @@ class Columns:
         self.fields, self.job, self.layout = fields, job, layout
         #: path -> rows whose value a column shows; None for all rows.
         self.taken: dict[Path, Mask | None] = {}
-        #: path -> rows in which a mapped null was replaced (a title, a zero vector): export must know.
+        #: path -> rows in which a mapped null was replaced (a title, a zero vector): export must
+        #: know.
         self.nulls: dict[Path, Mask] = {}
 
     def take(self, paths: Sequence[Path]) -> None:
-        """Mark fields as shown by a column in every row (one path) or where they came first (several)."""
+        """Mark fields as shown by a column in every row.
+
+        (one path) or where they came first (several).
+        """
         if len(paths) == 1:
             self.taken[paths[0]] = None
             return
@@ -88,7 +92,9 @@ class Columns:
         )
 
     def text(self, rule: TextRule | None, *, default: Path | None = None) -> pa.StringArray | None:
-        """Make a text column: the first path that is present, a constant, or a template (null if a field of it is).
+        """Make a text column: the first path that is present, a constant, or a template.
+
+        (null if a field of it is).
 
         ``default`` is the field to use where the job file has no rule; it may be absent.
         """
@@ -127,7 +133,10 @@ class Columns:
         ids: pa.StringArray,
         counts: Counter[str],
     ) -> pa.StringArray:
-        """Make titles: the rule, else the text's first non-empty line (80 characters), else the id."""
+        """Make titles: the rule, else the text's first non-empty line.
+
+        (80 characters), else the id.
+        """
         mapped = self.text(rule)
         if mapped is None:
             mapped = pa.nulls(self.fields.rows, pa.string())
@@ -184,7 +193,10 @@ class Columns:
         return names.dictionary.take(names.indices), headers.take(names.indices)
 
     def _replace(self, rule: TextRule | None, missing: pa.BooleanArray) -> None:
-        """Remember the rows in which a column shows something else than its field; a template's fields all stay in custom_metadata."""
+        """Remember the rows in which a column shows something else than its field.
+
+        A template's fields all stay in custom_metadata.
+        """
         for path in [] if isinstance(rule, Template) else rule_paths(rule):
             self.nulls[path] = missing.to_numpy(zero_copy_only=False)
 
@@ -221,7 +233,10 @@ class Columns:
         return pc.if_else(fits, digits, None).cast(pa.int32())
 
     def strings(self, rule: str | Literally | None) -> pa.ListArray | None:
-        """Make lists of strings; a single string becomes a list of one, items that are no strings stay in custom_metadata, too."""
+        """Make lists of strings; a single string becomes a list of one.
+
+        Items that are no strings stay in custom_metadata, too.
+        """
         if rule is None:
             return None
         path = as_path(rule)
@@ -336,7 +351,10 @@ class Columns:
         return column.cast(pa.large_binary())
 
     def further_vector(self, path: Path, kind: pa.DataType) -> pa.Array:
-        """Carry a vector beside the primary one in its own width; a batch with another type keeps it in custom_metadata."""
+        """Carry a vector beside the primary one in its own width.
+
+        A batch with another type keeps it in custom_metadata.
+        """
         column = self.fields.columns.get(path)
         if column is None:
             return pa.nulls(self.fields.rows, kind)
@@ -359,7 +377,10 @@ class Columns:
 
 
 def plain_texts(column: pa.Array) -> pa.StringArray:
-    """Write values as a text column shows them: canonical texts, without the quotes of JSON around instants, decimals, uuids and bytes."""
+    """Write values as a text column shows them.
+
+    Canonical texts, without the quotes of JSON around instants, decimals, uuids and bytes.
+    """
     texts = values.metadata_texts(column)
     kind = column.type
     nested = pa.types.is_nested(kind) or isinstance(kind, pa.DictionaryType)

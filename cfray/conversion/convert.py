@@ -45,7 +45,10 @@ _VERSION = r"^\d+\.\d+\.\d+$"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A record that stays out of the target: its row in the batch, the stage that found out, and why."""
+    """A record that stays out of the target.
+
+    Its row in the batch, the stage that found out, and why.
+    """
 
     row: int
     stage: str
@@ -60,7 +63,8 @@ class Converted:
         frames: rows in the target's schema.
         rows: for each frame, the row of the batch it came from.
         faults: the rows that became no frame.
-        counts: what the report tells (``title_fallbacks``, ``missing_vectors``, ``unreadable_dates`` ...).
+        counts: what the report tells (``title_fallbacks``, ``missing_vectors``,
+            ``unreadable_dates`` ...).
         missing: for each frame, whether its source has no vector.
         tagged: for each frame, its id as the identity writes it (``tag:text``).
     """
@@ -92,7 +96,10 @@ class Conversion:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Give the schema of what comes out: the target's, but for what ``embed`` adds, and vectors as wide as the source's."""
+        """Give the schema of what comes out.
+
+        The target's, but for what ``embed`` adds, and vectors as wide as the source's.
+        """
         return frame_schema(
             self.layout.read_dimension, [x_field(name, self.layout) for name in self.layout.vectors]
         )
@@ -152,7 +159,9 @@ class Conversion:
             and pa.types.is_string(column.type)
             and self.layout.read_dimension == (self.job.embedding.dimension or 1)
         ):
-            column = None  # a text that happens to be called vector: nobody mapped it, and the sample held no numbers
+            # a text that happens to be called vector: nobody mapped it, and the sample held no
+            # numbers
+            column = None
         if column is None:
             empty = np.zeros((fields.rows, self.layout.read_dimension), np.float32)
             return vectors.Vectors(empty, np.ones(fields.rows, np.bool_), {})
@@ -267,7 +276,10 @@ def x_field(name: str, layout: SourceShape) -> pa.Field:
 
 
 def further_type(name: str) -> pa.DataType:
-    """Read a type name of the form ``fixed_size_list<item: halffloat>[384]``, a sparse vector's or a multi-vector's; lists of any width stay lists."""
+    """Read a type name of the form ``fixed_size_list<item.
+
+    Halffloat>[384]``, a sparse vector's or a multi-vector's; lists of any width stay lists.
+    """
     if name == str(SPARSE):
         return SPARSE
     if name.startswith("list<") and "fixed_size_list" in name:

@@ -22,7 +22,10 @@ Deviating = dict[int, dict[str, str]]
 
 
 def metadata(columns: Columns, ids: pa.StringArray) -> pa.ListArray:
-    """Pack every field that no column took, the original id, and the types of values that deviate."""
+    """Pack every field that no column took, the original id.
+
+    The types of values that deviate.
+    """
     keys: list[str] = []
     texts: list[pa.StringArray] = []
     deviating: Deviating = {}
@@ -84,18 +87,26 @@ def _note_types(
 
 
 def _note_replaced(columns: Columns, deviating: Deviating) -> None:
-    """Note the rows in which a column shows something although the source had null, or had no such key."""
+    """Note the rows in which a column shows something although the source had null.
+
+    Or had no such key.
+    """
     word = "null" if columns.layout.fixed else "missing"
     for path, rows in columns.nulls.items():
         key = metadata_key(path, columns.fields)
         if key not in columns.layout.types:
-            continue  # nobody restores a key that has no type: neither the dataset's nor, where the row has a value after all, the row's own
+            # nobody restores a key that has no type: neither the dataset's nor, where the row has a
+            # value after all, the row's own
+            continue
         for row in np.flatnonzero(rows).tolist():
             deviating.setdefault(row, {}).setdefault(key, word)
 
 
 def metadata_key(path: Path, fields: Fields) -> str:
-    """Name a field in custom_metadata: its dotted path, behind ``source.`` where that name would be ambiguous or is cfray's own."""
+    """Name a field in custom_metadata.
+
+    Its dotted path, behind ``source.`` where that name would be ambiguous or is cfray's own.
+    """
     key = dotted(path)
     literal = len(path) == 1 and "." in key and key.split(".", 1)[0] in fields.entered
     return f"source.{key}" if literal or key.rpartition("source.")[2] in _RESERVED else key

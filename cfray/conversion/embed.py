@@ -33,12 +33,16 @@ from cfray.target.state import State
 
 Mask = npt.NDArray[np.bool_]
 
-#: Where each frame's vector came from: ``kept``, ``regenerated model=...``, ``remapped model=... map=...``; null where there is none.
+#: Where each frame's vector came from: ``kept``, ``regenerated model=...``, ``remapped model=...
+#: map=...``; null where there is none.
 ORIGIN = "x_vector_origin"
 
 
 def target_schema(job: JobSpec, layout: SourceShape, recipe: Recipe) -> pa.Schema:
-    """Give the target's schema: what ``convert`` makes, with vectors of the target's width, and the columns that only ``embed`` fills."""
+    """Give the target's schema: what ``convert`` makes, with vectors of the target's width.
+
+    The columns that only ``embed`` fills.
+    """
     schema = Conversion(job, layout).schema
     schema = schema.set(
         schema.get_field_index("vector"),
@@ -87,11 +91,16 @@ class Embed:
 
     @cached_property
     def exact(self) -> ExactVectors:
-        """Load the vectors of the records the map was learned from: they keep what the model itself made of them."""
+        """Load the vectors of the records the map was learned from.
+
+        They keep what the model itself made of them.
+        """
         return ExactVectors.load(State(self.job.target.uri), self.recipe.map)
 
     def __call__(self, converted: Converted, collection: str) -> Converted:
-        """Finish a batch of frames of one source collection; a text that the job refuses becomes a Fault.
+        """Finish a batch of frames of one source collection.
+
+        A text that the job refuses becomes a Fault.
 
         Raises:
             CfrayError: the model as a whole failed; never for one text.
@@ -155,7 +164,10 @@ class Embed:
         return self._remapped(converted, texts)
 
     def _remapped(self, converted: Converted, texts: pa.StringArray) -> NewVectors:
-        """Map the old vectors; where the model's own are known they stay, and a record without an old one gets one from its text."""
+        """Map the old vectors; where the model's own are known they stay.
+
+        A record without an old one gets one from its text.
+        """
         assert self.pool is not None
         values = self.map.apply(matrix(converted.frames.column("vector")))
         origin = np.where(converted.missing, "", self.recipe.origins["remapped"]).astype(object)

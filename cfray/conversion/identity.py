@@ -180,7 +180,10 @@ def _composite(fields: Fields, rule: Key) -> Ids:
 
 
 def kept_uuids(ids: Ids, computed: pa.StringArray) -> pa.StringArray:
-    """Keep ids that are UUIDs (``mapping.keep_uuid``), lower-case; take the computed uuid elsewhere."""
+    """Keep ids that are UUIDs (``mapping.keep_uuid``), lower-case.
+
+    Take the computed uuid elsewhere.
+    """
     return pc.if_else(
         pc.match_substring_regex(ids.texts, _UUID), pc.utf8_lower(ids.texts), computed
     )
@@ -197,7 +200,8 @@ def read_references(
         tag: the tag of the ids of this source.
 
     Returns:
-        row numbers ``(m,)`` ascending, and m tagged ids; a null gives none, a list gives one for each of its items.
+        row numbers ``(m,)`` ascending, and m tagged ids; a null gives none, a list gives one for
+        each of its items.
     """
     if isinstance(rule, Key):
         whole = np.ones(fields.rows, np.bool_)
@@ -258,7 +262,10 @@ def _is_given(fields: Fields, path: Path) -> npt.NDArray[np.bool_]:
 
 
 def _cast(texts: pa.StringArray, own: str, tag: str) -> pa.StringArray:
-    """Tag reference texts: cast to the id's tag where the text fits it, else with their own type's tag."""
+    """Tag reference texts: cast to the id's tag where the text fits it.
+
+    Else with their own type's tag.
+    """
     if own == tag or (own == "i" and tag == "s"):
         return pc.binary_join_element_wise(tag, texts, ":")
     return pa.array(

@@ -30,12 +30,16 @@ from cfray.target.state import Plan, State
 
 logger = logging.getLogger("cfray")
 
-#: A commit waits until its cost is at most a twentieth of the time since the last one: 5 % of the driver's time.
+#: A commit waits until its cost is at most a twentieth of the time since the last one: 5 % of the
+#: driver's time.
 _COMMIT_SHARE = 20
 
 
 class Copying:
-    """Brings every shard into the target: committed ones are left alone, staged ones adopted, the rest read."""
+    """Brings every shard into the target.
+
+    Committed ones are left alone, staged ones adopted, the rest read.
+    """
 
     def __init__(
         self, job: JobSpec, plan: Plan, target: Target, report: Report, progress: Progress
@@ -187,7 +191,9 @@ class Committer:
             )
 
     def check_limit(self, *, final: bool) -> None:
-        """Stop a run that quarantines too much: a share is judged against the records the plan expects, at the end against those read.
+        """Stop a run that quarantines too much.
+
+        A share is judged against the records the plan expects, at the end against those read.
 
         Raises:
             LimitReached: what is committed stays.

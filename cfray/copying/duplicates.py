@@ -1,4 +1,6 @@
-"""Find records that share one identity, and references that point nowhere; take the later duplicates out.
+"""Find records that share one identity, and references that point nowhere.
+
+Take the later duplicates out.
 
 The first by (shard id, ordinal) stays.  The others leave the target in one
 commit after the last shard and go to quarantine, so there are never two rows
@@ -122,7 +124,7 @@ def _later_ones(
             kept_order, kept = first[uuid]
             if order < kept_order:
                 first[uuid] = (order, row)
-                row, kept = kept, row  # the one seen before is the later one
+                row, kept = kept, row  # noqa: PLW2901  # the one seen before is the later one
             extra[row] = f"same identity as the record at {places.position(kept)}"
     return extra
 
@@ -151,7 +153,8 @@ def remove_duplicates(
     """Take the extra rows out in one commit and put them in quarantine.
 
     Raises:
-        LimitReached: there are more of them than ``limits.max_quarantined`` allows; nothing was removed.
+        LimitReached: there are more of them than ``limits.max_quarantined`` allows; nothing was
+            removed.
     """
     if len(found.extra) > allowed:
         sample = next(iter(found.extra.values()))
@@ -208,7 +211,10 @@ def remove_duplicates(
 
 
 def _chunks_of(dataset: LanceDataset, documents: list[int]) -> list[int]:
-    """Find the row ids of the chunks that were cut from some documents: they stand right behind theirs."""
+    """Find the row ids of the chunks that were cut from some documents.
+
+    They stand right behind theirs.
+    """
     if chunks.FIELD.name not in dataset.schema.names:
         return []
     scanner = dataset.scanner(

@@ -29,7 +29,8 @@ from cfray.sources.base import Context, Shard
 from cfray.target.receipts import Receipt
 from cfray.target.state import State
 
-#: How often one run starts a shard whose worker dies without a word (killed for memory, crashed in native code).
+#: How often one run starts a shard whose worker dies without a word (killed for memory, crashed in
+#: native code).
 MAX_CRASHES = 3
 
 
@@ -63,7 +64,10 @@ def copy_shard(cargo: CopyTask, item: PlannedShard) -> Receipt:
 
 
 def _count_start(cargo: CopyTask, state: State, item: PlannedShard) -> None:
-    """Count the starts of a shard durably: Ray itself would restart a crashing task without end (``reliability.md`` 3)."""
+    """Count the starts of a shard durably.
+
+    Ray itself would restart a crashing task without end (``reliability.md`` 3).
+    """
     folder = state.scratch.child(f"starts-{cargo.epoch}/{item.number}")
     begun = folder.names()
     if len(begun) >= MAX_CRASHES:
@@ -160,7 +164,10 @@ class ShardCopy:
 
 
 def kind_of(reason: str) -> str:
-    """Name the kind of a reason for the report's count: without the numbers and values of the one row."""
+    """Name the kind of a reason for the report's count.
+
+    Without the numbers and values of the one row.
+    """
     return (
         "quarantined: " + re.sub(r"[0-9][0-9,.]*", "#", re.split(r"[:(]", reason)[0]).strip()[:80]
     )

@@ -29,13 +29,17 @@ from cfray.target.state import State
 
 #: Rows of one file; a shard of 256 MiB has far fewer (``engine.md`` 1.1: Lance's own default).
 _MAX_ROWS = 1024 * 1024
-#: Bytes read at a time for a digest: a request each on an object store, a third faster in small blocks where they stay in the cache.
+#: Bytes read at a time for a digest: a request each on an object store, a third faster in small
+#: blocks where they stay in the cache.
 _BLOCK, _LOCAL_BLOCK = 8 * 1024 * 1024, 256 * 1024
 
 
 @dataclass(slots=True)
 class Tally:
-    """What is counted while a shard's frames pass by; ``members``: their vectors count for their collection's centroid."""
+    """What is counted while a shard's frames pass by; ``members``.
+
+    Their vectors count for their collection's centroid.
+    """
 
     members: bool = True
     frames: int = 0
@@ -76,7 +80,8 @@ def add_centroids(
     """Add each collection's vectors to its sum; vectors of zeros (no vector) do not count.
 
     Args:
-        sums: collection -> (vectors, uuid of its header row, float64 sum ``(d,)``); changed in place.
+        sums: collection -> (vectors, uuid of its header row, float64 sum ``(d,)``); changed in
+            place.
         batch: frames of one shard.
         sign: -1 takes the batch's vectors out again.
     """
@@ -116,7 +121,8 @@ class Rejected:
         reason, position: why, and where the row stands in its source.
         id: its original id, where it has one.
         content: the row for people; bytes that are no text as base64.
-        record: the row for replay, an Arrow IPC stream of one row as base64; empty where it never was a Record.
+        record: the row for replay, an Arrow IPC stream of one row as base64; empty where it never
+            was a Record.
         collection: the source collection.
     """
 
@@ -145,7 +151,9 @@ def new_nonce() -> str:
 def write_frames(
     uri: str, schema: pa.Schema, frames: Iterable[pa.RecordBatch], account: Tally
 ) -> tuple[list[dict[str, Any]], list[StagedFile]]:
-    """Write frames as fragments of the target (invisible until committed) and read the files back for their digests.
+    """Write frames as fragments of the target.
+
+    (invisible until committed) and read the files back for their digests.
 
     Raises:
         CfrayError: whatever the frames' producer raised, unchanged.

@@ -73,7 +73,10 @@ class Server:
         )
 
     def refused(self, response: httpx.Response, secret: str) -> SourceError:
-        """Judge an answer by its HTTP status; transient ones carry the pause that the server asks for."""
+        """Judge an answer by its HTTP status.
+
+        Transient ones carry the pause that the server asks for.
+        """
         status, what = (
             response.status_code,
             f"{self.place} answered {response.status_code}: {_said(_message(response), secret)}",
@@ -124,13 +127,15 @@ class Server:
             answer: parsed JSON.
             count: texts that were sent.
             width: numbers a vector must have; None: any, but all the same.
-            documents: the texts are documents, each of which can be set aside: one that the model fails on has NaN in its vector.
+            documents: the texts are documents, each of which can be set aside: one that the model
+                fails on has NaN in its vector.
 
         Returns:
             ``(count, width)`` float32.
 
         Raises:
-            SourceError: not one vector of the right width for each text, or none of several (of queries: not every one) is finite.
+            SourceError: not one vector of the right width for each text, or none of several (of
+                queries: not every one) is finite.
         """
         try:
             rows = _listed(
@@ -211,7 +216,10 @@ def _seconds(text: str) -> float | None:
 
 
 def _message(response: httpx.Response) -> str:
-    """Find the message in a refusal: OpenAI's ``error.message``, TEI's ``error``, others' ``message`` or ``detail``."""
+    """Find the message in a refusal.
+
+    OpenAI's ``error.message``, TEI's ``error``, others' ``message`` or ``detail``.
+    """
     with contextlib.suppress(ValueError):
         body = json.loads(response.content)
         if isinstance(body, dict):

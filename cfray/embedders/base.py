@@ -1,4 +1,6 @@
-"""What an embedder is: texts in, vectors out, and an identity that says exactly whose vectors they are.
+"""What an embedder is: texts in, vectors out.
+
+An identity that says exactly whose vectors they are.
 
 An embedder knows nothing of frames, null texts or batches of a shard; the
 rules for those stand once, in ``texts.py``, whatever the engine.  It loads its
@@ -22,7 +24,8 @@ class Identity:
 
     Attributes:
         name: the model's, for people.
-        sha256: of the model's files (hex); for an endpoint of its address and the name it gives the model: nobody outside can know more.
+        sha256: of the model's files (hex); for an endpoint of its address and the name it gives the
+            model: nobody outside can know more.
         engine: ``torch``, ``openvino``, ``openai`` or ``tei``.
         dtype: ``fp32``, ``bf16``, ``fp16``; ``server`` for an endpoint.
         prompt, query_prompt: what stands before a document and before a query.
@@ -45,7 +48,10 @@ class Identity:
 
     @property
     def key(self) -> str:
-        """Give the SHA-256 of all of it but the name (hex): two embedders with one key make the same vectors."""
+        """Give the SHA-256 of all of it but the name (hex).
+
+        Two embedders with one key make the same vectors.
+        """
         body = {name: value for name, value in asdict(self).items() if name != "name"}
         return hashlib.sha256(
             json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
@@ -59,7 +65,10 @@ class Embedder(ABC):
 
     @abstractmethod
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Count each text's tokens as the model would see them without a limit, prompt and special tokens included."""
+        """Count each text's tokens as the model would see them without a limit.
+
+        Prompt and special tokens included.
+        """
 
     @abstractmethod
     def encode(self, texts: Sequence[str], tokens: Sequence[int]) -> Floats:
@@ -70,7 +79,8 @@ class Embedder(ABC):
             tokens: of each text, from ``count_tokens``; batches are made by them.
 
         Returns:
-            ``(len(texts), identity.dimension)`` float32; of a text that is too long only what the model sees.
+            ``(len(texts), identity.dimension)`` float32; of a text that is too long only what the
+            model sees.
 
         Raises:
             CfrayError: terminal, or transient where a server may answer later.
@@ -82,4 +92,7 @@ class Embedder(ABC):
 
     @abstractmethod
     def pieces(self, text: str, tokens: int, overlap: int) -> list[str]:
-        """Cut a text into pieces of at most ``tokens`` tokens of its own (prompt and special ones not counted), each beginning ``overlap`` before the last one's end."""
+        """Cut a text into pieces of at most ``tokens`` tokens of its own.
+
+        (prompt and special ones not counted), each beginning ``overlap`` before the last one's end.
+        """

@@ -39,7 +39,8 @@ Words = npt.NDArray[np.uint64]
 
 #: Rows from which on a segment is published: 3 MB of 384 numbers, 25 MB of 3,072.
 SEGMENT_ROWS = 2_048
-#: Segments whose vectors are kept in memory, and segments opened side by side (an object store answers in tens of milliseconds).
+#: Segments whose vectors are kept in memory, and segments opened side by side (an object store
+#: answers in tens of milliseconds).
 _KEPT, _OPENED = 8, 16
 _HALF, _LOWER = np.uint64(32), np.uint64(2**32 - 1)
 _SUFFIX = ".parquet"
@@ -51,7 +52,8 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, MemoryE
 class Cache:
     """The vectors of one embedder.
 
-    Holds 16 bytes of memory for each vector in the folder, and up to 8 segments of keys and vectors.
+    Holds 16 bytes of memory for each vector in the folder, and up to 8 segments of keys and
+    vectors.
 
     Attributes:
         hits: texts found so far.
@@ -75,7 +77,8 @@ class Cache:
         self._names: list[str] = []
         self._damaged: set[str] = set()
         self._fresh: dict[bytes, Floats] = {}
-        #: The index: first 8 bytes of each key, sorted, and beside it the segment (upper half) and the row (lower half).
+        #: The index: first 8 bytes of each key, sorted, and beside it the segment (upper half) and
+        #: the row (lower half).
         self._heads, self._places = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         self._segment = functools.lru_cache(_KEPT)(self._read_segment)
         names = [name for name in _guarded(self.folder.names) if name.endswith(_SUFFIX)]
@@ -87,14 +90,18 @@ class Cache:
 
     @property
     def damaged(self) -> int:
-        """Count the files that were left out: torn, altered, or not made by this class for this embedder."""
+        """Count the files that were left out.
+
+        Torn, altered, or not made by this class for this embedder.
+        """
         return len(self._damaged)
 
     def find(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.bool_], Floats]:
         """Look texts up.
 
         Returns:
-            ``(n,)`` true where a text's vector is known, and ``(n, dimension)`` float32, zero where it is not; both the caller's own.
+            ``(n,)`` true where a text's vector is known, and ``(n, dimension)`` float32, zero where
+            it is not; both the caller's own.
 
         Raises:
             TargetError: a segment cannot be read for another reason than damage.
@@ -182,7 +189,10 @@ class Cache:
             return None if whole is None else whole[0]
 
     def _read_segment(self, number: int) -> tuple[Keys, Floats] | None:
-        """Read the keys and vectors of a segment, its digest checked; None if it is damaged, or gone."""
+        """Read the keys and vectors of a segment, its digest checked.
+
+        None if it is damaged, or gone.
+        """
         return self._whole(self._names[number])
 
     def _whole(self, name: str) -> tuple[Keys, Floats] | None:
@@ -201,7 +211,10 @@ class Cache:
             return None
 
     def _parsed(self, stream: Any, columns: list[str]) -> tuple[Keys, Floats]:
-        """Read a segment; without the column of vectors there are none, and the digest goes unchecked."""
+        """Read a segment; without the column of vectors there are none.
+
+        The digest goes unchecked.
+        """
         file = pq.ParquetFile(stream)
         told = file.schema_arrow.metadata or {}
         if (
@@ -278,7 +291,10 @@ def _arrays(table: pa.Table, dimension: int) -> tuple[Keys, Floats]:
 
 
 def _guarded(action: Callable[[], T]) -> T:
-    """Use the folder, again after a transient error; the remedy names the cache and not the target."""
+    """Use the folder, again after a transient error.
+
+    The remedy names the cache and not the target.
+    """
 
     def once() -> T:
         try:

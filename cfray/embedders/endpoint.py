@@ -1,13 +1,17 @@
-"""An embedder behind a server: the OpenAI API and text-embeddings-inference (TEI), batch by batch over plain HTTP.
+"""An embedder behind a server.
+
+The OpenAI API and text-embeddings-inference (TEI), batch by batch over plain HTTP.
 
 A request waits for the run's budgets and is sent anew after a transient error;
 ``answers.py`` says what comes back.  Vectors are passed on at the length they have.
 
 Only the server's tokenizer knows tokens: but for TEI's ``/tokenize`` they are an
-estimate, 4 bytes of UTF-8 each, which is English prose (https://help.openai.com/en/articles/4936856)
-and too few for digits or Chinese; there the operator gives a smaller ``max_tokens``.
+estimate, 4 bytes of UTF-8 each, which is English prose
+(https://help.openai.com/en/articles/4936856) and too few for digits or Chinese; there the operator
+gives a smaller ``max_tokens``.
 
-Sources: https://platform.openai.com/docs/api-reference/embeddings/create, TEI's ``docs/openapi.json`` (1.7.1).
+Sources: https://platform.openai.com/docs/api-reference/embeddings/create, TEI's
+``docs/openapi.json`` (1.7.1).
 """
 
 from __future__ import annotations
@@ -39,8 +43,8 @@ T = TypeVar("T")
 
 #: Bytes of UTF-8 that a token is taken for.
 _TOKEN_BYTES = 4
-#: Bytes of text in a request that holds more than one: half of what TEI takes (payload_limit, 2 MB), and at 4 bytes a token
-#: within the 300,000 tokens that OpenAI takes.
+#: Bytes of text in a request that holds more than one: half of what TEI takes (payload_limit, 2
+#: MB), and at 4 bytes a token within the 300,000 tokens that OpenAI takes.
 _REQUEST_BYTES = 1_000_000
 _PROBE = "dimension"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -59,7 +63,10 @@ class Budgets:
     tokens: Throttle = field(default_factory=Unlimited)
 
     def take(self, tokens: int) -> None:
-        """Wait until one more request with so many tokens may be sent; its turn comes last, so that a pause asked for meanwhile holds."""
+        """Wait until one more request with so many tokens may be sent.
+
+        Its turn comes last, so that a pause asked for meanwhile holds.
+        """
         if tokens:
             self.tokens.take(tokens)
         self.requests.take(1)
@@ -73,8 +80,8 @@ class EndpointEmbedder(Embedder):
     """One server; pickles, and opens its connections when it first sends.
 
     Attributes:
-        tokens_exact: whether ``count_tokens`` gives the server's own counts; false where they are estimates, which for TEI the
-            first call finds out.
+        tokens_exact: whether ``count_tokens`` gives the server's own counts; false where they are
+            estimates, which for TEI the first call finds out.
     """
 
     def __init__(
@@ -95,7 +102,8 @@ class EndpointEmbedder(Embedder):
             query_prompt: put before each query.
             throttle: the run's budgets.
             on_long_text: goes into the identity; what it means stands in ``texts.py``.
-            dimension: width of the vectors where it is known; None: one short text is embedded to learn it.
+            dimension: width of the vectors where it is known; None: one short text is embedded to
+                learn it.
 
         Raises:
             SourceError: refused: a wrong key, address or model, or an answer that is none.
@@ -134,7 +142,10 @@ class EndpointEmbedder(Embedder):
         return {**self.__dict__, "_client": None}
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Count by TEI's ``/tokenize`` where it is served, else estimate; without special tokens then."""
+        """Count by TEI's ``/tokenize`` where it is served, else estimate.
+
+        Without special tokens then.
+        """
         prompted = [_sendable(self.identity.prompt + text) for text in texts]
         if self.tokens_exact:
             try:
@@ -148,7 +159,11 @@ class EndpointEmbedder(Embedder):
         return [_estimate(text) for text in prompted]
 
     def encode(self, texts: Sequence[str], tokens: Sequence[int]) -> Floats:
-        """Embed documents, one that the server fails on as NaN; what is too long TEI cuts, and for OpenAI's API, which refuses it, is cut here where the estimate says so."""
+        """Embed documents, one that the server fails on as NaN.
+
+        What is too long TEI cuts, and for OpenAI's API, which refuses it, is cut here where the
+        estimate says so.
+        """
         return self._embedded(
             [_sendable(self.identity.prompt + text) for text in texts], tokens, documents=True
         )
@@ -159,7 +174,9 @@ class EndpointEmbedder(Embedder):
         return self._embedded(prompted, [_estimate(text) for text in prompted])
 
     def pieces(self, text: str, tokens: int, overlap: int) -> list[str]:
-        """Cut a text by the estimate, behind ASCII white space where there is some; without the overlaps the pieces are the text.
+        """Cut a text by the estimate, behind ASCII white space where there is some.
+
+        Without the overlaps the pieces are the text.
 
         Raises:
             ValueError: ``overlap`` is not smaller than ``tokens``.
@@ -219,7 +236,10 @@ class EndpointEmbedder(Embedder):
         return np.concatenate(parts)
 
     def _tokenized(self, texts: list[str]) -> list[int]:
-        """Count one batch; TEI refuses an empty text, so a letter is counted in its place and taken off again."""
+        """Count one batch; TEI refuses an empty text.
+
+        A letter is counted in its place and taken off again.
+        """
         counts = self._asked(
             "tokenize",
             {"inputs": [text or "a" for text in texts]},
@@ -307,7 +327,10 @@ def _word_end(data: bytes, after: int, end: int) -> int:
 
 
 def _batches(texts: Sequence[str], most: int) -> Iterator[slice]:
-    """Divide texts into requests, in their order: ``most`` texts or ``_REQUEST_BYTES``, whichever is less, but one text at least."""
+    """Divide texts into requests, in their order.
+
+    ``most`` texts or ``_REQUEST_BYTES``, whichever is less, but one text at least.
+    """
     start = size = 0
     for place, text in enumerate(texts):
         weight = len(text.encode())

@@ -1,4 +1,6 @@
-"""Find a model on this machine and say which one it is: a folder or an installed package, and the SHA-256 of its files.
+"""Find a model on this machine and say which one it is.
+
+A folder or an installed package, and the SHA-256 of its files.
 
 Nothing is ever fetched: the hub is switched off for every library below us.  The
 hash covers each file's relative name and bytes, so the same model has the same
@@ -15,7 +17,8 @@ from pathlib import Path
 
 from cfray.errors import ConfigError
 
-#: A folder that holds one of these is a sentence-transformers model, or a transformers model that it can pool.
+#: A folder that holds one of these is a sentence-transformers model, or a transformers model that
+#: it can pool.
 _MARKS = ("modules.json", "config_sentence_transformers.json", "config.json")
 #: Files that decide no vector.
 _IGNORED = frozenset({"README.md", ".gitattributes", "train_script.py", "data_config.json"})
@@ -99,7 +102,10 @@ def sha256(place: Path) -> str:
 
 @lru_cache(maxsize=1)
 def computes_bf16() -> bool:
-    """Tell whether this processor multiplies bf16 in hardware; without it bf16 is slower than fp32 (``embeddings.md`` part 3)."""
+    """Tell whether this processor multiplies bf16 in hardware.
+
+    Without it bf16 is slower than fp32 (``embeddings.md`` part 3).
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:

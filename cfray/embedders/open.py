@@ -23,7 +23,8 @@ def open_embedder(
     Args:
         spec: the job's section.
         budgets: of requests and tokens, for a server.
-        dimension: width of a server's vectors, where it is known; None: it is asked for one, which also shows that it is up.
+        dimension: width of a server's vectors, where it is known; None: it is asked for one, which
+            also shows that it is up.
         device: ``cpu`` or ``cuda``.
         threads: of the engine; None leaves them alone.
 

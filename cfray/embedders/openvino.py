@@ -1,4 +1,6 @@
-"""Run a sentence-transformers model's backbone with OpenVINO; tokens, pooling and prompts stay the library's.
+"""Run a sentence-transformers model's backbone with OpenVINO.
+
+Tokens, pooling and prompts stay the library's.
 
 The backbone is traced once and compiled with a precision hint.  The extras of
 sentence-transformers for this are not used: they pin older versions of it and

@@ -1,4 +1,7 @@
-"""Recipe: how the vectors of a dataset came to be, kept in its schema metadata, so that queries, replays and later syncs do the same."""
+"""Recipe: how the vectors of a dataset came to be, kept in its schema metadata.
+
+That queries, replays and later syncs do the same.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ class Recipe:
         where: the folder, package or address the model was found at; without credentials.
         map: SHA-256 of the fitted map in ``<target>.cfray/maps/``; empty without one.
         reduction: SHA-256 of the projection there, or ``truncate``; empty without one.
-        gate: what the gate said of the map (parsed JSON): quality, lower bound, whether it was forced.
+        gate: what the gate said of the map (parsed JSON): quality, lower bound, whether it was
+            forced.
     """
 
     policy: str
@@ -37,7 +41,10 @@ class Recipe:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Give the values of ``x_vector_origin``: how -> the text, with the first 16 hex digits of model key and map."""
+        """Give the values of ``x_vector_origin``.
+
+        How -> the text, with the first 16 hex digits of model key and map.
+        """
         model = f" model={self.model.key[:16]}" if self.model else ""
         return {
             "kept": "kept",

@@ -1,4 +1,6 @@
-"""Regenerate with sentence-transformers: batches by token budget, matrix products in bf16, pooling and length in fp32.
+"""Regenerate with sentence-transformers.
+
+Batches by token budget, matrix products in bf16, pooling and length in fp32.
 
 What ``encode`` of the library does for a person, done for a corpus: texts sorted
 by length into batches of at most so many tokens, the document prompt applied,
@@ -22,9 +24,11 @@ from cfray.embedders.spec import Embedding
 from cfray.errors import ConfigError, ProofFailed
 from cfray.records.vectors import Floats
 
-#: Tokens (padding included) of one batch: small on a CPU, whose caches they must fit (``embeddings.md`` part 3); large on a GPU.
+#: Tokens (padding included) of one batch: small on a CPU, whose caches they must fit
+#: (``embeddings.md`` part 3); large on a GPU.
 _BUDGET = {"cpu": 4_096, "cuda": 65_536}
-#: Least cosine between the engine and fp32 on the check's texts; bf16 has .9999, int8 .984 (``embeddings.md`` part 3).
+#: Least cosine between the engine and fp32 on the check's texts; bf16 has .9999, int8 .984
+#: (``embeddings.md`` part 3).
 _AGREES = 0.999
 _CHECK = tuple(
     " ".join(
@@ -37,7 +41,8 @@ _CHECK = tuple(
     )
     for n in (1, 2, 3, 5, 8)
 )
-#: Candidates for the prompt of documents and of queries, in the order sentence-transformers looks for them.
+#: Candidates for the prompt of documents and of queries, in the order sentence-transformers looks
+#: for them.
 _DOCUMENT, _QUERY = ("document", "passage", "corpus"), ("query",)
 
 
@@ -51,12 +56,14 @@ class SentenceTransformersEmbedder(Embedder):
 
         Args:
             spec: the job's section.
-            dtype: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is decided here, once, and recorded in the identity.
+            dtype: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is decided here, once, and recorded in
+                the identity.
             device: ``cpu`` or ``cuda``.
             threads: of torch; None leaves it alone.
 
         Raises:
-            ConfigError: the library or the model is missing, or ``truncate_dim`` is more than there is.
+            ConfigError: the library or the model is missing, or ``truncate_dim`` is more than there
+                is.
             ProofFailed: the engine does not agree with fp32.
         """
         models.offline()
@@ -66,7 +73,8 @@ class SentenceTransformersEmbedder(Embedder):
         assert spec.model is not None
         place = models.folder(spec.model)
         self.device = device
-        #: Whether the next batch is made ready while this one is computed: a GPU waits for nothing else.
+        #: Whether the next batch is made ready while this one is computed: a GPU waits for nothing
+        #: else.
         self.ahead = device != "cpu"
         try:
             self.model = library.SentenceTransformer(
@@ -219,7 +227,10 @@ class SentenceTransformersEmbedder(Embedder):
                 )
 
     def pieces(self, text: str, tokens: int, overlap: int) -> list[str]:
-        """Cut a text where its tokens begin; whatever stands between two tokens goes with the first, so nothing of the text is left out."""
+        """Cut a text where its tokens begin.
+
+        Whatever stands between two tokens goes with the first, so nothing of the text is left out.
+        """
         starts = [start for start, _ in self._places(text)]
         found: list[str] = []
         for first in range(0, max(1, len(starts) - overlap), tokens - overlap):
@@ -251,7 +262,9 @@ class SentenceTransformersEmbedder(Embedder):
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
-    """Divide texts of ascending lengths into runs of at most ``budget`` tokens, padding included; one text is always a run.
+    """Divide texts of ascending lengths into runs of at most ``budget`` tokens, padding included.
+
+    One text is always a run.
 
     Yields:
         (start, end) into ``lengths``.
@@ -300,7 +313,10 @@ def _resolved(dtype: str, device: str, torch: Any) -> str:
 
 
 def _narrow(model: Any, dtype: str) -> None:
-    """Let the transformer compute in a narrower type; what leaves it is fp32 again, so pooling and length are computed in that."""
+    """Let the transformer compute in a narrower type.
+
+    What leaves it is fp32 again, so pooling and length are computed in that.
+    """
     import torch
 
     backbone = model[0]

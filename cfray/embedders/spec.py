@@ -1,4 +1,6 @@
-"""What a job file may say about vectors: keep them, make them anew with a model, or map them into a new model's space.
+"""What a job file may say about vectors.
+
+Keep them, make them anew with a model, or map them into a new model's space.
 
 Keys that change no vector (cache, actors, the gate's threshold, credentials and
 rates of an endpoint) do not enter the fingerprint.
@@ -20,7 +22,10 @@ FloatWidth = Literal["float32", "float16"]
 
 
 class Endpoint(Strict):
-    """A server that embeds: ``openai`` speaks ``POST {url}/embeddings``, ``tei`` (text-embeddings-inference) ``POST {url}/embed``."""
+    """A server that embeds: ``openai`` speaks ``POST {url}/embeddings``, ``tei``.
+
+    (text-embeddings-inference) ``POST {url}/embed``.
+    """
 
     url: str = Field(min_length=1)
     api: Literal["openai", "tei"] = "openai"
@@ -69,34 +74,49 @@ class Chunk(Strict):
 
 
 class Remap(Strict):
-    """Learn a map from the old vectors to the new model's from ``pairs`` records, and judge it before it is used."""
+    """Learn a map from the old vectors to the new model's from ``pairs`` records.
 
-    #: Share of the new model's own retrieval that must survive (0.90: embeddings.md part 5; a judgement, not a measurement).
+    Judge it before it is used.
+    """
+
+    #: Share of the new model's own retrieval that must survive (0.90: embeddings.md part 5; a
+    #: judgement, not a measurement).
     min_quality: float = Field(default=0.90, ge=0, le=1)
-    #: Records embedded with the new model to learn from; 5,000 is the floor below which maps collapse (embeddings.md part 4).
+    #: Records embedded with the new model to learn from; 5,000 is the floor below which maps
+    #: collapse (embeddings.md part 4).
     pairs: int = Field(default=20_000, ge=5_000)
 
 
 class Reduce(Strict):
-    """Make vectors narrower: ``truncate`` cuts them (Matryoshka models), ``pca`` learns a projection that queries get, too."""
+    """Make vectors narrower: ``truncate`` cuts them.
+
+    (Matryoshka models), ``pca`` learns a projection that queries get, too.
+    """
 
     method: Literal["truncate", "pca"]
     dimension: int = Field(ge=1, le=65_536)
 
 
 class Column(Strict):
-    """A vector column of its own, ``x_vector_<name>``: another text embedded by the same model, or the vector in another width."""
+    """A vector column of its own, ``x_vector_<name>``.
+
+    Another text embedded by the same model, or the vector in another width.
+    """
 
     of: Literal["vector", "title", "context"]
     dtype: FloatWidth = "float32"
 
 
 class Expect(Strict):
-    """The model the stored vectors are believed to come from: a sample is embedded with it and compared."""
+    """The model the stored vectors are believed to come from.
+
+    A sample is embedded with it and compared.
+    """
 
     model: str
     sample: int = Field(default=64, ge=1, le=10_000)
-    #: Median cosine below which the belief is wrong; the same model in another engine or dtype stays above 0.98 (embeddings.md part 3).
+    #: Median cosine below which the belief is wrong; the same model in another engine or dtype
+    #: stays above 0.98 (embeddings.md part 3).
     min_cosine: float = Field(default=0.98, ge=-1, le=1)
 
 
@@ -128,7 +148,8 @@ class Embedding(Strict):
     engine: Literal["torch", "openvino"] = "torch"
     #: auto: bf16 where the processor computes it, else fp32 (embeddings.md part 3).
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    #: What stands before each document and each query; default: what the model's own configuration says.
+    #: What stands before each document and each query; default: what the model's own configuration
+    #: says.
     prompt: str | None = None
     query_prompt: str | None = None
     #: Keep only the first numbers of a Matryoshka model's vectors, at length 1 again.
@@ -178,7 +199,10 @@ class Embedding(Strict):
         return self
 
     def agreed(self) -> dict[str, object]:
-        """Give what the fingerprint is made of, as parsed JSON: nothing that changes no vector, and no key at its default but the oldest three."""
+        """Give what the fingerprint is made of, as parsed JSON.
+
+        Nothing that changes no vector, and no key at its default but the oldest three.
+        """
         body = self.model_dump(mode="json", exclude={"cache", "actors", "expect"})
         for name in (
             "api_key",
@@ -199,7 +223,10 @@ class Embedding(Strict):
         }
 
     def located(self, base: Path) -> Embedding:
-        """Resolve paths against the job file's folder; a model that is no folder there is taken for an installed package's name."""
+        """Resolve paths against the job file's folder.
+
+        A model that is no folder there is taken for an installed package's name.
+        """
         update: dict[str, object] = {}
         if self.model is not None:
             update["model"] = _place(self.model, base)

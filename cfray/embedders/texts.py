@@ -1,4 +1,6 @@
-"""What becomes of the texts of a batch, whatever the engine: none of them can spoil the others, and none is cut in silence.
+"""What becomes of the texts of a batch, whatever the engine.
+
+None of them can spoil the others, and none is cut in silence.
 
 Null, empty and blank texts get no vector (an empty text's would be a unit vector
 that many queries hit: ``embeddings.md`` part 3).  Equal texts are embedded once.
@@ -49,7 +51,8 @@ class Embedded:
         vectors: ``(n, d)`` float32; zero where there is none.
         missing: ``(n,)`` true where a text is null or blank, or was refused.
         faults: row -> why its text was refused.
-        counts: ``texts_embedded`` (what the model was given), ``texts_repeated``, ``cache_hits``, ``texts_truncated``, ``tokens_lost``.
+        counts: ``texts_embedded`` (what the model was given), ``texts_repeated``, ``cache_hits``,
+            ``texts_truncated``, ``tokens_lost``.
         chunks: None unless the job asks for them.
     """
 
@@ -157,7 +160,10 @@ class Texts:
         return vectors
 
     def _mean(self, text: str, counts: Counter[str]) -> Floats:
-        """Embed a long text in pieces that the model sees whole; their mean by tokens, at length 1 where the pieces have that."""
+        """Embed a long text in pieces that the model sees whole.
+
+        Their mean by tokens, at length 1 where the pieces have that.
+        """
         pieces = [piece for piece in self.embedder.pieces(text, self.room, 0) if piece.strip()]
         tokens = self.embedder.count_tokens(pieces)
         vectors = self.embedder.encode(pieces, tokens)

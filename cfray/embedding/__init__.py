@@ -1,1 +1,4 @@
-"""New vectors for rows that the target has already: what a map is learned from, pieces, the swap."""
+"""New vectors for rows that the target has already.
+
+What a map is learned from, pieces, the swap.
+"""

@@ -1,4 +1,7 @@
-"""The part of a run that has to do with models: the pool of actors up, what must be learned learned, what they did told."""
+"""The part of a run that has to do with models.
+
+The pool of actors up, what must be learned learned, what they did told.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ def pool_for(run: Run) -> Iterator[EmbedderPool | None]:
 
 
 def learned(run: Run, context: Context, handle: EmbedderPool | None, *, force: bool) -> Recipe:
-    """Learn the map and the projection that the job needs and no earlier run has; note them in the dataset."""
+    """Learn the map and the projection that the job needs and no earlier run has.
+
+    Note them in the dataset.
+    """
     recipe = run.target.recipe()
     if not needed(run.job, recipe):
         return recipe
@@ -73,7 +79,11 @@ def learned(run: Run, context: Context, handle: EmbedderPool | None, *, force: b
 
 
 def embed_from_text(run: Run, handle: EmbedderPool | None) -> Embed:
-    """Give what finishes a replayed record: its text embedded exactly, never its old vector mapped (the map may be from another space by now)."""
+    """Give what finishes a replayed record.
+
+    Its text embedded exactly, never its old vector mapped (the map may be from another space by
+    now).
+    """
     recipe, job = run.target.recipe(), run.job
     if recipe.policy == "remap":
         recipe = replace(recipe, policy="regenerate")
@@ -84,7 +94,7 @@ def embed_from_text(run: Run, handle: EmbedderPool | None) -> Embed:
                 )
             }
         )
-        job._agreed = run.job.agreed  # it is the same job
+        job._agreed = run.job.agreed  # noqa: SLF001  # it is the same job
     return Embed(job, run.plan.layout, recipe, handle)
 
 
@@ -109,7 +119,10 @@ def report_pool(run: Run, handle: EmbedderPool | None) -> None:
 
 
 def report_gate(run: Run) -> None:
-    """Note what the gate said of the map in use, and whether the stored vectors are the expected model's."""
+    """Note what the gate said of the map in use.
+
+    Whether the stored vectors are the expected model's.
+    """
     gate = run.target.recipe().gate
     if gate.get("forced"):
         run.report.notes.append(
@@ -128,7 +141,9 @@ def report_gate(run: Run) -> None:
 
 
 def reembed_target(run: Run, *, force: bool) -> None:
-    """Make every vector of the target anew that is not yet what the job file says; resumes what an earlier command left.
+    """Make every vector of the target anew that is not yet what the job file says.
+
+    Resumes what an earlier command left.
 
     Raises:
         ProofFailed: the gate refuses the map.
@@ -146,7 +161,7 @@ def reembed_target(run: Run, *, force: bool) -> None:
     job = run.job.model_copy(
         update={"embedding": run.job.embedding.model_copy(update={"chunk": None})}
     )  # chunks are frames already
-    job._agreed = run.job.agreed  # it is the same job
+    job._agreed = run.job.agreed  # noqa: SLF001  # it is the same job
     name = name_of(ledger)
     desk = run.state.scratch
     wanted = replace(layout, dimension=recipe.dimension, source_dimension=old.dimension)

@@ -1,4 +1,6 @@
-"""Learn what a run's vectors need before its first frame is written: a map into the new model's space, a projection onto fewer numbers.
+"""Learn what a run's vectors need before its first frame is written.
+
+A map into the new model's space, a projection onto fewer numbers.
 
 A map is judged by the gate on records it has not seen; one that is not good
 enough stops the run here.  What is learned is saved beside the dataset, named by
@@ -95,7 +97,8 @@ def full_regenerate(seconds: float, sample: int, cached: float, rows: int) -> fl
     """Estimate how long a model would take for so many records from the time that a sample took.
 
     Args:
-        seconds: that the sample took, the models' loading included; so rather too long than too short.
+        seconds: that the sample took, the models' loading included; so rather too long than too
+            short.
         sample: its records.
         cached: share of them whose vectors came from the cache, which says nothing of the model.
         rows: records of the whole source.
@@ -180,7 +183,10 @@ def _remap(
 
 
 def _old_queries(learning: Learning, queries: pa.StringArray) -> Floats | None:
-    """Embed the queries with the old model, where ``embedding.expect`` says which it is: only then is the old space judged end to end."""
+    """Embed the queries with the old model, where ``embedding.expect`` says which it is.
+
+    Only then is the old space judged end to end.
+    """
     expect = learning.job.embedding.expect
     if expect is None:
         return None

@@ -1,4 +1,6 @@
-"""Pieces of a rewriting of the vectors: computed a few thousand rows at a time and kept, then joined to one column file a fragment.
+"""Pieces of a rewriting of the vectors.
+
+Computed a few thousand rows at a time and kept, then joined to one column file a fragment.
 
 Bodies of Ray tasks.  A piece is done when its file is there, so a kill costs the
 pieces in flight; a fragment that changed since has other pieces.
@@ -191,7 +193,8 @@ class Joined:
     Attributes:
         fragment: its number.
         seal: of the fragment as it was read.
-        file: Lance's entry for the new data file (parsed JSON), with the ids of the new columns in the order vector, origin.
+        file: Lance's entry for the new data file (parsed JSON), with the ids of the new columns in
+            the order vector, origin.
         files: its digests.
         sums: shard -> sum of the column group ``vector``.
         centroids: of a receipt.
@@ -211,7 +214,10 @@ class Joined:
 
 @dataclass(frozen=True)
 class Join:
-    """Write one fragment's new columns from its pieces, and hash them as verify will.  Body of a Ray task."""
+    """Write one fragment's new columns from its pieces.
+
+    Hash them as verify will.  Body of a Ray task.
+    """
 
     rewriting: Rewriting
     places: RowOrigins

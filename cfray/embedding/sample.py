@@ -1,4 +1,6 @@
-"""Draw the records a map is learned from: uniformly, from the source or from the dataset, with text and old vector.
+"""Draw the records a map is learned from.
+
+Uniformly, from the source or from the dataset, with text and old vector.
 
 At most 64 shards are read for it, spread over the source, each of them whole:
 beginnings of shards are no sample.  Nothing is written.
@@ -69,7 +71,8 @@ def _from_shard(drawing: Drawing, shard: Shard) -> Drawn | None:
     found: Drawn | None = None
     for item in drawing.job.source.read(shard, drawing.context):
         if isinstance(item, Reject):
-            continue  # a row that cannot be read teaches nothing; the copy quarantines and counts it
+            # a row that cannot be read teaches nothing; the copy quarantines and counts it
+            continue
         converted = conversion.convert(item, shard.collection)
         one = candidates(
             converted.frames, _usable(converted, drawing.job.embedding.policy), titled=titled
@@ -127,7 +130,8 @@ class Drawn:
 
     Attributes:
         order: hash of each uuid ``(n,)``; the smallest ones are kept.
-        table: ``uuid``, ``text``, ``query`` (a title, or the text's beginning) and ``old`` (vectors).
+        table: ``uuid``, ``text``, ``query`` (a title, or the text's beginning) and ``old``
+            (vectors).
     """
 
     order: npt.NDArray[np.uint64]
@@ -140,7 +144,10 @@ class Drawn:
         ).smallest(most)
 
     def smallest(self, most: int) -> Drawn:
-        """Keep the ``most`` rows with the smallest hashes, smallest first: whichever shard was read first, the same pairs teach the same map."""
+        """Keep the ``most`` rows with the smallest hashes, smallest first.
+
+        Whichever shard was read first, the same pairs teach the same map.
+        """
         kept = np.argsort(self.order, kind="stable")[:most]
         return Drawn(self.order[kept], self.table.take(pa.array(kept)).combine_chunks())
 

@@ -1,4 +1,6 @@
-"""Make the vectors of a finished dataset anew: one column rewritten, every other file left as it is, the old version still there.
+"""Make the vectors of a finished dataset anew.
+
+One column rewritten, every other file left as it is, the old version still there.
 
 Vectors are computed in pieces of a few thousand rows, each kept in ``scratch/`` as
 soon as it is done, so a kill costs the pieces in flight.  Then each fragment
@@ -42,7 +44,8 @@ from cfray.target.state import State
 
 #: What Lance writes for a field whose column another file has (``update_columns``).
 _TOMBSTONE = -2
-#: Cores that a task claims while embedding actors, half a core each, are up: on one core there must be room for it.
+#: Cores that a task claims while embedding actors, half a core each, are up: on one core there must
+#: be room for it.
 _SHARED = 0.5
 
 

@@ -20,9 +20,10 @@ from cfray.errors import ConfigError, Interrupted
 
 #: Bytes of Ray's object store on one machine: rows never pass through it, only receipts.
 _OBJECT_STORE = 200_000_000
-#: What the workers' allocators keep for the next batch instead of giving it back to the system after each one, in their own
-#: environment variables (mimalloc's options; ``mallopt(3)``): blocks up to 32 MiB, and up to 256 MiB of them.  Half as many page
-#: faults, 4 to 7 % of the time of a copy (measured, three pairs of 2M rows).
+#: What the workers' allocators keep for the next batch instead of giving it back to the system
+#: after each one, in their own environment variables (mimalloc's options; ``mallopt(3)``): blocks
+#: up to 32 MiB, and up to 256 MiB of them.  Half as many page faults, 4 to 7 % of the time of a
+#: copy (measured, three pairs of 2M rows).
 _KEPT_MEMORY = {
     "MIMALLOC_PURGE_DELAY": "-1",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
@@ -80,7 +81,10 @@ def _start(*, started: bool) -> None:
 
 @contextmanager
 def _own_token(folder: Path) -> Iterator[None]:
-    """Guard a local cluster's ports with a token of its own, readable by this user alone (``reliability.md`` 5)."""
+    """Guard a local cluster's ports with a token of its own, readable by this user alone.
+
+    (``reliability.md`` 5).
+    """
     if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_AUTH_MODE"):
         yield
         return
@@ -108,7 +112,9 @@ def _is_there(path: str) -> bool:
 
 
 def check_target_is_shared(uri: str, look: Callable[[str], bool] = _is_there) -> None:
-    """Refuse a local target on a cluster whose nodes do not share that disk: each would write a dataset of its own (``reliability.md`` 2).
+    """Refuse a local target on a cluster whose nodes do not share that disk.
+
+    Each would write a dataset of its own (``reliability.md`` 2).
 
     Args:
         uri: of the target.

@@ -108,7 +108,10 @@ class Worker:
 
 
 class Dispatcher:
-    """Hands batches to free actors; an asyncio actor, so everything here happens one step at a time."""
+    """Hands batches to free actors.
+
+    An asyncio actor, so everything here happens one step at a time.
+    """
 
     def __init__(self, opening: LoadRequest, size: Actors) -> None:
         self.opening, self.size = opening, size
@@ -201,7 +204,7 @@ class Dispatcher:
                 "an embedding actor died while it loaded the model (out of memory, or a crash in native code)",
                 "give it more memory (fewer embedding.actors), then run the same command again",
             )
-        except Exception as error:  # whatever it is, it is raised by whoever waits for an actor
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is raised by whoever waits for an actor
             self.failure = error
         else:
             self.up[actor] = time.monotonic()

@@ -1,4 +1,6 @@
-"""The pool of embedding actors as the rest of cfray sees it: texts in, vectors out, on whichever actors are free.
+"""The pool of embedding actors as the rest of cfray sees it.
+
+Texts in, vectors out, on whichever actors are free.
 
 Only texts and vectors pass through here, never records; so a single large shard
 uses every core, and a shard's own task keeps its exact account.
@@ -24,7 +26,8 @@ from cfray.engine.dispatch import Dispatcher, Figures, LoadRequest
 from cfray.engine.tasks import result
 from cfray.records.vectors import Floats
 
-#: Texts of one batch and their bytes: enough for batches of equal length, few enough that a kill costs seconds.
+#: Texts of one batch and their bytes: enough for batches of equal length, few enough that a kill
+#: costs seconds.
 _ROWS = {"cpu": 512, "cuda": 4_096}
 _BYTES = 4 * 1024 * 1024
 #: Actors that ask a server at once unless the job says otherwise: they wait, and cost no core.
@@ -119,7 +122,10 @@ def _size(spec: Embedding, units: int) -> Actors:
 
 
 def batches(column: pa.StringArray, rows: int) -> Iterator[pa.StringArray]:
-    """Divide texts into batches of at most so many rows and about 4 MiB; at least one, so that no text is an answer, too."""
+    """Divide texts into batches of at most so many rows and about 4 MiB.
+
+    At least one, so that no text is an answer, too.
+    """
     sizes = np.cumsum(pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64))
     start = 0
     while start < len(column):

@@ -37,7 +37,9 @@ def check() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Raise an interrupt at the end of the block, not inside it; for calls that are short (taking an answer is, unless Ray makes a lost one anew).
+    """Raise an interrupt at the end of the block, not inside it.
+
+    For calls that are short (taking an answer is, unless Ray makes a lost one anew).
 
     Raises:
         Interrupted: a signal came.
@@ -52,7 +54,10 @@ def deferred() -> Iterator[None]:
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Turn both signals into ``Interrupted`` for the block (main thread only); set after Ray set its own handlers."""
+    """Turn both signals into ``Interrupted`` for the block (main thread only).
+
+    Set after Ray set its own handlers.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,7 @@
-"""One function over many items, a Ray task each; results as they come, errors as they were raised."""
+"""One function over many items, a Ray task each.
+
+Results as they come, errors as they were raised.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
-#: Seconds for which the driver does not look at signals: Ctrl-C stops a run within seconds, however long its tasks take.
+#: Seconds for which the driver does not look at signals: Ctrl-C stops a run within seconds, however
+#: long its tasks take.
 _HEED = 0.5
 
 
@@ -40,8 +44,8 @@ class TaskOptions:
     def beside_actors(self) -> TaskOptions:
         """Give the same for tasks that mostly wait for embedding actors.
 
-        Two a core, so that the actors always have work, and next to no claim on a core: no actor may wait for its
-        core until a task ends that waits for the actor.
+        Two a core, so that the actors always have work, and next to no claim on a core: no actor
+        may wait for its core until a task ends that waits for the actor.
         """
         return replace(self, most=min(self.most or 2 * cores(), 2 * cores()), cpus=0.05)
 
@@ -49,7 +53,9 @@ class TaskOptions:
 def each(
     work: Callable[[A], T], items: Sequence[A], pool: TaskOptions | None = None
 ) -> Iterator[T]:
-    """Run ``work`` for each item in a task of its own; results as they come, errors as they were raised.
+    """Run ``work`` for each item in a task of its own.
+
+    Results as they come, errors as they were raised.
 
     More tasks are handed to Ray than there are cores, so that a worker finds its next one waiting.
 

@@ -106,7 +106,10 @@ def shared_budget(source: Source) -> Throttle:
 
 
 def for_endpoint(spec: Endpoint | None, *, alone: bool = False) -> Budgets:
-    """Give the budgets of requests and of tokens of a server that embeds; ``alone``: for this process only."""
+    """Give the budgets of requests and of tokens of a server that embeds; ``alone``.
+
+    For this process only.
+    """
     if spec is None:
         return Budgets(Unlimited(), Unlimited())
     rates = [rate and rate / 60 for rate in (spec.requests_per_minute, spec.tokens_per_minute)]
@@ -118,6 +121,7 @@ def _kept(rate: float | None) -> Throttle:
     """Let an actor keep a budget."""
     import ray
 
-    # an actor that dies starts anew with a full bucket: a second's burst too many, and no shard fails for it
+    # an actor that dies starts anew with a full bucket: a second's burst too many, and no shard
+    # fails for it
     keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)
     return SharedBudget(keeper.remote(rate))

@@ -1,4 +1,6 @@
-"""Build the indexes the job file asks for, distributed over fragments, and complete those that lag behind.
+"""Build the indexes the job file asks for, distributed over fragments.
+
+Complete those that lag behind.
 
 Each index is built as segments over groups of fragments, one task a group, and
 committed in one piece.  An index that is there and covers every fragment is

@@ -85,7 +85,10 @@ def interleaved(
 
 
 def pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Halve a batch until each piece fits or is one row: an average says nothing of a few large rows among many small ones."""
+    """Halve a batch until each piece fits or is one row.
+
+    An average says nothing of a few large rows among many small ones.
+    """
     half = batch.num_rows // 2
     first, second = batch.slice(0, half), batch.slice(half)
     shared = (

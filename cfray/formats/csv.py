@@ -29,7 +29,10 @@ _SHOWN = 80  # characters of a value shown in a reason
 
 @dataclass(frozen=True, slots=True)
 class CsvDialect:
-    """How the rows are written: fields in order, delimiter, encoding, and whether a quoted field may hold line breaks."""
+    """How the rows are written: fields in order, delimiter, encoding.
+
+    Whether a quoted field may hold line breaks.
+    """
 
     schema: pa.Schema
     delimiter: str
@@ -146,7 +149,10 @@ def _has_torn_quote(data: bytes, layout: CsvDialect) -> bool:
 
 
 def _one_by_one(rows: _Rows, layout: CsvDialect) -> tuple[list[int], pa.Table]:
-    """Parse each row for itself: where pyarrow cannot say how many there are, because one is no CSV to it."""
+    """Parse each row for itself: where pyarrow cannot say how many there are.
+
+    Because one is no CSV to it.
+    """
     tables = [_empty(layout)]
     for row in rows.alive():
         parsed = _parse(_utf8(rows.raw(row), layout.encoding) or b"", 1, layout)
@@ -204,7 +210,10 @@ def _note(wrong: dict[int, str], row: pacsv.InvalidRow) -> str:
 def _typed(
     parsed: tuple[list[int], pa.Table], rows: _Rows, layout: CsvDialect
 ) -> tuple[list[int], pa.RecordBatch]:
-    """Convert the declared columns; take out the rows that do not fit.  Gives the rows' numbers with them."""
+    """Convert the declared columns.
+
+    Take out the rows that do not fit.  Gives the rows' numbers with them.
+    """
     which, table = parsed
     columns: list[pa.Array] = []
     fits = np.ones(len(which), bool)

@@ -86,7 +86,10 @@ class RecordEnds:
 
 
 def unsplit(source: Iterable[bytes]) -> Iterator[bytes]:
-    """Move a carriage return at the end of a block to the next one, so that no pair of CR and LF is torn."""
+    """Move a carriage return at the end of a block to the next one.
+
+    That no pair of CR and LF is torn.
+    """
     held = b""
     for block in source:
         whole = held + block
@@ -125,7 +128,9 @@ def is_content(data: bytes, starts: Offsets, ends: Offsets) -> npt.NDArray[np.bo
 def ranges(
     source: Iterable[bytes], ends: RecordEnds, start: int, step: int
 ) -> list[tuple[int, int, int]]:
-    """Cut a stream into ranges of about ``step`` bytes that begin behind a record: from, to, number of records.
+    """Cut a stream into ranges of about ``step`` bytes that begin behind a record.
+
+    From, to, number of records.
 
     Args:
         source: the stream's blocks from ``start`` on; all of them are read.

@@ -87,7 +87,10 @@ def convert(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[
 
 
 def _cast(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast a column; name the texts that Arrow casts to something they do not say: hexadecimal integers, infinity from digits."""
+    """Cast a column; name the texts that Arrow casts to something they do not say.
+
+    Hexadecimal integers, infinity from digits.
+    """
     found = pc.cast(texts, wanted)
     if pa.types.is_integer(wanted):
         doubtful = pc.match_substring(texts, "x", ignore_case=True)

@@ -30,7 +30,10 @@ Offsets = npt.NDArray[np.int64]
 
 
 class ElementEnds:
-    """Ends a record behind the opening bracket of the array, each comma between elements, and the last bracket."""
+    """Ends a record behind the opening bracket of the array, each comma between elements.
+
+    The last bracket.
+    """
 
     def __init__(self) -> None:
         """Start at the start of the file."""

@@ -63,7 +63,8 @@ def decode(
     batches = Batches(batch_bytes)
     for run in runs:
         if isinstance(run, Oversized):
-            yield from batches.flush()  # what stands before it comes before it: ordinals are places in the file
+            # what stands before it comes before it: ordinals are places in the file
+            yield from batches.flush()
             yield run.reject(name, "line")
             continue
         for offset, record in run.records():

@@ -21,7 +21,8 @@ import orjson
 
 from cfray.records.record import canonical
 
-#: Deepest nesting accepted.  Stores that write JSON stop at 100 (MongoDB) or earlier; Python's own parser at about 1000.
+#: Deepest nesting accepted.  Stores that write JSON stop at 100 (MongoDB) or earlier; Python's own
+#: parser at about 1000.
 MAX_DEPTH = 500
 
 _MARK = re.compile(rb'"[ \t\r\n]*:')
@@ -42,11 +43,13 @@ class NotJson(NotExact):
 def parse(data: bytes) -> object:
     """Parse a JSON text.
 
-    Integers stay exact at any size, other numbers are float64, and the bare words NaN, Infinity and -Infinity are floats.
+    Integers stay exact at any size, other numbers are float64, and the bare words NaN, Infinity and
+    -Infinity are floats.
 
     Raises:
         NotJson: no JSON.
-        NotExact: invalid UTF-8, a duplicate key, a number beyond float64, a lone surrogate, too deep.
+        NotExact: invalid UTF-8, a duplicate key, a number beyond float64, a lone surrogate, too
+            deep.
     """
     try:
         value = orjson.loads(data)
@@ -58,7 +61,10 @@ def parse(data: bytes) -> object:
 
 
 def _members(value: object, depth: int) -> float:
-    """Count the members of all objects in a value; infinite if a number in it may have been an integer."""
+    """Count the members of all objects in a value.
+
+    Infinite if a number in it may have been an integer.
+    """
     if depth > MAX_DEPTH:
         raise NotExact(f"nested deeper than {MAX_DEPTH} levels")
     inner: Iterable[object]
@@ -66,7 +72,8 @@ def _members(value: object, depth: int) -> float:
         found, inner = float(len(value)), value.values()
     elif isinstance(value, list):
         try:
-            # The length of a vector is at least its largest magnitude, and the fastest way to look at all of its numbers.
+            # The length of a vector is at least its largest magnitude, and the fastest way to look
+            # at all of its numbers.
             return 0 if math.hypot(*value) < _SAFE else math.inf
         except (TypeError, OverflowError):
             found, inner = 0, value

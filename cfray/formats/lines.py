@@ -26,7 +26,8 @@ BOM = b"\xef\xbb\xbf"
 _PROBE = 64 * 1024  # bytes read at a time while looking for a line break
 _NEWLINE = 0x0A
 
-#: Offsets, in a block, just behind each record that ends in it; remembers between blocks what it must.
+#: Offsets, in a block, just behind each record that ends in it; remembers between blocks what it
+#: must.
 Ends = Callable[[bytes], list[int]]
 
 
@@ -66,7 +67,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A record that was skipped: where it stands, how it begins (64 KiB), its size in bytes, its last byte."""
+    """A record that was skipped: where it stands, how it begins.
+
+    (64 KiB), its size in bytes, its last byte.
+    """
 
     offset: int
     head: bytes
@@ -83,7 +87,8 @@ class Oversized:
 def limit_of(max_record: int) -> int:
     """Give the bytes of source text above which a record cannot be within ``limits.max_document``.
 
-    Twice, because an escape doubles a character; a MiB more, because small limits have keys and vectors beside the document.
+    Twice, because an escape doubles a character; a MiB more, because small limits have keys and
+    vectors beside the document.
     """
     return 2 * max_record + MIB
 
@@ -222,7 +227,10 @@ def whole_records(
 
 
 def _within(run: Run, limit: int) -> Iterator[Run | Oversized]:
-    """Take the records over the limit out of a run, so that the outcome does not depend on where blocks end."""
+    """Take the records over the limit out of a run.
+
+    That the outcome does not depend on where blocks end.
+    """
     start, kept = 0, 0
     cuts: list[int] = []
     if len(run.data) > limit:

@@ -1,4 +1,6 @@
-"""A page of a vector store's points as one batch of records: ``id``, ``vector`` or ``vectors.<name>``, ``text``, then the payload's keys.
+"""A page of a vector store's points as one batch of records.
+
+``id``, ``vector`` or ``vectors.<name>``, ``text``, then the payload's keys.
 
 Ids and vectors keep the Arrow type that the store declares, so that every page
 of a collection has the same; payload values are variants.
@@ -31,9 +33,12 @@ def batch(
 
     Args:
         ids: one a point; an Arrow array of one type, or a variant array where a store mixes types.
-        vectors: name -> array with a null where a point has none; the name "" is the unnamed vector.
-        payload: one mapping a point: str keys; parsed JSON or ``records.Typed`` values; a key that is missing stays missing.
-        inside: what the store calls the payload (``metadata``, ``properties``): a key named like one of the point's own becomes ``<inside>.<key>``.
+        vectors: name -> array with a null where a point has none; the name "" is the unnamed
+            vector.
+        payload: one mapping a point: str keys; parsed JSON or ``records.Typed`` values; a key that
+            is missing stays missing.
+        inside: what the store calls the payload (``metadata``, ``properties``): a key named like
+            one of the point's own becomes ``<inside>.<key>``.
         texts: documents, where the store has them beside the payload; a string array.
     """
     fields = [variant_field("id") if ids.type.equals(VARIANT) else pa.field("id", ids.type)]
@@ -67,7 +72,8 @@ def dense(
 ) -> pa.Array:
     """Make a vector column of a declared type; a point without one is null.
 
-    A vector of another width than ``kind`` declares makes the whole page a column of lists, so that each row is judged for itself.
+    A vector of another width than ``kind`` declares makes the whole page a column of lists, so that
+    each row is judged for itself.
 
     Args:
         values: one sequence of numbers a point, or None.

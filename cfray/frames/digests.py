@@ -23,7 +23,8 @@ from cfray.frames.schema import binary_view
 
 Hashes = npt.NDArray[np.uint64]
 
-#: Column groups in a fixed order; columns named ``x_...`` belong to ``vector`` where they are vectors.
+#: Column groups in a fixed order; columns named ``x_...`` belong to ``vector`` where they are
+#: vectors.
 GROUPS: dict[str, tuple[str, ...]] = {
     "text": ("text_content", "title", "context"),
     "vector": ("vector",),
@@ -55,7 +56,10 @@ _ODD2 = np.uint64(0x94D049BB133111EB)
 
 
 def group_columns(schema: pa.Schema) -> dict[str, list[str]]:
-    """Give the columns of each group that this schema has; further vectors (``x_...``) go with ``vector``."""
+    """Give the columns of each group that this schema has.
+
+    Further vectors (``x_...``) go with ``vector``.
+    """
     extra = [name for name in schema.names if name.startswith("x_")]
     return {
         group: [name for name in names if name in schema.names]
@@ -169,7 +173,10 @@ def _fixed(column: pa.FixedSizeListArray) -> Hashes:
 
 
 def _lists(column: pa.ListArray) -> Hashes:
-    """Hash lists of strings or numbers, and of structs of them: the bytes of a row's elements and their lengths."""
+    """Hash lists of strings or numbers, and of structs of them.
+
+    The bytes of a row's elements and their lengths.
+    """
     offsets = np.frombuffer(column.buffers()[1], np.int32)[
         column.offset : column.offset + len(column) + 1
     ].astype(np.int64)
@@ -195,7 +202,10 @@ def _lists(column: pa.ListArray) -> Hashes:
 
 
 def _leaf(leaf: pa.Array, starts: npt.NDArray[np.int64]) -> tuple[Hashes, Hashes]:
-    """Give a mark for each element of a leaf (0 for null), and for each list the hash of its elements' bytes."""
+    """Give a mark for each element of a leaf (0 for null).
+
+    For each list the hash of its elements' bytes.
+    """
     if not (pa.types.is_string(leaf.type) or pa.types.is_binary(leaf.type)):
         marks = row_hashes(leaf)
         return np.where(marks == _NULL, np.uint64(0), marks), np.zeros(len(starts) - 1, np.uint64)
@@ -208,7 +218,10 @@ def _leaf(leaf: pa.Array, starts: npt.NDArray[np.int64]) -> tuple[Hashes, Hashes
 
 
 def _ordered(elements: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
-    """Combine each list's elements so that their order matters; an element of 0 (null) adds nothing."""
+    """Combine each list's elements so that their order matters.
+
+    An element of 0 (null) adds nothing.
+    """
     counts = starts[1:] - starts[:-1]
     place = (np.arange(len(elements)) - np.repeat(starts[:-1], counts)).astype(np.uint64)
     marked = np.where(elements == 0, np.uint64(0), _mix(elements + place * _NULL))
@@ -218,10 +231,12 @@ def _ordered(elements: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
 
 
 def _slices(view: memoryview, places: npt.NDArray[np.int64]) -> Hashes:
-    """Hash ``view[places[i]:places[i + 1]]`` for each i: long ones with XXH3, short ones all at once by 8-byte words.
+    """Hash ``view[places[i]:places[i + 1]]`` for each i.
 
-    A call of XXH3 costs 0.15 us whatever the length, which for a row of ten short fields is more than reading and
-    mapping it.  Which way a value goes depends on its own length alone.
+    Long ones with XXH3, short ones all at once by 8-byte words.
+
+    A call of XXH3 costs 0.15 us whatever the length, which for a row of ten short fields is more
+    than reading and mapping it.  Which way a value goes depends on its own length alone.
     """
     count = len(places) - 1
     widths = np.diff(places)
@@ -241,7 +256,10 @@ def _slices(view: memoryview, places: npt.NDArray[np.int64]) -> Hashes:
 def _words(
     data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], widths: npt.NDArray[np.int64]
 ) -> Hashes:
-    """Hash ``data[start:start + width]`` word by word (8 bytes, little endian, the last one filled up with zeros)."""
+    """Hash ``data[start:start + width]`` word by word.
+
+    (8 bytes, little endian, the last one filled up with zeros).
+    """
     count, most = len(starts), int(widths.max(initial=0))
     if count > 1 and bool((widths == most).all()) and bool((np.diff(starts) == most).all()):
         block = data[starts[0] : starts[0] + count * most].reshape(count, most)

@@ -1,4 +1,6 @@
-"""Frame: a row in the ContextFrame schema; its columns, its identity, and how its list columns are packed.
+"""Frame: a row in the ContextFrame schema.
+
+Its columns, its identity, and how its list columns are packed.
 
 Identity is UUIDv5 over the job's name, the source collection and the record's
 own id, so the same record gets the same uuid in every run on any machine, and
@@ -99,8 +101,9 @@ def namespace(job: str, source_collection: str) -> uuids.UUID:
 def header_uuid(space: uuids.UUID, collection: str = "") -> str:
     """Give the uuid of a collection's header row.
 
-    ``collection`` is empty for the source collection itself (the contract); where the mapping spreads one
-    source collection over several, it is the mapped value, so that each header has a uuid of its own.
+    ``collection`` is empty for the source collection itself (the contract); where the mapping
+    spreads one source collection over several, it is the mapped value, so that each header has a
+    uuid of its own.
     """
     return str(uuids.uuid5(space, "header:" + collection))
 
@@ -113,9 +116,11 @@ def dataset_uuid(job: str) -> str:
 def record_uuids(space: uuids.UUID, tagged: pa.StringArray) -> pa.StringArray:
     """Compute UUIDv5 for each tagged id (``tag:text``, no nulls).
 
-    SHA-1 runs once a row over the Arrow buffer; version bits, hex and dashes are set for all rows at once.
+    SHA-1 runs once a row over the Arrow buffer; version bits, hex and dashes are set for all rows
+    at once.
 
-    Source: RFC 9562, 5.5; 1.2 CPU-seconds for 2M rows against 4.2 for ``uuid.uuid5`` in a loop (``engine.md`` 8).
+    Source: RFC 9562, 5.5; 1.2 CPU-seconds for 2M rows against 4.2 for ``uuid.uuid5`` in a loop
+    (``engine.md`` 8).
     """
     count = len(tagged)
     if not count:
@@ -152,7 +157,10 @@ def hex_uuids(digest: npt.NDArray[np.uint8]) -> pa.StringArray:
 
 
 def binary_view(array: pa.Array) -> tuple[memoryview, npt.NDArray[np.int64]]:
-    """Give the data bytes of a string or binary array and its ``n + 1`` offsets into them (slices respected)."""
+    """Give the data bytes of a string or binary array and its ``n + 1`` offsets into them.
+
+    (slices respected).
+    """
     large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
     _, offsets, data = array.buffers()
     if offsets is None:
@@ -169,7 +177,8 @@ def lists_of(
     """Gather values from several columns into one list a row.
 
     Args:
-        parts: (row numbers ``(m,)`` ascending, ``m`` values), in the order in which a row's values shall stand.
+        parts: (row numbers ``(m,)`` ascending, ``m`` values), in the order in which a row's values
+            shall stand.
         rows: number of lists; a row that no part names gets an empty list.
         value_type: type of the values.
     """
@@ -188,7 +197,9 @@ def lists_of(
 
 
 def metadata_lists(keys: Sequence[str], texts: Sequence[pa.StringArray], rows: int) -> pa.ListArray:
-    """Pack columns of canonical texts into ``custom_metadata``; a null text leaves its key out of that row.
+    """Pack columns of canonical texts into ``custom_metadata``.
+
+    A null text leaves its key out of that row.
 
     Args:
         keys: k unique keys.

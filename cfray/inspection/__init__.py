@@ -1,1 +1,4 @@
-"""``cfray inspect``: look at a source and draft the job file that moves it; ``source.draft`` is the way in."""
+"""``cfray inspect``: look at a source and draft the job file that moves it.
+
+``source.draft`` is the way in.
+"""

@@ -22,10 +22,12 @@ from cfray.sources.base import Json
 
 #: Share of the sampled values that must bear a guess out; the rest, if any, is told in the guess.
 _MOSTLY = 0.95
-#: Share of the records in which the best named id must be unique; the others would go to quarantine.
+#: Share of the records in which the best named id must be unique; the others would go to
+#: quarantine.
 _NEARLY_UNIQUE = 0.99
 _NARROWEST = 8  # numbers; shorter lists are coordinates, ranges or ratings
-_LONG = 40  # characters; a field whose texts are longer on average and hold spaces reads like a document
+# characters; a field whose texts are longer on average and hold spaces reads like a document
+_LONG = 40
 #: Fewest records from which uniqueness alone, without a name, makes an id.
 _ENOUGH = 10
 _ORDER = [
@@ -52,7 +54,8 @@ class Guess:
         value: as the job file writes it.
         why: what speaks for it.
         sure: false for what is only offered, as a comment.
-        name: behind the key, where that holds a mapping of free names (``mapping.vectors``, ``source.types``).
+        name: behind the key, where that holds a mapping of free names (``mapping.vectors``,
+            ``source.types``).
         paths: the source fields it uses.
     """
 
@@ -88,7 +91,10 @@ def mapping(sample: Sample) -> list[Guess]:
 
 
 class _Mapper:
-    """Gives each field to the guess that needs it most: ids first, then vectors, dates, short texts, and the text from what is left."""
+    """Gives each field to the guess that needs it most.
+
+    Ids first, then vectors, dates, short texts, and the text from what is left.
+    """
 
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
@@ -203,7 +209,10 @@ class _Mapper:
         return sum(count == 1 for text, count in counts.items() if text not in ("", "s:"))
 
     def _unnamed(self, field: Seen) -> bool:
-        """Tell a unique field that is no text, no date and no measure; only such a one is an id without being named so."""
+        """Tell a unique field that is no text, no date and no measure.
+
+        Only such a one is an id without being named so.
+        """
         if (
             self.sample.rows < _ENOUGH
             or fieldnames.REFERS.search(field.name)
@@ -335,7 +344,8 @@ class _Mapper:
         if not known:
             return []
         tag = Counter(text[0] for text in known).most_common(1)[0][0]
-        # small numbers are ids of something everywhere, so numbers refer only where their name says so
+        # small numbers are ids of something everywhere, so numbers refer only where their name says
+        # so
         telling = tag != "i" and sum(text[2:].isdigit() for text in known) < len(known) / 2
         guesses = []
         for field in self._free("text", "integer", "uuid", "binary", "texts", "numbers", "list"):
@@ -470,5 +480,8 @@ class _Mapper:
 
 
 def _shape(text: str) -> str:
-    """Write a text's pattern: digits as one 0, other words as one x, the rest as it is (``x-x-x-x-x`` for a UUID)."""
+    """Write a text's pattern: digits as one 0, other words as one x, the rest as it is.
+
+    (``x-x-x-x-x`` for a UUID).
+    """
     return "0" if text.isdigit() else re.sub(r"\w+", "x", text[:100])

@@ -61,9 +61,11 @@ class Seen:
     Attributes:
         path: of the field.
         type: its Arrow type, or the commonest type of its values where they are variants.
-        kind: text, integer, number, bool, instant, uuid, binary; texts, numbers or list for lists; else other.
+        kind: text, integer, number, bool, instant, uuid, binary; texts, numbers or list for lists;
+            else other.
         present: records in which it is neither missing nor null nor an empty text.
-        texts: the values' canonical texts, their first ``_HEAD`` characters; none for lists of numbers.
+        texts: the values' canonical texts, their first ``_HEAD`` characters; none for lists of
+            numbers.
         characters: of all texts.
         spaced: texts that hold a space.
         width: numbers in most of its vectors; 0 if it holds none.
@@ -84,7 +86,10 @@ class Seen:
 
     @property
     def name(self) -> str:
-        """Give the last name of the path as words joined by underscores: ``publishedAt`` is ``published_at``."""
+        """Give the last name of the path as words joined by underscores.
+
+        ``publishedAt`` is ``published_at``.
+        """
         words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", self.path[-1]).lower()
         return re.sub(r"[^a-z0-9]+", "_", words).strip("_")
 
@@ -107,9 +112,11 @@ class Sample:
         batches: the records, every nested field opened.
         whole: whether these are all records of the source.
         rejects: reason -> rows that could not be read.
-        typed: CSV columns whose texts are all JSON lists, and their type; in ``batches`` they are lists already.
+        typed: CSV columns whose texts are all JSON lists, and their type; in ``batches`` they are
+            lists already.
         store: whether the records are a store's, which have an ``id`` and vectors of their own.
-        references: dotted path of a field that refers to records -> the source collection they are in, as the store declares it.
+        references: dotted path of a field that refers to records -> the source collection they are
+            in, as the store declares it.
     """
 
     batches: list[Fields]
@@ -275,7 +282,10 @@ def _kind(kind: pa.DataType) -> str:
 
 
 def _json_lists(batches: list[pa.RecordBatch], declared: dict[str, str]) -> dict[str, str]:
-    """Find the columns of texts that are JSON lists of texts or of integers, or else of numbers of any width."""
+    """Find the columns of texts that are JSON lists of texts or of integers.
+
+    Or else of numbers of any width.
+    """
     found: dict[str, str] = {}
     for name in batches[0].schema.names:
         texts = pa.concat_arrays([batch.column(name) for batch in batches])
@@ -307,7 +317,8 @@ def fitting_type(texts: list[str]) -> tuple[str, bool] | None:
     """Find the type that all texts of a CSV column fit.
 
     Returns:
-        the type's name, and whether its values written as text are the very same texts; None where only text fits.
+        the type's name, and whether its values written as text are the very same texts; None where
+        only text fits.
     """
     column = pa.array(texts, pa.string())
     if not texts:

@@ -1,4 +1,6 @@
-"""Inspect: look at a source and draft the job file that moves it, with the reason for every guess on its line.
+"""Inspect: look at a source and draft the job file that moves it.
+
+With the reason for every guess on its line.
 
 The draft runs unedited on a sane export and fails loudly on another: where no
 id can be found the line is left empty, which ``plan`` refuses.  Writes nothing;
@@ -41,7 +43,8 @@ class Draft:
 
     Attributes:
         text: YAML with comments.
-        guesses: ``{key, value, why}`` of every line that was guessed and is not commented out (parsed JSON).
+        guesses: ``{key, value, why}`` of every line that was guessed and is not commented out
+            (parsed JSON).
     """
 
     text: str
@@ -79,7 +82,8 @@ def draft(source: str, out: Path | None) -> Draft:
         out: where the draft will be written; its relative paths start there.
 
     Raises:
-        ConfigError: nothing there, no or more than one known kind of file, or nothing that can be read.
+        ConfigError: nothing there, no or more than one known kind of file, or nothing that can be
+            read.
     """
     try:
         if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
@@ -294,7 +298,10 @@ def _drafted(origin: _Origin) -> Draft:
 
 
 def _target(origin: _Origin, source: AnySource) -> str:
-    """Propose a place beside the draft that is free or ours, but never inside the source's folder, which it would be read from."""
+    """Propose a place beside the draft that is free or ours, but never inside the source's folder.
+
+    Which it would be read from.
+    """
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", origin.name).strip("-.") or "corpus"
     place = origin.section.get("uri")
     root = Path(_root(place or ""))
@@ -332,7 +339,10 @@ def _delimiter(source: Csv) -> str:
 
 
 def _csv_types(source: Csv, sample: samples.Sample, found: list[Guess]) -> Iterator[Guess]:
-    """Propose types for columns: lists, further vectors, and what no rule takes where a type loses no character."""
+    """Propose types for columns: lists, further vectors.
+
+    What no rule takes where a type loses no character.
+    """
     used = {path[0]: guess.key for guess in found if guess.sure for path in guess.paths}
     for field in sample.fields:
         name = field.path[0]

@@ -44,7 +44,7 @@ def read_job(path: Path) -> JobSpec:
             "target": target,
         }
     )
-    located._agreed = agreed  # a private attribute of this very model
+    located._agreed = agreed  # noqa: SLF001  # a private attribute of this very model
     return located
 
 
@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             "give the path of a job file; `cfray inspect` drafts one",
         ) from error
     try:
-        data = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader that also refuses duplicate keys
+        data = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader that also refuses duplicate keys
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{path} is not YAML: {str(error).replace('<unicode string>', path.name)}",
@@ -99,7 +99,10 @@ _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _map
 
 
 def refuse(error: ValidationError, path: Path, data: dict[str, Any] | None = None) -> NoReturn:
-    """Turn pydantic's findings into one message: file, line, key, what is wrong, nearest known key."""
+    """Turn pydantic's findings into one message.
+
+    File, line, key, what is wrong, nearest known key.
+    """
     lines = _key_lines(path)
     kind = str(source.get("kind")) if isinstance(source := (data or {}).get("source"), dict) else ""
     told: list[str] = []

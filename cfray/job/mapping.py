@@ -62,8 +62,8 @@ TextRule = FieldRule | FieldRules | Const | Template
 class RelationshipRule(Strict):
     """A reference to another record, rewritten to its uuid.
 
-    ``to`` holds the other record's id (a scalar or a list); ``collection`` names its source collection where
-    that is another one.
+    ``to`` holds the other record's id (a scalar or a list); ``collection`` names its source
+    collection where that is another one.
     """
 
     type: Literal["parent", "child", "related", "reference", "contains", "member_of"]
@@ -105,7 +105,8 @@ class Mapping(Strict):
     relationships: Annotated[list[RelationshipRule], BeforeValidator(_as_list)] = Field(
         default_factory=list
     )
-    #: Write membership in the collection as a relationship, too (contextframe.md: its 0.1.1 client cannot update such rows).
+    #: Write membership in the collection as a relationship, too (contextframe.md: its 0.1.1 client
+    #: cannot update such rows).
     member_of: bool = True
     #: Keep a source id that is a UUID as the frame's uuid.
     keep_uuid: bool = False
@@ -174,7 +175,8 @@ class SourceShape:
         dimension: width of the target's vectors.
         source_dimension: width of the source's, where a model makes others of them; 0: the same.
         fixed: whether the source has a fixed schema (null means absent).
-        types: dotted path -> type name, recorded once per dataset (schema metadata ``cfray.types``).
+        types: dotted path -> type name, recorded once per dataset (schema metadata
+            ``cfray.types``).
         vector: source path of the primary vector, where the job file does not name one.
         vectors: name behind ``x_vector_`` -> source path, for vectors beside the primary one.
         id_tag: tag of the ids a reference is cast to: s, i, u, b or j.
@@ -202,7 +204,10 @@ def primary_vector(mapping: Mapping, layout: SourceShape) -> Path:
 
 
 class Fields:
-    """The columns of one batch by path; a nested column is opened only where a rule reaches into it."""
+    """The columns of one batch by path.
+
+    A nested column is opened only where a rule reaches into it.
+    """
 
     def __init__(
         self, batch: pa.RecordBatch, reach: set[Path], *, blank_is_null: bool = False
@@ -215,9 +220,11 @@ class Fields:
         self.rows = batch.num_rows
         self.columns: dict[Path, pa.Array] = {}
         self.variants: set[Path] = set()
-        #: First names of the paths that go into a nested field; a field named like ``meta.by`` itself must not be mixed up with those.
+        #: First names of the paths that go into a nested field; a field named like ``meta.by``
+        #: itself must not be mixed up with those.
         self.entered = {path[0] for path in reach if len(path) > 1}
-        #: Opened structs that are null in some row: without their own entry, "null" and "all children null" would be one.
+        #: Opened structs that are null in some row: without their own entry, "null" and "all
+        #: children null" would be one.
         self.opened: dict[Path, pa.Array] = {}
         for field, column in zip(batch.schema, batch.columns, strict=True):
             self._add((field.name,), column, reach, variant=is_variant(field))

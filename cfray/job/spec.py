@@ -56,7 +56,10 @@ VectorIndex = Literal["auto", "none", "IVF_RQ", "IVF_FLAT", "IVF_SQ", "IVF_PQ", 
 
 
 class VectorIndexSpec(Strict):
-    """The vector index: ``auto`` is none below 50,000 rows, else IVF_RQ (dimension divides by 8) or IVF_SQ (``engine.md`` 4.1)."""
+    """The vector index: ``auto`` is none below 50,000 rows, else IVF_RQ.
+
+    (dimension divides by 8) or IVF_SQ (``engine.md`` 4.1).
+    """
 
     type: VectorIndex = "auto"
     metric: Literal["cosine", "l2", "dot"] | None = None
@@ -92,9 +95,10 @@ def _share(value: object) -> object:
         except ValueError:
             pass
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(
+        # pydantic turns a ValueError into its finding
+        raise ValueError(  # noqa: TRY004
             f"{value!r} is neither a share like 1% nor a number of records"
-        )  # pydantic turns ValueError into its finding
+        )
     return value
 
 

@@ -38,7 +38,8 @@ class QuarantinedRow:
 
     Attributes:
         file, line: where its entry stands.
-        entry: ``stage, reason, position, id, content`` and, for replay, ``record`` and ``collection``.
+        entry: ``stage, reason, position, id, content`` and, for replay, ``record`` and
+            ``collection``.
     """
 
     file: str
@@ -113,7 +114,10 @@ def replay_quarantined(job: JobSpec, embed: Embed, target: Target, state: State)
 
 
 def _groups(rows: Iterator[QuarantinedRow]) -> Iterator[list[QuarantinedRow]]:
-    """Gather rows that can be converted at once: same stage, same source collection, same columns."""
+    """Gather rows that can be converted at once.
+
+    Same stage, same source collection, same columns.
+    """
     groups: dict[tuple[str, str, str], list[QuarantinedRow]] = {}
     for row in rows:
         if not row.entry["record"]:
@@ -150,7 +154,10 @@ def _repaired(
 
 
 def _embedded(embed: Embed, frames: pa.RecordBatch) -> pa.RecordBatch:
-    """Give frames the vector that the target's model makes of their text: they may be older than it."""
+    """Give frames the vector that the target's model makes of their text.
+
+    They may be older than it.
+    """
     every = np.ones(frames.num_rows, np.bool_)
     made = embed.made(
         Converted(frames, np.arange(frames.num_rows), [], Counter(), every, frames.column("uuid"))

@@ -1,1 +1,4 @@
-"""Before anything is created: shards, a sample, what every worker must agree on, what would happen."""
+"""Before anything is created.
+
+Shards, a sample, what every worker must agree on, what would happen.
+"""

@@ -35,8 +35,9 @@ class Forecast:
         duplicates: records of the sample whose id another one has, too.
         disk: bytes the target will need (estimate).
         seconds: how long the copy will take on this machine's cores (estimate).
-        embedding: what the model will have to do, from the sample: ``texts, tokens, truncated, tokens_lost, blank`` of the sample, and for
-            the whole source ``seconds`` and ``cost`` (estimates).
+        embedding: what the model will have to do, from the sample: ``texts, tokens, truncated,
+            tokens_lost, blank`` of the sample, and for the whole source ``seconds`` and ``cost``
+            (estimates).
         frames: the sample, converted; for those who look at it further.
     """
 
@@ -115,7 +116,7 @@ def show_forecast(name: str, plan: Plan, forecast: Forecast, console: Console) -
 def _size(count: int) -> str:
     """Write bytes for people."""
     value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # the unit that fits is the result
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007  # the unit that fits is the result
         if value < 1024:
             break
         value /= 1024

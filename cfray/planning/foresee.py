@@ -1,4 +1,7 @@
-"""Foresee a run: convert a sample, and say how each field lands and what would be lost or quarantined."""
+"""Foresee a run: convert a sample.
+
+Say how each field lands and what would be lost or quarantined.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What embedding will do, cost and lose, before it begins: the model looked at once, on the driver, with the plan's sample.
+"""What embedding will do, cost and lose, before it begins.
+
+The model looked at once, on the driver, with the plan's sample.
 
 Decides what every worker must agree on: the model's identity, the type it
 computes in, the width of the target's vectors.
@@ -75,7 +77,10 @@ class ModelForecast:
         )
 
     def look(self, forecast: Forecast, rows: int | None) -> None:
-        """Count the sample's tokens, time the model on some of it, and compare the stored vectors with the model they are believed to come from."""
+        """Count the sample's tokens, time the model on some of it.
+
+        Compare the stored vectors with the model they are believed to come from.
+        """
         if self.embedder is not None:
             self._measure(self.embedder, forecast, rows)
         elif self.job.embedding.policy == "keep":

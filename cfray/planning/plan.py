@@ -26,7 +26,10 @@ from cfray.target.state import Plan
 
 
 def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
-    """Plan for the operator's eyes only: what the source wrote down for its shards is thrown away."""
+    """Plan for the operator's eyes only.
+
+    What the source wrote down for its shards is thrown away.
+    """
     with tempfile.TemporaryDirectory(prefix="cfray-plan-") as desk:
         return make_plan(job, desk)
 
@@ -36,10 +39,12 @@ def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
 
     Args:
         job: the job file.
-        scratch: an empty folder for what the source writes down for its shards (lists of ids); it goes where the plan goes.
+        scratch: an empty folder for what the source writes down for its shards (lists of ids); it
+            goes where the plan goes.
 
     Raises:
-        ConfigError: a path of the mapping that no record has, no dimension, something lossy under ``strict``.
+        ConfigError: a path of the mapping that no record has, no dimension, something lossy under
+            ``strict``.
         SourceError: the source cannot be read.
     """
     with job.source.session() as session:

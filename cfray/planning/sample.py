@@ -11,7 +11,8 @@ from cfray.job.spec import JobSpec
 from cfray.records.record import Reject
 from cfray.sources.base import Context, Shard
 
-#: Records looked at: at most this many from each of the first, the middle and the last shard, and from each source collection.
+#: Records looked at: at most this many from each of the first, the middle and the last shard, and
+#: from each source collection.
 SAMPLE_ROWS = 1_000
 
 
@@ -22,7 +23,10 @@ _SAMPLE_COLLECTIONS = 100
 def sample(
     job: JobSpec, shards: list[Shard], context: Context
 ) -> tuple[list[pa.RecordBatch], list[Reject]]:
-    """Read some records of the first, the middle and the last shard, and of each source collection."""
+    """Read some records of the first, the middle and the last shard.
+
+    Of each source collection.
+    """
     batches: list[pa.RecordBatch] = []
     rejects: list[Reject] = []
     small = replace(context, batch_bytes=1024 * 1024)

@@ -23,7 +23,8 @@ from cfray.records.record import is_variant, parsed, variant_numbers, variant_te
 from cfray.records.types import SPARSE
 from cfray.sources.base import Description, Metric
 
-#: Rules that may be absent from every record; a missing id, vector or text is a mistake in the job file.
+#: Rules that may be absent from every record; a missing id, vector or text is a mistake in the job
+#: file.
 _REQUIRED = ("id", "vector", "text_content")
 #: The column of a store's named vectors (``vectors.<name>``).
 _NAMED = "vectors"
@@ -35,7 +36,8 @@ def work_out_shape(
     """Work out what every worker needs to agree on.
 
     Raises:
-        ConfigError: the mapping names a field nobody has, several vectors and no primary one, collections of different widths.
+        ConfigError: the mapping names a field nobody has, several vectors and no primary one,
+            collections of different widths.
     """
     fixed = described.schema is not None
     if described.schema is not None:
@@ -74,7 +76,10 @@ def work_out_shape(
 
 
 def _typed_columns(batches: list[pa.RecordBatch]) -> dict[Path, pa.DataType]:
-    """List the columns that have an Arrow type of their own, and the store's vectors under their names."""
+    """List the columns that have an Arrow type of their own.
+
+    The store's vectors under their names.
+    """
     found: dict[Path, pa.DataType] = {}
     for batch in batches:
         for item in batch.schema:
@@ -87,7 +92,9 @@ def _typed_columns(batches: list[pa.RecordBatch]) -> dict[Path, pa.DataType]:
 
 
 def _primary(typed: dict[Path, pa.DataType]) -> Path:
-    """Choose the primary vector where the job file does not: ``vector``, or the only named dense one.
+    """Choose the primary vector where the job file does not.
+
+    ``vector``, or the only named dense one.
 
     Raises:
         ConfigError: there are several.
@@ -206,7 +213,10 @@ def _object_leaves(path: Path, objects: list[object]) -> Iterator[Path]:
 def _further_vectors(
     job: JobSpec, typed: dict[Path, pa.DataType], primary: Path, schema: pa.Schema | None
 ) -> dict[str, Path]:
-    """Name the vectors beside the primary one: those the mapping names, and every vector column that no rule takes."""
+    """Name the vectors beside the primary one.
+
+    Those the mapping names, and every vector column that no rule takes.
+    """
     further = {name: as_path(rule) for name, rule in job.mapping.vectors.items()}
     for name, path in further.items():
         if (
@@ -233,7 +243,10 @@ def _further_vectors(
 
 
 def _is_further(kind: pa.DataType, *, named: bool) -> bool:
-    """Tell a vector column: a fixed-size list of numbers; among a store's named ones sparse and multi-vectors, too."""
+    """Tell a vector column: a fixed-size list of numbers.
+
+    Among a store's named ones sparse and multi-vectors, too.
+    """
     if pa.types.is_fixed_size_list(kind):
         return vectors.is_vector_type(kind) and _carried(kind.value_type)
     return named and (

@@ -1,4 +1,6 @@
-"""Prove that the target holds what was handed to ``write``, shard by shard, and that no file has changed a bit.
+"""Prove that the target holds what was handed to ``write``, shard by shard.
+
+That no file has changed a bit.
 
 Re-reads everything, independent of the source: row count and content hash per
 column group of each shard against its receipt, and the digest of every data
@@ -31,7 +33,8 @@ from cfray.target.state import Plan, State
 Sums = dict[str, int]
 #: Bytes of Arrow data a verifying scan holds at once.
 _BATCH_BYTES = 16 * 1024 * 1024
-#: Batches and bytes a scan reads ahead; Lance's own 16 batches and 2 GiB would make the reader, not the data, set the peak of a run.
+#: Batches and bytes a scan reads ahead; Lance's own 16 batches and 2 GiB would make the reader, not
+#: the data, set the peak of a run.
 _READAHEAD = 4
 _IO_BUFFER = 64 * 1024 * 1024
 _NAMED = 5  # mismatches that a report names one by one
@@ -157,7 +160,10 @@ def _reread(
 def _sum_fragments(
     work: tuple[str, int, dict[str, str], list[int], RowOrigins],
 ) -> dict[str, Found]:
-    """Hash the rows of some fragments and sum them by shard; rows of nobody's go under "".  Body of a Ray task."""
+    """Hash the rows of some fragments and sum them by shard.
+
+    Rows of nobody's go under "".  Body of a Ray task.
+    """
     uri, version, options, numbers, places = work
     dataset = lance.dataset(uri, version=version, storage_options=options)
     wanted = [name for names in digests.group_columns(dataset.schema).values() for name in names]
@@ -220,7 +226,10 @@ def _check_files(target: Target, dataset: LanceDataset, state: State, report: Re
 
 
 def _stem(path: str) -> str:
-    """Give the data file a path below the dataset belongs to: blob side files stand in a folder of its name."""
+    """Give the data file a path below the dataset belongs to.
+
+    Blob side files stand in a folder of its name.
+    """
     return PurePosixPath(path).parts[1].removesuffix(".lance")
 
 

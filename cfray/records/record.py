@@ -20,9 +20,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Storage of a variant column.  ``type`` names the value's type, ``text`` is the canonical text that
-#: ``custom_metadata`` holds (a string as it is, anything else canonical JSON), ``numbers`` the values of a
-#: list of numbers.  ``text`` is null exactly where ``numbers`` says it all (types ``list<double>``, ``list<int64>``).
+#: Storage of a variant column.  ``type`` names the value's type, ``text`` is the canonical text
+#: that ``custom_metadata`` holds (a string as it is, anything else canonical JSON), ``numbers`` the
+#: values of a list of numbers.  ``text`` is null exactly where ``numbers`` says it all (types
+#: ``list<double>``, ``list<int64>``).
 VARIANT = pa.struct(
     [("type", pa.string()), ("text", pa.string()), ("numbers", pa.list_(pa.float64()))]
 )
@@ -44,8 +45,10 @@ class Typed:
     """A value with the type its store declares for it.
 
     Attributes:
-        type: the store's own name, or Arrow's: ``date``, ``geoCoordinates``, ``int32``; ``uuid`` and ``binary`` (base64) make ids, too.
-        value: as canonical JSON will write it: an instant, a uuid or bytes as a str, the rest as parsed JSON.
+        type: the store's own name, or Arrow's: ``date``, ``geoCoordinates``, ``int32``; ``uuid``
+            and ``binary`` (base64) make ids, too.
+        value: as canonical JSON will write it: an instant, a uuid or bytes as a str, the rest as
+            parsed JSON.
     """
 
     type: str
@@ -66,7 +69,8 @@ def from_objects(objects: Sequence[Mapping[str, object]]) -> pa.RecordBatch:
     """Make a batch of variant columns, one a top-level key in order of first sight.
 
     Args:
-        objects: parsed JSON objects: str keys; str, int, float, bool, None, list, dict and ``Typed`` values.
+        objects: parsed JSON objects: str keys; str, int, float, bool, None, list, dict and
+            ``Typed`` values.
     """
     names = list(dict.fromkeys(key for item in objects for key in item))
     columns = [variant_array([item.get(name, MISSING) for item in objects]) for name in names]
@@ -153,12 +157,18 @@ def _scalar_type(value: object) -> str:
 
 
 def canonical(value: object) -> str:
-    """Write parsed JSON as canonical JSON: keys by code point, no spaces, NaN and infinities as bare words."""
+    """Write parsed JSON as canonical JSON.
+
+    Keys by code point, no spaces, NaN and infinities as bare words.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def number_text(value: float) -> str:
-    """Write a float64 as canonical JSON does: the shortest text that reads back to the same number."""
+    """Write a float64 as canonical JSON does.
+
+    The shortest text that reads back to the same number.
+    """
     if math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
@@ -189,7 +199,8 @@ def variant_numbers(column: pa.StructArray) -> pa.ListArray:
     return column.flatten()[2]
 
 
-#: Python type -> type name and how its values are written; integers are not here, for their type depends on their size.
+#: Python type -> type name and how its values are written; integers are not here, for their type
+#: depends on their size.
 _PLAIN: dict[type, tuple[str, Callable[[Any], str]]] = {
     str: ("string", str),
     float: ("double", number_text),

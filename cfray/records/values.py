@@ -40,13 +40,17 @@ _HEX_AT = np.flatnonzero(np.frombuffer(_UUID, np.uint8) == ord("0"))
 
 
 def metadata_texts(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
-    """Write each value as ``custom_metadata`` holds it: a string as it is, anything else as canonical JSON; null stays null.
+    """Write each value as ``custom_metadata`` holds it.
+
+    A string as it is, anything else as canonical JSON; null stays null.
 
     Args:
-        array: ``(n,)`` of any Arrow type; one batch, for its text must stay below the 2 GiB of a ``StringArray``.
+        array: ``(n,)`` of any Arrow type; one batch, for its text must stay below the 2 GiB of a
+            ``StringArray``.
 
     Raises:
-        ConfigError: the type has no text: a struct repeats a field name, this machine does not know a time zone, and the like.
+        ConfigError: the type has no text: a struct repeats a field name, this machine does not know
+            a time zone, and the like.
     """
     return _texts(array, quoted=False)
 
@@ -57,12 +61,18 @@ def json_texts(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
 
 
 def type_name(kind: pa.DataType) -> str:
-    """Name a type as ``cfray.types`` records it: ``str(kind)``, with ``uuid`` for ``arrow.uuid`` at any depth."""
+    """Name a type as ``cfray.types`` records it.
+
+    ``str(kind)``, with ``uuid`` for ``arrow.uuid`` at any depth.
+    """
     return str(kind).replace("extension<arrow.uuid>", "uuid")
 
 
 def lossy_reason(kind: pa.DataType) -> str | None:
-    """Say what the canonical text and the type's name together do not carry, or None if they carry every value."""
+    """Say what the canonical text and the type's name together do not carry.
+
+    Or None if they carry every value.
+    """
     if kinds.is_union(kind):
         return f"{type_name(kind)}: which member of the union a value came from is not kept"
     if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
@@ -133,7 +143,10 @@ def _quoted_texts(plain: pa.StringArray) -> pa.StringArray:
 
 
 def _float_texts(array: pa.Array, write: Callable[[float], str]) -> pa.StringArray:
-    """Take Arrow's text from 1e-4 up to 1e10, where it is Python's but for the ".0", and ``write``'s beyond."""
+    """Take Arrow's text from 1e-4 up to 1e10, where it is Python's but for the ".0".
+
+    ``write``'s beyond.
+    """
     size = np.abs(pc.fill_null(array, 0).to_numpy(zero_copy_only=False))
     odd = ~(
         (size >= size.dtype.type(1e-4)) & (size < size.dtype.type(1e10)) | (size == 0)
@@ -206,7 +219,10 @@ def _time_texts(array: pa.Array) -> pa.StringArray:
 
 
 def _timestamp_texts(array: pa.Array) -> pa.StringArray:
-    """Write instants; those beyond the years 1 to 9999, and the last days of the int64 range, in UTC."""
+    """Write instants; those beyond the years 1 to 9999.
+
+    The last days of the int64 range, in UTC.
+    """
     counts, unit, zone, per_second = (
         _counts(array),
         array.type.unit,
@@ -241,9 +257,12 @@ def _timestamp_texts(array: pa.Array) -> pa.StringArray:
 
 
 def _shift(seconds: npt.NDArray[np.int64], kind: pa.DataType) -> npt.NDArray[np.int64]:
-    """Give the UTC offset at each instant, in seconds: zoneinfo's, asked once a day, but each second on days when it changes.
+    """Give the UTC offset at each instant, in seconds.
 
-    Arrow knows no summer time after 2037: pyarrow 26.0.1 ignores the rule that ends a TZif file (RFC 8536, section 3.3).
+    Zoneinfo's, asked once a day, but each second on days when it changes.
+
+    Arrow knows no summer time after 2037: pyarrow 26.0.1 ignores the rule that ends a TZif file
+    (RFC 8536, section 3.3).
     """
     try:
         zone = pa.scalar(0, pa.timestamp("s", kind.tz)).as_py().tzinfo

@@ -47,7 +47,10 @@ def is_vector_type(kind: pa.DataType) -> bool:
 
 
 def read_vectors(column: pa.Array, dimension: int) -> Vectors:
-    """Make ``(n, dimension)`` float32 of a column of lists of numbers, or of JSON texts of such lists."""
+    """Make ``(n, dimension)`` float32 of a column of lists of numbers.
+
+    Or of JSON texts of such lists.
+    """
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -81,7 +84,10 @@ def read_vectors(column: pa.Array, dimension: int) -> Vectors:
 def _from_lists(
     flat: pa.Array, lengths: npt.NDArray[np.int64], missing: Mask, dimension: int, *, padded: bool
 ) -> Vectors:
-    """Lay out lists whose elements stand one after the other in ``flat``; ``padded``: missing rows take space too."""
+    """Lay out lists whose elements stand one after the other in ``flat``; ``padded``.
+
+    Missing rows take space too.
+    """
     count = len(lengths)
     taken = lengths if padded else np.where(missing, 0, lengths)
     faults = {
@@ -107,7 +113,10 @@ def _from_lists(
 
 
 def _checked(values: npt.NDArray[np.generic], missing: Mask, faults: dict[int, str]) -> Vectors:
-    """Round to float32 and refuse NaN and infinity (a finite float64 beyond float32 becomes infinite and is refused)."""
+    """Round to float32 and refuse NaN and infinity.
+
+    (a finite float64 beyond float32 becomes infinite and is refused).
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         floats = np.ascontiguousarray(values, np.float32)
         total = float(

@@ -1,1 +1,4 @@
-"""Vectors into another model's space: pairs, the maps that are fitted to them, the gate that judges a map."""
+"""Vectors into another model's space.
+
+Pairs, the maps that are fitted to them, the gate that judges a map.
+"""

@@ -28,7 +28,8 @@ Matrix = npt.NDArray[np.float64]
 RESAMPLES = 400
 #: Percentiles of the interval.
 BOUNDS = (2.5, 97.5)
-#: Queries added as missed before the lower bound is read: of q none of which was missed, up to 3 / q may be (the rule of three, 95 %).
+#: Queries added as missed before the lower bound is read: of q none of which was missed, up to 3 /
+#: q may be (the rule of three, 95 %).
 UNSEEN = 3
 
 
@@ -42,18 +43,20 @@ def extrapolated(
 ) -> tuple[float, float, float]:
     """Estimate a share at the size of the corpus.
 
-    The interval holds chance in the queries (bootstrap, the same queries at each size) and the doubt between the two lines; not what
-    other pools, other queries or another law would give.
+    The interval holds chance in the queries (bootstrap, the same queries at each size) and the
+    doubt between the two lines; not what other pools, other queries or another law would give.
 
     Args:
         flags: ``(q, k)`` what was found, for each query at each pool size.
         sizes: the k pool sizes, ascending.
         rows: documents of the corpus.
         seed: of the resampling.
-        among: ``(q, k)`` what could be found; the share is of these then, and at most 1.  None: of all queries.
+        among: ``(q, k)`` what could be found; the share is of these then, and at most 1.  None: of
+            all queries.
 
     Returns:
-        Estimate, lower and upper bound, from 0 to 1.  Within the measured sizes they are interpolated; below the smallest its share counts.
+        Estimate, lower and upper bound, from 0 to 1.  Within the measured sizes they are
+        interpolated; below the smallest its share counts.
     """
     draw = np.random.default_rng(seed)
     values = flags.astype(np.float32)
@@ -78,14 +81,20 @@ def extrapolated(
 
 
 def _shares(hits: Matrix, bases: Matrix) -> Matrix:
-    """Divide; nothing of nothing is nothing, and a map that finds more than there was to find is not better than perfect."""
+    """Divide; nothing of nothing is nothing.
+
+    A map that finds more than there was to find is not better than perfect.
+    """
     return np.minimum(hits / np.maximum(bases, 1), 1)
 
 
 def _readings(
     shares: Matrix, sizes: Sequence[int], rows: int, queries: int
 ) -> tuple[Matrix, Matrix]:
-    """Read ``(n, k)`` shares at so many rows, on the lower and on the higher of the two lines; never above the largest pool's share."""
+    """Read ``(n, k)`` shares at so many rows, on the lower and on the higher of the two lines.
+
+    Never above the largest pool's share.
+    """
     logs = np.log10(np.asarray(sizes, np.float64))
     at = np.log10(max(rows, 1))
     if at <= logs[-1]:

@@ -1,4 +1,6 @@
-"""Judge a map by retrieval among documents it never saw, and say what that means at the size of the whole corpus.
+"""Judge a map by retrieval among documents it never saw.
+
+Say what that means at the size of the whole corpus.
 
 With labels (titles of the documents) the figure is what a user would notice: of
 the documents that their titles find with the new model's vectors, the share that
@@ -26,13 +28,14 @@ from cfray.remap.verdict import Basis, CandidatePool, Verdict
 
 #: Neighbours that count.
 TOP = 10
-#: Blocks the pool is cut into.  A query is asked among its own document's block, then among 2, 4 and all 8 of them: so every query
-#: counts at every size, and the sizes differ in nothing else.
+#: Blocks the pool is cut into.  A query is asked among its own document's block, then among 2, 4
+#: and all 8 of them: so every query counts at every size, and the sizes differ in nothing else.
 BLOCKS = 8
 LEVELS = (1, 2, 4, 8)
 #: Most queries asked: the standard error of a share is at most 0.0065 then.
 MOST_QUERIES = 6000
-#: Queries scored at a time; two matrices of 27,500 columns (the gate's part of 100,000 pairs) are 110 MB then.
+#: Queries scored at a time; two matrices of 27,500 columns (the gate's part of 100,000 pairs) are
+#: 110 MB then.
 CHUNK = 512
 
 
@@ -64,7 +67,8 @@ class _Answers:
     Attributes:
         top1: the new model's nearest document is in the top 10.
         overlap: share of the new model's top 10 that is in it.
-        new, found: the query's own document is in the top 10 of the new model, and of the space that is judged.
+        new, found: the query's own document is in the top 10 of the new model, and of the space
+            that is judged.
     """
 
     top1: npt.NDArray[np.bool_]
@@ -74,7 +78,9 @@ class _Answers:
 
 
 def top1_in_10(pairs: Pairs, mapped: Floats) -> float:
-    """Give how often the new model's nearest document is among the ten nearest mapped ones, in the whole pool.
+    """Give how often the new model's nearest document is among the ten nearest mapped ones.
+
+    In the whole pool.
 
     Args:
         pairs: at length 1; their queries ask, or else each document asks for its neighbours.
@@ -89,7 +95,9 @@ def top1_in_10(pairs: Pairs, mapped: Floats) -> float:
 
 
 def decisive(pairs: Pairs, mapped: Floats) -> float:
-    """Give the figure that ``judge`` will decide on, in the whole pool: what candidates are chosen by.
+    """Give the figure that ``judge`` will decide on, in the whole pool.
+
+    What candidates are chosen by.
 
     Args:
         pairs: at length 1.
@@ -105,7 +113,8 @@ def judge(pairs: Pairs, mapped: Floats, candidate: str, rows: int, *, seed: int)
     """Judge a map.
 
     Args:
-        pairs: the part that neither fitted nor chose the map, at length 1; up to 7 are left out so that eight blocks are equal.
+        pairs: the part that neither fitted nor chose the map, at length 1; up to 7 are left out so
+            that eight blocks are equal.
         mapped: ``(n, t)`` their old vectors, mapped.
         candidate: what the way that made the map is called.
         rows: documents of the whole corpus.
@@ -149,7 +158,10 @@ def judge(pairs: Pairs, mapped: Floats, candidate: str, rows: int, *, seed: int)
 
 
 def _of_queries(pairs: Pairs, asked: Floats, found: Floats) -> _Question:
-    """Ask with the queries that exist in both models, where both were given, so that every figure is of the same queries."""
+    """Ask with the queries that exist in both models, where both were given.
+
+    That every figure is of the same queries.
+    """
     assert pairs.queries is not None
     asking = pairs.queries.any(axis=1)
     if pairs.old_queries is not None:
@@ -170,7 +182,10 @@ def _thinned(own: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
 
 
 def _answered(question: _Question, size: int, levels: tuple[int, ...]) -> _Answers:
-    """Answer a question among so many blocks of ``size`` documents, those that hold the query's own document."""
+    """Answer a question among so many blocks of ``size`` documents.
+
+    Those that hold the query's own document.
+    """
     parts = [
         _answered_block(question, rows, size, levels) for rows in _chunks(question.own // size)
     ]
@@ -212,7 +227,10 @@ def _answered_block(
 def _compared(
     truth: Floats, found: Floats, own: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.generic], ...]:
-    """Compare scores ``(q, p)`` of one pool; equal scores rank last, or a map that makes all documents equal would pass."""
+    """Compare scores ``(q, p)`` of one pool.
+
+    Equal scores rank last, or a map that makes all documents equal would pass.
+    """
     nearest = np.take_along_axis(found, truth.argmax(axis=1, keepdims=True), axis=1)
     tops = [np.argpartition(scores, -TOP, axis=1)[:, -TOP:] for scores in (truth, found)]
     shared = (tops[0][:, :, None] == tops[1][:, None, :]).sum(axis=(1, 2)) / TOP

@@ -1,4 +1,6 @@
-"""Learn a map from a sample and judge it: every way is fitted on one part, the best is chosen on a second, judged on a third.
+"""Learn a map from a sample and judge it.
+
+Every way is fitted on one part, the best is chosen on a second, judged on a third.
 
 The third part decides nothing but the verdict.  A figure taken where the
 choice was made would be the luckiest of several.
@@ -17,8 +19,8 @@ def learn(pairs: Pairs, rows: int, *, seed: int = 0) -> tuple[Map, Verdict]:
     """Find the best map and say how good it is at the size of the corpus.
 
     Args:
-        pairs: a uniform sample of the corpus with vectors of both models; 5,000 are a floor, quality still rises at 20,000
-            (embeddings.md, part 4).
+        pairs: a uniform sample of the corpus with vectors of both models; 5,000 are a floor,
+            quality still rises at 20,000 (embeddings.md, part 4).
         rows: documents that will be searched together, the sample among them.
         seed: of everything random; the same seed gives the same map and the same verdict.
 

@@ -1,4 +1,6 @@
-"""A fitted map from the old model's vectors to the new one's, as a value: kept beside the dataset, applied by any worker.
+"""A fitted map from the old model's vectors to the new one's, as a value.
+
+Kept beside the dataset, applied by any worker.
 
 Applying needs NumPy alone, so that a worker that maps loads no torch.  It is
 stored as safetensors, which holds numbers and nothing that runs; the SHA-256
@@ -21,7 +23,8 @@ from cfray.records.vectors import Floats
 
 Kind = Literal["affine", "procrustes", "clustered", "mlp"]
 
-#: Rows mapped at a time: the widest intermediate, the 1,024 hidden numbers of an MLP, is 16 MB then.
+#: Rows mapped at a time: the widest intermediate, the 1,024 hidden numbers of an MLP, is 16 MB
+#: then.
 BLOCK = 4096
 
 
@@ -41,7 +44,10 @@ def unit(vectors: npt.NDArray[np.floating]) -> Floats:
 
 
 def gelu(values: Floats) -> Floats:
-    """Apply GELU in its tanh form (Hendrycks and Gimpel, arXiv 1606.08415), torch's ``approximate="tanh"``: NumPy has no erf."""
+    """Apply GELU in its tanh form.
+
+    (Hendrycks and Gimpel, arXiv 1606.08415), torch's ``approximate="tanh"``: NumPy has no erf.
+    """
     inner = np.float32(np.sqrt(2 / np.pi)) * (
         values + np.float32(0.044715) * values * values * values
     )
@@ -54,11 +60,13 @@ class Map:
     """A function of unit vectors, ``(s,)`` to ``(t,)``.
 
     Attributes:
-        kind: ``affine`` and ``procrustes`` are ``x @ matrix + offset``; ``clustered`` adds to that an affine correction of the
-            cluster whose centre has the largest dot product with x, ``mlp`` a network with one hidden layer.
-        arrays: float32; of all ``matrix`` ``(s, t)`` and ``offset`` ``(t,)``; of ``clustered`` ``centres`` ``(k, s)``,
-            ``local_matrices`` ``(k, s, t)`` and ``local_offsets`` ``(k, t)``; of ``mlp`` ``hidden`` ``(s, h)``,
-            ``hidden_offset`` ``(h,)``, ``outer`` ``(h, t)`` and ``outer_offset`` ``(t,)``.
+        kind: ``affine`` and ``procrustes`` are ``x @ matrix + offset``; ``clustered`` adds to that
+            an affine correction of the cluster whose centre has the largest dot product with x,
+            ``mlp`` a network with one hidden layer.
+        arrays: float32; of all ``matrix`` ``(s, t)`` and ``offset`` ``(t,)``; of ``clustered``
+            ``centres`` ``(k, s)``, ``local_matrices`` ``(k, s, t)`` and ``local_offsets`` ``(k,
+            t)``; of ``mlp`` ``hidden`` ``(s, h)``, ``hidden_offset`` ``(h,)``, ``outer`` ``(h, t)``
+            and ``outer_offset`` ``(t,)``.
     """
 
     kind: Kind
@@ -88,7 +96,8 @@ class Map:
             old: ``(n, s)`` float32.
 
         Returns:
-            ``(n, t)`` float32, unit length; zero where the old vector is zero or not finite, for there is nothing to map.
+            ``(n, t)`` float32, unit length; zero where the old vector is zero or not finite, for
+            there is nothing to map.
 
         Raises:
             ConfigError: the vectors have another width.
@@ -168,7 +177,8 @@ def unpacked(data: bytes) -> tuple[str, dict[str, Floats]]:
 
     try:
         arrays = load(data)
-        # The library gives metadata of files only: 8 bytes little-endian length, then that much JSON (safetensors' README, "Format").
+        # The library gives metadata of files only: 8 bytes little-endian length, then that much
+        # JSON (safetensors' README, "Format").
         kind = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["kind"]
     except (SafetensorError, KeyError, ValueError) as error:
         raise LedgerMismatch(

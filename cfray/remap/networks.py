@@ -44,7 +44,8 @@ class Training:
         decay: weight decay.
         batch: rows of a step, each the others' wrong answer.
         temperature: what dot products are divided by before the cross entropy.
-        queries: weight of the loss that each query finds its document among the mapped ones; 0: only documents are learnt from.
+        queries: weight of the loss that each query finds its document among the mapped ones; 0:
+            only documents are learnt from.
     """
 
     seed: int = 0
@@ -80,7 +81,8 @@ def trained(pairs: Pairs, base: Map, training: Training) -> Map:
     """Train a correction of an affine map.
 
     Args:
-        pairs: to fit on, at length 1; queries among them choose the round even if they are not learnt from.
+        pairs: to fit on, at length 1; queries among them choose the round even if they are not
+            learnt from.
         base: an affine map.
         training: how.
 
@@ -146,7 +148,10 @@ def _network(source: int, target: int, training: Training) -> torch.nn.Sequentia
 def _best(
     network: torch.nn.Sequential, rows: _Rows, held: _Rows, training: Training
 ) -> dict[str, torch.Tensor]:
-    """Train, and give the weights of the round that finds most among the rows held out; the earliest of equal ones."""
+    """Train, and give the weights of the round that finds most among the rows held out.
+
+    The earliest of equal ones.
+    """
     best, found = _copy(network), _found(network, held)
     for _ in _rounds(network, rows, training):
         now = _found(network, held)
@@ -184,7 +189,10 @@ def _mapped(network: torch.nn.Sequential, rows: _Rows) -> torch.Tensor:
 
 
 def _loss(network: torch.nn.Sequential, rows: _Rows, training: Training) -> torch.Tensor:
-    """Symmetric InfoNCE (van den Oord et al., arXiv 1807.03748) and cosine; with queries, that each finds its document among the mapped ones."""
+    """Symmetric InfoNCE (van den Oord et al., arXiv 1807.03748) and cosine.
+
+    With queries, that each finds its document among the mapped ones.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -204,7 +212,9 @@ def _loss(network: torch.nn.Sequential, rows: _Rows, training: Training) -> torc
 
 
 def _found(network: torch.nn.Sequential, held: _Rows) -> float:
-    """Give the mean of 1 / rank of the new model's nearest document among the mapped ones: the gate's question, less coarse than its top 10.
+    """Give the mean of 1 / rank of the new model's nearest document among the mapped ones.
+
+    The gate's question, less coarse than its top 10.
 
     Equal scores rank last: a collapsed map makes all of them equal.
     """

@@ -1,4 +1,6 @@
-"""What a map is learnt from and judged on: documents with their old and their new vector, cut into parts that never meet.
+"""What a map is learnt from and judged on.
+
+Documents with their old and their new vector, cut into parts that never meet.
 
 Two records of one text have one new vector.  Only the first is kept: with a
 twin on the other side of a cut, or beside it as its own nearest document, any
@@ -17,11 +19,14 @@ from cfray.errors import ConfigError
 from cfray.records.vectors import Floats
 from cfray.remap.maps import unit
 
-#: Shares of the pairs to fit on and to choose on; the rest, 27.5 %, judges.  Of 20,000: 12,000, 2,500 and 5,500.
+#: Shares of the pairs to fit on and to choose on; the rest, 27.5 %, judges.  Of 20,000: 12,000,
+#: 2,500 and 5,500.
 FIT, SELECT = 0.6, 0.125
-#: Pairs below which nothing can be judged: the smallest pool, an eighth of the gate's part, is 34 documents then.
+#: Pairs below which nothing can be judged: the smallest pool, an eighth of the gate's part, is 34
+#: documents then.
 FEWEST = 1000
-#: Queries below which documents are asked instead: 275 reach the gate, a standard error of 0.02 at a quality of 0.9.
+#: Queries below which documents are asked instead: 275 reach the gate, a standard error of 0.02 at
+#: a quality of 0.9.
 FEWEST_QUERIES = 1000
 
 
@@ -31,10 +36,13 @@ class Pairs:
 
     Attributes:
         old: ``(n, s)`` float32, as stored.
-        new: ``(n, t)`` float32 of the new model; each distinct text embedded once, for twins are known by identical bytes.
-        queries: ``(n, t)`` float32, the new model's query vector of a title or first sentence of the same document; a zero row
-            where it has none.  None: documents are asked for their neighbours instead.
-        old_queries: ``(n, s)`` float32, the old model's of the same texts, where that model can still be run.
+        new: ``(n, t)`` float32 of the new model; each distinct text embedded once, for twins are
+            known by identical bytes.
+        queries: ``(n, t)`` float32, the new model's query vector of a title or first sentence of
+            the same document; a zero row where it has none.  None: documents are asked for their
+            neighbours instead.
+        old_queries: ``(n, s)`` float32, the old model's of the same texts, where that model can
+            still be run.
         labelled: the queries are titles or logged queries, not sentences taken from the document.
     """
 
@@ -66,7 +74,9 @@ class Pairs:
         return len(self.old)
 
     def usable(self) -> Self:
-        """Keep each distinct document that has both vectors, at length 1; too few queries count as none.
+        """Keep each distinct document that has both vectors, at length 1.
+
+        Too few queries count as none.
 
         Raises:
             ConfigError: fewer than ``FEWEST`` are left.
@@ -90,7 +100,10 @@ class Pairs:
         return normal
 
     def split(self, seed: int) -> tuple[Self, Self, Self]:
-        """Cut at random, the same way for the same seed, into a part to fit on, one to choose on and one to judge on."""
+        """Cut at random, the same way for the same seed, into a part to fit on.
+
+        One to choose on and one to judge on.
+        """
         order = np.random.default_rng(seed).permutation(len(self))
         first, second = round(FIT * len(self)), round((FIT + SELECT) * len(self))
         return self.kept(order[:first]), self.kept(order[first:second]), self.kept(order[second:])

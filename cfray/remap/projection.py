@@ -1,4 +1,6 @@
-"""A projection that makes vectors narrower: learnt once from a sample, applied to every document and to every query.
+"""A projection that makes vectors narrower.
+
+Learnt once from a sample, applied to every document and to every query.
 
 Not centred: the eigenvectors of X^T X keep as much of every dot product as that
 many numbers can, whereas taking a mean away would change which document is
@@ -17,9 +19,11 @@ from cfray.errors import ConfigError, LedgerMismatch
 from cfray.records.vectors import Floats
 from cfray.remap.maps import BLOCK, packed, unit, unpacked
 
-#: How far from 1 a length may be and still count as 1: vectors computed in bf16 have lengths of 0.9987 to 1.0025 (embeddings.md, part 3).
+#: How far from 1 a length may be and still count as 1: vectors computed in bf16 have lengths of
+#: 0.9987 to 1.0025 (embeddings.md, part 3).
 TOLERANCE = 0.005
-#: Share of a sample's rows of length 1 from which its model is taken to give unit vectors; the rest are a store's odd rows.
+#: Share of a sample's rows of length 1 from which its model is taken to give unit vectors; the rest
+#: are a store's odd rows.
 MOST = 0.99
 
 
@@ -29,8 +33,9 @@ class Projection:
 
     Attributes:
         matrix: ``(s, t)`` float32.
-        normalise: whether results get length 1 again, decided once from the sample: where lengths were 1 they are 1 after it, where
-            they meant something a projected length is what keeps dot products.
+        normalise: whether results get length 1 again, decided once from the sample: where lengths
+            were 1 they are 1 after it, where they meant something a projected length is what keeps
+            dot products.
     """
 
     matrix: Floats = field(repr=False)
@@ -101,11 +106,13 @@ def pca(vectors: Floats, dimension: int) -> Projection:
     """Learn the projection that keeps most of a sample's dot products.
 
     Args:
-        vectors: ``(n, s)`` float32, a sample of documents; rows that are zero or not finite do not count.
+        vectors: ``(n, s)`` float32, a sample of documents; rows that are zero or not finite do not
+            count.
         dimension: t, at most s.
 
     Returns:
-        The first t eigenvectors of X^T X (float64), each with the sign that makes its largest number positive.
+        The first t eigenvectors of X^T X (float64), each with the sign that makes its largest
+        number positive.
 
     Raises:
         ConfigError: t is larger than s, or than the number of rows.

@@ -21,7 +21,8 @@ from cfray.remap.pairs import Pairs
 
 Doubles = npt.NDArray[np.float64]
 
-#: Ridge penalties tried, as shares of the mean eigenvalue of the old vectors' covariance: from none that matters to all that does.
+#: Ridge penalties tried, as shares of the mean eigenvalue of the old vectors' covariance: from none
+#: that matters to all that does.
 PENALTIES = tuple(np.logspace(-5, 0, 11))
 #: Share of the fit part that chooses the penalty.
 HELD = 0.1
@@ -29,9 +30,11 @@ HELD = 0.1
 CLUSTERS = 16
 #: Rounds of k-means; on 12,000 vectors the centres hardly move after them.
 ROUNDS = 8
-#: Ridge penalties tried for the corrections, the same share as above: a cluster has a sixteenth of the rows and corrects only a residual.
+#: Ridge penalties tried for the corrections, the same share as above: a cluster has a sixteenth of
+#: the rows and corrects only a residual.
 LOCAL_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
-#: Rows from which on networks are tried; with fewer they lost to ridge in every measurement (embeddings.md, part 4).
+#: Rows from which on networks are tried; with fewer they lost to ridge in every measurement
+#: (embeddings.md, part 4).
 NETWORK_ROWS = 4000
 
 
@@ -62,7 +65,9 @@ class _Line:
 
 
 def candidates(pairs: Pairs, seed: int) -> Iterator[tuple[str, Map]]:
-    """Fit every way that the number of pairs allows; a simpler one comes before one that is less so.
+    """Fit every way that the number of pairs allows.
+
+    A simpler one comes before one that is less so.
 
     Args:
         pairs: the part to fit on, at length 1.
@@ -89,9 +94,12 @@ def candidates(pairs: Pairs, seed: int) -> Iterator[tuple[str, Map]]:
 
 
 def procrustes(old: Floats, new: Floats) -> Map:
-    """Find the rotation (widths may differ: a matrix with orthonormal rows or columns) that turns centred old vectors onto new ones.
+    """Find the rotation (widths may differ.
 
-    Source: Schoenemann, "A generalized solution of the orthogonal Procrustes problem", Psychometrika 31 (1966).
+    A matrix with orthonormal rows or columns) that turns centred old vectors onto new ones.
+
+    Source: Schoenemann, "A generalized solution of the orthogonal Procrustes problem",
+    Psychometrika 31 (1966).
     """
     x, y = old.astype(np.float64), new.astype(np.float64)
     old_mean, new_mean = x.mean(axis=0), y.mean(axis=0)
@@ -100,7 +108,9 @@ def procrustes(old: Floats, new: Floats) -> Map:
 
 
 def ridge(old: Floats, new: Floats, *, seed: int) -> Map:
-    """Find the affine map of least squared error, under the penalty that gives the best mean cosine on a tenth that it did not see.
+    """Find the affine map of least squared error.
+
+    Under the penalty that gives the best mean cosine on a tenth that it did not see.
 
     Args:
         old: ``(n, s)`` float32, unit length.
@@ -152,7 +162,10 @@ def _centres(old: Floats, draw: np.random.Generator) -> Floats:
 
 
 def _corrections(old: Floats, new: Floats, base: Map, centres: Floats) -> list[_Line | None]:
-    """Prepare each cluster's least squares of what the base leaves over; None where a cluster has not two rows."""
+    """Prepare each cluster's least squares of what the base leaves over.
+
+    None where a cluster has not two rows.
+    """
     nearest = (old @ centres.T).argmax(axis=1)
     left = new - (old @ base.arrays["matrix"] + base.arrays["offset"])
     members = [np.flatnonzero(nearest == cluster) for cluster in range(len(centres))]

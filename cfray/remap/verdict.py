@@ -17,12 +17,16 @@ class CandidatePool:
 
     Attributes:
         size: documents.
-        top1_in_10: queries whose nearest document, by the new model, is among the ten nearest mapped ones.
-        overlap: mean share of the new model's ten nearest that is among the ten nearest mapped ones.
-        neighbours_remapped, neighbours_old: ``top1_in_10`` with each document as query for others, in the mapped space and in the old
-            space as it is; needs no query, so the two can always be compared.
-        new, remapped, old: hit@10, queries that find their own document: with the new model's vectors, with mapped ones, and with
-            the old model for queries and documents.  None where there are no queries, or none of the old model.
+        top1_in_10: queries whose nearest document, by the new model, is among the ten nearest
+            mapped ones.
+        overlap: mean share of the new model's ten nearest that is among the ten nearest mapped
+            ones.
+        neighbours_remapped, neighbours_old: ``top1_in_10`` with each document as query for others,
+            in the mapped space and in the old space as it is; needs no query, so the two can always
+            be compared.
+        new, remapped, old: hit@10, queries that find their own document: with the new model's
+            vectors, with mapped ones, and with the old model for queries and documents.  None where
+            there are no queries, or none of the old model.
     """
 
     size: int
@@ -40,15 +44,16 @@ class Verdict:
     """The judgement of one map.
 
     Attributes:
-        quality: at the size of the corpus, estimated on the cautious side: with titles the share of hit@10 that is left (remapped / new),
-            else ``top1_in_10``.
+        quality: at the size of the corpus, estimated on the cautious side: with titles the share of
+            hit@10 that is left (remapped / new), else ``top1_in_10``.
         lower, upper: its 95 % interval.
         rows: documents of the corpus.
         candidate: the way that made the map.
         basis: what was asked: titles (or logged queries), sentences of the documents, or documents.
         queries: how many were asked.
         pools: what was measured, smallest pool first.
-        nearest: ``top1_in_10`` at the size of the corpus, and its interval: with titles, the stricter figure beside ``quality``.
+        nearest: ``top1_in_10`` at the size of the corpus, and its interval: with titles, the
+            stricter figure beside ``quality``.
     """
 
     quality: float

@@ -1,4 +1,7 @@
-"""Count what is in a target from its committed receipts, never from what one process happened to see."""
+"""Count what is in a target from its committed receipts.
+
+Never from what one process happened to see.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ _RECORDS = ("read", "staged", "quarantined", "frames")
 def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> None:
     """Fill a report's counts, worker stages and quarantine reasons.
 
-    Records read = records staged + records quarantined holds at every moment: a duplicate that was taken out
-    and a row that a replay brought in move from one side to the other.
+    Records read = records staged + records quarantined holds at every moment: a duplicate that was
+    taken out and a row that a replay brought in move from one side to the other.
     """
     totals: Counter[str] = Counter(dict.fromkeys(_RECORDS, 0))
     details: Counter[str] = Counter()

@@ -32,7 +32,8 @@ class StageFigures:
     """What one stage cost.
 
     Attributes:
-        seconds: of worker time for read, convert and write (summed over workers); of wall time for the others.
+        seconds: of worker time for read, convert and write (summed over workers); of wall time for
+            the others.
         rows, bytes: that passed it.
     """
 
@@ -52,7 +53,8 @@ class Report:
         checks: every check by name.
         versions: of what wrote the target.
         gate: what the gate said of a fitted map.
-        pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and sums of what they were given in this run.
+        pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and
+            sums of what they were given in this run.
     """
 
     command: str

@@ -1,4 +1,6 @@
-"""One live display of a run: rows, rate, time left, share of time per stage; plain lines where there is no terminal.
+"""One live display of a run: rows, rate, time left, share of time per stage.
+
+Plain lines where there is no terminal.
 
 Drawn by the driver from the receipts it gets, on stderr: stdout belongs to the
 command's result.

@@ -1,1 +1,4 @@
-"""What every layer stands on: storage, retries, credentials, a vendor's client, models of the job file."""
+"""What every layer stands on.
+
+Storage, retries, credentials, a vendor's client, models of the job file.
+"""

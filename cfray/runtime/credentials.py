@@ -1,4 +1,7 @@
-"""Credentials by name: a job file says where a secret is and never holds it; it is read at use, on the machine that uses it."""
+"""Credentials by name: a job file says where a secret is and never holds it.
+
+It is read at use, on the machine that uses it.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,9 @@ def is_uri(text: str) -> bool:
 
 
 def keyless(text: str) -> str:
-    """Refuse a location that holds a password or key: it would be written into plan, ledger and report.
+    """Refuse a location that holds a password or key.
+
+    It would be written into plan, ledger and report.
 
     Raises:
         ValueError: names what to do instead, and not the secret.
@@ -104,7 +106,8 @@ class Folder:
     def publish(self, name: str, data: bytes) -> None:
         """Write a file so that a reader sees the old one or the whole new one, never a part.
 
-        On a local disk through a temporary name and a rename; an object store's put is atomic by itself.
+        On a local disk through a temporary name and a rename; an object store's put is atomic by
+        itself.
 
         Raises:
             TargetUnavailable: the storage did not take it.
@@ -136,7 +139,10 @@ class Folder:
 
 
 def storage_error(error: OSError, what: str) -> TargetError:
-    """Turn an operating system's error into ours: a full or read-only disk is terminal, the rest transient."""
+    """Turn an operating system's error into ours.
+
+    A full or read-only disk is terminal, the rest transient.
+    """
     detail = f"{what}: {error}"
     if "os error 28" in str(error) or "No space left" in str(error):
         return TargetError(
@@ -196,7 +202,10 @@ def s3_endpoint() -> str:
 
 
 def s3_region() -> str:
-    """Name the S3 region that the environment sets; empty to let each library find the bucket's, which it can at Amazon only."""
+    """Name the S3 region that the environment sets.
+
+    Empty to let each library find the bucket's, which it can at Amazon only.
+    """
     return (
         os.environ.get("AWS_REGION")
         or os.environ.get("AWS_DEFAULT_REGION")
@@ -207,7 +216,8 @@ def s3_region() -> str:
 def _with_s3_settings(uri: str) -> str:
     """Put the endpoint and its region into an S3 URI, for pyarrow.
 
-    ``allow_delayed_open`` makes a small file one PUT instead of a multipart upload, which a killed process would leave open.
+    ``allow_delayed_open`` makes a small file one PUT instead of a multipart upload, which a killed
+    process would leave open.
     """
     if not uri.startswith("s3://") or "?" in uri:
         return uri
@@ -218,10 +228,13 @@ def _with_s3_settings(uri: str) -> str:
 
 
 def storage_options(uri: str) -> dict[str, str]:
-    """Give Lance the S3 endpoint and region that everything else uses; credentials it reads from the environment itself.
+    """Give Lance the S3 endpoint and region that everything else uses.
 
-    Explicit, because the libraries disagree: pyarrow ignores ``AWS_ENDPOINT``; where both region variables are set Lance takes
-    ``AWS_REGION`` and pyarrow the other, and with neither they sign for different regions.  Plain http must be allowed.
+    Credentials it reads from the environment itself.
+
+    Explicit, because the libraries disagree: pyarrow ignores ``AWS_ENDPOINT``; where both region
+    variables are set Lance takes ``AWS_REGION`` and pyarrow the other, and with neither they sign
+    for different regions.  Plain http must be allowed.
     """
     endpoint = s3_endpoint()
     if not uri.startswith("s3://") or not endpoint:

@@ -25,7 +25,8 @@ logging.getLogger("stamina").setLevel(
 ATTEMPTS = 5
 #: Seconds of the first pause and of the longest one, and the random part of each.
 FIRST_PAUSE, LONGEST_PAUSE, JITTER = 0.5, 30.0, 1.0
-#: Seconds that a store may ask for at most: a longer Retry-After (a maintenance window) ends the run, resumably, instead of hanging it.
+#: Seconds that a store may ask for at most: a longer Retry-After (a maintenance window) ends the
+#: run, resumably, instead of hanging it.
 LONGEST_RETRY_AFTER = 300.0
 
 
@@ -59,7 +60,10 @@ def retried(action: Callable[[], T]) -> T:
 
 
 def _pause(error: Exception) -> bool | float:
-    """Say whether an error is tried again, and after how many seconds where the store named them."""
+    """Say whether an error is tried again.
+
+    After how many seconds where the store named them.
+    """
     if isinstance(error, SourceUnavailable) and error.retry_after is not None:
         return error.retry_after if error.retry_after <= LONGEST_RETRY_AFTER else False
     return isinstance(error, CfrayError) and error.transient

@@ -95,8 +95,10 @@ class Context:
     Attributes:
         session: what the source's session yielded (JSON).
         scratch: URI of a durable folder beside the target, for what several shards share.
-        max_record: bytes above which a record must not be loaded whole but rejected (``limits.max_document``).
-        batch_bytes: bytes of Arrow data a yielded batch aims at; mapping and hashing cost a batch 3.5 ms whatever its size, which 14,000 rows of 2 KB bear easily.
+        max_record: bytes above which a record must not be loaded whole but rejected
+            (``limits.max_document``).
+        batch_bytes: bytes of Arrow data a yielded batch aims at; mapping and hashing cost a batch
+            3.5 ms whatever its size, which 14,000 rows of 2 KB bear easily.
         throttle: the run-wide budget of requests.
     """
 
@@ -117,7 +119,8 @@ class Collection:
         dimension: of the vector called ``vector``; None where there is none.
         metric: of that vector; None where the store has none or another than these.
         vectors: name behind ``vectors.`` -> (dimension, metric), for named dense vectors.
-        facts: what else is worth keeping (index parameters, partitions, aliases ...), as text; recorded in the collection's header.
+        facts: what else is worth keeping (index parameters, partitions, aliases ...), as text;
+            recorded in the collection's header.
     """
 
     name: str
@@ -140,7 +143,8 @@ class Description:
         consistency: what a read of this source guarantees.
         notes: facts the operator should read (one sentence each).
         collections: the source collections, by name; none for file kinds.
-        references: dotted path of a field that refers to records -> the source collection they are in.
+        references: dotted path of a field that refers to records -> the source collection they are
+            in.
     """
 
     schema: pa.Schema | None
@@ -162,7 +166,8 @@ class Source(BaseModel, ABC):
     unfingerprinted: ClassVar[frozenset[str]] = frozenset()
 
     kind: str
-    #: Bytes a shard aims at; 256 MiB makes fragments of 100,000 rows and more, large enough to need no compaction.
+    #: Bytes a shard aims at; 256 MiB makes fragments of 100,000 rows and more, large enough to need
+    #: no compaction.
     shard_bytes: ByteSize = 256 * MIB
 
     def located(self, base: Path) -> Self:
@@ -182,11 +187,17 @@ class Source(BaseModel, ABC):
 
     @property
     def request_rate(self) -> float | None:
-        """Give the requests a second that all workers together may send; None where only the store's own pauses count."""
+        """Give the requests a second that all workers together may send.
+
+        None where only the store's own pauses count.
+        """
         return None
 
     def session(self) -> AbstractContextManager[Json]:
-        """Hold whatever the whole run needs (a snapshot, a point in time).  Driver, once, around the run."""
+        """Hold whatever the whole run needs.
+
+        (a snapshot, a point in time).  Driver, once, around the run.
+        """
         return nullcontext(None)
 
     @abstractmethod
@@ -202,13 +213,16 @@ class Source(BaseModel, ABC):
 
     @abstractmethod
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
-        """Read one shard, streaming.  Worker; may be repeated at any time, opens and closes its own client.
+        """Read one shard, streaming.  Worker.
 
-        Every record comes exactly once, either in a batch or as a Reject, in an order that a repetition
-        repeats.  Batches are bounded in bytes (``context.batch_bytes``), not in rows.
+        May be repeated at any time, opens and closes its own client.
+
+        Every record comes exactly once, either in a batch or as a Reject, in an order that a
+        repetition repeats.  Batches are bounded in bytes (``context.batch_bytes``), not in rows.
 
         Raises:
-            SourceError: terminal: a file that changed since the plan, bytes that are not the format.
+            SourceError: terminal: a file that changed since the plan, bytes that are not the
+                format.
             SourceUnavailable: transient: the caller will read the whole shard again.
         """
 
@@ -226,7 +240,9 @@ class Source(BaseModel, ABC):
         )
 
     def count(self, context: Context) -> int | None:
-        """Count the records that a read would give, now; None where the store cannot.  Driver, before and after the run.
+        """Count the records that a read would give, now.
+
+        None where the store cannot.  Driver, before and after the run.
 
         Raises:
             SourceError: the store did not answer.
@@ -234,7 +250,9 @@ class Source(BaseModel, ABC):
         return None
 
     def search(self, collection: str, vector: list[float], k: int) -> list[str]:
-        """Give the tagged ids (``i:42``) of the k nearest records, nearest first, so that search quality can be compared later.
+        """Give the tagged ids (``i:42``) of the k nearest records, nearest first.
+
+        That search quality can be compared later.
 
         Raises:
             SourceError: the store cannot, or did not.

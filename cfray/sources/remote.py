@@ -1,4 +1,6 @@
-"""What every store behind a network has: an address, a credential that is named and never held, requests that fail.
+"""What every store behind a network has.
+
+An address, a credential that is named and never held, requests that fail.
 
 A store's own file says which of its client's errors mean what (``judge``); here
 a request is asked once more after a transient one, within the run's budget,
@@ -46,7 +48,8 @@ class RemoteSource(Source):
     timeout: float = Field(default=60, gt=0)
     #: Requests a second of all workers together; default: what the store's own file says.
     requests_per_second: float | None = Field(default=None, gt=0)
-    #: A store delivers about a tenth of what a disk does, so its shards are smaller than a file's: a kill costs less.
+    #: A store delivers about a tenth of what a disk does, so its shards are smaller than a file's:
+    #: a kill costs less.
     shard_bytes: ByteSize = 64 * MIB
 
     @model_validator(mode="after")
@@ -116,13 +119,17 @@ class RemoteSource(Source):
 
     @abstractmethod
     def judge(self, error: Exception) -> SourceError | None:
-        """Say what an error of the store's client means: terminal, or transient with its Retry-After; None where it is a fault of ours."""
+        """Say what an error of the store's client means.
+
+        Terminal, or transient with its Retry-After; None where it is a fault of ours.
+        """
 
     def ask(self, action: Callable[[], T], context: Context) -> T:
         """Send one request, again after a transient error, within the run's budget.
 
         Raises:
-            SourceError: terminal, or transient after the last attempt; its text holds no credential.
+            SourceError: terminal, or transient after the last attempt; its text holds no
+                credential.
         """
 
         def once() -> T:
@@ -151,7 +158,10 @@ class RemoteSource(Source):
 
 
 def ahead(pages: Iterator[T]) -> Iterator[T]:
-    """Fetch the next page while the current one is converted; errors come where the page would have come."""
+    """Fetch the next page while the current one is converted.
+
+    Errors come where the page would have come.
+    """
     with ThreadPoolExecutor(1) as fetcher:
         nothing = object()
         coming = fetcher.submit(next, pages, nothing)
@@ -161,7 +171,10 @@ def ahead(pages: Iterator[T]) -> Iterator[T]:
 
 
 class PageSize:
-    """How many records to ask for: as many as make a page of about ``aim`` bytes, never more than ``most``."""
+    """How many records to ask for.
+
+    As many as make a page of about ``aim`` bytes, never more than ``most``.
+    """
 
     def __init__(self, first: int, most: int, aim: int) -> None:
         """Start with ``first`` records."""

@@ -71,12 +71,18 @@ def clean_up(target: Target, state: State, keep_versions: int | None) -> Removed
 
 
 def _owner(path: str) -> str:
-    """Give the data file a path below the dataset belongs to: blob side files stand in a folder of its name."""
+    """Give the data file a path below the dataset belongs to.
+
+    Blob side files stand in a folder of its name.
+    """
     return PurePosixPath(path).parts[1].removesuffix(".lance")
 
 
 def _remove_receipts(target: Target, state: State, removed: Removed) -> None:
-    """Remove receipts (and quarantine files) of shards that were committed under another nonce, and the counts of starts."""
+    """Remove receipts (and quarantine files) of shards that were committed under another nonce.
+
+    The counts of starts.
+    """
     ledger = target.ledger()
     for name, nonces in state.staged_names().items():
         for nonce in nonces:

@@ -32,7 +32,9 @@ from cfray.runtime.filesystems import Folder, storage_options
 from cfray.target.ledger import LEDGER_KEY, Ledger
 from cfray.target.receipts import Receipt
 
-_ATTEMPTS = 60  # a conflict costs one foreign commit each; 12 were needed with two racing drivers and an appender (engine.md 2.1)
+# a conflict costs one foreign commit each; 12 were needed with two racing drivers and an appender
+# (engine.md 2.1)
+_ATTEMPTS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class SchemaChange:
 
     Attributes:
         metadata: keys to set.
-        fields: top-level columns whose type changes, or that are new; their files are the business of ``rewrite``.
+        fields: top-level columns whose type changes, or that are new; their files are the business
+            of ``rewrite``.
     """
 
     metadata: dict[str, str] = field(default_factory=dict)
@@ -116,7 +119,10 @@ def find(uri: str) -> Ledger | None:
 
 
 def _is_unborn(system: pafs.FileSystem, path: str) -> bool:
-    """Tell an empty folder, or one in which a killed run had only begun to create its target: Lance writes the manifest last."""
+    """Tell an empty folder, or one in which a killed run had only begun to create its target.
+
+    Lance writes the manifest last.
+    """
     names = [
         info.path[len(path) + 1 :]
         for info in system.get_file_info(pafs.FileSelector(path, recursive=True))
@@ -216,13 +222,16 @@ def commit(
     rewrite: Callable[[LanceDataset], list[FragmentMetadata]] | None = None,
     describe: SchemaChange | None = None,
 ) -> LanceDataset:
-    """Commit a change of the ledger together with new and changed fragments, whatever others commit meanwhile.
+    """Commit a change of the ledger together with new and changed fragments.
+
+    Whatever others commit meanwhile.
 
     Args:
         target: the dataset and our epoch.
         change: old ledger -> new ledger; None if there is nothing left to do.
         new: fragments to add (asked after ``change``).
-        rewrite: all present fragments as they shall be, e.g. with rows deleted; default: as they are.
+        rewrite: all present fragments as they shall be, e.g. with rows deleted; default: as they
+            are.
         describe: changes of the schema that belong to the same commit.
 
     Raises:
@@ -289,7 +298,9 @@ def is_conflict(error: OSError) -> bool:
 
 @contextmanager
 def commits(target: Target) -> Iterator[None]:
-    """Name what a commit of Lance's own (a compaction, an index) runs into: another run, or the storage.
+    """Name what a commit of Lance's own (a compaction, an index) runs into.
+
+    Another run, or the storage.
 
     Raises:
         LeaseHeld: another run took the target meanwhile.
@@ -316,7 +327,10 @@ def _next_row(dataset: LanceDataset) -> int:
 
 
 def _check_files(uri: str, receipts: Sequence[Receipt]) -> None:
-    """Refuse to commit a fragment whose file is gone or cut: Lance would accept it and fail at the first read (engine.md, R8)."""
+    """Refuse to commit a fragment whose file is gone or cut.
+
+    Lance would accept it and fail at the first read (engine.md, R8).
+    """
     system, path = filesystems.filesystem(uri)
     files = [file for receipt in receipts for file in receipt.files]
     infos: list[pafs.FileInfo] = system.get_file_info([f"{path}/{file.path}" for file in files])

@@ -1,9 +1,10 @@
 """Does this S3 store honour conditional PUT under a race?
 
-A Lance commit is one ``PUT`` of the next manifest with ``If-None-Match: *``.  A store that ignores the condition tells
-two writers at once that they won, and the rows of one are gone without an error.  So it is tried before the first
-commit, with threads released together: a store that checks first and writes later passes any trial in sequence.
-One winner in a few rounds is evidence, not proof.  Source: Amazon S3 User Guide, "Conditional writes".
+A Lance commit is one ``PUT`` of the next manifest with ``If-None-Match: *``.  A store that ignores
+the condition tells two writers at once that they won, and the rows of one are gone without an
+error.  So it is tried before the first commit, with threads released together: a store that checks
+first and writes later passes any trial in sequence. One winner in a few rounds is evidence, not
+proof.  Source: Amazon S3 User Guide, "Conditional writes".
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ KEYS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for temp
 def check_conditional_put(uri: str) -> None:
     """Refuse an S3 store that would lose commits; any other kind of target is left alone.
 
-    Writes a few objects of some bytes beside the target, under ``<target>.cfray/probe/``, and deletes them.
+    Writes a few objects of some bytes beside the target, under ``<target>.cfray/probe/``, and
+    deletes them.
 
     Raises:
-        ConfigError: the store is not safe, there is no such bucket, or the credentials are missing or refused.
+        ConfigError: the store is not safe, there is no such bucket, or the credentials are missing
+            or refused.
         TargetUnavailable: the store did not answer.
     """
     if not uri.startswith("s3://"):
@@ -77,7 +80,10 @@ class _Objects:
         )
 
     def put_if(self, name: str, body: bytes, **condition: str) -> int:
-        """Answer the HTTP status: done, refused (409 is a conflict still under way) or not understood; other errors pass."""
+        """Answer the HTTP status: done, refused.
+
+        (409 is a conflict still under way) or not understood; other errors pass.
+        """
         try:
             self.put(name, body, **condition)
         except self.client.exceptions.ClientError as error:
@@ -124,7 +130,10 @@ def _flaw(objects: _Objects) -> str:
 
 
 def _trouble(error: Exception, where: str) -> CfrayError:
-    """Tell a store that is away from one that refuses us; the store's own words are left out, they may repeat a key."""
+    """Tell a store that is away from one that refuses us.
+
+    The store's own words are left out, they may repeat a key.
+    """
     from botocore import exceptions as boto
 
     answer = error.response if isinstance(error, boto.ClientError) else {}

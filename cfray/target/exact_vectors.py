@@ -1,4 +1,6 @@
-"""Pairs: records whose old vector and new model's vector are both known, which a map is learned from.
+"""Pairs: records whose old vector and new model's vector are both known.
+
+Which a map is learned from.
 
 Drawn uniformly: of every row that has a text and a vector, those with the
 smallest hash of their uuid, so that any machine draws the same ones.  Their

@@ -25,7 +25,8 @@ from cfray.errors import LeaseHeld, TargetError
 from cfray.runtime.filesystems import Folder
 from cfray.target.receipts import dumps
 
-#: Seconds between two beats, and without a beat until a takeover; settings, so that tests need not wait.
+#: Seconds between two beats, and without a beat until a takeover; settings, so that tests need not
+#: wait.
 BEAT_SETTING, SILENCE_SETTING = "CFRAY_LEASE_BEAT", "CFRAY_LEASE_SILENCE"
 _FILE = "lease.json"
 
@@ -35,7 +36,8 @@ class Holder:
     """Who holds the target.
 
     Attributes:
-        host, boot, pid, started: one process of one boot of one host; ``started`` in clock ticks since boot.
+        host, boot, pid, started: one process of one boot of one host; ``started`` in clock ticks
+            since boot.
         nonce: one acquisition.
         beat: seconds of CLOCK_BOOTTIME at the last beat.
     """
@@ -161,8 +163,9 @@ class Lease:
         """Beat from now on, in a thread of its own.
 
         Args:
-            is_ours: tells from the ledger whether the target is still ours; asked when another name stands in the lease
-                (a holder that was stopped may have written its own over ours when it went on).
+            is_ours: tells from the ledger whether the target is still ours; asked when another name
+                stands in the lease (a holder that was stopped may have written its own over ours
+                when it went on).
         """
         self._is_ours = is_ours
         self.announce()
@@ -174,7 +177,8 @@ class Lease:
             try:
                 now = read(self.folder)
                 if now is not None and now.nonce != self.holder.nonce and not self._is_ours():
-                    return  # taken over: the next commit finds out; never write over another's lease
+                    # taken over: the next commit finds out; never write over another's lease
+                    return
                 self.announce()
             except (
                 OSError,

@@ -1,4 +1,7 @@
-"""What was learned for a target, read back: a fitted map or a projection, each a file named by its SHA-256."""
+"""What was learned for a target, read back.
+
+A fitted map or a projection, each a file named by its SHA-256.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Receipts: what became of one shard, published beside the target before the commit that takes it in.
+"""Receipts: what became of one shard.
+
+Published beside the target before the commit that takes it in.
 
 A receipt is named by its shard and a nonce of its own; the ledger names the
 nonce it committed.  So a slow worker of a run that lost its lease can publish
@@ -43,8 +45,8 @@ class Receipt:
         counts: what the report tells.
         seconds: stage -> seconds of the worker.
         size: bytes of Arrow data handed to ``write``.
-        resolved: quarantined rows a replay brought in (``file:line``), removed rows of duplicates by shard, or the sums of the
-            vectors that an embed wrote, by shard.
+        resolved: quarantined rows a replay brought in (``file:line``), removed rows of duplicates
+            by shard, or the sums of the vectors that an embed wrote, by shard.
     """
 
     name: str

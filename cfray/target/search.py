@@ -1,4 +1,6 @@
-"""Search a dataset as its readers will: by vector, by words, or by both, with a query embedded the way the corpus was.
+"""Search a dataset as its readers will.
+
+By vector, by words, or by both, with a query embedded the way the corpus was.
 
 The recipe in the dataset says which model, prompt and projection; a model that
 is not the one it names is refused, for its hits would mean nothing.
@@ -28,7 +30,8 @@ Mode = Literal["auto", "vector", "text", "hybrid"]
 _RRF = 60
 #: Hits of each side that a hybrid search fuses, at least.
 _DEPTH = 50
-#: Candidates re-ranked with exact vectors behind a quantised index (``engine.md`` 4.1: recall .91 -> .999).
+#: Candidates re-ranked with exact vectors behind a quantised index (``engine.md`` 4.1: recall .91
+#: -> .999).
 _REFINE = 10
 _COLUMNS = ["uuid", "title", "text_content", "collection", "custom_metadata"]
 
@@ -56,7 +59,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Hits, best first: ``uuid, title, text_content, collection, original_id, score``; and how they were found."""
+    """Hits, best first: ``uuid, title, text_content, collection, original_id, score``.
+
+    And how they were found.
+    """
 
     mode: str
     told: str
@@ -67,7 +73,8 @@ def search_target(uri: str, question: Question) -> Answer:
     """Search a target.
 
     Raises:
-        ConfigError: the model is not known or not the right one, there is no text index, or the condition is wrong.
+        ConfigError: the model is not known or not the right one, there is no text index, or the
+            condition is wrong.
     """
     if not question.text.strip():
         raise ConfigError("the query is empty", "give some words")

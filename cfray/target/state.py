@@ -1,4 +1,7 @@
-"""The folder beside the target, ``<target>.cfray/``: plan, jobs, receipts, quarantine, scratch; plain JSON."""
+"""The folder beside the target, ``<target>.cfray/``.
+
+Plan, jobs, receipts, quarantine, scratch; plain JSON.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,11 @@ class Plan:
         size: bytes at the source.
         metric: distance of the primary vector at the source; None where it has none.
         notes: facts for the operator.
-        facts: source collection -> what else the source says of it, kept in the collection's header.
+        facts: source collection -> what else the source says of it, kept in the collection's
+            header.
         recipe: how the vectors will come to be.
-        expected: what comparing the stored vectors with ``embedding.expect`` gave: ``sample``, ``median``, ``least`` (cosines), ``needed``.
+        expected: what comparing the stored vectors with ``embedding.expect`` gave: ``sample``,
+            ``median``, ``least`` (cosines), ``needed``.
     """
 
     shards: list[Shard]
@@ -94,7 +99,10 @@ class State:
         self.folder.publish("plan.json", plan.to_json())
 
     def keep(self, desk: str) -> None:
-        """Move what the source wrote down for its shards from a local folder to ``scratch/``; before the plan that refers to it."""
+        """Move what the source wrote down for its shards from a local folder to ``scratch/``.
+
+        Before the plan that refers to it.
+        """
         for path in sorted(Path(desk).iterdir()):
             self.scratch.publish(path.name, path.read_bytes())
             path.unlink()
@@ -146,7 +154,10 @@ class State:
         return receipt
 
     def committed(self, ledger: Ledger) -> Iterator[Receipt]:
-        """Read the receipts of every committed entry, several at once: on an object store each costs a round trip."""
+        """Read the receipts of every committed entry, several at once.
+
+        On an object store each costs a round trip.
+        """
         with ThreadPoolExecutor(_READERS) as readers:
             yield from readers.map(
                 lambda item: self.receipt(item[0], item[1].nonce), ledger.entries.items()

@@ -1,4 +1,6 @@
-"""Make the small exports that ``jobs/specs`` point to, one a file kind, from the quickstart's corpus.
+"""Make the small exports that ``jobs/specs`` point to, one a file kind.
+
+From the quickstart's corpus.
 
 Run once by the maintainers: ``python examples/exports/make_exports.py``.
 """

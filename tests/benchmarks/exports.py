@@ -1,4 +1,6 @@
-"""The export every large test and benchmark migrates: uuid, title, some 600 characters of text, a 384-d vector, metadata, tags, a parent.
+"""The export every large test and benchmark migrates.
+
+Uuid, title, some 600 characters of text, a 384-d vector, metadata, tags, a parent.
 
 Row n is the same whatever the number of rows, the number of files and the
 format: it comes from a block of 20,000 rows with a seed of its own.  Never more
@@ -32,7 +34,7 @@ SEED = 7
 FAMILY = 10
 #: Instants start here (2020-01-01 UTC) and are a minute and a half second apart, in microseconds.
 FIRST, STEP = 1_577_836_800_000_000, 61_500_000
-WORDS = (  # as a list it would be 32 lines
+WORDS = (  # noqa: SIM905  # as a list it would be 32 lines
     "lance frame context vector search shard embed token graph ray store index commit page query merge drift "
     "policy report contract ledger invoice meeting chapter river stone orbit signal pixel kernel thread garden"
 ).split()
@@ -59,7 +61,10 @@ def default_files(rows: int) -> int:
 
 
 def write(rows: int, folder: str, fmt: Format = "parquet", files: int = 1) -> list[str]:
-    """Write an export of ``rows`` rows as ``files`` files of nearly equal size; returns their paths."""
+    """Write an export of ``rows`` rows as ``files`` files of nearly equal size.
+
+    Returns their paths.
+    """
     os.makedirs(folder, exist_ok=True)
     writer = {"parquet": _write_parquet, "jsonl": _write_jsonl, "csv": _write_csv}[fmt]
     edges = [rows * number // files for number in range(files + 1)]

@@ -1,9 +1,10 @@
 """What the machine can do: Parquet to Lance without mapping, hashing, ledger or Ray.
 
-``single``: one process, a pyarrow scan into ``lance.write_dataset`` with all the threads both want.  ``core``: the same
-held to one core, which says how much of ``single`` was threads (on some machines it keeps one core busy anyway).  ``double``:
-two processes with half the files each write fragments, one commit makes the
-dataset.  Neither clock counts imports: both processes are ready before it starts.
+``single``: one process, a pyarrow scan into ``lance.write_dataset`` with all the threads both want.
+``core``: the same held to one core, which says how much of ``single`` was threads (on some machines
+it keeps one core busy anyway).  ``double``: two processes with half the files each write fragments,
+one commit makes the dataset.  Neither clock counts imports: both processes are ready before it
+starts.
 
     python floors.py single|core|double FOLDER OUT.lance     (OUT must not exist)
 """

@@ -46,7 +46,8 @@ class Measured:
     Attributes:
         seconds: on the shape's own clock; ``wall``: from start to end of its process.
         cpu: CPU-seconds of the process tree, Ray's daemons and cfray's verify included.
-        peak: bytes, the largest PSS of the process tree; where memory was not watched, this and the next three are 0 or empty.
+        peak: bytes, the largest PSS of the process tree; where memory was not watched, this and the
+            next three are 0 or empty.
         largest: the processes at that moment, name -> bytes.
         samples: how often memory was looked at.
         peak_copy: bytes, the same within cfray's clock alone, before verify starts (cfray alone).
@@ -92,7 +93,10 @@ def job(folder: str, target: str) -> dict[str, Any]:
 
 
 def measure(shape: str, folder: str, rows: int, work: str, *, memory: bool = False) -> Measured:
-    """Run one shape in a fresh process and delete what it wrote; with ``memory``, its clock counts for nothing."""
+    """Run one shape in a fresh process and delete what it wrote.
+
+    With ``memory``, its clock counts for nothing.
+    """
     place = tempfile.mkdtemp(prefix=f"{shape}-", dir=work)
     os.sync()  # nobody pays for what the run before left unwritten
     try:
@@ -170,7 +174,10 @@ def warm(folder: str) -> None:
 def summary(
     rows: int, rounds: list[dict[str, Measured]], watched: dict[str, Measured]
 ) -> dict[str, Any]:
-    """Sum one size up: medians, the median of each round's own ratio, and the peaks of the pass that watched memory."""
+    """Sum one size up: medians, the median of each round's own ratio.
+
+    The peaks of the pass that watched memory.
+    """
     middle = {
         shape: _medians([one[shape] for one in rounds]) | {"peak": watched[shape].peak}
         for shape in SHAPES

@@ -1,4 +1,6 @@
-"""What the gate promises beside what a full regenerate shows: three pairs of real models on Debian's package descriptions.
+"""What the gate promises beside what a full regenerate shows.
+
+Three pairs of real models on Debian's package descriptions.
 
 A map is learnt from a sample and judged by the gate for the size of the rest.
 Then the whole rest is mapped and, for the truth, embedded with the new model
@@ -6,7 +8,8 @@ as well.  The truth is counted here, not by the gate's code, with synopses of
 documents of the rest, none of which the map or the gate saw; with ``--queries
 none`` the gate asks with documents, and so does the truth it is held against.
 
-    python -m tests.benchmarks.remap [--documents 45000] [--pairs 20000] [--queries titles|none] [--only L3-L6] [--out figures.json]
+    python -m tests.benchmarks.remap [--documents 45000] [--pairs 20000] [--queries titles|none]
+    [--only L3-L6] [--out figures.json]
 
 Vectors are kept in the test cache: the first run embeds, later ones do not.
 Rates are of this machine as it was then; a busy one says little.
@@ -73,7 +76,10 @@ def encoded(name: str, documents: Sequence[tuple[str, str, str]]) -> Encoded:
 
 
 def minilm(folder: Path) -> Any:
-    """Give a function that embeds texts with sentence-transformers in bf16, batches sorted by length, at length 1 in float32."""
+    """Give a function that embeds texts with sentence-transformers in bf16.
+
+    Batches sorted by length, at length 1 in float32.
+    """
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True).bfloat16()
@@ -95,10 +101,13 @@ def minilm(folder: Path) -> Any:
 def shares(
     asked: Floats, new: Floats, mapped: Floats, *, aside: bool = False
 ) -> tuple[float, float, float]:
-    """Count in the whole rest: new model's nearest in the mapped top 10; own document in the new model's and in the mapped top 10.
+    """Count in the whole rest: new model's nearest in the mapped top 10.
+
+    Own document in the new model's and in the mapped top 10.
 
     Args:
-        asked: query i is of document i; with ``aside`` it is that document, which then is no answer.
+        asked: query i is of document i; with ``aside`` it is that document, which then is no
+            answer.
         new, mapped: the documents.
         aside: see ``asked``.
     """
@@ -125,7 +134,10 @@ def shares(
 
 
 def measure(old: Encoded, new: Encoded, count: int, queries: str) -> dict[str, Any]:
-    """Learn from the first ``count`` documents, apply to the rest, and hold the verdict against the truth of the same question."""
+    """Learn from the first ``count`` documents, apply to the rest.
+
+    Hold the verdict against the truth of the same question.
+    """
     asked = (new.titles[:count], old.titles[:count], True) if queries == "titles" else ()
     rest = len(old.documents) - count
     begin = time.perf_counter()

@@ -1,4 +1,6 @@
-"""``Source.read`` of a store beside its vendor's client, interleaved in one run, on the real server.
+"""``Source.read`` of a store beside its vendor's client, interleaved in one run.
+
+On the real server.
 
 One process each, no Ray and no Lance: what is compared is reading everything,
 vectors and payload.  Two readers, which share the shards, and the whole
@@ -6,7 +8,8 @@ vectors and payload.  Two readers, which share the shards, and the whole
 nothing of the store.  Milvus and Weaviate are behind a forwarder in Python
 (``tests/testbeds/jail.py``), which both sides pay.
 
-    python -m tests.benchmarks.stores [--rows 100000] [--rounds 3] [--stores chroma milvus weaviate] [--out figures.json]
+    python -m tests.benchmarks.stores [--rows 100000] [--rounds 3] [--stores chroma milvus weaviate]
+    [--out figures.json]
 """
 
 from __future__ import annotations

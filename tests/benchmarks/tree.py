@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-#: Seconds between samples; more (up to the second figure) where reading /proc takes long, so that watching costs a twentieth of a core.
+#: Seconds between samples; more (up to the second figure) where reading /proc takes long, so that
+#: watching costs a twentieth of a core.
 INTERVAL, LONGEST, SHARE = 0.15, 0.5, 20
 #: Seconds for what the command left behind to end by itself before it is killed.
 GRACE = 10.0
@@ -32,7 +33,8 @@ class Run:
 
     Attributes:
         wall: seconds.
-        cpu: CPU-seconds of all processes: those sampled, or those the kernel gives for waited-for children where that is more.
+        cpu: CPU-seconds of all processes: those sampled, or those the kernel gives for waited-for
+            children where that is more.
         memory: (Unix time, sum of PSS of all processes in bytes) of every sample.
         largest: the processes at the moment of the peak, name -> bytes.
         out, err: what it printed.
@@ -62,8 +64,8 @@ def run(
 ) -> Run:
     """Run a command to its end.
 
-    ``memory``: whether to watch that, too.  It takes the more time the more processes there are, a second of a copy of
-    15 with Ray's among them, so a run whose clock counts goes without.
+    ``memory``: whether to watch that, too.  It takes the more time the more processes there are, a
+    second of a copy of 15 with Ray's among them, so a run whose clock counts goes without.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     watched = Watched(memory=memory)
@@ -132,7 +134,10 @@ class Watched:
         )
 
     def end(self) -> list[str]:
-        """Wait for what the command left behind, kill the rest, and leave no zombies; returns the names of the killed."""
+        """Wait for what the command left behind, kill the rest, and leave no zombies.
+
+        Returns the names of the killed.
+        """
         self._find()
         deadline = time.monotonic() + GRACE
         while (alive := self._alive()) and time.monotonic() < deadline:

@@ -12,7 +12,10 @@ from cfray.sources.base import Description
 
 
 def batch_of(given_records):
-    """Make a batch of a fixed schema from a dict of columns, one of variants from a list of objects."""
+    """Make a batch of a fixed schema from a dict of columns.
+
+    One of variants from a list of objects.
+    """
     return (
         from_objects(given_records)
         if isinstance(given_records, list)
@@ -43,7 +46,10 @@ def convert(given_records, mapping=None, *, sample=None, **job):
 
 
 def frames_of(given_records, mapping=None, **options):
-    """Give the frames as rows, custom_metadata as a dict whose keys are unique, cfray.types read."""
+    """Give the frames as rows, custom_metadata as a dict whose keys are unique.
+
+    Cfray.types read.
+    """
     converted = convert(given_records, mapping, **options)
     converted.frames.validate(full=True)
     rows = converted.frames.to_pylist()

@@ -22,7 +22,10 @@ JSON = st.recursive(
 
 
 def json_type(value):
-    """Name the type of a JSON value, as the contract's cfray.types does for sources without a schema."""
+    """Name the type of a JSON value.
+
+    As the contract's cfray.types does for sources without a schema.
+    """
     if isinstance(value, list) and value and len({type(item) for item in value}) == 1:
         if isinstance(value[0], int) and not isinstance(value[0], bool):
             return "list<int64>" if all(abs(item) <= 2**53 for item in value) else "list"

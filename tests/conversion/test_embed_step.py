@@ -1,4 +1,7 @@
-"""What embed makes of a batch, with a model that is a few lines of arithmetic: columns, origins, chunks, faults."""
+"""What embed makes of a batch, with a model that is a few lines of arithmetic.
+
+Columns, origins, chunks, faults.
+"""
 
 from collections import Counter
 from dataclasses import replace

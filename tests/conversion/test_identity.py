@@ -1,4 +1,7 @@
-"""Identity: anyone can compute a record's uuid from its id, and a reference's from what it says, without cfray."""
+"""Identity: anyone can compute a record's uuid from its id.
+
+A reference's from what it says, without cfray.
+"""
 
 import base64
 import datetime as dt

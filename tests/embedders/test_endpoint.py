@@ -1,4 +1,7 @@
-"""An embedder behind a server, over real sockets: against a double that speaks both APIs and breaks the requests that a test names."""
+"""An embedder behind a server, over real sockets.
+
+Against a double that speaks both APIs and breaks the requests that a test names.
+"""
 
 import json
 import pickle

@@ -1,4 +1,7 @@
-"""How long a full regenerate takes is estimated from what went through the model, never from what a cache gave back."""
+"""How long a full regenerate takes is estimated from what went through the model.
+
+Never from what a cache gave back.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""The operation behind ``cfray embed``, against the installed pylance: an upgrade that breaks it is noticed here."""
+"""The operation behind ``cfray embed``, against the installed pylance.
+
+An upgrade that breaks it is noticed here.
+"""
 
 import json
 from pathlib import Path
@@ -36,7 +39,10 @@ def rows(first: int, count: int, width: int) -> pa.Table:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> LanceDataset:
-    """Make three fragments with stable row ids, rows deleted from two of them, and an index on the vector."""
+    """Make three fragments with stable row ids, rows deleted from two of them.
+
+    An index on the vector.
+    """
     uri = str(tmp_path / "t.lance")
     schema = rows(0, 1, OLD).schema
     lance.write_dataset(
@@ -57,7 +63,10 @@ def dataset(tmp_path: Path) -> LanceDataset:
 
 
 def written(dataset: LanceDataset) -> dict[int, Joined]:
-    """Write each fragment's new columns, as the tasks do: the vector's first number is the row's own."""
+    """Write each fragment's new columns, as the tasks do.
+
+    The vector's first number is the row's own.
+    """
     found = {}
     for fragment in dataset.get_fragments():
         table = fragment.to_table(columns=["uuid"])
@@ -168,7 +177,10 @@ def test_a_fragment_that_changed_meanwhile_is_noticed(dataset):
 
 
 def test_a_tombstone_survives_json(dataset):
-    """The metadata of a swapped fragment reads back as it was written: receipts and compactions carry it."""
+    """The metadata of a swapped fragment reads back as it was written.
+
+    Receipts and compactions carry it.
+    """
     one = replaced(dataset, FIELDS, written(dataset))[0]
     body = one.to_json()
     assert [-2 in file["fields"] for file in body["files"]] == [True, False]

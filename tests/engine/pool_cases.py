@@ -1,4 +1,7 @@
-"""The pool of embedding actors on a real local Ray, asking a real (double) server, which counts what it is asked and holds back what a test names."""
+"""The pool of embedding actors on a real local Ray, asking a real.
+
+(double) server, which counts what it is asked and holds back what a test names.
+"""
 
 import os
 import signal

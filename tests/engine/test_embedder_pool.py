@@ -1,4 +1,7 @@
-"""The pool's cases, in a process of their own: Ray remembers the token of a cluster that another test of this process had."""
+"""The pool's cases, in a process of their own.
+
+Ray remembers the token of a cluster that another test of this process had.
+"""
 
 import os
 import subprocess

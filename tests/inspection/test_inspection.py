@@ -81,7 +81,10 @@ def export(folder, kind, rows, name="notes"):
 
 
 def planned(source, out):
-    """Draft, write the draft unedited, and plan it: the job, the plan, the forecast, the guesses by key."""
+    """Draft, write the draft unedited, and plan it.
+
+    The job, the plan, the forecast, the guesses by key.
+    """
     draft = inspection.draft(str(source), out)
     out.write_text(draft.text)
     job = read_job(out)

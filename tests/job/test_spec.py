@@ -1,4 +1,7 @@
-"""A job file is right, or it is refused in one message that names the place and the remedy, before anything is created."""
+"""A job file is right, or it is refused in one message that names the place and the remedy.
+
+Before anything is created.
+"""
 
 import json
 
@@ -178,7 +181,10 @@ def tree(folder):
 
 @pytest.fixture
 def refused(folder, capfd, monkeypatch):
-    """Check that a command exits 2 with one message and changes nothing; the command line runs in this process, which saves a second each."""
+    """Check that a command exits 2 with one message and changes nothing.
+
+    The command line runs in this process, which saves a second each.
+    """
 
     def check(job, words, command="migrate"):
         before = tree(folder)

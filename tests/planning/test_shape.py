@@ -1,4 +1,8 @@
-"""What the plan makes of vectors: which is the primary one, how wide, and what travels beside it; through conversion to Lance and back."""
+"""What the plan makes of vectors.
+
+Which is the primary one, how wide, and what travels beside it; through conversion to Lance and
+back.
+"""
 
 import lance
 import numpy as np

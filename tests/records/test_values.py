@@ -188,7 +188,10 @@ def test_doubles_halfway_between_two_texts(parts):
 
 
 def half_text(value):
-    """The definition, in plain Python: ever more digits until they read back to the same 16 bits."""
+    """The definition, in plain Python.
+
+    Ever more digits until they read back to the same 16 bits.
+    """
     if not math.isfinite(value):
         return json.dumps(value)
     for digits in range(1, 6):

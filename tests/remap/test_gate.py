@@ -1,4 +1,7 @@
-"""The gate: its shares are those a plain count gives, its interval holds the truth of a larger corpus, and what is bad does not pass."""
+"""The gate: its shares are those a plain count gives.
+
+Its interval holds the truth of a larger corpus, and what is bad does not pass.
+"""
 
 import json
 from dataclasses import replace
@@ -21,7 +24,10 @@ def draw(*shape, seed=0):
 
 
 def corpus(rows, seed=0):
-    """Documents and their queries by a new model, and both by an old one that sees them through a warped and noisy glass."""
+    """Documents and their queries by a new model.
+
+    Both by an old one that sees them through a warped and noisy glass.
+    """
     made = np.random.default_rng(seed)
     topics = made.standard_normal((200, WIDTH))
     new = unit(

@@ -1,4 +1,7 @@
-"""Maps and projections as values: bytes, identity, NumPy equal to torch, nothing invented for a vector that is none."""
+"""Maps and projections as values.
+
+Bytes, identity, NumPy equal to torch, nothing invented for a vector that is none.
+"""
 
 import numpy as np
 import pytest
@@ -136,7 +139,10 @@ def test_numpy_equals_torch():
 class TestPca:
     @pytest.fixture
     def sample(self):
-        """Vectors that fill 8 of 32 dimensions, with a mean far from zero and a little noise, at length 1."""
+        """Vectors that fill 8 of 32 dimensions, with a mean far from zero and a little noise.
+
+        At length 1.
+        """
         return unit(
             draw(2000, 8) @ draw(8, 32, seed=1)
             + 2 * draw(1, 32, seed=2)

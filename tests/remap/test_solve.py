@@ -1,4 +1,7 @@
-"""Fitting: known maps are found again, what cannot be learnt collapses to the affine map, the same pairs give the same bytes."""
+"""Fitting: known maps are found again, what cannot be learnt collapses to the affine map.
+
+The same pairs give the same bytes.
+"""
 
 import dataclasses
 
@@ -66,7 +69,10 @@ class TestRidge:
         assert cosine(found.apply(old[4000:]), unit(new[4000:])).min() > 0.9999
 
     def test_holds_back_where_there_is_nothing_to_learn(self, old):
-        """Without a penalty the matrix of noise is as large as least squares makes it, and that of a rotation is the rotation."""
+        """Without a penalty the matrix of noise is as large as least squares makes it.
+
+        That of a rotation is the rotation.
+        """
         few, noise = old[:300], unit(draw(300, 32, seed=6))
         free = np.linalg.lstsq(few - few.mean(axis=0), noise - noise.mean(axis=0), rcond=None)[0]
         assert np.linalg.norm(ridge(few, noise, seed=0).arrays["matrix"]) < 0.9 * np.linalg.norm(
@@ -110,7 +116,10 @@ class TestNetwork:
         )
 
     def test_what_it_destroys_is_not_kept(self, old):
-        """With a rate at which weights explode every round is worse than none, so none is what is left."""
+        """With a rate at which weights explode every round is worse than none.
+
+        None is what is left.
+        """
         pairs = Pairs(old, unit(old @ rotation(32) + 0.05 * draw(4500, 32, seed=7)))
         base = ridge(pairs.old, pairs.new, seed=0)
         found = trained(pairs, base, dataclasses.replace(SMALL, rate=30.0))
@@ -118,7 +127,10 @@ class TestNetwork:
         assert np.allclose(found.apply(old), base.apply(old), atol=1e-6)
 
     def test_learns_where_queries_go(self, old, monkeypatch):
-        """Queries that the new model's own documents say nothing of: only who was shown some brings documents to where they are."""
+        """Queries that the new model's own documents say nothing of.
+
+        Only who was shown some brings documents to where they are.
+        """
         rounds = iter(range(100))
         monkeypatch.setattr(
             networks, "_found", lambda *_: next(rounds)

@@ -1,7 +1,8 @@
 """Real texts and a real model for the scenarios in which vectors are made.
 
-The texts are Debian's package descriptions, the model is all-MiniLM-L6-v2.  What a target holds is read with
-pylance, what a text's vector should be with sentence-transformers in fp32, neither of them with cfray.
+The texts are Debian's package descriptions, the model is all-MiniLM-L6-v2.  What a target holds is
+read with pylance, what a text's vector should be with sentence-transformers in fp32, neither of
+them with cfray.
 """
 
 from __future__ import annotations

@@ -176,7 +176,10 @@ class Running:
         ]
 
     def kill(self) -> Ended:
-        """SIGKILL the whole tree, Ray's processes included; nothing of the run is left afterwards."""
+        """SIGKILL the whole tree, Ray's processes included.
+
+        Nothing of the run is left afterwards.
+        """
         deadline = time.monotonic() + 60
         while found := members(
             self.mark
@@ -206,7 +209,10 @@ class Running:
 
 
 def _deaths(folder: Path) -> str:
-    """Find in Ray's logs why its processes died: they go with the run's folder, and a worker's crash is told nowhere else."""
+    """Find in Ray's logs why its processes died.
+
+    They go with the run's folder, and a worker's crash is told nowhere else.
+    """
     logs = [path for path in sorted(folder.glob("ray/session_2*/logs/*")) if path.is_file()]
     lines = (
         (path.name, line) for path in logs for line in path.read_text(errors="replace").splitlines()
@@ -215,7 +221,10 @@ def _deaths(folder: Path) -> str:
 
 
 class Runner:
-    """Starts commands and, at the end of a test, whatever happened in it, ends what is left of them."""
+    """Starts commands and, at the end of a test, whatever happened in it.
+
+    Ends what is left of them.
+    """
 
     def __init__(self) -> None:
         self.begun: list[Running] = []
@@ -281,7 +290,10 @@ class Job:
         return json.loads((self.state / "report.json").read_text())
 
     def counted(self) -> dict[str, Any]:
-        """Give what the last run counted, for the figures shown at the end of the tests: nothing that is zero, seconds of each stage."""
+        """Give what the last run counted, for the figures shown at the end of the tests.
+
+        Nothing that is zero, seconds of each stage.
+        """
         report = self.report()
         seconds = {
             f"{name} s": round(figures["seconds"], 1)
@@ -316,7 +328,10 @@ def write_job(folder: Path, body: dict[str, Any], name: str = "job.yaml") -> Job
 
 
 def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Make rows ``first .. first + rows`` of an export: ids, texts, unit vectors ``(rows, dimension)`` float32 and a few typed columns."""
+    """Make rows ``first .. first + rows`` of an export.
+
+    Ids, texts, unit vectors ``(rows, dimension)`` float32 and a few typed columns.
+    """
     numbers = range(first, first + rows)
     vectors = rng.standard_normal((rows, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -363,7 +378,8 @@ def export(
 ) -> dict[str, Any]:
     """Write a Parquet export of so many shards, one a file, and give the body of its job.
 
-    ``flawed``: every shard also has a row without an id, one with NaN in its vector and, from the second shard on, one with the id of a row of the first.
+    ``flawed``: every shard also has a row without an id, one with NaN in its vector and, from the
+    second shard on, one with the id of a row of the first.
     """
     rng = np.random.default_rng(7)
     (folder / "export").mkdir()
@@ -393,7 +409,10 @@ def export(
 
 
 def digests(target: str, version: int | None = None) -> list[bytes]:
-    """Hash every document of a target, all columns of it, vectors as their bytes; sorted, so that equal multisets are equal lists."""
+    """Hash every document of a target, all columns of it, vectors as their bytes.
+
+    Sorted, so that equal multisets are equal lists.
+    """
     found: list[bytes] = []
     for batch in _documents(target, version):
         vectors = [
@@ -457,7 +476,10 @@ def document_ids(target: str) -> list[str]:
 
 
 def ledger(target: str) -> dict[str, Any]:
-    """Read the ledger of the latest version: shard -> (first row id, rows, nonce); nothing where there is no target yet."""
+    """Read the ledger of the latest version.
+
+    Shard -> (first row id, rows, nonce); nothing where there is no target yet.
+    """
     try:
         metadata = lance.dataset(target).schema.metadata
     except (ValueError, OSError):
@@ -475,7 +497,10 @@ def receipts(job: Job) -> dict[str, list[str]]:
 
 
 def shards_begun(job: Job) -> dict[str, set[str]]:
-    """List which shards each run began to read: epoch -> shard numbers (workers count their starts there)."""
+    """List which shards each run began to read.
+
+    Epoch -> shard numbers (workers count their starts there).
+    """
     found: dict[str, set[str]] = {}
     for path in (job.state / "scratch").glob("starts-*/*"):
         found.setdefault(path.parent.name, set()).add(path.name)

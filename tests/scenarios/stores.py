@@ -88,7 +88,10 @@ def tagged(value: Any) -> tuple[str, Any]:
 
 
 def differences(bed: StoreBed, job: Job, seeded: dict[str, Sequence[Row]]) -> list[str]:
-    """Compare every seeded row, by source collection, with its frame: identity, vectors to the bit, values and their types."""
+    """Compare every seeded row, by source collection, with its frame.
+
+    Identity, vectors to the bit, values and their types.
+    """
     dataset = lance.dataset(job.target)
     declared = json.loads(dataset.schema.metadata[b"cfray.types"])
     frames = {

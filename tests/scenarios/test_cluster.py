@@ -1,4 +1,7 @@
-"""A cluster of two nodes (on this machine): the run joins it, uses it, leaves it up; a target that only one node has is refused."""
+"""A cluster of two nodes (on this machine).
+
+The run joins it, uses it, leaves it up; a target that only one node has is refused.
+"""
 
 import json
 import os

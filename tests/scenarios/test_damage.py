@@ -1,4 +1,7 @@
-"""Damage from outside: to a finished target, to the source between two runs, to a worker, to the disk's free space."""
+"""Damage from outside: to a finished target, to the source between two runs, to a worker.
+
+To the disk's free space.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A finished dataset whose vectors ``cfray embed`` makes anew in place: exact after any kill, everything else as it was to the bit."""
+"""A finished dataset whose vectors ``cfray embed`` makes anew in place.
+
+Exact after any kill, everything else as it was to the bit.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def finished(tmp_path_factory, module_cfray):
 
 
 def test_embed_killed_twice(cfray, finished, naive, record_property):
-    """Other columns stay to the bit, the old version is read all the while, no computed piece is computed again."""
+    """Other columns stay to the bit, the old version is read all the while.
+
+    No computed piece is computed again.
+    """
     before = runs.digests(finished.target)
     version = lance.dataset(finished.target).version
     reader = lance.dataset(finished.target)

@@ -1,4 +1,6 @@
-"""A run that is killed, at any moment and at every stage boundary, is brought to the same end by the same command.
+"""A run that is killed, at any moment and at every stage boundary.
+
+Is brought to the same end by the same command.
 
 Each kill takes the driver and every process of its Ray.  After it, what stands
 beside the target says which shards are done; the next run must leave those
@@ -21,7 +23,8 @@ from tests.scenarios import runs
 from tests.scenarios.runs import PROVE, Job, Runner
 
 SHARDS = 8
-#: Every place where the code lets a test end it, in an order in which each is reached whatever the earlier runs did.
+#: Every place where the code lets a test end it, in an order in which each is reached whatever the
+#: earlier runs did.
 BOUNDARIES = (
     "lease:1", "plan:1", "stage:1", "stage:3", "commit:1", "commit:2", "copy:1", "duplicates:1", "headers:1", "compact:1", "index:1", "verify:1",
 )  # fmt: skip
@@ -41,7 +44,10 @@ class Account:
         self.begun: set[str] = set()
 
     def look(self) -> None:
-        """Note what is committed and staged, after checking that the run since the last look neither undid nor repeated any of it."""
+        """Note what is committed and staged.
+
+        After checking that the run since the last look neither undid nor repeated any of it.
+        """
         committed = {
             name: nonce
             for name, (_, _, nonce) in runs.ledger(self.job.target).items()
@@ -81,7 +87,10 @@ def untouched(target: str) -> list[bytes]:
 
 
 def check_same(cfray: Runner, job: Job, reference: Job) -> None:
-    """Compare a target with one that nobody disturbed, then clean it up and see that it holds no file too many and is still the same."""
+    """Compare a target with one that nobody disturbed.
+
+    Then clean it up and see that it holds no file too many and is still the same.
+    """
     names = runs.uuids(job.target)
     assert len(names) == len(set(names))
     wanted = untouched(reference.target)
@@ -97,7 +106,10 @@ def check_same(cfray: Runner, job: Job, reference: Job) -> None:
 
 @pytest.fixture(scope="module")
 def small(module_cfray, tmp_path_factory):
-    """Give an undisturbed target of 4,000 rows x 16-d in 8 shards, some of them without an id, with NaN or with the id of another one."""
+    """Give an undisturbed target of 4,000 rows x 16-d in 8 shards, some of them without an id.
+
+    With NaN or with the id of another one.
+    """
     folder = tmp_path_factory.mktemp("small")
     job = runs.write_job(folder, runs.export(folder, 4_000, 16, SHARDS, flawed=True))
     module_cfray.run("migrate", job.path).ended_with(3)
@@ -129,7 +141,10 @@ def test_a_run_killed_at_each_stage_boundary_ends_the_same(cfray, small, places,
 
 
 def check_readable(job: Job, place: str) -> None:
-    """See that a reader finds exactly the rows of the committed shards, the killed run's included."""
+    """See that a reader finds exactly the rows of the committed shards.
+
+    The killed run's included.
+    """
     dataset = lance.dataset(job.target)
     rows = {name: count for name, (_, count, _) in runs.ledger(job.target).items()}
     read = 4_000 - 2 * SHARDS

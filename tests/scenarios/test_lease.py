@@ -1,4 +1,7 @@
-"""One writer per target: who may take it, who is sent away, and what a holder that was only slow can still do."""
+"""One writer per target: who may take it, who is sent away.
+
+What a holder that was only slow can still do.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from tests.scenarios import runs
 from tests.scenarios.runs import Job
 
 ROWS, SHARDS = 2_400, 60
-#: Whoever waits for this much silence hangs until the test ends it; so a run that ends did not wait.
+#: Whoever waits for this much silence hangs until the test ends it; so a run that ends did not
+#: wait.
 FOREVER = "1000000"
 
 
@@ -83,7 +87,7 @@ def test_a_dead_holders_target_is_taken_at_once_and_a_silent_hosts_after_the_sil
     check_exact(job)
 
 
-class beating:  # a context manager
+class beating:  # noqa: N801  # a context manager
     """Beat as another host would, whose clock is not ours."""
 
     def __init__(self, lease: Path, holder: dict) -> None:

@@ -1,4 +1,7 @@
-"""A target on an object store: killed after a commit, resumed, verified and cleaned up, on each real S3 store there is."""
+"""A target on an object store.
+
+Killed after a commit, resumed, verified and cleaned up, on each real S3 store there is.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Compaction and indexes: built as the job file says, complete after compaction, completed again when rows are added."""
+"""Compaction and indexes: built as the job file says, complete after compaction.
+
+Completed again when rows are added.
+"""
 
 import io
 import json

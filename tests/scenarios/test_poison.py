@@ -1,4 +1,7 @@
-"""A poisoned export: every bad row is set aside with its reason, every good row comes in, and a repaired row comes in once."""
+"""A poisoned export: every bad row is set aside with its reason, every good row comes in.
+
+A repaired row comes in once.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ LONG = 3_000  # bytes; ordinary documents have about 600
 
 @dataclass(frozen=True)
 class Case:
-    """One way for a row to be bad: what becomes of the row, and the reason that must stand in quarantine."""
+    """One way for a row to be bad.
+
+    What becomes of the row, and the reason that must stand in quarantine.
+    """
 
     name: str
     spoil: Callable[[dict[str, Any]], Any]
@@ -82,7 +88,10 @@ def row_of(number: int, vectors: np.ndarray) -> dict[str, Any]:
 
 
 def poisoned(cases: Sequence[Case]) -> tuple[list[Any], dict[int, Case]]:
-    """Make the rows, spoiled ones included (as dict, or as bytes where they are no JSON), and say which ones are bad."""
+    """Make the rows, spoiled ones included (as dict, or as bytes where they are no JSON).
+
+    Say which ones are bad.
+    """
     vectors = np.random.default_rng(11).standard_normal((ROWS, DIMENSION)).astype(np.float32)
     rows: list[Any] = [row_of(number, vectors) for number in range(ROWS)]
     bad = {}
@@ -240,7 +249,10 @@ TABLE_REASONS = {
 
 
 def write_csv(path: Path, rows: list[Any]) -> None:
-    """Write rows as CSV, vectors as JSON texts; one that is bytes of JSON keeps its invalid byte."""
+    """Write rows as CSV, vectors as JSON texts.
+
+    One that is bytes of JSON keeps its invalid byte.
+    """
     lines = [b"id,number,title,body,embedding"]
     for row in rows:
         values = row if isinstance(row, dict) else json.loads(row.decode("latin-1"))

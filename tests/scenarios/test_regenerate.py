@@ -1,4 +1,7 @@
-"""Vectors made by a model, from the command line to the dataset: faithful, once, exact after any kill."""
+"""Vectors made by a model, from the command line to the dataset.
+
+Faithful, once, exact after any kill.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,10 @@ def test_a_query_finds_a_document_by_its_title(cfray, undisturbed):
 
 
 def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed, record_property):
-    """The driver's whole tree is killed at the second commit, then an actor in the middle of the next run."""
+    """The driver's whole tree is killed at the second commit.
+
+    Then an actor in the middle of the next run.
+    """
     job = undisturbed.changed(target={"uri": "killed.lance"})
     killed = cfray.start("migrate", job.path, "--quiet", CFRAY_FAIL_AT="commit:2")
     runs.until(lambda: killed.ended, "the run kills itself")
@@ -141,7 +147,10 @@ def test_an_interrupt_does_not_wait_for_the_model(cfray, undisturbed):
 
 
 def test_awkward_texts(tmp_path, cfray, record_property):
-    """Truncated, blank, a lone surrogate, a million characters, twins; and long documents cut into chunks."""
+    """Truncated, blank, a lone surrogate, a million characters, twins.
+
+    And long documents cut into chunks.
+    """
     long = " ".join(f"stone{number} in the river" for number in range(300))
     lines = [
         json.dumps({"id": "long", "body": long}), json.dumps({"id": "blank", "body": " "}), json.dumps({"id": "null", "body": None}),

@@ -1,4 +1,7 @@
-"""A map learned from one space to another: judged by the gate before any frame is written, and exact in what it leaves."""
+"""A map learned from one space to another.
+
+Judged by the gate before any frame is written, and exact in what it leaves.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ from tests.testbeds import models
 
 @pytest.fixture(scope="module")
 def old_space(tmp_path_factory):
-    """Export short documents whose vectors are the new model's, turned and a little noisy: a map can bring them back."""
+    """Export short documents whose vectors are the new model's, turned and a little noisy.
+
+    A map can bring them back.
+    """
     folder = tmp_path_factory.mktemp("remap")
     rows = shortened(6_000)
     vectors = (
@@ -88,7 +94,10 @@ def test_a_good_map_passes_the_gate(cfray, old_space, naive, record_property):
 
 
 def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray, record_property):
-    """wordllama's vectors, which know no order of words, to MiniLM's: refused, and made all the same where the user insists."""
+    """wordllama's vectors, which know no order of words, to MiniLM's.
+
+    Refused, and made all the same where the user insists.
+    """
     count, pairs = (45_000, 20_000) if PROVE else (6_000, 5_000)
     rows = documents(count) if PROVE else shortened(count)
     exported(tmp_path, rows, 3, models.wordllama_vectors([text for _, _, text in rows]))

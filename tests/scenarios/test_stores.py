@@ -1,4 +1,7 @@
-"""Every vector store, seeded by its vendor's client and moved by ``cfray migrate``: nothing lost, nothing invented, whatever is killed."""
+"""Every vector store, seeded by its vendor's client and moved by ``cfray migrate``.
+
+Nothing lost, nothing invented, whatever is killed.
+"""
 
 import os
 import signal
@@ -27,7 +30,10 @@ def bed(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seeded(bed):
-    """Give two filled collections, a large and a small one, and their rows; they hold the same ids."""
+    """Give two filled collections, a large and a small one, and their rows.
+
+    They hold the same ids.
+    """
     return {
         bed.seed(rows): rows
         for rows in (bed.awkward(stores.ROWS, stores.DIMENSION), bed.awkward(90, stores.DIMENSION))

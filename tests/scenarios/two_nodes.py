@@ -1,4 +1,6 @@
-"""Run by test_cluster.py in a process of its own: a Ray cluster of two nodes on this machine, guarded by the token in the environment.
+"""Run by test_cluster.py in a process of its own.
+
+A Ray cluster of two nodes on this machine, guarded by the token in the environment.
 
 Usage: two_nodes.py JOB.yaml      prints one JSON document
 """

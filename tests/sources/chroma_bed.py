@@ -26,7 +26,10 @@ _INDEX = {"space": "l2", "ef_construction": 8, "max_neighbors": 4}
 
 
 def metadata(row: Row) -> Row | None:
-    """Give what Chroma can hold of a row: no null, no empty list, no nesting (here JSON as a string), and SQLite's zero has no sign."""
+    """Give what Chroma can hold of a row.
+
+    No null, no empty list, no nesting (here JSON as a string), and SQLite's zero has no sign.
+    """
     kept = {key: value for key, value in row.items() if key not in _OWN and value not in (None, [])}
     return {key: _held(value) for key, value in kept.items()} or None
 
@@ -205,7 +208,10 @@ def _awkward(n: int, one: list[float]) -> Row:
 
 
 class Guarded(HttpProxy):
-    """What Chroma advises instead of authentication: a proxy in front, which lets a token in and no other."""
+    """What Chroma advises instead of authentication.
+
+    A proxy in front, which lets a token in and no other.
+    """
 
     def __init__(self, upstream: str, token: str, header: str = "x-chroma-token") -> None:
         super().__init__(upstream)

@@ -1,4 +1,7 @@
-"""What every source promises; a store's test class inherits it and only says how the store is filled without cfray."""
+"""What every source promises.
+
+A store's test class inherits it and only says how the store is filled without cfray.
+"""
 
 import gzip
 import json
@@ -30,7 +33,10 @@ from tests.sources.corpus import (
 
 
 class SourceContract:
-    """Inherit, and give ``seed`` (fixture: makes a source of some rows, in several shards) and ``expected`` (a row as it comes)."""
+    """Inherit, and give ``seed`` (fixture.
+
+    Makes a source of some rows, in several shards) and ``expected`` (a row as it comes).
+    """
 
     #: Why the store cannot do what a test asks; empty where it can.
     cannot_tell_null = ""
@@ -41,7 +47,10 @@ class SourceContract:
     expected = staticmethod(as_typed)
 
     def nowhere(self, tmp_path):
-        """Give what to change of a source so that nothing is there, and the job file's key that the remedy names."""
+        """Give what to change of a source so that nothing is there.
+
+        The job file's key that the remedy names.
+        """
         return {"uri": str(tmp_path / "nowhere")}, "source.uri"
 
     @pytest.fixture
@@ -172,7 +181,10 @@ class SourceContract:
 
 
 class FileContract(SourceContract):
-    """For exports in files: give ``suffix``, ``write`` (a file of some rows) and ``source_at`` (the source at a URI)."""
+    """For exports in files: give ``suffix``, ``write``.
+
+    (a file of some rows) and ``source_at`` (the source at a URI).
+    """
 
     suffix = ""
     cannot_split = ""
@@ -312,7 +324,10 @@ class FileContract(SourceContract):
 
 
 def _pinned_again(shard, path):
-    """Give a shard whose pin agrees with the file as it is now: damage that size and time do not show."""
+    """Give a shard whose pin agrees with the file as it is now.
+
+    Damage that size and time do not show.
+    """
     parts = [
         {**part, "file": {**part["file"], "modified": path.stat().st_mtime_ns}}
         for part in shard.where["parts"]

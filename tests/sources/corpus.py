@@ -1,4 +1,7 @@
-"""The rows every source is filled with, and what it hands out as plain rows to compare them with."""
+"""The rows every source is filled with.
+
+What it hands out as plain rows to compare them with.
+"""
 
 import atexit
 import collections
@@ -79,7 +82,10 @@ def items(source, context=CONTEXT):
 
 
 def plain(batch):
-    """Give the rows of a batch; a value of a variant column as (type, text), a missing key not at all."""
+    """Give the rows of a batch; a value of a variant column as.
+
+    (type, text), a missing key not at all.
+    """
     columns = {
         field.name: _variants(column) if is_variant(field) else column.to_pylist()
         for field, column in zip(batch.schema, batch.columns, strict=True)

@@ -1,7 +1,11 @@
-"""Milvus as its tests see it: a real 2.3.5 with users switched on, or a server of the user's own, filled by pymilvus's MilvusClient.
+"""Milvus as its tests see it.
 
-Fields that every row has, and that are not null, are declared; everything else goes beside them as dynamic keys.  2.3.5 knows
-neither null in a declared field nor a record without its vector: such a row gets zeros.
+A real 2.3.5 with users switched on, or a server of the user's own, filled by pymilvus's
+MilvusClient.
+
+Fields that every row has, and that are not null, are declared; everything else goes beside them as
+dynamic keys.  2.3.5 knows neither null in a declared field nor a record without its vector: such a
+row gets zeros.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ from tests.testbeds.wheels import installed
 KEY = "CFRAY_MILVUS_KEY"
 ROOT = "root:Milvus"  # the user a new server has
 PARTITION = "$partition"
-#: Fields that are declared where every row has them: name -> (Milvus's type, its parameters, Arrow's name where JSON has another).
+#: Fields that are declared where every row has them: name -> (Milvus's type, its parameters,
+#: Arrow's name where JSON has another).
 DECLARED: dict[str, tuple[str, dict[str, Any], str]] = {
     "n": ("INT64", {}, ""),
     "ratio": ("DOUBLE", {}, ""),
@@ -52,7 +57,8 @@ DECLARED: dict[str, tuple[str, dict[str, Any], str]] = {
 #: Of them, those that the rows of the contract have.
 CORPUS_DECLARES = ("n", "ratio", "flag", "tags", "meta")
 _AT_ONCE = 1_000
-#: A query that must see everything (Strong) waits for the next tick of the server's clock, 200 ms by default; loading looks every second.
+#: A query that must see everything (Strong) waits for the next tick of the server's clock, 200 ms
+#: by default; loading looks every second.
 _BRISK = {
     "PROXY_TIMETICKINTERVAL": "20",
     **dict.fromkeys(
@@ -131,7 +137,10 @@ class MilvusBed(StoreBed):
     def seed(
         self, rows: Sequence[Row], name: str | None = None, *, index: str = "FLAT", **options: Any
     ) -> str:
-        """Fill a collection; the same rows again give the same one, for making and loading one takes three seconds."""
+        """Fill a collection; the same rows again give the same one.
+
+        For making and loading one takes three seconds.
+        """
         if name or index != "FLAT" or options:
             return self._seed(rows, name, index, options)
         key = hashlib.sha256(repr(rows).encode()).hexdigest()
@@ -242,7 +251,10 @@ class MilvusBed(StoreBed):
         }
 
     def vendor_read(self, name: str) -> int:
-        """Page by key through ``MilvusClient.query``: its own iterator stops at the first key with a line break or a quote."""
+        """Page by key through ``MilvusClient.query``.
+
+        Its own iterator stops at the first key with a line break or a quote.
+        """
         total, after = 0, ""
         while page := list(
             self.client.query(
@@ -331,7 +343,10 @@ def _awkward(n: int, vector: list[float]) -> Row:
 
 @contextmanager
 def secured(folder: Path, *, brisk: bool = True) -> Iterator[Server]:
-    """Start Milvus as ``testbeds/milvus.py`` does, with users: without a token it answers nothing."""
+    """Start Milvus as ``testbeds/milvus.py`` does, with users.
+
+    Without a token it answers nothing.
+    """
     site, ports = installed("milvus", milvus.VERSION), free_ports(1)
     command = [
         sys.executable,

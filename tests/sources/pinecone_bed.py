@@ -1,9 +1,11 @@
-"""Pinecone as its tests see it: the double, or a project of the user's own, told by CFRAY_PINECONE_ENDPOINT and CFRAY_PINECONE_KEY.
+"""Pinecone as its tests see it.
 
-One index a width and metric, one namespace a collection: a project has room for few indexes.  What Pinecone cannot hold is
-left out or changed: an id that is not 1 to 512 ASCII characters becomes a digest of it, and the id itself a metadata key;
-null is left out; nested values and lists of other things than strings become JSON texts; numbers become floats; a record
-without a vector gets one.
+The double, or a project of the user's own, told by CFRAY_PINECONE_ENDPOINT and CFRAY_PINECONE_KEY.
+
+One index a width and metric, one namespace a collection: a project has room for few indexes.  What
+Pinecone cannot hold is left out or changed: an id that is not 1 to 512 ASCII characters becomes a
+digest of it, and the id itself a metadata key; null is left out; nested values and lists of other
+things than strings become JSON texts; numbers become floats; a record without a vector gets one.
 """
 
 from __future__ import annotations
@@ -163,7 +165,10 @@ class PineconeBed(StoreBed):
         }
 
     def vendor_read(self, name: str) -> int:
-        """List, and fetch as many at once as an address of 15 kB has room for, four fetches at a time: what the client offers to whoever wants everything."""
+        """List, and fetch as many at once as an address of 15 kB has room for.
+
+        Four fetches at a time: what the client offers to whoever wants everything.
+        """
         namespace = name.partition("/")[2]
         with self.index(name) as index, ThreadPoolExecutor(4) as pool:
             ids = [
@@ -187,7 +192,10 @@ class PineconeBed(StoreBed):
             )
 
     def proxied(self, name: str) -> tuple[HttpProxy, Pinecone]:
-        """The double tells an index's host by the request's own Host, so that the proxy stays in front."""
+        """The double tells an index's host by the request's own Host.
+
+        That the proxy stays in front.
+        """
         proxy = HttpProxy(self.url)
         proxy.open()
         return proxy, self.source(name, url=proxy.endpoint, shard_bytes=20_000)

@@ -1,6 +1,9 @@
-"""Qdrant as its tests see it: the double (the vendor's engine behind REST and gRPC), or a server of the user's own.
+"""Qdrant as its tests see it.
 
-Ids cannot be free strings there: half of the rows get an integer of 64 bits made from theirs, the others a UUID.
+The double (the vendor's engine behind REST and gRPC), or a server of the user's own.
+
+Ids cannot be free strings there: half of the rows get an integer of 64 bits made from theirs, the
+others a UUID.
 """
 
 from __future__ import annotations
@@ -153,7 +156,10 @@ class QdrantBed(StoreBed):
         }
 
     def vendor_read(self, name: str) -> int:
-        """The client's own scroll in large pages, over the wire that the source of this bed uses."""
+        """The client's own scroll in large pages.
+
+        Over the wire that the source of this bed uses.
+        """
         seen, offset = 0, None
         with self.client(prefer_grpc=self.over_grpc) as client:
             while True:
@@ -182,7 +188,8 @@ class QdrantBed(StoreBed):
 def point_id(row: Row) -> int | str:
     """Make an id that Qdrant takes.
 
-    Salted so that d0001 comes before d0002: ``test_missing_is_told_from_null`` takes the order of insertion for granted, and Qdrant orders by id.
+    Salted so that d0001 comes before d0002: ``test_missing_is_told_from_null`` takes the order of
+    insertion for granted, and Qdrant orders by id.
     """
     digest = hashlib.sha256(f"qdrant{row['id']}".encode()).digest()
     return int.from_bytes(digest[1:9]) if digest[0] % 2 else str(uuid.UUID(bytes=digest[:16]))

@@ -1,4 +1,6 @@
-"""A store as its tests see it: a real server (or a double), filled by the vendor's own client, and what must come out of it.
+"""A store as its tests see it.
+
+A real server (or a double), filled by the vendor's own client, and what must come out of it.
 
 One bed serves the contract, the whole-run scenarios and the benchmarks of its store.
 """
@@ -28,18 +30,25 @@ class StoreBed(ABC):
     kind: ClassVar[str]
     #: Whether a double stands in for the server; the README's support table says so, too.
     double: ClassVar[bool] = False
-    #: Names the collections of one test run, so that a service of the user's own is not mixed up with its other contents.
+    #: Names the collections of one test run, so that a service of the user's own is not mixed up
+    #: with its other contents.
     run: ClassVar[str] = f"T{secrets.token_hex(3)}"
 
     @classmethod
     @contextmanager
     @abstractmethod
     def serving(cls, folder: Path) -> Iterator[Self]:
-        """Start the server, or take the one that ``CFRAY_<STORE>_ENDPOINT`` (and ``CFRAY_<STORE>_KEY``) names."""
+        """Start the server, or take the one that ``CFRAY_<STORE>_ENDPOINT``.
+
+        (and ``CFRAY_<STORE>_KEY``) names.
+        """
 
     @classmethod
     def measured(cls, folder: Path) -> AbstractContextManager[Self]:
-        """Start the server with its own defaults, for benchmarks: ``serving`` may have made it quicker for tests."""
+        """Start the server with its own defaults, for benchmarks.
+
+        ``serving`` may have made it quicker for tests.
+        """
         return cls.serving(folder)
 
     @classmethod
@@ -55,8 +64,9 @@ class StoreBed(ABC):
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
         """Make a collection and fill it by the vendor's own client, never by cfray; give its name.
 
-        Rows are those of ``corpus.py`` or of ``awkward``: id, text, vector (a list of floats; may be absent) and metadata.  What the store
-        cannot hold is left out or changed here, and ``expected`` says the same.
+        Rows are those of ``corpus.py`` or of ``awkward``: id, text, vector (a list of floats; may
+        be absent) and metadata.  What the store cannot hold is left out or changed here, and
+        ``expected`` says the same.
         """
 
     @abstractmethod
@@ -69,14 +79,19 @@ class StoreBed(ABC):
 
     @abstractmethod
     def expected(self, row: Row) -> Row:
-        """Give a seeded row as ``corpus.plain`` shows it after a read: typed columns as values, variants as (type, text), missing keys not at all.
+        """Give a seeded row as ``corpus.plain`` shows it after a read.
+
+        Typed columns as values, variants as (type, text), missing keys not at all.
 
         A vector is a list of the float32 values the store holds, as Python floats.
         """
 
     @abstractmethod
     def awkward(self, count: int, dimension: int) -> list[Row]:
-        """Make rows with every kind of id, value and vector the store can hold, all with float32 vectors of one width."""
+        """Make rows with every kind of id, value and vector the store can hold.
+
+        All with float32 vectors of one width.
+        """
 
     @abstractmethod
     def mapping(self) -> dict[str, Any]:
@@ -84,11 +99,17 @@ class StoreBed(ABC):
 
     @abstractmethod
     def vendor_read(self, name: str) -> int:
-        """Read a whole collection, vectors and payload, the fastest way the vendor's client offers one process; give the number of rows."""
+        """Read a whole collection, vectors and payload.
+
+        The fastest way the vendor's client offers one process; give the number of rows.
+        """
 
     @abstractmethod
     def proxied(self, name: str) -> tuple[HttpProxy | GrpcProxy, RemoteSource]:
-        """Start a proxy in front of what ``read`` asks for pages, and give the source that goes through it; the caller closes the proxy."""
+        """Start a proxy in front of what ``read`` asks for pages.
+
+        Give the source that goes through it; the caller closes the proxy.
+        """
 
     @abstractmethod
     def page_request(self) -> str:

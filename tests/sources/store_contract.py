@@ -1,4 +1,7 @@
-"""What every store behind a network promises on top of the source contract: collections, faults on the way, credentials, counts, search."""
+"""What every store behind a network promises on top of the source contract.
+
+Collections, faults on the way, credentials, counts, search.
+"""
 
 import json
 import sys
@@ -14,7 +17,10 @@ from tests.testbeds.proxy import Dropped, Grpc, GrpcProxy, Slow, Status, Truncat
 
 
 class StoreContract(SourceContract):
-    """Inherit, and give ``bed`` (fixture of class scope: a ``StoreBed``) and the markers of what the store cannot do."""
+    """Inherit, and give ``bed`` (fixture of class scope.
+
+    A ``StoreBed``) and the markers of what the store cannot do.
+    """
 
     cannot_refuse_a_key = ""
     cannot_search = ""
@@ -33,7 +39,10 @@ class StoreContract(SourceContract):
 
     @pytest.fixture(autouse=True)
     def _quick_retries(self, monkeypatch):
-        """Pauses of milliseconds: what is tested is that a request is sent again, not how long that takes."""
+        """Pauses of milliseconds: what is tested is that a request is sent again.
+
+        Not how long that takes.
+        """
         monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
         monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.01)
         monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)

@@ -1,4 +1,7 @@
-"""Arrow IPC: the file format splits, the stream format is whole, and a stream that was cut is noticed."""
+"""Arrow IPC: the file format splits, the stream format is whole.
+
+A stream that was cut is noticed.
+"""
 
 import pyarrow as pa
 import pytest

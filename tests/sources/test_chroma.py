@@ -333,7 +333,10 @@ class TestCollections:
 
     @pytest.fixture
     def elsewhere(self, bed):
-        """A tenant with two databases; collections of the same name in each and in the default one."""
+        """A tenant with two databases.
+
+        Collections of the same name in each and in the default one.
+        """
         import chromadb
 
         tenant, name = bed.fresh(), bed.fresh()
@@ -432,7 +435,10 @@ def vendors_directory(folder):
 
 
 def written(folder, *collections, **index):
-    """Fill a persistent directory by the vendor's client and let go of it; collections are lists of rows."""
+    """Fill a persistent directory by the vendor's client and let go of it.
+
+    Collections are lists of rows.
+    """
     with vendors_directory(folder) as client:
         for number, some in enumerate(collections):
             chroma_bed.fill(client, f"docs{number}", some, index)
@@ -440,7 +446,10 @@ def written(folder, *collections, **index):
 
 
 def let_go(folder):
-    """Wait until nobody holds the directory: the client closes its connections a moment after it says so."""
+    """Wait until nobody holds the directory.
+
+    The client closes its connections a moment after it says so.
+    """
     database = folder / DATABASE
     until(lambda: not list(_holders(database)), seconds=30, what=f"{database} is closed")
     return folder
@@ -534,7 +543,10 @@ class TestDirectory(SourceContract):
         assert not changed.value.transient
 
     def test_records_whose_vector_chroma_lost_are_read_without_it(self, folder):
-        """The engine fails the whole page (chroma#2905): here the index is gone, and only what its queue still holds has a vector."""
+        """The engine fails the whole page (chroma#2905).
+
+        Here the index is gone, and only what its queue still holds has a vector.
+        """
         written(folder, CORPUS[:30], sync_threshold=10, batch_size=5)
         source = Chroma(uri=str(folder))
         whole = rows(source)

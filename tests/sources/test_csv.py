@@ -339,7 +339,10 @@ class TestContract(FileContract):
 
     @staticmethod
     def expected(row):
-        """An undeclared column is text, and an absent text is empty; objects are written as JSON."""
+        """An undeclared column is text, and an absent text is empty.
+
+        Objects are written as JSON.
+        """
         meta = json.dumps(row["meta"]) if "meta" in row else ""
         return as_typed(row) | {
             "id": row.get("id", ""),

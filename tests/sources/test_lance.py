@@ -1,4 +1,7 @@
-"""Lance: fragments of one version; whatever happens to the dataset meanwhile, that version is read."""
+"""Lance: fragments of one version.
+
+Whatever happens to the dataset meanwhile, that version is read.
+"""
 
 import itertools
 

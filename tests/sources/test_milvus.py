@@ -1,4 +1,7 @@
-"""Milvus: every row the server counts comes once, or is set aside; where the usual ways lose rows, a test shows that they do."""
+"""Milvus: every row the server counts comes once, or is set aside.
+
+Where the usual ways lose rows, a test shows that they do.
+"""
 
 import json
 import pickle
@@ -188,7 +191,10 @@ def test_rows_that_are_not_flushed_are_counted_and_read(bed):
 
 
 def test_what_was_written_a_moment_ago_is_read(bed):
-    """Iterator flags make pymilvus leave the consistency to the collection's default, which may be eventual."""
+    """Iterator flags make pymilvus leave the consistency to the collection's default.
+
+    Which may be eventual.
+    """
     from pymilvus.client import ts_utils
     from pymilvus.client.prepare import Prepare
 
@@ -380,7 +386,10 @@ def test_a_collection_that_is_not_loaded_is_refused_or_loaded_for_the_run(bed):
 
 
 def test_a_server_that_loads_for_ever_is_not_waited_for(bed, monkeypatch):
-    """The server's progress is its own; that it never says "loaded" is ours, and that no time is left."""
+    """The server's progress is its own.
+
+    That it never says "loaded" is ours, and that no time is left.
+    """
     name = made(bed)
     bed.client.release_collection(name)
     monkeypatch.setattr("cfray.sources.milvus.client._load_state", lambda *_: _LOADING)
@@ -636,7 +645,10 @@ def test_vectors_that_no_server_here_has():
 
 @pytest.mark.parametrize("rows_of_two", [1, 40, 4_000, 400_000])
 def test_vectors_are_aligned_in_memory(rows_of_two):
-    """They follow a tag and a length of one to four bytes in the reply; Lance panics on memory that is not aligned."""
+    """They follow a tag and a length of one to four bytes in the reply.
+
+    Lance panics on memory that is not aligned.
+    """
     column = message(
         "FloatVector", vectors={"dim": 2, "float_vector": {"data": [0.5] * 2 * rows_of_two}}
     )
@@ -704,7 +716,10 @@ def the_writer_s_own_needs():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Give a function that has the vendor's writer write rows into a folder, a file for each forty of them."""
+    """Give a function that has the vendor's writer write rows into a folder.
+
+    A file for each forty of them.
+    """
     with lineup.taking_part("milvus bulk writer", the_writer_s_own_needs()) as site:
 
         def write(kind, fields, some_rows):

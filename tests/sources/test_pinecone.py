@@ -1,4 +1,7 @@
-"""Pinecone, against a double: the contract, the traps of a store that lists ids and fetches by id, and files for its import."""
+"""Pinecone, against a double.
+
+The contract, the traps of a store that lists ids and fetches by id, and files for its import.
+"""
 
 import json
 from contextlib import closing
@@ -314,7 +317,10 @@ class TestTheBudget:
             )
 
     def test_the_clients_own_retries_are_off(self, bed, double):
-        """They are off by an attribute that is not the client's public one: this notices when it moves."""
+        """They are off by an attribute that is not the client's public one.
+
+        This notices when it moves.
+        """
         name = bed.seed(CORPUS[:1])
         proxy, source = bed.proxied(name)
         with closing(proxy):
@@ -592,7 +598,8 @@ class TestTheJobFile:
         assert all(len(store_id(row["id"])) <= 512 for row in CORPUS)
 
 
-#: The columns of an import file, as the vendor's page on them has them; sparse_values for hybrid and sparse indexes only.
+#: The columns of an import file, as the vendor's page on them has them; sparse_values for hybrid
+#: and sparse indexes only.
 IMPORT = pa.schema(
     [("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())]
 )

@@ -1,4 +1,6 @@
-"""Qdrant: the contract over gRPC with slices and over REST with id ranges, the traps of its scroll, and snapshots of its shards.
+"""Qdrant: the contract over gRPC with slices and over REST with id ranges.
+
+The traps of its scroll, and snapshots of its shards.
 
 The snapshots are archives of shards that the vendor's engine wrote; a server's own were never seen.
 """
@@ -204,7 +206,10 @@ def test_a_limit_of_strict_mode_makes_pages_smaller(way, planned):
 
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2.0**63, 2.0**64, -(2**63), 2**63 - 1])
 def test_integers_beyond_int64_are_exact_over_grpc_too(current, number):
-    """Trap: gRPC's payloads have no unsigned integers, so the server sends such numbers as doubles."""
+    """Trap: gRPC's payloads have no unsigned integers.
+
+    The server sends such numbers as doubles.
+    """
     source = current.source(current.seed([a_row(1, n=number)]), prefer_grpc=True)
     (row,) = rows(source)
     kind = "double" if isinstance(number, float) else "int64" if number < 2**63 else "uint64"
@@ -265,7 +270,10 @@ def test_a_collection_says_how_it_is_kept(current):
 
 
 def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(way):
-    """Trap: with custom sharding one id under two keys is two points, and a scroll without a key gives one of them."""
+    """Trap: with custom sharding one id under two keys is two points.
+
+    A scroll without a key gives one of them.
+    """
     from qdrant_client import models as m
 
     bed, options = way
@@ -320,7 +328,7 @@ def test_a_page_that_takes_too_long_is_half_as_large_the_next_time_and_stays_so(
         proxy.fail(Slow(), matching=current.page_request())
         reach = Reach(source.place, 1.0, True, Context().throttle)
         wants = Scroll(name, schema.declared({"size": 2, "distance": "Dot"}, None))
-        asked = lambda: wants.page(store, None, size, reach)
+        asked = lambda: wants.page(store, None, size, reach)  # noqa: E731
         assert len(source.ask(asked, CONTEXT).ids) == 32
         size.learn(32, 32)
         assert size.rows == 32
@@ -365,7 +373,10 @@ def test_pages_that_repeat_or_go_back_are_an_error():
 
 @pytest.mark.parametrize("width", [0, 1, 31, 32, 4_095, 4_096, 65_536])
 def test_packed_floats_are_read_to_the_bit(width):
-    """The bytes of a message are read instead of its fields: this notices a protobuf that lays them out otherwise."""
+    """The bytes of a message are read instead of its fields.
+
+    This notices a protobuf that lays them out otherwise.
+    """
     from qdrant_client import grpc
 
     odd = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
@@ -409,7 +420,10 @@ def test_search_wants_one_vector_of_that_width(current):
 
 @pytest.mark.parametrize("consistency", ["all", "majority", "quorum", 2])
 def test_consistency_goes_with_every_page_and_count(way, older, consistency):
-    """The double has one replica: what is tested is what is asked for, and that the protocol of both ways takes it."""
+    """The double has one replica.
+
+    What is tested is what is asked for, and that the protocol of both ways takes it.
+    """
     bed, options = way
     source = bed.source(bed.seed(CORPUS[:5]), consistency=consistency, **options)
     assert len(rows(source)) == source.count(CONTEXT) == 5

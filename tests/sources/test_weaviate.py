@@ -290,7 +290,10 @@ def test_ids_that_count_upwards_are_cut_into_even_shards(bed):
 
 @pytest.mark.parametrize("bits", [20, 127])
 def test_cuts_follow_the_density(bits):
-    """Neighbouring ranges, one a thousand times as dense as the other, in every position and scale."""
+    """Neighbouring ranges, one a thousand times as dense as the other.
+
+    In every position and scale.
+    """
     from cfray.sources.weaviate.pages import cuts
 
     drawn = random.Random(bits)
@@ -310,7 +313,10 @@ def test_cuts_follow_the_density(bits):
 
 
 def test_a_page_larger_than_the_server_sends_is_asked_for_in_halves(bed):
-    """Small objects where the plan looks, and 15 of 8 MB behind them: the naive page of 100 is 120 MB."""
+    """Small objects where the plan looks, and 15 of 8 MB behind them.
+
+    The naive page of 100 is 120 MB.
+    """
     some = [(a_row(n), uuid.UUID(int=n + 1)) for n in range(40)]
     name = ids_of(bed, *some)
     made = bed.client.collections.get(name)
@@ -331,7 +337,10 @@ def test_a_page_larger_than_the_server_sends_is_asked_for_in_halves(bed):
 
 
 def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
-    """The proxy answers as the server does for an object above its limit, from the second page on."""
+    """The proxy answers as the server does for an object above its limit.
+
+    From the second page on.
+    """
     monkeypatch.setattr("cfray.sources.weaviate.pages._MOST", 1)
     name = bed.seed(CORPUS[:3])
     proxy, source = bed.proxied(name)
@@ -403,7 +412,10 @@ def test_a_consistency_level_is_asked_for(bed, level):
 
 
 def test_the_clients_messages_have_the_fields_that_are_used():
-    """``weaviate.proto.v1`` is generated from the server's published protocol, but the client calls none of it public."""
+    """``weaviate.proto.v1`` is generated from the server's published protocol.
+
+    But the client calls none of it public.
+    """
     from weaviate.proto import v1 as proto
 
     fields = {
@@ -451,7 +463,10 @@ def test_a_file_of_certificates_that_is_none_is_named(bed, tmp_path):
 
 @pytest.fixture(params=[False, True], ids=["waking by hand", "waking by itself"])
 def tenants(bed, request):
-    """Give a collection of two active tenants and a sleeping one, with the collection's way of waking them."""
+    """Give a collection of two active tenants and a sleeping one.
+
+    With the collection's way of waking them.
+    """
     from weaviate.classes.tenants import Tenant, TenantActivityStatus
 
     name = bed.fresh()
@@ -552,7 +567,10 @@ def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenan
 
 @pytest.fixture(scope="module")
 def exported(bed, tmp_path_factory):
-    """Give the folder of an export the server wrote, with the schema beside it, the source it is of and its rows."""
+    """Give the folder of an export the server wrote, with the schema beside it.
+
+    The source it is of and its rows.
+    """
     from weaviate.classes.tenants import Tenant
 
     some = bed.awkward(150, 16)
@@ -674,7 +692,10 @@ def node(folder):
 
 
 def test_a_tenant_that_the_server_left_out_is_named(export):
-    """As its node writes it of an offloaded tenant, the whole being a success (adapters/repos/db/export.go)."""
+    """As its node writes it of an offloaded tenant, the whole being a success.
+
+    (adapters/repos/db/export.go).
+    """
     (path,) = export.glob("*_bob_*.parquet")
     path.unlink()
     several = path.name.split("_")[0]

@@ -1,6 +1,7 @@
 """Weaviate as the tests see it: the real server, filled by the vendor's own client.
 
-Its ids are UUIDs, so a row's own id is kept as the property ``doc_id`` and the object's is computed from it.
+Its ids are UUIDs, so a row's own id is kept as the property ``doc_id`` and the object's is computed
+from it.
 """
 
 from __future__ import annotations
@@ -124,7 +125,10 @@ def _without_null(value: Any) -> Any:
 
 
 def rounded(number: int) -> int:
-    """Round an integer as the server does, which keeps float64; it refuses what that makes 2**63."""
+    """Round an integer as the server does, which keeps float64.
+
+    It refuses what that makes 2**63.
+    """
     return min(int(float(number)), 2**63 - 1024)
 
 
@@ -299,7 +303,10 @@ class WeaviateBed(StoreBed):
         return "/weaviate.v1.Weaviate/Search"
 
     def export(self, *names: str) -> Path:
-        """Let the server write a Parquet export; give its folder, without the types that only the schema knows."""
+        """Let the server write a Parquet export.
+
+        Give its folder, without the types that only the schema knows.
+        """
         from weaviate.export.export import ExportFileFormat
 
         export_id = self.fresh().lower()

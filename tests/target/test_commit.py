@@ -1,4 +1,7 @@
-"""The one operation everything rests on, tested against the installed pylance: an upgrade that breaks it must be noticed here."""
+"""The one operation everything rests on, tested against the installed pylance.
+
+An upgrade that breaks it must be noticed here.
+"""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""The probe passes on real stores and refuses careless ones; what it raises tells the operator what to do."""
+"""The probe passes on real stores and refuses careless ones.
+
+What it raises tells the operator what to do.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A careless S3 store, on a real socket: the negative control of the conditional-put probe.
 
-Knows PUT, GET and DELETE of objects, keeps them in memory and gets conditions wrong in the ways that real stores do.
-It proves nothing about any product; it shows that the probe can say no.
+Knows PUT, GET and DELETE of objects, keeps them in memory and gets conditions wrong in the ways
+that real stores do. It proves nothing about any product; it shows that the probe can say no.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-#: atomic: right; late: checks, and writes a moment later; ignored: no check; unknown: 501 for any condition;
-#: no match, no none match: one of the two conditions ignored; failing: 503 for every write.
+#: atomic: right; late: checks, and writes a moment later; ignored: no check; unknown: 501 for any
+#: condition; no match, no none match: one of the two conditions ignored; failing: 503 for every
+#: write.
 Conduct = Literal["atomic", "late", "ignored", "unknown", "no match", "no none match", "failing"]
 
 WINDOW_SECONDS = 0.05  # between the check and the write of a store that does the two separately

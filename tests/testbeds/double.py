@@ -1,7 +1,9 @@
-"""What the doubles have in common: JSON over HTTP on a loopback port, a proof of which process answers, a launcher.
+"""What the doubles have in common.
 
-A double is a program of its own, so that it can be killed, and a client talks to it as to a server. ``GET /__double__``
-gives its name, the nonce it was started with and its process id, without a key.
+JSON over HTTP on a loopback port, a proof of which process answers, a launcher.
+
+A double is a program of its own, so that it can be killed, and a client talks to it as to a server.
+``GET /__double__`` gives its name, the nonce it was started with and its process id, without a key.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class JsonHandler(BaseHTTPRequestHandler):
             return self.send(200, json.dumps(self.identity).encode())
         return self.respond([unquote(part) for part in url.path.strip("/").split("/")], url, body)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any  # noqa: N815
 
     def respond(self, path: list[str], url: SplitResult, body: bytes) -> None:
         raise NotImplementedError
@@ -95,7 +97,10 @@ def started(
     settings: Mapping[str, str],
     env: Mapping[str, str],
 ) -> Iterator[Server]:
-    """Start ``tests.testbeds.<name>_double`` on the first of its ports, and wait until it answers on all of them."""
+    """Start ``tests.testbeds.<name>_double`` on the first of its ports.
+
+    Wait until it answers on all of them.
+    """
     missing = [package for package in needs if not importlib.util.find_spec(package)]
     if missing:
         raise Unavailable(

@@ -1,11 +1,15 @@
-"""A double that embeds: the OpenAI API (``/v1/embeddings``) and TEI's (``/embed``, ``/tokenize``) over real sockets on loopback.
+"""A double that embeds: the OpenAI API.
 
-It is a double because neither server can be had from the registries: OpenAI's is a service, and text-embeddings-inference
-ships as containers. The embedding is real, cheap and deterministic: a text's trigrams, hashed, each with a fixed random
-direction, summed to length 1, so that like texts have like vectors. It answers the items of an OpenAI answer out of order, as the API
-allows, and breaks exactly the requests that a test names; nothing in it waits for a clock.
+(``/v1/embeddings``) and TEI's (``/embed``, ``/tokenize``) over real sockets on loopback.
 
-Written from https://platform.openai.com/docs/api-reference/embeddings and TEI's ``docs/openapi.json`` (1.7.1).
+It is a double because neither server can be had from the registries: OpenAI's is a service, and
+text-embeddings-inference ships as containers. The embedding is real, cheap and deterministic: a
+text's trigrams, hashed, each with a fixed random direction, summed to length 1, so that like texts
+have like vectors. It answers the items of an OpenAI answer out of order, as the API allows, and
+breaks exactly the requests that a test names; nothing in it waits for a clock.
+
+Written from https://platform.openai.com/docs/api-reference/embeddings and TEI's
+``docs/openapi.json`` (1.7.1).
 """
 
 from __future__ import annotations
@@ -57,9 +61,11 @@ class EmbeddingServer:
         dimension: of its vectors; the OpenAI API's ``dimensions`` cuts them.
         key: what it wants as a bearer token; None: nothing.
         max_batch: texts it takes in one request.
-        max_tokens: of one text; TEI cuts what is longer where it is told to, the OpenAI API refuses it.
+        max_tokens: of one text; TEI cuts what is longer where it is told to, the OpenAI API refuses
+            it.
         tokenizes: whether ``/tokenize`` is served.
-        quota: after every so many requests it answers one with 429 and ``retry_after``; None: never.
+        quota: after every so many requests it answers one with 429 and ``retry_after``; None:
+            never.
         url: of the OpenAI API, the root for TEI.
         requests: path and texts of every request, refused ones too.
         headers: of the last request.

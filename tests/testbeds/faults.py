@@ -1,4 +1,7 @@
-"""What the fault proxies have in common: the faults, which request meets which, and a loopback listener that can stop."""
+"""What the fault proxies have in common.
+
+The faults, which request meets which, and a loopback listener that can stop.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ POLL_SECONDS = 0.05  # between two looks whether to stop listening
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """No answer: the request never reaches the server. In gRPC: what a client reports of a closed connection."""
+    """No answer: the request never reaches the server. In gRPC.
+
+    What a client reports of a closed connection.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """The server's answer with its full length promised, half of it sent, and the connection closed. HTTP only."""
+    """The server's answer with its full length promised, half of it sent.
+
+    The connection closed. HTTP only.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,10 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Grpc:
-    """A gRPC error instead of the server's answer; ``code`` is a ``grpc.StatusCode`` or its name."""
+    """A gRPC error instead of the server's answer.
+
+    ``code`` is a ``grpc.StatusCode`` or its name.
+    """
 
     code: Any
     details: str = ""
@@ -55,7 +67,8 @@ class Proxy:
 
     Attributes:
         endpoint: where clients connect.
-        seen: every request, failed ones too: (method, path with query), in gRPC ("gRPC", "/package.Service/Method").
+        seen: every request, failed ones too: (method, path with query), in gRPC ("gRPC",
+            "/package.Service/Method").
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,13 @@
 """Run a server that binds every address so that only 127.0.0.1 reaches it, and it reaches nobody.
 
-Weaviate's gRPC port and most of Milvus's have no setting for their address. So the server runs in a network namespace
-with nothing but ``lo``. The listening sockets are made first: a socket stays in the namespace it was made in. What
-they accept is forwarded to 127.0.0.1 inside. The forwarding is Python: leave it out of any claim about speed.
+Weaviate's gRPC port and most of Milvus's have no setting for their address. So the server runs in a
+network namespace with nothing but ``lo``. The listening sockets are made first: a socket stays in
+the namespace it was made in. What they accept is forwarded to 127.0.0.1 inside. The forwarding is
+Python: leave it out of any claim about speed.
 
-``jailed`` gives the command for a `server.Launch`; the frame then sees the forwarder's sockets, and only those.
-Run as a program, this file is the jail. Needs Linux, and root or unprivileged user namespaces.
+``jailed`` gives the command for a `server.Launch`; the frame then sees the forwarder's sockets, and
+only those. Run as a program, this file is the jail. Needs Linux, and root or unprivileged user
+namespaces.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which servers took part in a test run, and which could not.
 
-A missing one is a skip with its reason, named again in the last lines of the run; it never counts as passed.
-``CFRAY_REQUIRE_SERVERS`` (``all``, or names with commas) makes it a failure instead.
+A missing one is a skip with its reason, named again in the last lines of the run; it never counts
+as passed. ``CFRAY_REQUIRE_SERVERS`` (``all``, or names with commas) makes it a failure instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def is_required(name: str) -> bool:
 
 @contextmanager
 def taking_part(name: str, server: AbstractContextManager[T]) -> Iterator[T]:
-    """Start a server for the tests that asked for it, or note why it cannot run and skip (or fail) them."""
+    """Start a server for the tests that asked for it, or note why it cannot run and skip.
+
+    (or fail) them.
+    """
     with ExitStack() as stack:
         try:
             started = stack.enter_context(server)

@@ -1,8 +1,11 @@
-"""Milvus 2.3.5 standalone: a real server with etcd and the message queue inside (PyPI ``milvus``, Apache-2.0), of January 2024.
+"""Milvus 2.3.5 standalone: a real server with etcd and the message queue inside.
 
-It binds every address on most of its ports, so it runs in the jail. The package's own ``milvus-server`` unpacks 250 MB of
-programs for each data folder and leaves the server behind when it is killed; here they are unpacked once and the jail
-holds the server itself. An open port is not ready: only a query that answers is.
+(PyPI ``milvus``, Apache-2.0), of January 2024.
+
+It binds every address on most of its ports, so it runs in the jail. The package's own
+``milvus-server`` unpacks 250 MB of programs for each data folder and leaves the server behind when
+it is killed; here they are unpacked once and the jail holds the server itself. An open port is not
+ready: only a query that answers is.
 """
 
 from __future__ import annotations

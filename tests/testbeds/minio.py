@@ -1,7 +1,9 @@
-"""MinIO, the release of 2026-02-12: a second real S3 store, built from its Go module (``minio_module/``, Go 1.26 or newer).
+"""MinIO, the release of 2026-02-12.
 
-AGPL-3.0: a test tool only, in a process of its own; neither its source nor its program is distributed with cfray.
-Do not run ``go mod tidy`` in its module: it would drop the pins.
+A second real S3 store, built from its Go module (``minio_module/``, Go 1.26 or newer).
+
+AGPL-3.0: a test tool only, in a process of its own; neither its source nor its program is
+distributed with cfray. Do not run ``go mod tidy`` in its module: it would drop the pins.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""Real models and real text for tests and benchmarks, without a network once the packages are installed.
+"""Real models and real text for tests and benchmarks.
 
-The weights travel in PyPI packages; Debian's package descriptions come once from the machine's own apt sources and
-stay in the test cache, outside the repository.  Nothing here may reach for a model hub.
+Without a network once the packages are installed.
+
+The weights travel in PyPI packages; Debian's package descriptions come once from the machine's own
+apt sources and stay in the test cache, outside the repository.  Nothing here may reach for a model
+hub.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ def minilm_l6() -> Path:
 
 
 def minilm_l3(cache: Path | None = None) -> Path:
-    """Give a folder of paraphrase-MiniLM-L3-v2, 384 wide, in sentence-transformers' layout; made once of the ONNX in its package.
+    """Give a folder of paraphrase-MiniLM-L3-v2, 384 wide, in sentence-transformers' layout.
+
+    Made once of the ONNX in its package.
 
     Raises:
         Unavailable: a package is missing.
@@ -59,7 +64,9 @@ def minilm_l3(cache: Path | None = None) -> Path:
 
 
 def wordllama_vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Embed texts with wordllama's static model: ``(n, 256)`` float32, mean of the token rows at unit length.
+    """Embed texts with wordllama's static model.
+
+    ``(n, 256)`` float32, mean of the token rows at unit length.
 
     Its own loader asks the model hub first; weights and tokenizer are in the wheel.
     """
@@ -84,7 +91,9 @@ def wordllama_vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:
 def debian_documents(
     limit: int | None = None, cache: Path | None = None
 ) -> list[tuple[str, str, str]]:
-    """Give Debian packages as (name, synopsis, description): descriptions are distinct, the order is shuffled and always the same.
+    """Give Debian packages as (name, synopsis, description).
+
+    Descriptions are distinct, the order is shuffled and always the same.
 
     Raises:
         Unavailable: apt is not here or reaches no mirror, and nothing was fetched before.
@@ -107,7 +116,10 @@ def _package(module: str, distribution: str) -> Path:
 
 
 def _bert_weights(onnx: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """Read the weights by BERT's names; the exporter kept them but for matrices, which are named by the product that uses them."""
+    """Read the weights by BERT's names.
+
+    The exporter kept them but for matrices, which are named by the product that uses them.
+    """
     import openvino
 
     weights = {}

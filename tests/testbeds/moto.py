@@ -1,4 +1,6 @@
-"""moto 5.2 as an S3 store: an emulator in Python (PyPI ``moto[server]``, Apache-2.0), the light default.
+"""moto 5.2 as an S3 store: an emulator in Python.
+
+(PyPI ``moto[server]``, Apache-2.0), the light default.
 
 Keeps everything in memory and lets any key in, so it cannot show what wrong credentials do.
 """

@@ -1,7 +1,8 @@
 """The S3 stores of a test run, by name.
 
-``CFRAY_S3_ENDPOINT``, with the usual ``AWS_*`` variables, adds a service of the user's own under the name
-"endpoint"; ``CFRAY_S3_BUCKET`` names a bucket there if the key may not create one.  Only fresh prefixes are written.
+``CFRAY_S3_ENDPOINT``, with the usual ``AWS_*`` variables, adds a service of the user's own under
+the name "endpoint"; ``CFRAY_S3_BUCKET`` names a bucket there if the key may not create one.  Only
+fresh prefixes are written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pinecone as a source: the double of pinecone_double.py. There is no server to be had, and the service is never asked."""
+"""Pinecone as a source: the double of pinecone_double.py. There is no server to be had.
+
+The service is never asked.
+"""
 
 from __future__ import annotations
 

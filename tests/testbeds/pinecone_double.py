@@ -1,20 +1,23 @@
-"""A Pinecone double: control plane and data plane of serverless and pod indexes over REST, for the official SDK 10.
+"""A Pinecone double: control plane and data plane of serverless and pod indexes over REST.
 
-No emulator is published as a package and no description of the wire ships with the SDK: its code was read, the vendor's
-documentation and issues. So it shows what our code does with these answers, and proves nothing about the service.
-Knows: indexes (list, describe, create, delete); vectors (upsert, list, fetch, fetch_by_metadata, query, delete);
-namespaces (list, describe, create, delete); describe_index_stats; documents (upsert, list, fetch, delete). An index is
-told by its path: its ``host`` is ``<address of the request>/data/<name>``, so a proxy in front stays in front.
-A pod index answers list and namespaces with a bare 200 and ``grpc-status: 12``, as reported in python-sdk#331 (2024).
-With a key (PINECONE_API_KEY) it wants that one.
+For the official SDK 10.
+
+No emulator is published as a package and no description of the wire ships with the SDK: its code
+was read, the vendor's documentation and issues. So it shows what our code does with these answers,
+and proves nothing about the service. Knows: indexes (list, describe, create, delete); vectors
+(upsert, list, fetch, fetch_by_metadata, query, delete); namespaces (list, describe, create,
+delete); describe_index_stats; documents (upsert, list, fetch, delete). An index is told by its
+path: its ``host`` is ``<address of the request>/data/<name>``, so a proxy in front stays in front.
+A pod index answers list and namespaces with a bare 200 and ``grpc-status: 12``, as reported in
+python-sdk#331 (2024). With a key (PINECONE_API_KEY) it wants that one.
 
 Faults: ``/__double__/throttle?every=N&retry_after=S`` makes every N-th request a 429, 0 none;
 ``/__double__/forget?index=&namespace=&id=`` keeps an id in lists that fetch no longer gives.
 
-Not here: eventual consistency, quotas and request sizes, read units that mean anything, update, search, embedding of
-text (a field with ``embed`` keeps its text and gets no vector), create_for_model, backups, imports, gRPC, TLS. The
-texts of errors are the documented ones where there are any. An address over 16 kB is refused; where the service
-draws that line is not known.
+Not here: eventual consistency, quotas and request sizes, read units that mean anything, update,
+search, embedding of text (a field with ``embed`` keeps its text and gets no vector),
+create_for_model, backups, imports, gRPC, TLS. The texts of errors are the documented ones where
+there are any. An address over 16 kB is refused; where the service draws that line is not known.
 """
 
 from __future__ import annotations

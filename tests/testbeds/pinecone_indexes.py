@@ -1,7 +1,10 @@
-"""What the Pinecone double keeps: indexes of vectors and indexes of documents, and how the service changes what it stores.
+"""What the Pinecone double keeps.
 
-Vectors are float32, sparse indices uint32, every number of metadata a float, ids sorted bitwise. A schema of ``_values``
-and ``_sparse_values`` only is an index of vectors, any other one of documents: so the official SDK tells them apart.
+Indexes of vectors and indexes of documents, and how the service changes what it stores.
+
+Vectors are float32, sparse indices uint32, every number of metadata a float, ids sorted bitwise. A
+schema of ``_values`` and ``_sparse_values`` only is an index of vectors, any other one of
+documents: so the official SDK tells them apart.
 """
 
 from __future__ import annotations
@@ -234,7 +237,10 @@ class Index:
 
 
 def matches(record: Record, where: Mapping[str, Any]) -> bool:
-    """Tell whether a record fits a filter; one that lacks the field never does, but for ``$exists``."""
+    """Tell whether a record fits a filter.
+
+    One that lacks the field never does, but for ``$exists``.
+    """
     held = record.get("metadata", {} if "values" in record else record)
     for name, wanted in where.items():
         if name in {"$and", "$or"}:

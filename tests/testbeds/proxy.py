@@ -1,8 +1,11 @@
-"""Fault proxies on loopback: between a client and a real server, they break exactly the requests that a test names.
+"""Fault proxies on loopback: between a client and a real server.
 
-They run in the test's own process, forward everything else unchanged, and never wait for a clock: a held answer goes
-on when the test says so. HttpProxy takes whole requests and answers, so it re-frames a chunked body with its length.
-GrpcProxy cannot cut a connection; TcpProxy can, whatever travels in it.
+They break exactly the requests that a test names.
+
+They run in the test's own process, forward everything else unchanged, and never wait for a clock: a
+held answer goes on when the test says so. HttpProxy takes whole requests and answers, so it
+re-frames a chunked body with its length. GrpcProxy cannot cut a connection; TcpProxy can, whatever
+travels in it.
 """
 
 from __future__ import annotations
@@ -141,7 +144,10 @@ def _chunks(stream: Any) -> Iterator[bytes]:
 
 
 class GrpcProxy(Proxy):
-    """In front of a gRPC server ("host:port", no TLS); any method of any service, as a stream of messages both ways."""
+    """In front of a gRPC server ("host:port", no TLS).
+
+    Any method of any service, as a stream of messages both ways.
+    """
 
     def __init__(self, upstream: str) -> None:
         super().__init__()
@@ -158,7 +164,10 @@ class GrpcProxy(Proxy):
 
 
 class TcpProxy(Proxy):
-    """In front of any port: it counts bytes and knows no requests, so ``fail`` and ``seen`` mean nothing here."""
+    """In front of any port: it counts bytes and knows no requests.
+
+    ``fail`` and ``seen`` mean nothing here.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__()
@@ -166,7 +175,10 @@ class TcpProxy(Proxy):
         self._left_to_send: int | None = None
 
     def cut_after(self, n_bytes: int) -> None:
-        """Let so many more bytes of answers pass, then close the connection that carries the last; once."""
+        """Let so many more bytes of answers pass, then close the connection that carries the last.
+
+        Once.
+        """
         with self.changed:
             self._left_to_send = n_bytes
 

@@ -1,4 +1,7 @@
-"""Qdrant as a source: the double of qdrant_double.py, whose engine is the vendor's own (PyPI ``qdrant-edge-py``)."""
+"""Qdrant as a source: the double of qdrant_double.py, whose engine is the vendor's own.
+
+(PyPI ``qdrant-edge-py``).
+"""
 
 from __future__ import annotations
 

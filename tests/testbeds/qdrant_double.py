@@ -1,13 +1,17 @@
-"""A Qdrant double: the server's wire (REST and gRPC, as of 1.20) before the vendor's own engine, see qdrant_engine.py.
+"""A Qdrant double: the server's wire.
 
-No package brings a Qdrant server. Knows collections (list, get, create, delete, exists), shard keys (custom sharding),
-payload indexes, and of points: upsert, scroll, count, query (nearest, sample, none), retrieve, delete. A filter takes
-every condition but geo, values_count and dates; anything else is refused, never imitated. An older server than 1.19
-knows no slices and refuses them. With a key (QDRANT__SERVICE__API_KEY) it wants it, as the server does.
+(REST and gRPC, as of 1.20) before the vendor's own engine, see qdrant_engine.py.
 
-Not here: aliases, snapshots (the engine reads them and writes none), update_filter, order_by, prefetch, parameters of
-payload indexes, replicas and consistency levels, write-ahead log, optimizers, time-outs, JWT, TLS; every write is
-applied before it is answered. ``shard_number`` is told and not obeyed: without shard keys there is one shard.
+No package brings a Qdrant server. Knows collections (list, get, create, delete, exists), shard keys
+(custom sharding), payload indexes, and of points: upsert, scroll, count, query (nearest, sample,
+none), retrieve, delete. A filter takes every condition but geo, values_count and dates; anything
+else is refused, never imitated. An older server than 1.19 knows no slices and refuses them. With a
+key (QDRANT__SERVICE__API_KEY) it wants it, as the server does.
+
+Not here: aliases, snapshots (the engine reads them and writes none), update_filter, order_by,
+prefetch, parameters of payload indexes, replicas and consistency levels, write-ahead log,
+optimizers, time-outs, JWT, TLS; every write is applied before it is answered. ``shard_number`` is
+told and not obeyed: without shard keys there is one shard.
 """
 
 from __future__ import annotations
@@ -89,7 +93,7 @@ class Handler(JsonHandler):
     def tell(self, answer: Any, status: int = 200) -> None:
         self.send(status, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def result(self, path: list[str], body: dict[str, Any]) -> Any:
+    def result(self, path: list[str], body: dict[str, Any]) -> Any:  # noqa: PLR0911
         """Give the ``result`` of an answer."""
         match self.command, path:
             case "GET", ["collections"]:

@@ -1,4 +1,7 @@
-"""The gRPC half of the Qdrant double: the same collections, in the protos that the official client ships."""
+"""The gRPC half of the Qdrant double.
+
+The same collections, in the protos that the official client ships.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
-"""Qdrant collections on the vendor's own engine (PyPI ``qdrant-edge-py``), for the double that puts a wire before them.
+"""Qdrant collections on the vendor's own engine.
 
-The engine's, not ours: storage, normalisation and rounding of vectors, payloads, scroll order, filters and slices
-(its SliceCondition, though its stubs do not name it), nearest and random queries. Ours: what a server does around its
-shards - merging several by id (one point for an id that lies in two, as the server does), the parameters that
-get_collection tells, and the checks of shard keys, sparse vectors and strict mode's ``max_query_limit``.
+(PyPI ``qdrant-edge-py``), for the double that puts a wire before them.
+
+The engine's, not ours: storage, normalisation and rounding of vectors, payloads, scroll order,
+filters and slices (its SliceCondition, though its stubs do not name it), nearest and random
+queries. Ours: what a server does around its shards - merging several by id (one point for an id
+that lies in two, as the server does), the parameters that get_collection tells, and the checks of
+shard keys, sparse vectors and strict mode's ``max_query_limit``.
 """
 
 from __future__ import annotations
@@ -221,7 +224,10 @@ class Collection:
         vectors: Any,
         selector: Any = None,
     ) -> list[dict[str, Any]]:
-        """Give the nearest points of a vector, or a random sample; with no query the first points by id."""
+        """Give the nearest points of a vector, or a random sample.
+
+        With no query the first points by id.
+        """
         self.check_limit(limit)
         if query is None:
             return self.scroll(

@@ -104,7 +104,7 @@ def to_filter(where: m.Filter, *, knows_slices: bool) -> edge.Filter:
     )
 
 
-def _condition(one: Any, *, knows_slices: bool) -> Any:
+def _condition(one: Any, *, knows_slices: bool) -> Any:  # noqa: PLR0911
     match one:
         case m.Filter():
             return to_filter(one, knows_slices=knows_slices)

@@ -1,4 +1,7 @@
-"""What the tests need of an S3 store, whichever it is: its environment, a client, a bucket of one's own."""
+"""What the tests need of an S3 store, whichever it is.
+
+Its environment, a client, a bucket of one's own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ SECRET_KEY = "cfray-tests-secret"
 
 
 def environment(port: int) -> dict[str, str]:
-    """Give the four variables that make Lance, pyarrow and boto3 use a local store: what cfray asks of its users too."""
+    """Give the four variables that make Lance, pyarrow and boto3 use a local store.
+
+    What cfray asks of its users too.
+    """
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -32,7 +38,8 @@ class S3:
     """A store that answers the S3 protocol.
 
     Attributes:
-        env: the variables that make every client use it; not shown, a user's own service has real keys.
+        env: the variables that make every client use it; not shown, a user's own service has real
+            keys.
         checks_keys: false where any key is let in.
         fixed_bucket: an existing bucket to use instead of new ones.
         made: buckets made here.
@@ -82,7 +89,10 @@ class S3:
         return name
 
     def place(self) -> str:
-        """Give the URI of an empty place, in one bucket for all (SeaweedFS reserves volumes for each); no trailing slash."""
+        """Give the URI of an empty place, in one bucket for all.
+
+        (SeaweedFS reserves volumes for each); no trailing slash.
+        """
         return f"s3://{self.made[0] if self.made else self.bucket()}/{uuid.uuid4().hex[:8]}"
 
     def keys(self, uri: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Start a server for the tests, be sure that it is ours and on loopback only, and stop exactly it.
 
-A busy port lets a client talk to a stranger, and several servers bind every address by default. So nothing is
-written before /proc says that the port belongs to the process group started here, and that no socket of the group
-is open to the network. Needs Linux.
+A busy port lets a client talk to a stranger, and several servers bind every address by default. So
+nothing is written before /proc says that the port belongs to the process group started here, and
+that no socket of the group is open to the network. Needs Linux.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ POLL_SECONDS = 0.05
 
 
 class Unavailable(Exception):
-    """The server cannot run on this machine: a toolchain or a package is missing. Its text is the reason."""
+    """The server cannot run on this machine.
+
+    A toolchain or a package is missing. Its text is the reason.
+    """
 
 
 class StartFailed(Exception):
@@ -60,10 +63,12 @@ class Launch:
     Attributes:
         argv: the command; it must stay in the foreground.
         ports: the ports the command was given, the endpoint's first.
-        answers: a real request, tried until it returns true; it runs only once the port is known to be ours.
+        answers: a real request, tried until it returns true; it runs only once the port is known to
+            be ours.
         env: what clients need in their environment.
         settings: the server's own environment, beside PATH and a HOME of its own.
-        patience: seconds between SIGTERM and SIGKILL; 0 for a server that is slow to stop and has nothing to lose.
+        patience: seconds between SIGTERM and SIGKILL; 0 for a server that is slow to stop and has
+            nothing to lose.
         slowest: seconds until it must answer, if READY_SECONDS is too few on a busy machine.
     """
 
@@ -90,7 +95,8 @@ def free_ports(count: int, *, twin: int = 0) -> list[int]:
 
     Args:
         count: how many, side by side.
-        twin: distance of a second port that the server opens for each (SeaweedFS: 10,000); it is checked too.
+        twin: distance of a second port that the server opens for each (SeaweedFS: 10,000); it is
+            checked too.
     """
     for _ in range(200):
         base = random.randrange(10_000, 22_000)

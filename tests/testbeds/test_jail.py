@@ -1,4 +1,7 @@
-"""A jailed server binds every address and is reached on loopback alone; it never outlives its jail."""
+"""A jailed server binds every address and is reached on loopback alone.
+
+It never outlives its jail.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What could not run is named last and never passes; required, it fails. Each case is a test run of its own."""
+"""What could not run is named last and never passes.
+
+Required, it fails. Each case is a test run of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lance and pyarrow on every S3 store, with the four variables that a user sets and nothing else."""
+"""Lance and pyarrow on every S3 store.
+
+With the four variables that a user sets and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ ROWS = pa.table({"uuid": [f"row {number}" for number in range(200)], "number": l
 
 
 def merge_commit(dataset: lance.LanceDataset, rows: pa.Table, ledger: str) -> lance.LanceDataset:
-    """Commit rows and ledger as cfray does: one Merge on the version that was read, never retried."""
+    """Commit rows and ledger as cfray does.
+
+    One Merge on the version that was read, never retried.
+    """
     new = lance.fragment.write_fragments(
         rows, dataset.uri, schema=dataset.schema, storage_options=storage_options(dataset.uri)
     )
@@ -90,7 +96,10 @@ def test_a_folder_emptied_on_s3_lists_nothing(s3_place):
 
 
 def test_publishing_is_one_request(s3, s3_place):
-    """A multipart upload would be left open by a kill; it is not used below pyarrow's buffer of 10 MB."""
+    """A multipart upload would be left open by a kill.
+
+    It is not used below pyarrow's buffer of 10 MB.
+    """
     Folder(s3_place).publish("big.json", b"x" * 6_000_000)
     bucket, _, prefix = s3_place.removeprefix("s3://").partition("/")
     head = s3.client().head_object(Bucket=bucket, Key=f"{prefix}/big.json")

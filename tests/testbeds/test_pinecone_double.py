@@ -1,4 +1,7 @@
-"""The Pinecone double speaks the wire of the official SDK, gives back what the service would, and leaves nothing."""
+"""The Pinecone double speaks the wire of the official SDK, gives back what the service would.
+
+Leaves nothing.
+"""
 
 from __future__ import annotations
 

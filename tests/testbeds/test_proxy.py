@@ -1,4 +1,7 @@
-"""The proxies change nothing but what a test asks for, and what they break is what a client meets in the field."""
+"""The proxies change nothing but what a test asks for.
+
+What they break is what a client meets in the field.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ from tests.testbeds.server import is_open
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the request itself: line, headers, body; zipped for /zip, in chunks for /chunks."""
+    """Answers with the request itself.
+
+    Line, headers, body; zipped for /zip, in chunks for /chunks.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -46,7 +52,7 @@ class Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer if self.command != "HEAD" else b"")
 
-    do_GET = do_HEAD = do_SEARCH = do_POST
+    do_GET = do_HEAD = do_SEARCH = do_POST  # noqa: N815
 
     def log_message(self, *_):
         pass

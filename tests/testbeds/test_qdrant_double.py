@@ -1,4 +1,7 @@
-"""The Qdrant double speaks the wire of the official client, gives back what was put, and leaves nothing when it stops."""
+"""The Qdrant double speaks the wire of the official client, gives back what was put.
+
+Leaves nothing when it stops.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Each vector store starts, is ours, keeps rows for its vendor's own client, is open to nobody else, and stops whole."""
+"""Each vector store starts, is ours, keeps rows for its vendor's own client.
+
+Is open to nobody else, and stops whole.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Weaviate 1.39.2: the real server, built from its Go module (``weaviate_module/``, Go 1.26 or newer; BSD-3-Clause).
+"""Weaviate 1.39.2: the real server, built from its Go module.
 
-Its gRPC and cluster ports bind every address and have no setting for it, so it runs in the jail.  ``ports`` are
-HTTP and gRPC.  Parquet exports and backups go to the server's own file system, under ``folder / FILES``.
+(``weaviate_module/``, Go 1.26 or newer; BSD-3-Clause).
+
+Its gRPC and cluster ports bind every address and have no setting for it, so it runs in the jail.
+``ports`` are HTTP and gRPC.  Parquet exports and backups go to the server's own file system, under
+``folder / FILES``.
 """
 
 from __future__ import annotations

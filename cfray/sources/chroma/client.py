@@ -22,9 +22,11 @@ from cfray.sources.base import Json
 from cfray.sources.chroma.types import Model, Place, parsed
 
 EVERYTHING = ("embeddings", "metadatas", "documents", "uris")
-#: What Chroma 1.5.9 says of a page that holds a record whose vector it lost (chroma-core/chroma#2905): the whole page fails.
+#: What Chroma 1.5.9 says of a page that holds a record whose vector it lost
+#: (chroma-core/chroma#2905): the whole page fails.
 LOST_VECTOR = "Error finding id"
-#: Its words where a request names more records than SQLite takes variables (chroma-core/chroma#1861).
+#: Its words where a request names more records than SQLite takes variables
+#: (chroma-core/chroma#1861).
 TOO_MANY = "too many SQL variables"
 #: Collections asked for at once when they are listed.
 _LISTED = 1000
@@ -109,7 +111,10 @@ class Store(ABC):
         return cast("int", parsed(self.answer(place, "count", model)))
 
     def ids(self, place: Place, model: Model) -> list[str]:
-        """List the ids of a collection in one request: one SQL statement, so one state of the collection, whoever writes meanwhile."""
+        """List the ids of a collection in one request.
+
+        One SQL statement, so one state of the collection, whoever writes meanwhile.
+        """
         page = cast(
             "dict[str, list[str]]", parsed(self.answer(place, "get", model, {"include": []}))
         )

@@ -133,7 +133,7 @@ def main(uri: str, pin: str, folder: str) -> None:
         _serve(copy, out)
     except SourceError as error:
         _send(out, error.what, status=0, remedy=error.remedy)
-    except BaseException as error:  # a panic of the engine is no Exception
+    except BaseException as error:  # noqa: BLE001  # a panic of the engine is no Exception
         remedy = "read it with the version of chromadb that wrote it"
         _send(
             out,
@@ -155,7 +155,7 @@ def _serve(copy: _Copy, out: BinaryIO) -> None:
         )  # ends a process that hangs, even if nobody is left to do it
         try:
             answer = dumps(copy.answer(*request), option=numpy)
-        except BaseException as error:  # a panic of the engine is no Exception
+        except BaseException as error:  # noqa: BLE001  # a panic of the engine is no Exception
             _send(
                 out,
                 f"{type(error).__name__}: {error}",

@@ -27,8 +27,8 @@ from cfray.sources.chroma.client import Refused, Store
 from cfray.sources.chroma.copy import DATABASE, STOP, pin_of
 from cfray.sources.chroma.types import Model, Place
 
-#: Deletes the copy once the worker is gone and its end of the pipe is closed.  A shell that nobody is the parent of: Ray ends its workers
-#: and their children with SIGKILL.
+#: Deletes the copy once the worker is gone and its end of the pipe is closed.  A shell that nobody
+#: is the parent of: Ray ends its workers and their children with SIGKILL.
 _JANITOR = 'exec 3<&0; (cat <&3 >/dev/null; rm -rf "$0") >/dev/null &'
 
 
@@ -75,13 +75,13 @@ class Child:
         command = ["/bin/sh", "-c", _JANITOR, self.folder]
         self.janitor = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603  # our own text
         self.janitor.wait()
-        self.log = tempfile.TemporaryFile()  # it lives as long as the process
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
         command = [sys.executable, "-m", "cfray.sources.chroma.copy", uri, pin, self.folder]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
-        self.process = subprocess.Popen(  # our own module, and no shell
+        self.process = subprocess.Popen(  # noqa: S603  # our own module, and no shell
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -93,7 +93,10 @@ class Child:
         self._read(None)
 
     def ask(self, request: object, timeout: float) -> bytes:
-        """Send one request, wait for its answer: Refused where Chroma says no, SourceUnavailable where it says nothing in time."""
+        """Send one request, wait for its answer.
+
+        Refused where Chroma says no, SourceUnavailable where it says nothing in time.
+        """
         with self.talking:
             assert self.process.stdin
             try:
@@ -154,7 +157,10 @@ _kept: list[Child] = []  # the copy that the next shard will want; one at most
 
 
 def _holders(database: Path) -> Iterator[str]:
-    """Name the processes of this machine that have the database open, as far as this user may see (Linux only)."""
+    """Name the processes of this machine that have the database open, as far as this user may see.
+
+    (Linux only).
+    """
     real = os.path.realpath(database)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended, or is another user's

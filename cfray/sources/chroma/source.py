@@ -1,4 +1,6 @@
-"""Chroma: a server (``url``), or the directory one persisted to (``uri``: copied, and the copy read).
+"""Chroma: a server (``url``), or the directory one persisted to (``uri``.
+
+Copied, and the copy read).
 
 A server has no snapshot, and offsets shift when records are deleted: paging by
 them loses rows without a word (``sources.md`` 2.4).  So the ids of a collection are
@@ -64,7 +66,10 @@ class Chroma(RemoteSource):
         return judged(error, self.place)
 
     def chosen(self, there: Iterable[str]) -> list[str]:
-        """Give the source collections to read; a bare name is one of ``tenant`` and ``database``."""
+        """Give the source collections to read.
+
+        A bare name is one of ``tenant`` and ``database``.
+        """
         if not self.collections:
             return super().chosen(there)
         return RemoteSource.chosen(

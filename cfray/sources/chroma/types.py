@@ -1,4 +1,6 @@
-"""Chroma's names and values as records: ``id``, ``vector``, ``text`` (the document), ``uri``, then the metadata keys.
+"""Chroma's names and values as records.
+
+``id``, ``vector``, ``text`` (the document), ``uri``, then the metadata keys.
 
 An answer comes as JSON, from a server and from the copy of a persistent directory
 alike, so there is one way to read it.  Its order is not the order that was asked
@@ -26,13 +28,17 @@ METRICS: dict[str, Metric] = {"l2": "l2", "cosine": "cosine", "ip": "dot"}
 #: Settings of embedding functions whose values are nobody's business.
 _PRIVATE = ("key", "token", "secret", "password", "header", "credential")
 
-#: A collection as the store describes it: ``id``, ``name``, ``dimension``, ``metadata``, ``configuration_json``.
+#: A collection as the store describes it: ``id``, ``name``, ``dimension``, ``metadata``,
+#: ``configuration_json``.
 Model: TypeAlias = "Mapping[str, object]"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a collection is; its text is the source collection's name: ``[tenant/database/]collection``."""
+    """Where a collection is; its text is the source collection's name.
+
+    ``[tenant/database/]collection``.
+    """
 
     tenant: str
     database: str
@@ -77,7 +83,8 @@ def parsed(answer: bytes) -> object:
 def narrowed(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Give the float32 that the store wrote as its shortest text.
 
-    Read as float64, such a text may fall just between two float32 (7.038531e-26 does): then the one with that text is meant.
+    Read as float64, such a text may fall just between two float32 (7.038531e-26 does): then the one
+    with that text is meant.
     """
     flat = numbers.reshape(-1)
     found = flat.astype(np.float32)
@@ -140,7 +147,10 @@ def _vectors(column: list[object] | None, order: list[int], width: int) -> pa.Ar
 
 
 def _payload(metadata: dict[str, object] | None, uri: object) -> dict[str, object]:
-    """Give the metadata, and the record's uri; metadata of that name goes the way of every name that is the record's own."""
+    """Give the metadata, and the record's uri.
+
+    Metadata of that name goes the way of every name that is the record's own.
+    """
     payload = metadata or {}
     if "uri" in payload:
         name = "metadata.uri"

@@ -28,13 +28,19 @@ _END_OF_STREAM = (
 
 
 class Arrow(FileSource):
-    """One Arrow IPC file or stream, or a folder or glob of them; where their schemas differ, the deviating types are noted per row."""
+    """One Arrow IPC file or stream, or a folder or glob of them.
+
+    Where their schemas differ, the deviating types are noted per row.
+    """
 
     kind: Literal["arrow"] = "arrow"
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc", ".arrows")
 
     def parts(self, file: PinnedFile, context: Context) -> list[Part]:
-        """Gather a file's record batches, in order, into parts of about ``shard_bytes``; a stream is one part."""
+        """Gather a file's record batches, in order, into parts of about ``shard_bytes``.
+
+        A stream is one part.
+        """
         if not _is_file_format(file):
             _check_stream_end(file)
             return [Part(file, "0", {"stream": True}, file.size, splittable=False)]
@@ -85,7 +91,8 @@ def _batches(stream: pa.NativeFile, where: dict[str, Json]) -> Iterator[tuple[in
 
 def _is_file_format(file: PinnedFile) -> bool:
     if file.codec:
-        return False  # a compressed file cannot be read from its end, so only streams may be compressed
+        # a compressed file cannot be read from its end, so only streams may be compressed
+        return False
     with opened(file) as stream:
         return bool(stream.read(len(_MAGIC)) == _MAGIC)
 

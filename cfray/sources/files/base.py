@@ -145,7 +145,10 @@ def parts_of(shard: Shard) -> Iterator[tuple[PinnedFile, dict[str, Json]]]:
 
 
 def pack_parts(parts: list[Part], shard_bytes: int) -> list[Shard]:
-    """Pack parts, in order, into shards of at most ``shard_bytes`` (a larger part is a shard of its own)."""
+    """Pack parts, in order, into shards of at most ``shard_bytes``.
+
+    (a larger part is a shard of its own).
+    """
     groups: list[list[Part]] = []
     filled = 0
     for part in parts:

@@ -42,7 +42,10 @@ class JsonLines(FileSource):
         ]
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
-        """Estimate the number of records from the lines in the first MiB of some files; unknown where a file is compressed."""
+        """Estimate the number of records from the lines in the first MiB of some files.
+
+        Unknown where a file is compressed.
+        """
         told = super().describe(context, shards)
         files = self.files()
         if any(file.codec for file in files):

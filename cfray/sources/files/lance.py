@@ -1,4 +1,7 @@
-"""Lance datasets as a source: fragments of one pinned version, an exact snapshot whatever is written meanwhile."""
+"""Lance datasets as a source.
+
+Fragments of one pinned version, an exact snapshot whatever is written meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Lance(Source):
-    """One Lance dataset; ``version`` pins one of its versions (default: the latest when the plan is made)."""
+    """One Lance dataset; ``version`` pins one of its versions (default.
+
+    The latest when the plan is made).
+    """
 
     kind: Literal["lance"] = "lance"
     uri: str = Field(min_length=1)

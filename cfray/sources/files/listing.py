@@ -207,7 +207,8 @@ def check_pin(file: PinnedFile) -> None:
             f"{file.uri} is gone since the plan was made",
             "restore the file, then run the same command again",
         )
-    # some object stores list modification times in ms and give single ones in s (MinIO): compare what both have
+    # some object stores list modification times in ms and give single ones in s (MinIO): compare
+    # what both have
     unit = 1 if isinstance(system, pafs.LocalFileSystem) else 10**9
     if info.size != file.size or info.mtime_ns // unit != file.modified // unit:
         raise SourceError(

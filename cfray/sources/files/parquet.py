@@ -16,7 +16,10 @@ from cfray.sources.files.listing import PinnedFile
 
 
 class Parquet(FileSource):
-    """One Parquet file, or a folder or glob of them; where their schemas differ, the deviating types are noted per row."""
+    """One Parquet file, or a folder or glob of them.
+
+    Where their schemas differ, the deviating types are noted per row.
+    """
 
     kind: Literal["parquet"] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = rowgroups.SUFFIXES

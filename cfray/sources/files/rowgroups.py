@@ -1,4 +1,6 @@
-"""Row groups of Parquet files: what Parquet exports and the stores' own Parquet exports are cut by and read in.
+"""Row groups of Parquet files.
+
+What Parquet exports and the stores' own Parquet exports are cut by and read in.
 
 A batch aims at bytes by its row group's own average; a row group is decoded as
 a stream, never as one table.

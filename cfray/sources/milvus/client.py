@@ -1,4 +1,6 @@
-"""The gRPC calls to Milvus, what each refusal means, and the calls beside reading: schema, load state, search.
+"""The gRPC calls to Milvus, what each refusal means, and the calls beside reading.
+
+Schema, load state, search.
 
 The calls are the published protocol (milvus-proto), in the classes that pymilvus
 generates from it; pymilvus's ``MilvusClient`` is not used.  With the iterator
@@ -27,8 +29,8 @@ Ask: TypeAlias = Callable[[Callable[[], Any]], Any]
 
 #: How servers, gateways and gRPC itself say that an answer is too large.
 _TOO_LARGE = ("larger than max", "maxOutputSize", "RST_STREAM", "message size")
-#: Server codes that say "later" (milvus, pkg/util/merr/errors.go): not ready, unavailable, out of memory, too many requests,
-#: rate and quota, no replica, channel or node just now.
+#: Server codes that say "later" (milvus, pkg/util/merr/errors.go): not ready, unavailable, out of
+#: memory, too many requests, rate and quota, no replica, channel or node just now.
 _LATER = {1, 2, 3, 4, 8, 9, 12, 400, 401, 500, 502, 503, 901, 902, 903, 904, 905}
 _NOT_LOADED, _NO_COLLECTION, _NO_DATABASE, _NOT_ALLOWED = (
     {101, 102, 103, 201, 202},
@@ -37,8 +39,8 @@ _NOT_LOADED, _NO_COLLECTION, _NO_DATABASE, _NOT_ALLOWED = (
     {1400, 1401},
 )
 _LOADING, _LOADED = 2, 3  # common_pb2.LoadState
-#: Seconds between two questions whether a collection is loaded, and without progress until it counts as stuck (a choice: as long as
-#: Weaviate's tenants may take to wake).
+#: Seconds between two questions whether a collection is loaded, and without progress until it
+#: counts as stuck (a choice: as long as Weaviate's tenants may take to wake).
 _LOOK_AGAIN, _STUCK = 0.2, 1_800
 
 
@@ -52,7 +54,10 @@ class Refused(Exception):
 
 
 class Connection:
-    """One channel to a server; every call goes through ``ask``, which repeats it after a transient error."""
+    """One channel to a server; every call goes through ``ask``.
+
+    Which repeats it after a transient error.
+    """
 
     def __init__(
         self,

@@ -64,7 +64,10 @@ class BulkFiles(FileSource):
         return self.collection or os.path.basename(folder.rstrip("/"))
 
     def parts(self, file: PinnedFile, context: Context) -> list[Part]:
-        """Cut Parquet at row groups and JSON Lines at line breaks; say what each field is, by the file's first record."""
+        """Cut Parquet at row groups and JSON Lines at line breaks.
+
+        Say what each field is, by the file's first record.
+        """
         suffix = os.path.splitext(file.name)[1]
         if suffix == ".json":
             found = [Part(file, "0", {}, file.size, splittable=False)]

@@ -1,4 +1,6 @@
-"""Ranges of primary keys, and the loop that reads one: each page behind the last key of the one before.
+"""Ranges of primary keys, and the loop that reads one.
+
+Each page behind the last key of the one before.
 
 The loop trusts no page: keys must ascend, strings by their UTF-8 bytes, within a
 page and across pages; only an empty page is the end.  Where the server counts
@@ -27,13 +29,16 @@ Key: TypeAlias = int | str
 LEAST, GREATEST = -(2**63), 2**63 - 1
 #: Most rows of one query (Milvus, quotaAndLimits.limits.maxQueryResultWindow).
 MOST_ROWS = 16_384
-#: What a query must say so that every page is a run of the smallest keys that are left; pymilvus's own iterator says it, too.
+#: What a query must say so that every page is a run of the smallest keys that are left; pymilvus's
+#: own iterator says it, too.
 _IN_ORDER = {"iterator": "True", "reduce_stop_for_best": "True", "ignore_growing": "False"}
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The records of a collection (and partition) with primary keys from ``low`` to before ``high``; None is open.
+    """The records of a collection.
+
+    (and partition) with primary keys from ``low`` to before ``high``; None is open.
 
     Attributes:
         partition: its name; None for all.
@@ -47,7 +52,10 @@ class Range:
 
     @property
     def expression(self) -> str:
-        """Write the filter; the least integer is not written, for its literal is no int64 to the server's parser."""
+        """Write the filter; the least integer is not written.
+
+        For its literal is no int64 to the server's parser.
+        """
         low = (
             ""
             if self.low is None or self.low == LEAST
@@ -81,8 +89,8 @@ def query_request(
 ) -> dict[str, object]:
     """Give the fields of a query's request.
 
-    ``since``: everything written before this timestamp of the server must be seen; None: before now (``Strong``), for which
-    each query waits until the server's clock has ticked, 200 ms by default.
+    ``since``: everything written before this timestamp of the server must be seen; None: before now
+    (``Strong``), for which each query waits until the server's clock has ticked, 200 ms by default.
     """
     from pymilvus.grpc_gen.common_pb2 import ConsistencyLevel, KeyValuePair
 
@@ -134,9 +142,12 @@ def count_rows(connection: Connection, over: Range) -> int:
 def pages(
     connection: Connection, over: Range, fields: list[str], size: PageSize, since: int | None = None
 ) -> Iterator[Message]:
-    """Give the replies that hold a range, each behind the last key of the one before, until one is empty.
+    """Give the replies that hold a range, each behind the last key of the one before.
 
-    A short page is no end: the server stops where one of its segments has no more rows in its answer.
+    Until one is empty.
+
+    A short page is no end: the server stops where one of its segments has no more rows in its
+    answer.
 
     Raises:
         SourceError: keys out of order or beyond the range.
@@ -202,9 +213,12 @@ def everything(connection: Connection, over: Range, size: PageSize) -> Iterator[
 def unread(
     connection: Connection, over: Range, keys: Sequence[Key], there: int
 ) -> Iterator[Range | Reject]:
-    """Find the rows of a range that are counted and were not read, by halving it while the counts differ.
+    """Find the rows of a range that are counted and were not read.
 
-    Uniqueness of keys is not enforced, and a query gives one row a key; servers of 2.3 never give the greatest int64.
+    By halving it while the counts differ.
+
+    Uniqueness of keys is not enforced, and a query gives one row a key; servers of 2.3 never give
+    the greatest int64.
 
     Args:
         connection: to the server.

@@ -1,4 +1,6 @@
-"""Rows of bulk-writer files as the records that a live read gives: the same names of types, the same vectors.
+"""Rows of bulk-writer files as the records that a live read gives.
+
+The same names of types, the same vectors.
 
 A column is an Arrow type (Parquet) or a variant (JSON); what the job file says
 of a field decides where that does not.
@@ -106,7 +108,10 @@ def dimension(kind: str, first: pa.RecordBatch, name: str) -> int:
 
 
 def _dense(told: Field, field: pa.Field, column: pa.Array, bad: dict[int, str]) -> pa.Array:
-    """Make a vector column of lists of numbers, or of bytes; a row of another length is no record."""
+    """Make a vector column of lists of numbers, or of bytes.
+
+    A row of another length is no record.
+    """
     lists = column.flatten()[2] if is_variant(field) else column
     given = lists.is_valid().to_numpy(zero_copy_only=False)
     if is_variant(field):
@@ -181,7 +186,10 @@ def _values(
 
 
 def _typed(name: str, value: object) -> object:
-    """Say the type of a number, or of a list of them, that parsed JSON would call otherwise; float32 as its shortest text."""
+    """Say the type of a number, or of a list of them, that parsed JSON would call otherwise.
+
+    Float32 as its shortest text.
+    """
     if isinstance(value, list):
         return (
             Typed(f"list<{name}>", [_short(one) if name == "float" else one for one in value])

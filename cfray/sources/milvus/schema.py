@@ -20,7 +20,8 @@ from cfray.sources.base import Collection, Metric
 #: Messages of the protocol: ``schema_pb2.CollectionSchema`` and the like, which ship no types.
 Message: TypeAlias = Any
 
-#: Kind of a dense vector field -> (type in a reply, Arrow type of an element, numbers that an element holds).
+#: Kind of a dense vector field -> (type in a reply, Arrow type of an element, numbers that an
+#: element holds).
 DENSE = {
     "FloatVector": ("<f4", pa.float32(), 1),
     "Float16Vector": ("<f2", pa.float16(), 1),
@@ -166,7 +167,8 @@ class Told:
         name: in its database.
         described: the declared schema and what is beside it (``DescribeCollectionResponse``).
         layout: the same, by what becomes of its fields.
-        partitions: those that a user made and the default one, sorted; (None,) where that is alone, or where the server spreads records by a key.
+        partitions: those that a user made and the default one, sorted; (None,) where that is alone,
+            or where the server spreads records by a key.
     """
 
     name: str

@@ -35,17 +35,23 @@ _PAGE = 16 * MIB
 
 
 class Milvus(RemoteSource):
-    """Collections of one database of a Milvus server (2.3 or later), or the files of its bulk writer."""
+    """Collections of one database of a Milvus server.
+
+    (2.3 or later), or the files of its bulk writer.
+    """
 
     unfingerprinted: ClassVar[frozenset[str]] = RemoteSource.unfingerprinted | {"load"}
 
     kind: Literal["milvus"] = "milvus"
     database: str = Field(default="default", min_length=1)
-    #: What to do with a collection that is not loaded, which cannot be read: refuse it, or load it for the run and release it at the end.
+    #: What to do with a collection that is not loaded, which cannot be read: refuse it, or load it
+    #: for the run and release it at the end.
     load: Literal["refuse", "load"] = "refuse"
-    #: A query gives one row a primary key, and uniqueness is not enforced: set the further rows aside one by one, or refuse such a collection.
+    #: A query gives one row a primary key, and uniqueness is not enforced: set the further rows
+    #: aside one by one, or refuse such a collection.
     duplicates: Literal["quarantine", "refuse"] = "quarantine"
-    #: Export files only: field -> type as Milvus writes it (``FLOAT_VECTOR``), where the file does not show it.
+    #: Export files only: field -> type as Milvus writes it (``FLOAT_VECTOR``), where the file does
+    #: not show it.
     fields: dict[str, str] = Field(default_factory=dict)
     #: Export files only: the primary field.
     primary: str = "id"
@@ -105,7 +111,10 @@ class Milvus(RemoteSource):
 
     @contextmanager
     def session(self) -> Iterator[Json]:
-        """Load what is not loaded, where the job file allows it, and release the same at the end, also after an error."""
+        """Load what is not loaded, where the job file allows it.
+
+        Release the same at the end, also after an error.
+        """
         done: list[tuple[Told, list[str | None]]] = []
         if self.uri or self.load == "refuse":
             yield None

@@ -114,7 +114,10 @@ def _renamed(more: dict[str, object], own: Mapping[str, object]) -> dict[str, ob
 
 
 def _variants(told: Field, column: Message, bad: dict[int, tuple[str, bytes]]) -> pa.StructArray:
-    """Give a static field as a column of variants; null is explicit, for a declared field is never missing."""
+    """Give a static field as a column of variants.
+
+    Null is explicit, for a declared field is never missing.
+    """
     if told.kind == "JSON":
         return variant_array(_json(told.name, column, bad))
     if told.kind == "Array":
@@ -136,7 +139,10 @@ def _variants(told: Field, column: Message, bad: dict[int, tuple[str, bytes]]) -
 
 
 def _aligned(column: Message, found: Sequence[T]) -> Sequence[T | None]:
-    """Put None where a nullable field is null; some servers leave such cells out, others send a value that means nothing."""
+    """Put None where a nullable field is null.
+
+    Some servers leave such cells out, others send a value that means nothing.
+    """
     if not column.valid_data:
         return found
     given = list(column.valid_data)
@@ -166,7 +172,10 @@ def _array(kind: str, cell: Message) -> object:
 
 
 def _shortest(kind: str, found: Sequence[Any]) -> list[Any]:
-    """Give numbers as Python has them; a float32 as the float whose text is the shortest for 32 bits."""
+    """Give numbers as Python has them.
+
+    A float32 as the float whose text is the shortest for 32 bits.
+    """
     return (
         [float(str(value)) for value in np.array(found, np.float32)]
         if kind == "Float"
@@ -222,7 +231,10 @@ def _numbers(told: Field, data: Message) -> npt.NDArray[Any]:
 
 
 def _sparse(contents: Sequence[bytes], given: npt.NDArray[np.bool_]) -> pa.Array:
-    """Read rows of (uint32 index, float32 value) pairs, 8 bytes each (milvus-proto, ``SparseFloatArray``)."""
+    """Read rows of (uint32 index, float32 value) pairs, 8 bytes each.
+
+    (milvus-proto, ``SparseFloatArray``).
+    """
     if len(contents) == len(given):
         contents = [row for row, there in zip(contents, given, strict=True) if there]
     lengths = np.zeros(len(given), np.int64)

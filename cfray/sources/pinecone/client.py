@@ -1,4 +1,6 @@
-"""Pinecone's own client: opened with its retries off, asked page by page, its answers compared with what was asked for.
+"""Pinecone's own client: opened with its retries off, asked page by page.
+
+Its answers compared with what was asked for.
 
 Its iterators over pages are not used: one that failed in the middle ends like
 one that is finished, and the rest of the ids would be lost in silence.  So each
@@ -42,11 +44,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Ids that one list request gives at most: https://docs.pinecone.io/reference/api/latest/data-plane/list
+#: Ids that one list request gives at most:
+#: https://docs.pinecone.io/reference/api/latest/data-plane/list
 LIST_LIMIT = 100
-#: Bytes of ids in the address of a fetch of vectors, which is a GET; 8 KB is what common front ends take (nginx, Apache), Pinecone names no limit.
+#: Bytes of ids in the address of a fetch of vectors, which is a GET; 8 KB is what common front ends
+#: take (nginx, Apache), Pinecone names no limit.
 _ADDRESS = 7 * 1024
-#: Records that are weighed where the index does not say its bytes (one read unit), and shards of a collection at most.
+#: Records that are weighed where the index does not say its bytes (one read unit), and shards of a
+#: collection at most.
 _SAMPLE, _SHARDS = 10, 4000
 MISSING = "listed when the plan was made and not returned: deleted meanwhile or lost"
 UNFIT = (
@@ -79,9 +84,10 @@ def data(source: Pinecone, host: str) -> Iterator[Any]:
     with _judged(source), contextlib.ExitStack() as opened:
         index = opened.enter_context(pinecone.Index(host=host, **_settings(source)))
         with contextlib.suppress(AttributeError):
-            # Its data plane has no setting for this (RetryConfig reaches the control plane and gRPC only), and a client that sleeps
-            # through a 429 by itself keeps the Retry-After from all other workers.  If the attribute moves, requests are retried twice over.
-            index._http._client._transport._config = pinecone.RetryConfig(max_retries=0)
+            # Its data plane has no setting for this (RetryConfig reaches the control plane and gRPC
+            # only), and a client that sleeps through a 429 by itself keeps the Retry-After from all
+            # other workers.  If the attribute moves, requests are retried twice over.
+            index._http._client._transport._config = pinecone.RetryConfig(max_retries=0)  # noqa: SLF001
         yield index
 
 
@@ -127,7 +133,9 @@ def indexes(client: Any, ask: Ask) -> tuple[list[Any], list[str]]:
 
 
 def namespaces(index: Any, stats: Any, ask: Ask, *, pod: bool) -> dict[str, tuple[int, int]]:
-    """Give each namespace's number of records and its bytes, 0 where it does not say; "" is the default one.
+    """Give each namespace's number of records and its bytes, 0 where it does not say.
+
+    "" is the default one.
 
     A pod index knows no list of namespaces, only statistics.
     """
@@ -184,7 +192,8 @@ def ids(index: Any, layout: PineconeIndex, ask: Ask) -> Iterator[str]:
     """List the ids of a namespace, in the order Pinecone promises: by their bytes.
 
     Raises:
-        SourceError: an id out of order or twice, or a list that does not go on: what it leaves out cannot be known.
+        SourceError: an id out of order or twice, or a list that does not go on: what it leaves out
+            cannot be known.
     """
     token: str | None = None
     last = ""

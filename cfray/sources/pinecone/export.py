@@ -1,4 +1,6 @@
-"""Files in the layout of Pinecone's import: a folder with one folder a namespace, in each Parquet files of records.
+"""Files in the layout of Pinecone's import.
+
+A folder with one folder a namespace, in each Parquet files of records.
 
 Pinecone itself exports nothing; this is what it takes, so what other tools
 write for it.  Columns ``id``, ``values``, ``sparse_values`` (indices, values)
@@ -100,7 +102,10 @@ def _files(folder: str) -> list[PinnedFile]:
 
 
 def _width(pinned: list[PinnedFile]) -> int:
-    """Find how many numbers a vector has: the files do not declare it, the first vector tells; 0 where there is none."""
+    """Find how many numbers a vector has.
+
+    The files do not declare it, the first vector tells; 0 where there is none.
+    """
     for file in pinned:
         with listing.undamaged(file), listing.opened(file) as stream:
             reader = pq.ParquetFile(stream)
@@ -181,7 +186,10 @@ def _metadata(text: str | None) -> dict[str, object]:
 
 
 def _dense(column: pa.Array, width: int) -> pa.Array:
-    """Make vectors of lists; where one has another width, all stay lists, so that each row is judged for itself."""
+    """Make vectors of lists; where one has another width, all stay lists.
+
+    That each row is judged for itself.
+    """
     widths = pc.list_value_length(column)
     if not pc.all(pc.equal(widths, width)).as_py():
         return column.cast(pa.list_(pa.float32()))

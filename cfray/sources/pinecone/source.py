@@ -5,7 +5,8 @@ the only complete way through a namespace, and a fetch leaves out what it does
 not find without a word.  So what was asked for is compared with what came back.
 A pod index lists no ids; whoever has them gives them in a file.
 
-Source: docs.pinecone.io, "List record IDs", "Fetch data", "Rate limits", "Understand Pinecone cost".
+Source: docs.pinecone.io, "List record IDs", "Fetch data", "Rate limits", "Understand Pinecone
+cost".
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ _NOTES = (
 
 
 class Pinecone(RemoteSource):
-    """The indexes of a Pinecone project, or a folder in the layout of Pinecone's import.  A collection is ``index`` or ``index/namespace``."""
+    """The indexes of a Pinecone project.
+
+    Or a folder in the layout of Pinecone's import.  A collection is ``index`` or
+    ``index/namespace``.
+    """
 
     kind: Literal["pinecone"] = "pinecone"
     api_key: Secret | None = Secret(env="PINECONE_API_KEY")
@@ -80,7 +85,8 @@ class Pinecone(RemoteSource):
         """Find the chosen collections, sorted by name.
 
         Raises:
-            SourceError: one that is named is not there, or there is none, or an index that cannot be read.
+            SourceError: one that is named is not there, or there is none, or an index that cannot
+                be read.
         """
         ask = self._asking(context)
         wanted = {name.split("/", 1)[0] for name in self.collections or []}
@@ -146,7 +152,8 @@ class Pinecone(RemoteSource):
                     for shard in part.result()
                 ]
             finally:
-                stop.set()  # after an error nobody waits for the rest of the lists, or pays for them
+                # after an error nobody waits for the rest of the lists, or pays for them
+                stop.set()
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Fetch the listed records, in the order of the list."""
@@ -178,7 +185,10 @@ class Pinecone(RemoteSource):
                     )
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
-        """Say what the plan has listed, and what it costs to read it; the records are counted by the list."""
+        """Say what the plan has listed, and what it costs to read it.
+
+        The records are counted by the list.
+        """
         base = super().describe(context, shards)
         if self.uri:
             return export.describe(self.uri, base, shards)
@@ -199,7 +209,10 @@ class Pinecone(RemoteSource):
         )
 
     def count(self, context: Context) -> int | None:
-        """Add up Pinecone's own counts, which lag behind writes: to list all ids again would cost a read unit for every hundred."""
+        """Add up Pinecone's own counts, which lag behind writes.
+
+        To list all ids again would cost a read unit for every hundred.
+        """
         if self.uri or self.ids:
             return None
         return sum(home.collection.rows or 0 for home in self.homes(context))

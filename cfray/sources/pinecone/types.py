@@ -1,4 +1,6 @@
-"""What a Pinecone index declares, its records as batches of that, and what its client's errors mean.
+"""What a Pinecone index declares, its records as batches of that.
+
+What its client's errors mean.
 
 Records keep what the wire gives: Pinecone stores every number of the metadata
 as a float64, so that 5 may come back as 5.0, and strips nulls when it writes.
@@ -35,7 +37,8 @@ class PineconeIndex:
     Attributes:
         host: of the index, with its scheme.
         namespace: "" is the default one.
-        documents: whether the index holds documents (fields of its own names) or vectors with metadata.
+        documents: whether the index holds documents (fields of its own names) or vectors with
+            metadata.
         dense: name of each dense vector -> its width; "" is the one of an index of vectors.
         sparse: names of the sparse vectors.
     """
@@ -78,7 +81,8 @@ class Home:
     """One source collection: a namespace of an index.
 
     Attributes:
-        collection: its name and what else is to be said of it; ``rows`` is Pinecone's own, eventually consistent count.
+        collection: its name and what else is to be said of it; ``rows`` is Pinecone's own,
+            eventually consistent count.
         layout: where and how its records are.
         pod: whether its index is of pods, which list no ids.
         row_bytes: of a record, about; 0 where the index does not say.
@@ -95,7 +99,8 @@ def homes(model: Any, stats: Any, namespaces: Mapping[str, tuple[int, int]]) -> 
 
     Args:
         model: the client's ``IndexModel``.
-        stats: the index's statistics: they know the width that the schema of an older index leaves out.
+        stats: the index's statistics: they know the width that the schema of an older index leaves
+            out.
         namespaces: name -> number of records and bytes (0: not said).
     """
     told = model.to_dict()
@@ -143,7 +148,10 @@ def homes(model: Any, stats: Any, namespaces: Mapping[str, tuple[int, int]]) -> 
 
 
 def _holds_documents(fields: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell an index of documents from one of vectors (also one that embeds text itself: ``semantic_text``)."""
+    """Tell an index of documents from one of vectors (also one that embeds text itself.
+
+    ``semantic_text``).
+    """
     kinds = {one.get("type") for one in fields.values()}
     if "semantic_text" in kinds:
         return False
@@ -169,7 +177,10 @@ def _text(value: object) -> str:
 
 
 def is_fit(text: str) -> bool:
-    """Tell whether the client takes a text for an id (its ``ids`` pattern in the API's description)."""
+    """Tell whether the client takes a text for an id.
+
+    (its ``ids`` pattern in the API's description).
+    """
     return 1 <= len(text) <= 512 and text.isascii() and "\0" not in text
 
 
@@ -221,7 +232,9 @@ def refuse_pods(homes: Sequence[Home], given: str | None) -> None:
 
 
 def read_units(rows: Sequence[int], *, listed: bool) -> str:
-    """Estimate what a run costs: a list request takes 1 read unit and gives 100 ids, a fetch takes 1 for every 10 records.
+    """Estimate what a run costs: a list request takes 1 read unit and gives 100 ids.
+
+    A fetch takes 1 for every 10 records.
 
     Source: https://docs.pinecone.io/guides/cost/understand-cost, "Read units".
     """

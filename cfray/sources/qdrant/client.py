@@ -1,7 +1,10 @@
-"""The vendor's client: opened for one piece of work and closed after it, its two ways to scroll, and what its errors mean.
+"""The vendor's client: opened for one piece of work and closed after it, its two ways to scroll.
 
-Pages come through the raw stubs (``grpc_points``, which the client offers for such use), because its own gRPC ``scroll``
-makes a Python float of every number.  All else goes over REST, so that one port is enough where gRPC is not wanted.
+What its errors mean.
+
+Pages come through the raw stubs (``grpc_points``, which the client offers for such use), because
+its own gRPC ``scroll`` makes a Python float of every number.  All else goes over REST, so that one
+port is enough where gRPC is not wanted.
 """
 
 from __future__ import annotations
@@ -88,7 +91,10 @@ class Scroll:
     def page(
         self, store: QdrantClient, offset: Id | None, size: remote.PageSize, reach: Reach
     ) -> Page:
-        """Ask for a page; at once for a smaller one where the store refuses its size, and for a smaller one next time where it took too long."""
+        """Ask for a page; at once for a smaller one where the store refuses its size.
+
+        For a smaller one next time where it took too long.
+        """
         while True:
             try:
                 if reach.over_grpc:
@@ -170,7 +176,10 @@ class Scroll:
         )
 
     def count(self, store: QdrantClient) -> int:
-        """Count the points exactly (``points_count`` is an estimate); the client's own ``count`` knows no consistency."""
+        """Count the points exactly (``points_count`` is an estimate).
+
+        The client's own ``count`` knows no consistency.
+        """
         from qdrant_client import models
 
         request = models.CountRequest(filter=self.filter(), exact=True, shard_key=self.shard_key)
@@ -241,13 +250,19 @@ def opened(
 
 
 def knows_slices(version: str) -> bool:
-    """Tell whether a server of this version cuts a scroll into slices; an unreadable version does not."""
+    """Tell whether a server of this version cuts a scroll into slices.
+
+    An unreadable version does not.
+    """
     parts = version.split(".")[:2]
     return all(part.isdigit() for part in parts) and tuple(map(int, parts)) >= _SLICES_SINCE
 
 
 def is_too_much(error: Exception) -> bool:
-    """Tell whether the store refuses the size of a page: strict mode's limit, or a message too large for gRPC."""
+    """Tell whether the store refuses the size of a page.
+
+    Strict mode's limit, or a message too large for gRPC.
+    """
     status, text = _told(error)
     return (
         (status in (400, 403, 413) and "limit" in text.lower())

@@ -1,8 +1,11 @@
-"""Snapshots of Qdrant shards, read by the vendor's own engine in this process (PyPI ``qdrant-edge-py``).
+"""Snapshots of Qdrant shards, read by the vendor's own engine in this process.
 
-Loading a shard writes to it and locks it, so the original is never loaded: each read unpacks a copy of its own in the
-machine's temporary folder and deletes it.  Tested with archives of shards that the engine itself wrote; a server's
-``/collections/NAME/shards/N/snapshots`` should be the same and is untested.
+(PyPI ``qdrant-edge-py``).
+
+Loading a shard writes to it and locks it, so the original is never loaded: each read unpacks a copy
+of its own in the machine's temporary folder and deletes it.  Tested with archives of shards that
+the engine itself wrote; a server's ``/collections/NAME/shards/N/snapshots`` should be the same and
+is untested.
 """
 
 from __future__ import annotations
@@ -272,7 +275,10 @@ def _archives(uri: str) -> list[Archive]:
 
 
 def _named(archive: Archive, collections: list[str] | None) -> str:
-    """Name the collection of an archive: ``source.collections`` says it where the file's name does not."""
+    """Name the collection of an archive.
+
+    ``source.collections`` says it where the file's name does not.
+    """
     if not collections:
         return archive.collection
     if len(collections) != 1:
@@ -316,7 +322,10 @@ def _pages(
 
 
 def _config(copy: Path) -> dict[str, Json]:
-    """Read what the shard declares: the engine's own file, or any segment's, which says the same in other words."""
+    """Read what the shard declares.
+
+    The engine's own file, or any segment's, which says the same in other words.
+    """
     if (copy / "edge_config.json").exists():
         config: dict[str, Json] = json.loads((copy / "edge_config.json").read_text())
         return config

@@ -1,6 +1,9 @@
-"""What a Qdrant collection declares: its vectors and their Arrow types, and what of its configuration is worth carrying.
+"""What a Qdrant collection declares.
 
-A vector keeps the number type it is stored in; what the wire carries as float32 is exact for all of them.
+Its vectors and their Arrow types, and what of its configuration is worth carrying.
+
+A vector keeps the number type it is stored in; what the wire carries as float32 is exact for all of
+them.
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ from cfray.formats import points
 from cfray.records.record import canonical
 from cfray.sources.base import Collection, Json, Metric
 
-#: What is stored in another width than float32; TurboQuant's types (turbo4/8/16) are read back as float32.
+#: What is stored in another width than float32; TurboQuant's types (turbo4/8/16) are read back as
+#: float32.
 _WIDTHS: dict[str, pa.DataType] = {"float16": pa.float16(), "uint8": pa.uint8()}
 METRICS: dict[str, Metric] = {"Cosine": "cosine", "Euclid": "l2", "Dot": "dot"}
-#: Parts of a collection's configuration beside its parameters, and what of it all passes with the hour.
+#: Parts of a collection's configuration beside its parameters, and what of it all passes with the
+#: hour.
 _REST = ("hnsw_config", "optimizer_config", "quantization_config", "strict_mode_config", "metadata")
 _PASSING = ("status", "update_queue")
 
@@ -55,7 +60,10 @@ class Vector:
 
 
 def declared(vectors: Json, sparse: Json) -> dict[str, Vector]:
-    """Read the vectors of a collection from its parameters, as REST and ``edge_config.json`` write them; "" is the unnamed one."""
+    """Read the vectors of a collection from its parameters.
+
+    As REST and ``edge_config.json`` write them; "" is the unnamed one.
+    """
     found: dict[str, Vector] = {}
     if isinstance(vectors, dict) and isinstance(vectors.get("size"), int):
         vectors = {"": vectors}
@@ -74,7 +82,10 @@ def declared(vectors: Json, sparse: Json) -> dict[str, Vector]:
 
 
 def config_of(info: Any) -> dict[str, Json]:
-    """Flatten what the server says of a collection: its parameters and, beside them, the rest of its configuration."""
+    """Flatten what the server says of a collection.
+
+    Its parameters and, beside them, the rest of its configuration.
+    """
     told = info.model_dump(mode="json", exclude_none=True)
     config = told["config"]
     rest = {name: config[name] for name in _REST if config.get(name)}
@@ -100,7 +111,10 @@ def limit(config: Mapping[str, Json]) -> int | None:
 
 
 def row_bytes(declares: Mapping[str, Vector]) -> int:
-    """Guess the bytes of a point: its vectors, eight of each multi-vector, 100 numbers of each sparse one, and 1 KB of payload."""
+    """Guess the bytes of a point.
+
+    Its vectors, eight of each multi-vector, 100 numbers of each sparse one, and 1 KB of payload.
+    """
     many = {"dense": 1, "multi": 8, "sparse": 0}
     return 1024 + sum(
         4 * vector.width * many[vector.form] + (800 if vector.form == "sparse" else 0)
@@ -109,7 +123,10 @@ def row_bytes(declares: Mapping[str, Vector]) -> int:
 
 
 def collection(name: str, config: Mapping[str, Json], rows: int | None) -> Collection:
-    """Say what a collection is; whatever has no place of its own becomes a fact, as canonical JSON."""
+    """Say what a collection is; whatever has no place of its own becomes a fact.
+
+    As canonical JSON.
+    """
     found = declared(config.get("vectors"), config.get("sparse_vectors"))
     dense = {
         each: (vector.width, METRICS.get(vector.distance))
@@ -179,7 +196,8 @@ def notes(name: str, config: Mapping[str, Json], *, consistent: bool) -> list[st
 def _multi(values: list[Any], kind: pa.DataType) -> pa.Array:
     """Make a column of lists of vectors.
 
-    A vector of another width than declared makes the whole page a column of lists of lists, so that each row is judged for itself.
+    A vector of another width than declared makes the whole page a column of lists of lists, so that
+    each row is judged for itself.
     """
     there = [[] if one is None else list(one) for one in values]
     flat = [vector for several in there for vector in several]

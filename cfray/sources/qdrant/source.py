@@ -1,8 +1,9 @@
 """Qdrant collections, live or as shard snapshots.
 
-A shard is a slice of the ids (server 1.19 and later: a hash of the id, disjoint and complete by the server's own promise)
-or a range of them (older ones).  Ids are integers and UUIDs side by side: a scroll gives all integers first, then the
-UUIDs, and a range of integers alone would lose every UUID.  A scroll sees writes that happen meanwhile.
+A shard is a slice of the ids (server 1.19 and later: a hash of the id, disjoint and complete by the
+server's own promise) or a range of them (older ones).  Ids are integers and UUIDs side by side: a
+scroll gives all integers first, then the UUIDs, and a range of integers alone would lose every
+UUID.  A scroll sees writes that happen meanwhile.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ if TYPE_CHECKING:
 #: Label, bounds and, where they were counted, points of each part of a collection.
 Cuts: TypeAlias = Iterator[tuple[str, dict[str, Json], int | None]]
 
-#: A slice's scroll looks at every id of the collection, so many slices cost the server: 999 of 100 million points are a hash of 10**11 ids.
+#: A slice's scroll looks at every id of the collection, so many slices cost the server: 999 of 100
+#: million points are a hash of 10**11 ids.
 _MOST_SHARDS = 999
-#: Ids that may be looked at to count the slices one by one when the plan is made; above, their sizes stay unknown.
+#: Ids that may be looked at to count the slices one by one when the plan is made; above, their
+#: sizes stay unknown.
 _COUNTED_IDS = 10**8
 #: Points of the first page, of the largest one, and of a page of ids alone.
 _FIRST, _MOST, _MOST_IDS = 256, 10_000, 10_000
-#: Bytes a page aims at: large ones run into time-outs (qdrant/qdrant-client#358), and the next one comes while this one is converted.
+#: Bytes a page aims at: large ones run into time-outs (qdrant/qdrant-client#358), and the next one
+#: comes while this one is converted.
 _PAGE = 8 * MIB
 
 
@@ -55,7 +59,8 @@ class Qdrant(remote.RemoteSource):
     #: Read pages over gRPC, which takes a fraction of REST's time; all else goes over REST.
     prefer_grpc: bool = True
     grpc_port: int = Field(default=6334, ge=1, le=65_535)
-    #: Replicas that must agree on what is read (``all``, ``majority``, ``quorum`` or a number); default: one answers.
+    #: Replicas that must agree on what is read (``all``, ``majority``, ``quorum`` or a number);
+    #: default: one answers.
     consistency: Literal["all", "majority", "quorum"] | Annotated[int, Field(ge=1)] | None = None
 
     def shards(self, context: Context) -> list[Shard]:
@@ -226,7 +231,10 @@ class Qdrant(remote.RemoteSource):
     def _ranges(
         self, store: QdrantClient, everything: Scroll, rows: int, parts: int, context: Context
     ) -> Cuts:
-        """Cut where one pass over the ids alone finds the bounds: no sample and no guess, so the same points give the same ranges."""
+        """Cut where one pass over the ids alone finds the bounds.
+
+        No sample and no guess, so the same points give the same ranges.
+        """
         size = remote.PageSize(_MOST_IDS, _MOST_IDS, _MOST_IDS)
         pages = self._pages(store, replace(everything, whole=False), size, context)
         yield from types.ranges(
@@ -243,7 +251,10 @@ class Qdrant(remote.RemoteSource):
         start: Id | None = None,
         end: Id | None = None,
     ) -> Iterator[Page]:
-        """Scroll from ``start`` up to ``end``, and see that ids rise: a page that repeats or goes back would lose or double rows."""
+        """Scroll from ``start`` up to ``end``, and see that ids rise.
+
+        A page that repeats or goes back would lose or double rows.
+        """
         offset, last = start, None
         over_grpc = self.prefer_grpc and not (
             self.insecure and self._is_encrypted

@@ -1,6 +1,9 @@
-"""Pages of Qdrant's points, from gRPC, from REST and from the engine, in the order of their ids, and as records.
+"""Pages of Qdrant's points, from gRPC, from REST and from the engine, in the order of their ids.
 
-gRPC's packed floats are read as bytes: a Python float for each number would cost more than the request.
+As records.
+
+gRPC's packed floats are read as bytes: a Python float for each number would cost more than the
+request.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ Message: TypeAlias = Any
 Point: TypeAlias = tuple[Id, dict[str, object], Mapping[str, Any]]
 
 _OWN = {"shard_key": "payload.shard_key"}
-#: From here to twice this a gRPC double may have been an integer of 64 bits without sign: the protocol has int64 only (``json_with_int.proto``).
+#: From here to twice this a gRPC double may have been an integer of 64 bits without sign: the
+#: protocol has int64 only (``json_with_int.proto``).
 _BEYOND_INT64 = 2.0**63
 
 
@@ -37,7 +41,10 @@ class Inexact(Exception):
 
 @dataclass(slots=True)
 class Page:
-    """Points as they came: ``vectors`` has a list for each declared vector, with None where a point has none."""
+    """Points as they came: ``vectors`` has a list for each declared vector.
+
+    With None where a point has none.
+    """
 
     ids: list[Id] = field(default_factory=list)
     payloads: list[dict[str, object]] = field(default_factory=list)
@@ -65,7 +72,10 @@ class Page:
 
 
 def key(one: Id) -> tuple[bool, Id]:
-    """Give what Qdrant orders points by: all integers first, then UUIDs by their 128 bits, which the texts order alike."""
+    """Give what Qdrant orders points by.
+
+    All integers first, then UUIDs by their 128 bits, which the texts order alike.
+    """
     return isinstance(one, str), one
 
 
@@ -90,10 +100,12 @@ def page_of(
 ) -> Page:
     """Gather points; each has an id, a payload and vectors by name.
 
-    Under custom sharding the key of its shard is a field ``shard_key`` of each point, and a payload's own becomes ``payload.shard_key``.
+    Under custom sharding the key of its shard is a field ``shard_key`` of each point, and a
+    payload's own becomes ``payload.shard_key``.
 
     Raises:
-        SourceError: a point has a vector that the collection did not declare when the plan was made.
+        SourceError: a point has a vector that the collection did not declare when the plan was
+            made.
     """
     page = Page(vectors={name: [] for name in declares}, following=following)
     for number, payload, vectors in found:
@@ -144,7 +156,9 @@ def id_of(message: Message) -> Id:
 
 
 def risen(page: Page, last: Id | None, place: str) -> Id | None:
-    """Check that the ids of a page rise, also from the page before to this one and to where the next begins; give the last one.
+    """Check that the ids of a page rise.
+
+    Also from the page before to this one and to where the next begins; give the last one.
 
     Raises:
         SourceError: they do not: a page that repeats or goes back would double or lose rows.
@@ -163,7 +177,9 @@ def risen(page: Page, last: Id | None, place: str) -> Id | None:
 
 
 def ranges(ids: Iterable[Id], step: int) -> Iterator[tuple[str, dict[str, Json], int]]:
-    """Cut rising ids into ranges of ``step``: label, bounds (the first and the last are open) and number of ids.
+    """Cut rising ids into ranges of ``step``.
+
+    Label, bounds (the first and the last are open) and number of ids.
 
     Labels sort as Qdrant orders ids.
     """
@@ -224,7 +240,10 @@ def _vector(given: Message) -> Any:
 
 
 def floats(dense: Message) -> npt.NDArray[np.float32]:
-    """Read the packed floats of a ``DenseVector`` out of its own bytes: tag 0x0A, length, then little-endian float32."""
+    """Read the packed floats of a ``DenseVector`` out of its own bytes.
+
+    Tag 0x0A, length, then little-endian float32.
+    """
     raw = dense.SerializeToString()
     at, length, shift = 1, 0, 0
     while raw and at < len(raw):

@@ -1,4 +1,6 @@
-"""The two wires of a Weaviate server, REST for its schema and its tenants and gRPC for its records, and tenants that sleep.
+"""The two wires of a Weaviate server.
+
+REST for its schema and its tenants and gRPC for its records, and tenants that sleep.
 
 Both are the server's own versioned APIs; the messages of the second come with the
 vendor's client (``weaviate.proto.v1``).  The client's calls stand back here: they
@@ -60,12 +62,16 @@ _WRONG = (
 )
 #: The gRPC message limit (104,858,000 bytes unless configured) and QUERY_MAXIMUM_RESULTS (10,000).
 _TOO_LARGE = ("larger than max", "query maximum results exceeded")
-#: Seconds that tenants may take to wake (offloaded ones are fetched from cold storage first), and between two looks.
+#: Seconds that tenants may take to wake (offloaded ones are fetched from cold storage first), and
+#: between two looks.
 _WAKING, _BETWEEN = 1_800, 0.2
 
 
 class Place(NamedTuple):
-    """A collection, or one tenant of it (empty where there are none), and whether it can be read as it is."""
+    """A collection, or one tenant of it (empty where there are none).
+
+    Whether it can be read as it is.
+    """
 
     full: str
     collection: str
@@ -96,7 +102,7 @@ class Wire:
         """Send one REST request; the path is quoted already."""
         url = f"{self.address}/v1{path}" + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
-        return self.send(urllib.request.Request(url, data, method=method))
+        return self.send(urllib.request.Request(url, data, method=method))  # noqa: S310 -- the source's url is http(s)
 
     def classes(self) -> dict[str, dict[str, Any]]:
         """Give the definition of every collection, by name."""
@@ -191,7 +197,7 @@ def opened(
     def send(request: urllib.request.Request) -> Any:
         for name, value in {"content-type": "application/json", **headers}.items():
             request.add_header(name, value)
-        with urllib.request.urlopen(request, timeout=timeout, context=trust) as answer:
+        with urllib.request.urlopen(request, timeout=timeout, context=trust) as answer:  # noqa: S310 -- as above
             return orjson.loads(answer.read() or b"null")
 
     def call(method: str, request: Any) -> bytes:

@@ -205,7 +205,10 @@ def shards(source: Weaviate) -> list[Shard]:
 
 
 def _seen(files: list[_File]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Give for each collection or tenant the vectors that its first records have: width, and 2 where a record has several of one name."""
+    """Give for each collection or tenant the vectors that its first records have.
+
+    Width, and 2 where a record has several of one name.
+    """
     found: dict[str, dict[str, tuple[int, int]]] = {}
     for file in files:
         if file.full in found:
@@ -289,7 +292,9 @@ def _vectors(batch: pa.RecordBatch, known: Mapping[str, Sequence[int]]) -> dict[
 
 
 def _parsed(column: pa.Array, depth: int, names: Collection[str]) -> dict[str, pa.Array]:
-    """Parse a column of JSON objects of vectors; their numbers become float32 at once, with no float64 in between.
+    """Parse a column of JSON objects of vectors.
+
+    Their numbers become float32 at once, with no float64 in between.
 
     Args:
         column: bytes; null where a record has none.
@@ -314,7 +319,10 @@ def _parsed(column: pa.Array, depth: int, names: Collection[str]) -> dict[str, p
 
 
 def _fixed(lists: pa.ListArray) -> pa.Array:
-    """Make lists of one width fixed-size, the innermost ones; leave others as they are, so that each row is judged for itself."""
+    """Make lists of one width fixed-size, the innermost ones.
+
+    Leave others as they are, so that each row is judged for itself.
+    """
     if pa.types.is_list(lists.type.value_type):
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
         offsets = pa.array(np.cumsum([0, *counts], dtype=np.int32))

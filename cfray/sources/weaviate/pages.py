@@ -1,4 +1,6 @@
-"""The cursor of one Weaviate collection, or tenant: a look at it, cuts of it, and a walk through a range.
+"""The cursor of one Weaviate collection, or tenant.
+
+A look at it, cuts of it, and a walk through a range.
 
 The cursor takes an id and gives those behind it, ascending; the id need not exist.
 Order is checked, a page that is too large is halved, and only an empty page or
@@ -57,7 +59,10 @@ class Cursor:
     level: str
 
     def page(self, after: str, limit: int, *, whole: bool) -> tuple[list[Any], int]:
-        """Give the objects behind an id (their ids only, unless ``whole``), and the bytes they took."""
+        """Give the objects behind an id (their ids only, unless ``whole``).
+
+        The bytes they took.
+        """
         wire = self.wire.proto.search_get_pb2
         metadata = wire.MetadataRequest(
             uuid=True, vector=whole, creation_time_unix=whole, last_update_time_unix=whole
@@ -106,7 +111,8 @@ class Cursor:
         """Look at some objects.
 
         Returns:
-            the lowest id (None: there is no object), bytes an object, and the width of each vector that was seen.
+            the lowest id (None: there is no object), bytes an object, and the width of each vector
+            that was seen.
         """
         first, seen, size, widths = None, 0, 0, dict[str, int]()
         for part in range(4 if rows > _SAMPLE else 1):
@@ -173,7 +179,8 @@ class Cursor:
         """Check the order.
 
         Raises:
-            SourceError: an id comes twice or out of order: what is behind the cursor could not be trusted.
+            SourceError: an id comes twice or out of order: what is behind the cursor could not be
+                trusted.
         """
         for before, one in zip([after, *ids], ids, strict=False):
             if before and one <= before:
@@ -185,12 +192,15 @@ class Cursor:
     def _linked(
         self, after: str, size: PageSize
     ) -> tuple[list[Any], dict[str, dict[str, Any]] | None, int]:
-        """Ask for a page, and for the references in it over REST: gRPC gives only those whose target is there, and of one collection.
+        """Ask for a page, and for the references in it over REST.
+
+        GRPC gives only those whose target is there, and of one collection.
 
         An object that only one of the two answers has was written in between: both are asked again.
 
         Returns:
-            objects, properties by id (None where the collection declares no reference), and the bytes of the objects.
+            objects, properties by id (None where the collection declares no reference), and the
+            bytes of the objects.
         """
         links: dict[str, dict[str, Any]] | None = None
         for _ in range(_AGAIN):
@@ -212,10 +222,13 @@ class Cursor:
 
 
 def cuts(following: Callable[[int, int], list[int]], first: int, parts: int) -> list[int]:
-    """Cut the ids into ranges of about as many records each; a wrong estimate makes shards uneven, never wrong.
+    """Cut the ids into ranges of about as many records each.
 
-    UUIDs of one's own making are skewed (counters fill the lowest range only), and the server needs a scan to count a
-    range.  So the cursor is looked at in some places: how far 32 ids reach from there tells how dense they are.
+    A wrong estimate makes shards uneven, never wrong.
+
+    UUIDs of one's own making are skewed (counters fill the lowest range only), and the server needs
+    a scan to count a range.  So the cursor is looked at in some places: how far 32 ids reach from
+    there tells how dense they are.
 
     Args:
         following: (id, n) -> the next n ids.

@@ -122,7 +122,10 @@ def _vector(wire: str, index: Mapping[str, Any]) -> Vector:
 
 
 def asked_for(collection: Declared, proto: ModuleType) -> Any:
-    """Name every property: blobs come only by name; references come over REST, because here those without a target are lost."""
+    """Name every property: blobs come only by name.
+
+    References come over REST, because here those without a target are lost.
+    """
     wire = proto.search_get_pb2
 
     def of(properties: Sequence[Property]) -> dict[str, Any]:
@@ -181,7 +184,8 @@ def references(
 
     Args:
         definitions: every collection of the server, as REST gives it.
-        read: (collection, tenant) of what is read; a reference stays inside its tenant, so with several it has no one target.
+        read: (collection, tenant) of what is read; a reference stays inside its tenant, so with
+            several it has no one target.
     """
     tenants = {tenant for _, tenant in read if tenant}
     found: dict[str, set[str]] = {}

@@ -51,7 +51,8 @@ class Weaviate(RemoteSource):
     inactive_tenants: Literal["refuse", "skip", "activate"] = "refuse"
     #: How many replicas must agree on what is read; default: the server's.
     consistency_level: Literal["ONE", "QUORUM", "ALL"] | None = None
-    #: Whether records say when their object was made and changed: ``_creation_time`` and ``_update_time``.
+    #: Whether records say when their object was made and changed: ``_creation_time`` and
+    #: ``_update_time``.
     object_times: bool = True
 
     @model_validator(mode="after")
@@ -90,7 +91,10 @@ class Weaviate(RemoteSource):
 
     @contextmanager
     def session(self) -> Iterator[Json]:
-        """Wake the tenants of a job with ``inactive_tenants: activate``, and put them back into their state at its end."""
+        """Wake the tenants of a job with ``inactive_tenants.
+
+        Activate``, and put them back into their state at its end.
+        """
         if self.inactive_tenants != "activate":
             yield None
             return

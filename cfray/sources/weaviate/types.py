@@ -125,7 +125,10 @@ def typed(declared: Property) -> Callable[[Any], object]:
 
 
 def _plain(declared: Property) -> Callable[[Any], Any]:
-    """Restore what JSON does not tell: a number with no fraction is a float where it is declared so."""
+    """Restore what JSON does not tell.
+
+    A number with no fraction is a float where it is declared so.
+    """
     if declared.type == "number":
         return float
     if declared.type == "number[]":
@@ -152,12 +155,18 @@ def _plain(declared: Property) -> Callable[[Any], Any]:
 
 
 def _exact(value: float) -> int:
-    """Give the integer that the server has: it keeps float64, and an export writes that one's shortest digits."""
+    """Give the integer that the server has.
+
+    It keeps float64, and an export writes that one's shortest digits.
+    """
     return int(value) if abs(value) <= 2**53 else int(float(value))
 
 
 def referred(beacons: Sequence[Mapping[str, str]], targets: Sequence[str] = ()) -> object:
-    """Read references: a list of uuids where one collection is pointed into, else collection -> list of uuids."""
+    """Read references: a list of uuids where one collection is pointed into.
+
+    Else collection -> list of uuids.
+    """
     found: dict[str, list[str]] = {}
     for one in beacons:
         *_, name, target = ["", *one["beacon"].removeprefix("weaviate://").split("/")[1:]]
@@ -201,7 +210,8 @@ def batch(
     Args:
         declared: the collection.
         objects: ``SearchResult`` messages.
-        references: for each object the properties that REST gave, where the collection has references.
+        references: for each object the properties that REST gave, where the collection has
+            references.
         known: width of each vector that the plan saw.
         times: whether the object's own two instants become keys.
     """
@@ -260,7 +270,10 @@ def dense(raw: Sequence[bytes | None], width: int | None) -> pa.Array | None:
 
 
 def _multi(raw: Sequence[bytes | None], width: int | None) -> pa.Array | None:
-    """Make a column of lists of float32 vectors; a cell is its width in two bytes, then the numbers."""
+    """Make a column of lists of float32 vectors.
+
+    A cell is its width in two bytes, then the numbers.
+    """
     own = [int.from_bytes(one[:2], "little") if one else None for one in raw]
     width = width or next((one for one in own if one), None)
     if width is None:
