@@ -8,18 +8,21 @@ RUN     = $(VENV)/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench bench-migrate bench-stores bench-embed bench-remap prove clean
+.PHONY: help quickstart test lint docs bench bench-migrate bench-stores bench-embed bench-remap prove clean
 .NOTPARALLEL: bench
 
 help:
 	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
 	@echo "make test         set up and run every test, JOBS=3 files at a time; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
+	@echo "make docs         write docs/reference anew from the code (make test checks that it is up to date)"
 	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3 DOCUMENTS=60000); bench-migrate, -stores, -embed, -remap are its parts"
 	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store; 60,000 documents embedded (PROOFS='tests/scenarios/test_kill.py ...': some of them)"
 	@echo "make clean        remove the environment and what the quickstart wrote"
 
 $(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "there is no $(PYTHON) on the PATH: install Python 3.11 to 3.13 (apt-get install python3), or name one: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "cfray needs Python 3.11 to 3.13; this is $$($(PYTHON) --version). Give another: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -47,13 +50,16 @@ quickstart: $(VENV)/.base
 # Processes share the files: whichever is free takes the next one.
 JOBS ?= 3
 test: $(VENV)/.dev
-	$(RUN) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/.base
+	$(RUN) -m docs.generate
 
 ROWS       ?= 500000 2000000
 STORE_ROWS ?= 100000

@@ -1,8 +1,8 @@
 """One command per verb; each reads its arguments, calls the pipeline and shows what came back.
 
-stdout carries the result (with ``--json`` exactly one document), stderr
-everything else.  The heavy imports stand inside the commands: ``cfray --help``
-needs no Ray and no Lance.
+stdout carries the result (with ``--json`` exactly one document, at every end),
+stderr everything else.  The heavy imports stand inside the commands:
+``cfray --help`` needs no Ray and no Lance.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,15 +21,21 @@ from rich.console import Console
 from cfray.errors import CfrayError, ConfigError, Interrupted
 
 if TYPE_CHECKING:
+    from cfray.job.spec import JobSpec
     from cfray.report.facts import Report
     from cfray.report.progress import Progress
+
+#: What typer raises for a command line that it cannot read; typer 0.29 carries click inside, so the
+#: class is taken from typer's own public one.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Move a whole corpus into one proven Lance dataset. Exit codes: 0 done and verified, 1 failed or stopped (resumable), 2 refused, "
-    "3 done with rows in quarantine, 4 a check failed, 5 another run holds the target, 130/143 interrupted.",
+    help="Move a whole corpus into one proven Lance dataset. Exit codes: 0 done and verified, "
+    "1 failed or stopped (resumable), 2 refused, 3 done with rows in quarantine, 4 a check failed, "
+    "5 another run holds the target, 130/143 interrupted.",
 )
 quarantine_app = typer.Typer(
     no_args_is_help=True, help="Look at the rows that did not fit, or try them again."
@@ -36,26 +43,26 @@ quarantine_app = typer.Typer(
 app.add_typer(quarantine_app, name="quarantine")
 
 
-@app.callback()
-def options(
-    *,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose", help="One line on stderr for every shard that is staged or committed."
-        ),
-    ] = False,
-) -> None:
-    """Set what holds for every command."""
-    if verbose:
+def _set_verbose(value: bool) -> bool:
+    if value:
         logging.getLogger("cfray").setLevel(logging.INFO)
+    return value
 
 
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        callback=_set_verbose,
+        help="One line on stderr for every shard that is staged or committed.",
+    ),
+]
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", show_default=False)]
 AsJson = Annotated[
     bool,
     typer.Option(
-        "--json", help="Print exactly one JSON document on stdout; everything else goes to stderr."
+        "--json",
+        help="Print exactly one JSON document on stdout; everything else goes to stderr.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -65,10 +72,24 @@ Force = Annotated[
         "--force", help="Remap although the gate refuses the map; recorded in the dataset."
     ),
 ]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        help="Start over: remove the target and the folder beside it first, after saying what "
+        "that is. Committed rows are removed only after confirmation (or with --yes).",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Confirm what --restart removes.")]
 KeepVersions = Annotated[
     int | None,
     typer.Option("--keep-versions", min=1, help="Retire all but the newest n versions first."),
 ]
+
+
+@app.callback()
+def options(*, verbose: Verbose = False) -> None:
+    """Set what holds for every command."""
 
 
 @app.command()
@@ -76,7 +97,8 @@ def inspect(
     source: Annotated[
         str,
         typer.Argument(
-            help="A YAML file with a source section, or a file, folder or glob.", show_default=False
+            help="A YAML file with a source section, or a file, folder or glob.",
+            show_default=False,
         ),
     ],
     out: Annotated[
@@ -84,6 +106,7 @@ def inspect(
     ] = None,
     *,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Look at a source and draft a job file that runs unedited, with a comment per guess."""
     from cfray.inspection.source import draft as draft_job
@@ -93,7 +116,7 @@ def inspect(
     draft = draft_job(source, out)
     if out is not None:
         out.write_text(draft.text, encoding="utf-8")
-        Console(stderr=True).print(f"wrote {out}; next: cfray plan {out}", highlight=False)
+        _say(f"wrote {out}; next: cfray plan {out}")
     if as_json:
         _print_json({"job_file": draft.text, "guesses": draft.guesses})
     elif out is None:
@@ -101,47 +124,56 @@ def inspect(
 
 
 @app.command()
-def plan(job_file: JobFile, *, as_json: AsJson = False) -> None:
+def plan(job_file: JobFile, *, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Say what would happen and what would be lost; write nothing."""
     from cfray import pipeline
-    from cfray.job.file import read_job
-    from cfray.planning import forecast
+    from cfray.planning import show
 
-    job = read_job(job_file)
-    made, foreseen = pipeline.forecast(job)
+    job = _read_job(job_file)
+    run_plan, forecast = pipeline.forecast(job)
     if as_json:
-        _print_json(forecast.as_json(made, foreseen))
+        _print_json(show.as_json(run_plan, forecast))
     else:
-        forecast.show_forecast(job.name, made, foreseen, Console())
+        show.show_forecast(job.name, run_plan, forecast, Console())
 
 
 @app.command()
 def migrate(
-    job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False
+    job_file: JobFile,
+    *,
+    force: Force = False,
+    restart: Restart = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Plan, copy, commit, compact, index and verify one job; run it again to resume."""
-    from cfray import pipeline
-    from cfray.job.file import read_job
+    from cfray import pipeline, runs
 
-    _finish(
-        pipeline.migrate(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json
-    )
+    job = _read_job(job_file)
+    if restart:
+        runs.restart_target(job, _say, lambda: yes or _confirmed("Remove them?"))
+    _finish(pipeline.migrate(job, _progress(quiet=quiet), force=force), as_json=as_json)
 
 
 @app.command()
 def embed(
-    job_file: JobFile, *, force: Force = False, as_json: AsJson = False, quiet: Quiet = False
+    job_file: JobFile,
+    *,
+    force: Force = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Make the vectors of a finished target anew, as the job file's embedding section says now.
+    """Make the vectors of a finished target anew, as the job file's embedding section says.
 
     Run it again to resume.
     """
     from cfray import pipeline
-    from cfray.job.file import read_job
 
-    _finish(
-        pipeline.embed(read_job(job_file), _progress(quiet=quiet), force=force), as_json=as_json
-    )
+    job = _read_job(job_file)
+    _finish(pipeline.embed(job, _progress(quiet=quiet), force=force), as_json=as_json)
 
 
 @app.command()
@@ -167,122 +199,137 @@ def query(
         ),
     ] = None,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Search a target by vector, by words or by both; the query is embedded as the corpus was."""
+    """Search a target by vector, by words or by both; embed the query as the corpus was."""
     from typing import get_args
 
     from cfray import pipeline
     from cfray.target.search import Mode, Question
 
     if mode not in get_args(Mode):
-        raise ConfigError(f"--mode {mode} is not known", f"give one of {', '.join(get_args(Mode))}")
-    answer = pipeline.search(target, Question(text, k, mode, where, model=model))  # type: ignore[arg-type]  # checked above
+        known_modes = ", ".join(get_args(Mode))
+        raise ConfigError(f"--mode {mode} is not known", f"give one of {known_modes}")
+    question = Question(text, k, mode, where, model=model)  # type: ignore[arg-type]  # a Mode now
+    answer = pipeline.search(target, question)
     if as_json:
-        _print_json({"mode": answer.mode, "told": answer.told, "hits": answer.hits})
+        _print_json({"mode": answer.mode, "told": answer.note, "hits": answer.hits})
         return
     for rank, hit in enumerate(answer.hits, 1):
         typer.echo(f"{rank:3d}  {hit['score']:.4f}  {hit['title']}  [{hit['original_id']}]")
         typer.echo(f"     {' '.join((hit['text_content'] or '').split())[:140]}")
-    Console(stderr=True).print(
-        f"{len(answer.hits)} hits, {answer.mode} search {answer.told}",
-        highlight=False,
-        markup=False,
-    )
+    _say(f"{len(answer.hits)} hits, {answer.mode} search {answer.note}")
 
 
 @app.command()
-def status(job_file: JobFile, *, as_json: AsJson = False) -> None:
-    """Say how far a run is, from the ledger; needs no access to the run itself."""
+def status(job_file: JobFile, *, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Say how far a target is; needs no access to the run itself."""
     from cfray import pipeline
-    from cfray.job.file import read_job
 
-    figures = pipeline.status(read_job(job_file))
+    figures = pipeline.status(_read_job(job_file))
     if as_json:
         _print_json(figures)
         return
     for name, value in figures.items():
-        typer.echo(
-            f"{name.replace('_', ' ')}: {value:,}"
-            if type(value) is int
-            else f"{name.replace('_', ' ')}: {value}"
-        )
+        number = f"{value:,}" if type(value) is int else str(value)
+        typer.echo(f"{name.replace('_', ' ')}: {number}")
 
 
 @app.command()
-def verify(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Re-read the target and compare it with what was written, shard by shard and file by file."""
+def verify(
+    job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Re-read the target and compare it with the ledger, shard by shard and file by file."""
     from cfray import pipeline
-    from cfray.job.file import read_job
 
-    _finish(pipeline.check(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+    _finish(pipeline.check(_read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
 
 @app.command()
-def report(job_file: JobFile, *, as_json: AsJson = False) -> None:
-    """Show the report of the last run."""
+def report(job_file: JobFile, *, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Show the report of the last command."""
     from cfray import pipeline
-    from cfray.job.file import read_job
 
-    _show(pipeline.last_report(read_job(job_file)), as_json=as_json)
+    _show(pipeline.last_report(_read_job(job_file)), as_json=as_json)
 
 
 @app.command()
-def optimize(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def optimize(
+    job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
     """Compact small fragments, build or complete the indexes, verify."""
     from cfray import pipeline
-    from cfray.job.file import read_job
 
-    _finish(pipeline.optimize(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+    _finish(pipeline.optimize(_read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
 
 
 @app.command()
 def cleanup(
-    job_file: JobFile, keep_versions: KeepVersions = None, *, as_json: AsJson = False
+    job_file: JobFile,
+    keep_versions: KeepVersions = None,
+    *,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Remove exactly the files that no retained version references."""
     from cfray import pipeline
-    from cfray.job.file import read_job
 
-    removed = pipeline.clean_up(read_job(job_file), keep_versions)
+    removed = pipeline.clean_up(_read_job(job_file), keep_versions)
     if as_json:
         _print_json(removed)
-    else:
-        typer.echo(
-            f"removed {removed['files']} files ({removed['bytes']:,} bytes), {removed['receipts']} stale receipts and {removed['versions']} versions"
-        )
+        return
+    typer.echo(
+        f"removed {removed['files']:,} files ({removed['bytes']:,} bytes), "
+        f"{removed['receipts']:,} stale receipts and {removed['versions']:,} versions"
+    )
 
 
 @quarantine_app.command("list")
-def quarantine_list(job_file: JobFile, *, as_json: AsJson = False) -> None:
+def quarantine_list(
+    job_file: JobFile, *, as_json: AsJson = False, verbose: Verbose = False
+) -> None:
     """List the rows in quarantine: stage, reason, position, id."""
     from cfray import pipeline
-    from cfray.job.file import read_job
 
-    rows = pipeline.quarantined(read_job(job_file))
+    rows = pipeline.quarantined(_read_job(job_file))
     if as_json:
         _print_json(rows)
         return
     for row in rows:
         typer.echo(f"{row['stage']}\t{row['reason']}\t{row['position']}\t{row['id'] or ''}")
-    Console(stderr=True).print(f"{len(rows):,} rows in quarantine", highlight=False)
+    _say(f"{len(rows):,} rows in quarantine")
 
 
 @quarantine_app.command("replay")
-def quarantine_replay(job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """Try the quarantined rows again, with the mapping as it is now.
-
-    The repaired ones come in once.
-    """
+def quarantine_replay(
+    job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Try the quarantined rows again with the mapping as it is now; each comes in once."""
     from cfray import pipeline
+
+    _finish(pipeline.replay(_read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+
+
+def _read_job(path: Path) -> JobSpec:
     from cfray.job.file import read_job
 
-    _finish(pipeline.replay(read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+    return read_job(path)
 
 
 def _progress(*, quiet: bool) -> Progress:
     from cfray.report.progress import Progress
 
     return Progress(Console(stderr=True), quiet=quiet)
+
+
+def _say(sentence: str) -> None:
+    """Write a sentence to stderr."""
+    Console(stderr=True, soft_wrap=True).print(sentence, highlight=False, markup=False)
+
+
+def _confirmed(question: str) -> bool:
+    """Ask the operator, where somebody is at the terminal."""
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
 def _finish(result: Report, *, as_json: bool) -> NoReturn:
@@ -304,37 +351,65 @@ def _print_json(data: Any) -> None:  # parsed JSON
 
 
 def main() -> None:
-    """Run the command line; an error is two sentences on stderr and its exit code.
+    """Run the command line.
 
-    Never a traceback.
+    Every end is a result on stdout or two sentences on stderr, with ``--json`` one document on
+    stdout as well, and an exit code.
     """
     from cfray.engine import interrupts
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     try:
-        with interrupts.heeded():
-            app()
+        with interrupts.catch_signals():
+            code = app(standalone_mode=False)
     except CfrayError as error:
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(f"cfray: {error}", highlight=False, markup=False)
-        if "--json" in sys.argv:
-            _print_json(
-                {
-                    "verdict": f"stopped: {error.what}",
-                    "remedy": error.remedy,
-                    "exit_code": exit_code(error),
-                }
+        _fail(error)
+    except typer.Abort:
+        _fail(Interrupted("interrupted at a question", "run the same command again"))
+    except UsageError as error:
+        _refuse_usage(error)
+    except Exception as error:  # noqa: BLE001  # the last resort: --json promises a document
+        traceback.print_exc()
+        _fail(
+            CfrayError(
+                f"{type(error).__name__}: {error}",
+                "this is a fault of cfray's: please report it with the lines above; what is "
+                "committed stays",
             )
-        if isinstance(error, Interrupted):
-            _leave(exit_code(error))
-        sys.exit(exit_code(error))
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_usage(error: Any) -> NoReturn:  # a UsageError of typer's
+    """Say what is wrong with the command line (exit 2)."""
+    context = error.ctx
+    message = error.format_message()
+    # an error without a message is typer's way to show the help where a verb is missing: it did
+    if context is not None and message:
+        _say(context.get_usage())
+    command = context.command_path if context is not None else "cfray"
+    _fail(
+        ConfigError(message or "a verb is missing", f"`{command} --help` shows what may be given")
+    )
+
+
+def _fail(error: CfrayError) -> NoReturn:
+    """Show an error and end the process with its exit code."""
+    code = exit_code(error)
+    _say(f"cfray: {error}")
+    if "--json" in sys.argv:
+        document = {"verdict": f"stopped: {error.what}", "remedy": error.remedy, "exit_code": code}
+        _print_json(document)
+    if isinstance(error, Interrupted):
+        _leave(code)
+    sys.exit(code)
 
 
 def _leave(code: int) -> NoReturn:
     """End the process as it stands.
 
-    Ray is down and the report written, but native threads that an interrupt left at work may crash
-    the teardown.
+    Ray is down and the report is written, but native threads that an interrupt stopped in the
+    middle of their work may crash the teardown.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,19 +1,24 @@
-"""Every error cfray raises on purpose.
+"""Every error that cfray raises on purpose, and the exit code that each one ends a command with.
 
     CfrayError
-    ├── ConfigError            the job file or the command line is wrong; nothing has started
-    exit 2 ├── LedgerMismatch         the target belongs to another job, or is not a cfray target
-    exit 2 ├── LimitReached           a limit of the job file was crossed; the same command resumes
-    exit 1 ├── LeaseHeld              another run holds the target
-    exit 5 ├── SourceError            the store said no and will say no again
-    exit 1 (2 before the run) │   └── SourceUnavailable  the store may say yes later, so we retry
-    ├── TargetError            the target's storage said no and will say no again
-    exit 1 │   └── TargetUnavailable  the target's storage may say yes later, so we retry ├──
-    ProofFailed            a check or a gate failed                                            exit
-    4 └── Interrupted            Ctrl-C or SIGTERM; resumable
-    exit 130 / 143
+    ├── ConfigError               exit 2: the job file or the command line is wrong
+    ├── LedgerMismatch            exit 2: the target belongs to another job, or is no cfray target
+    ├── LimitReached              exit 1: a limit of the job file was crossed
+    ├── LeaseHeld                 exit 5: another run holds the target
+    ├── SourceError               exit 1: the source refused, and will refuse again
+    │   └── SourceUnavailable     exit 1: the source may answer later, so cfray retries
+    ├── EmbeddingError            exit 1: the embedding server or model refused, and will again
+    │   └── EmbeddingUnavailable  exit 1: the embedding server may answer later, so cfray retries
+    ├── TargetError               exit 1: the target's storage refused, and will refuse again
+    │   └── TargetUnavailable     exit 1: the target's storage may answer later, so cfray retries
+    ├── ProofFailed               exit 4: a check or a gate failed
+    └── Interrupted               exit 130 or 143: Ctrl-C or SIGTERM stopped the run
 
-Ray carries errors from worker to driver, so each comes back from pickle with
+While a run is planned, nothing exists yet.  Then a SourceError and a terminal
+EmbeddingError become a ConfigError (exit 2); an EmbeddingUnavailable stays what it is
+(exit 1), for the same command may succeed later.
+
+Ray carries errors from worker to driver, so each error comes back from pickle with
 its type and its fields intact.  The exit codes are the contract of the README.
 """
 
@@ -62,13 +67,32 @@ class LeaseHeld(CfrayError):
 
 
 class SourceError(CfrayError):
-    """The source said no and will say no again."""
+    """The source refused and will refuse again."""
 
 
 class SourceUnavailable(SourceError):
-    """The source may say yes later.
+    """The source may answer later.
 
-    ``retry_after`` is the seconds it asked to be left alone, if it said so.
+    ``retry_after`` is the pause in seconds that the source asked for; None if it named none.
+    """
+
+    transient = True
+
+    def __init__(self, what: str, remedy: str, retry_after: float | None = None) -> None:
+        """Keep the pause in ``args``: a worker's error reaches the driver by pickle."""
+        super().__init__(what, remedy)
+        self.args = (what, remedy, retry_after)
+        self.retry_after = retry_after
+
+
+class EmbeddingError(CfrayError):
+    """The embedding server or the model refused and will refuse again."""
+
+
+class EmbeddingUnavailable(EmbeddingError):
+    """The embedding server may answer later.
+
+    ``retry_after`` is the pause in seconds that the server asked for; None if it named none.
     """
 
     transient = True
@@ -81,11 +105,11 @@ class SourceUnavailable(SourceError):
 
 
 class TargetError(CfrayError):
-    """The target's storage said no and will say no again."""
+    """The target's storage refused and will refuse again."""
 
 
 class TargetUnavailable(TargetError):
-    """The target's storage may say yes later."""
+    """The target's storage may answer later."""
 
     transient = True
 

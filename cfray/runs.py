@@ -1,42 +1,48 @@
-"""One command at work on one target: take it or only look at it, and leave a report behind.
+"""One command at work on one target: take it or only look at it, and leave a report at every end.
 
 Everything that can be refused is refused here, before anything is created:
-another job's target, a target in use, a source that cannot be read.
+another job's target, a target in use, a source that cannot be read, a state
+folder that does not fit the dataset.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TypeVar
 
 from cfray.conversion.embed import target_schema
 from cfray.embedders.recipe import RECIPE_KEY
 from cfray.engine import failpoint
-from cfray.errors import CfrayError, ConfigError, LeaseHeld, LedgerMismatch, SourceError
+from cfray.errors import (
+    CfrayError,
+    ConfigError,
+    EmbeddingError,
+    LeaseHeld,
+    LedgerMismatch,
+    SourceError,
+)
 from cfray.finishing import index
 from cfray.frames.schema import TYPES_KEY
-from cfray.job.spec import FINGERPRINTED, JobSpec, changed_keys
+from cfray.job.agreement import FINGERPRINTED, changed_keys
+from cfray.job.spec import JobSpec
 from cfray.planning import plan
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
 from cfray.report.run import Run
-from cfray.target import commit
+from cfray.target import commit, lease, restart
 from cfray.target.commit import Target
 from cfray.target.conditional_put import check_conditional_put
-from cfray.target.lease import Lease, wait_until_free
+from cfray.target.creation import create_target, find_target
 from cfray.target.ledger import Ledger
 from cfray.target.state import Plan, State
 
-T = TypeVar("T")
-
-#: Keys that ``quarantine replay`` and ``embed`` alone may find changed.
-REPLAYED = ("mapping", "embedding")
-EMBEDDED = ("embedding",)
+#: Sections of the job file that ``quarantine replay`` and ``embed`` alone may find changed.
+MAY_CHANGE_FOR_REPLAY = ("mapping", "embedding")
+MAY_CHANGE_FOR_EMBED = ("embedding",)
 
 
 def new_report(command: str, job: JobSpec) -> Report:
@@ -52,90 +58,117 @@ def held(
     progress: Progress,
     *,
     must_exist: bool = True,
-    repair: tuple[str, ...] = (),
+    may_change: tuple[str, ...] = (),
 ) -> Iterator[Run]:
-    """Take the target for the block.
+    """Take the target for the block: judge the lease, plan if nobody did, create it or take over.
 
-    Judge the lease, plan if nobody did, create the target or raise its epoch.
-
-    ``repair`` names the keys of the job file that may differ from the target's.
+    Args:
+        command: what the report calls this command.
+        job: the job file.
+        progress: where the run is shown.
+        must_exist: refuse where there is no target yet.
+        may_change: sections of the job file that may differ from the target's.
 
     Raises:
         CfrayError: refused (exit 2, nothing created) or held by another run (exit 5).
     """
     report = new_report(command, job)
     state = State(job.target.uri)
-    with tempfile.TemporaryDirectory(prefix="cfray-plan-") as desk:
-        ledger, saved, made = _judged(job, state, desk, must_exist=must_exist, repair=repair)
-        with _taken(job, state, ledger, made) as target:
-            report.consistency = made.consistency
-            run = Run(job, state, target, made, report, progress)
+    with tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
+        ledger, saved_plan, run_plan = _check_and_plan(
+            job, state, scratch, must_exist=must_exist, may_change=may_change
+        )
+        with _holding(job, state, ledger, run_plan) as target:
+            report.consistency = run_plan.consistency
+            run = Run(job, state, target, run_plan, report, progress, holds_target=True)
             with concluded(run):
-                if saved is None:
-                    target.check_held(
-                        target.ledger()
-                    )  # a run that was stopped here and overtaken must not save its plan over the other's
+                if saved_plan is None:
+                    # a run that was stopped here and overtaken must not save its plan over the
+                    # other run's
+                    target.check_held(target.ledger())
                     state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
-                    state.keep(desk)
-                    state.save_plan(made)
-                failpoint.reached("plan")
+                    state.save_scratch_files(scratch)
+                    state.save_plan(run_plan)
+                failpoint.reach("plan")
                 yield run
 
 
-def _judged(
-    job: JobSpec, state: State, desk: str, *, must_exist: bool, repair: tuple[str, ...]
+def _check_and_plan(
+    job: JobSpec, state: State, scratch: str, *, must_exist: bool, may_change: tuple[str, ...]
 ) -> tuple[Ledger | None, Plan | None, Plan]:
-    """Refuse what can be refused before anything is created; plan in ``desk`` if nobody did.
+    """Refuse what can be refused before anything is created; plan where no run has planned yet.
 
     Returns:
         the target's ledger and its saved plan, None where there is none, and the plan to go by.
     """
     with refused():
-        ledger = commit.find(job.target.uri)
-        check_agreement(job, ledger, repair=repair)
-        wait_until_free(state.folder)
-        saved = state.plan() if ledger is not None else None
-        if must_exist and saved is None:
+        ledger, saved_plan = _open_state(job, state)
+        check_agreement(job, ledger, may_change=may_change)
+        lease.wait_until_free(state.folder)
+        if must_exist and saved_plan is None:
             raise no_target(job)
-        if ledger is not None and ledger.entries and saved is None:
-            raise LedgerMismatch(
-                f"{state.folder.uri}/plan.json is missing, but the target has committed shards",
-                "restore the folder beside the target, or give another target.uri",
-            )
-        made = (
-            with_current_dimension(saved, job)
-            if saved is not None
-            else plan.make_plan(job, desk)[0]
-        )
-        index.planned_indexes(
-            job.index, made.metric, made.rows or 0, target_schema(job, made.layout, made.recipe)
-        )  # an index that cannot be built is refused now
+        if saved_plan is not None:
+            run_plan = with_current_dimension(saved_plan, job)
+        else:
+            run_plan = plan.make_plan(job, scratch)[0]
+        # an index that cannot be built is refused now
+        schema = target_schema(job, run_plan.shape, run_plan.recipe)
+        index.plan_indexes(job.index, run_plan.metric, run_plan.rows or 0, schema)
         if ledger is None:
             check_conditional_put(job.target.uri)
-        return ledger, saved, made
+        return ledger, saved_plan, run_plan
+
+
+def _open_state(job: JobSpec, state: State) -> tuple[Ledger | None, Plan | None]:
+    """Read the ledger and the plan of a target, and refuse them where they do not fit each other.
+
+    Returns:
+        None and None where there is no target; a ledger without a plan where a run was killed
+        right after it had created the target.
+
+    Raises:
+        LedgerMismatch: the dataset or the folder beside it is gone, or a restart was interrupted.
+    """
+    uri = job.target.uri
+    again = "start over with `cfray migrate JOB --restart`, which says what it removes"
+    if restart.is_interrupted(state):
+        raise LedgerMismatch(
+            f"a --restart of {uri} was interrupted: what it holds is incomplete",
+            "run `cfray migrate JOB --restart` again",
+        )
+    ledger, saved_plan = find_target(uri), state.plan()
+    if ledger is None and (saved_plan is not None or state.staged_nonces()):
+        raise LedgerMismatch(
+            f"{state.folder.uri} holds the state of a run, but its dataset {uri} is gone",
+            f"restore the dataset, or {again}",
+        )
+    if ledger is not None and ledger.entries and saved_plan is None:
+        raise LedgerMismatch(
+            f"{state.folder.uri}/plan.json is missing, but {uri} has committed shards",
+            f"restore the folder beside the target from a backup, or {again}",
+        )
+    return ledger, saved_plan
 
 
 @contextmanager
-def _taken(job: JobSpec, state: State, ledger: Ledger | None, made: Plan) -> Iterator[Target]:
+def _holding(job: JobSpec, state: State, ledger: Ledger | None, run_plan: Plan) -> Iterator[Target]:
     """Create the target or raise its epoch, and hold the lease for the block."""
-    lease = Lease(state.folder)
     if ledger is None:
         types = json.dumps(
-            made.layout.types, sort_keys=True, ensure_ascii=False, separators=(",", ":")
+            run_plan.shape.types, sort_keys=True, ensure_ascii=False, separators=(",", ":")
         )
-        described = {TYPES_KEY: types, RECIPE_KEY: made.recipe.to_json()}
-        target = commit.create(
-            job.target.uri, target_schema(job, made.layout, made.recipe), described, job.fingerprint
-        )
+        metadata = {TYPES_KEY: types, RECIPE_KEY: run_plan.recipe.to_json()}
+        schema = target_schema(job, run_plan.shape, run_plan.recipe)
+        target = create_target(job.target.uri, schema, metadata, job.fingerprint)
     else:
-        lease.announce()
         target = commit.take_over(job.target.uri)
-    lease.start(lambda: target.ledger().epoch == target.epoch)
-    failpoint.reached("lease")
+    target_lease = lease.Lease(state.folder)
+    target_lease.start(lambda: target.ledger().epoch == target.epoch)
+    failpoint.reach("lease")
     try:
         yield target
     finally:
-        lease.release()
+        target_lease.release()
 
 
 @contextmanager
@@ -144,94 +177,136 @@ def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
 
     Raises:
         ConfigError: there is no target yet.
-        LedgerMismatch: it belongs to another job.
+        LedgerMismatch: it belongs to another job, or its state does not fit its dataset.
     """
-    ledger = commit.find(job.target.uri)
     state = State(job.target.uri)
-    saved = state.plan()
-    if ledger is None or saved is None:
+    ledger, saved_plan = _open_state(job, state)
+    if ledger is None or saved_plan is None:
         raise no_target(job)
     check_agreement(job, ledger)
-    run = Run(
-        job,
-        state,
-        Target(job.target.uri, ledger.epoch),
-        with_current_dimension(saved, job),
-        new_report(command, job),
-        progress,
-    )
-    run.report.consistency = saved.consistency
-    yield run
+    target, report = Target(job.target.uri, ledger.epoch), new_report(command, job)
+    report.consistency = saved_plan.consistency
+    run_plan = with_current_dimension(saved_plan, job)
+    yield Run(job, state, target, run_plan, report, progress, holds_target=False)
 
 
-def with_current_dimension(saved: Plan, job: JobSpec) -> Plan:
-    """Give a saved plan the width that the target's vectors have by now.
+def restart_target(job: JobSpec, say: Callable[[str], None], confirm: Callable[[], bool]) -> None:
+    """Remove a target and the folder beside it, after saying what that is.
 
-    ``embed`` may have changed it.
+    Args:
+        job: the job file.
+        say: shows a sentence to the operator.
+        confirm: asked before committed rows are removed.
+
+    Raises:
+        LeaseHeld: a live run holds the target.
+        LedgerMismatch: something that cfray did not make stands at ``target.uri``.
+        ConfigError: the operator did not confirm; nothing was removed.
     """
-    return replace(
-        saved, layout=replace(saved.layout, dimension=Target(job.target.uri).recipe().dimension)
-    )
+    lease.wait_until_free(State(job.target.uri).folder)
+    inventory = restart.take_inventory(job.target.uri)
+    if inventory.is_empty:
+        say(f"--restart: there is nothing at {job.target.uri} to remove")
+        return
+    say(inventory.sentence(job.target.uri))
+    if inventory.rows and not confirm():
+        raise ConfigError(
+            f"--restart would remove {inventory.rows:,} rows; nothing was removed",
+            "add --yes to remove them, or give another target.uri",
+        )
+    restart.remove(job.target.uri)
+
+
+def with_current_dimension(saved_plan: Plan, job: JobSpec) -> Plan:
+    """Give a saved plan the width that the target's vectors have now: ``embed`` may change it."""
+    dimension = Target(job.target.uri).recipe().dimension
+    return replace(saved_plan, shape=replace(saved_plan.shape, dimension=dimension))
 
 
 def no_target(job: JobSpec) -> ConfigError:
-    """Say that there is no target."""
+    """Say that the target does not exist yet."""
     return ConfigError(f"there is no target at {job.target.uri} yet", "run cfray migrate first")
 
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Before anything is created, a source's error is a refusal (exit 2)."""
+    """Turn errors that come before anything is created into refusals (exit 2).
+
+    A source that does not answer is refused, too; an embedding server that may answer later is
+    not (exit 1): the same command tries it again.
+    """
     try:
         yield
     except SourceError as error:
+        raise ConfigError(error.what, error.remedy) from error
+    except EmbeddingError as error:
+        if error.transient:
+            raise
         raise ConfigError(error.what, error.remedy) from error
 
 
 @contextmanager
 def concluded(run: Run) -> Iterator[None]:
-    """Write the report at every end, and let errors through after that."""
+    """Save the report at every end of the block, and let errors through after that."""
     try:
         yield
     except LeaseHeld:
         raise  # the report belongs to the run that has the target now
     except CfrayError as error:
-        run.count()
+        with suppress(CfrayError):  # what cannot be counted now stays as it was counted last
+            run.count()
         run.report.fail(error)
-        run.report.save(run.state)
+        _save_report(run)
         raise
     except BaseException as error:
-        run.report.fail(
-            CfrayError(
-                f"{type(error).__name__}: {error}",
-                "this is a fault of cfray's; what is committed stays",
-            )
-        )
-        run.report.save(run.state)
+        remedy = "this is a fault of cfray's; what is committed stays"
+        run.report.fail(CfrayError(f"{type(error).__name__}: {error}", remedy))
+        _save_report(run)
         raise
-    run.report.save(run.state)
+    _save_report(run)
 
 
-def check_agreement(job: JobSpec, ledger: Ledger | None, *, repair: tuple[str, ...] = ()) -> None:
-    """Refuse a job that is not one the target was made by.
+def _save_report(run: Run) -> None:
+    """Keep the report; it is the latest one unless another command is writing to the target."""
+    holder = None if run.holds_target else lease.read(run.state.folder)
+    run.report.save(run.state, as_latest=holder is None or holder.has_ended)
 
-    ``repair`` names the keys that may differ.
+
+def check_target(job: JobSpec) -> None:
+    """Refuse a target that a migration with this job could not write to.
+
+    Raises:
+        LedgerMismatch: it was made by another job, or its state does not fit its dataset.
+    """
+    ledger, _ = _open_state(job, State(job.target.uri))
+    check_agreement(job, ledger)
+
+
+def check_agreement(
+    job: JobSpec, ledger: Ledger | None, *, may_change: tuple[str, ...] = ()
+) -> None:
+    """Refuse a job that did not make the target; ``may_change`` names sections that may differ.
 
     Raises:
         LedgerMismatch: names every key that changed.
     """
     if ledger is None or job.fingerprint in ledger.fingerprints:
         return
-    known = State(job.target.uri).jobs()
-    before = known[-1]["agreed"] if known else {}
-    keys = [key for key in FINGERPRINTED if key not in repair]
+    # job.json may also hold a job that was refused later: the ledger says which were accepted
+    agreements = {entry["fingerprint"]: entry["agreed"] for entry in State(job.target.uri).jobs()}
+    accepted = agreements.get(ledger.fingerprints[-1], {})
     changed = [
-        line for key in keys for line in changed_keys(before.get(key), job.agreed.get(key), key)
+        line
+        for key in FINGERPRINTED
+        if key not in may_change
+        for line in changed_keys(accepted.get(key), job.agreed.get(key), key)
     ]
-    if repair and not changed:
+    if may_change and accepted and not changed:
         return
+    if not accepted:
+        changed = [f"unknown, for {job.target.uri}.cfray/job.json is missing or damaged"]
     raise LedgerMismatch(
-        f"{job.target.uri} was made by another job; changed: "
-        + "; ".join(changed or ["(job.json beside the target is missing)"]),
-        "undo the change, or give another target.uri; to retry quarantined rows with a corrected mapping, run cfray quarantine replay; to make the vectors anew, cfray embed",
+        f"{job.target.uri} was made by another job; changed: " + "; ".join(changed),
+        "undo the change, or give another target.uri; to retry quarantined rows with a corrected "
+        "mapping, run cfray quarantine replay; to make the vectors anew, cfray embed",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
 
 from tests.testbeds import lineup, object_stores
+from tests.testbeds.shared_ray import SharedRay
 
 # The same examples in every run: what passes here passes again. CFRAY_FUZZ=1 looks for new ones.
 settings.register_profile("steady", derandomize=True, deadline=None)
@@ -39,22 +42,135 @@ def no_aws(monkeypatch):
 
 @pytest.fixture
 def s3_place(s3, no_aws, monkeypatch):
-    """Give the URI of an empty place on each S3 store.
-
-    With the variables that a user sets and no others.
-    """
+    """Give the URI of an empty place on each S3 store, with the variables that a user sets."""
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     return s3.place()
 
 
-#: The file that takes longest goes first, so that processes which share the files end at about the
+#: The keys that tests give to stores, by the variable that a job file names: the shared Ray's
+#: workers read with them.  A store of the user's own has its key in the environment.
+STORE_KEYS = {
+    "CFRAY_MILVUS_KEY": "root:Milvus",
+    "CFRAY_PINECONE_KEY": "any",
+    **{name: value for name, value in os.environ.items() if re.match("CFRAY_.*_KEY$", name)},
+}
+
+
+@pytest.fixture(scope="session")
+def _rays():
+    """Hold the Ray that tests share from the first one that asks for it to the end."""
+    rays: list[SharedRay] = []
+    yield rays
+    for ray in rays:
+        ray.close()
+
+
+@pytest.fixture(scope="session")
+def shared_ray(_rays):
+    """Give the one Ray of this pytest process; it starts now."""
+    ray = SharedRay(STORE_KEYS)
+    _rays.append(ray)
+    return ray
+
+
+@contextmanager
+def running(ray):
+    """Have a runner of commands for the block; what is left running is ended."""
+    from tests.scenarios.runs import Runner  # imports lance, which not every test needs
+
+    runner = Runner(ray)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def cfray(shared_ray):
+    """Run commands on the Ray that the tests share."""
+    with running(shared_ray) as runner:
+        yield runner
+
+
+@pytest.fixture
+def local_cfray():
+    """Run commands that each start a Ray, which is killed with them."""
+    with running(None) as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def module_cfray(shared_ray):
+    """Run commands for a fixture that several tests share."""
+    with running(shared_ray) as runner:
+        yield runner
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_on_the_shared_ray(request, _rays):
+    """Fail a test that leaves a task or an actor behind."""
+    yield
+    for ray in _rays:
+        if ray.touched:
+            if request.node.stash.get(FAILED, False):
+                ray.leave()  # a failure keeps the test's frames, and so its handles on actors
+            ray.check_idle()
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared_bed(tmp_path_factory):
+    """Give a function that gives the bed of a store, on the server that its group of tests shares."""
+
+    def give(kind, **options):
+        name = ", ".join([kind.kind, *options])
+        return lineup.shared(
+            name, lambda: kind.serving(tmp_path_factory.mktemp(kind.kind), **options)
+        )
+
+    return give
+
+
+#: The groups that take longest go first, so that processes which share the tests end at about the
 #: same time.
-LONGEST = "test_stores.py"
+LONGEST = ("milvus", "weaviate", "test_kill.py", "test_regenerate.py")
 
 
+def group_of(item):
+    """Name the tests that go together: those of one kind of server, else those of one file."""
+    server = item.get_closest_marker("server")
+    return server.args[0].partition("-")[0] if server else item.path.name
+
+
+def order_of(item):
+    """Say where a test stands: long groups first, then a source's own tests before whole runs."""
+    group = group_of(item)
+    rank = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+    return rank, group if group != item.path.name else "", "sources" not in item.path.parts
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != LONGEST)
+    items.sort(key=order_of)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Stop what a group of tests shared when its last test is over."""
+    yield
+    if nextitem is None or group_of(nextitem) != group_of(item):
+        lineup.stop_shared()
 
 
 def pytest_sessionfinish(session):

@@ -1,7 +1,4 @@
-"""The same corpus as Parquet, JSON Lines and CSV.
-
-A whole migration of it through the command line.
-"""
+"""The same corpus as Parquet, JSON Lines and CSV, and its migration through the command line."""
 
 import csv
 import datetime as dt
@@ -79,7 +76,7 @@ MAPPING = {
 def articles(count):
     """Make rows: about 600 characters of text, a unit vector, integers beyond 2**53.
 
-    A parent in nine rows of ten.
+    Nine rows of ten have a parent.
     """
     dice, numbers = random.Random(7), np.random.default_rng(7)
     vectors = numbers.standard_normal((count, DIMENSION)).astype(np.float32)
@@ -150,22 +147,20 @@ def write_job(folder, kind, export, **changes):
 
 
 def cfray(*arguments, **options):
-    """Run cfray as an operator does."""
-    environment = {**os.environ, "RAY_DEDUP_LOGS": "0", "COLUMNS": "200"}
+    """Run cfray in a process, as an operator does."""
     return subprocess.run(
         [sys.executable, "-m", "cfray.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, "COLUMNS": "200"},
         check=False,
         **options,
     )
 
 
-def migrated(folder, kind, rows, **changes):
+def migrated(cfray, folder, kind, rows, **changes):
     """Export the rows, migrate them, give the report; anything but exit code 0 is a failure."""
     export = folder / f"articles.{kind}"
     write_export(kind, export, rows)
-    done = cfray("migrate", write_job(folder, kind, export, **changes), "--json", "--quiet")
-    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
-    return json.loads(done.stdout)
+    job = write_job(folder, kind, export, **changes)
+    return cfray.run("migrate", job, "--json", "--quiet").ended_with(0).document()

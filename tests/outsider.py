@@ -1,6 +1,6 @@
-"""Recompute a migrated dataset from its export, as somebody who has the contract.
+"""Recompute a migrated dataset from its export, as somebody who has the contract but not cfray.
 
-Pylance and pyarrow, but not cfray.
+Only pylance and pyarrow are used.
 
     python tests/outsider.py facts.json
 

@@ -1,7 +1,4 @@
-"""The released contextframe client lives in what cfray wrote.
-
-It opens, finds, searches and follows references.
-"""
+"""The released contextframe client opens, searches and changes what cfray wrote."""
 
 import datetime as dt
 import json
@@ -37,10 +34,11 @@ def uuid_of(row):
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory, module_cfray):
     folder = tmp_path_factory.mktemp("client")
     rows = [row | {"embedding": None} if row["uuid"] == WITHOUT_VECTOR else row for row in ROWS]
     migrated(
+        module_cfray,
         folder,
         "parquet",
         rows,

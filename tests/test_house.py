@@ -24,6 +24,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 @pytest.mark.parametrize("store", STORES)
 def test_one_word_for_a_store_in_six_places(store):
     assert (PACKAGE / f"sources/{store}/source.py").exists()
+    assert (ROOT / f"docs/stores/{store}.md").exists()
     assert (ROOT / f"tests/sources/test_{store}.py").exists()
     spec = yaml.safe_load((ROOT / f"jobs/specs/{store}.yaml").read_text())
     assert spec["source"]["kind"] == store

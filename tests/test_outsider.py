@@ -1,7 +1,4 @@
-"""An outsider who has the contract and pylance, but not cfray.
-
-Finds in the dataset exactly what the export says.
-"""
+"""Somebody who has the contract and pylance, but not cfray, finds exactly what the export says."""
 
 import json
 import os
@@ -79,9 +76,9 @@ def check(path):
 
 
 @pytest.fixture(scope="module", params=["parquet", "jsonl", "csv"])
-def export(request, tmp_path_factory):
+def export(request, tmp_path_factory, module_cfray):
     folder = tmp_path_factory.mktemp(request.param)
-    report = migrated(folder, request.param, articles(ROWS))
+    report = migrated(module_cfray, folder, request.param, articles(ROWS))
     return folder, request.param, report
 
 

@@ -1,130 +1,43 @@
 """The columns of one batch of frames, each made from the rules of the mapping.
 
-Remembers which source fields the rules used up and which values a column could
-not show as they were; ``metadata`` then carries everything else, so nothing is
-lost by being mapped or by being forgotten.
+A column that cannot show a value as it is gives it back: ``metadata`` then carries it, together
+with every field that no rule names.  So no value is lost by a rule, nor by the lack of a rule.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import re
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion import dates
+from cfray.conversion.rule_reader import RuleReader
 from cfray.frames.schema import header_uuid
 from cfray.job.mapping import (
     Const,
-    Fields,
-    Literally,
+    FieldRule,
     Path,
-    SourceShape,
-    Template,
     TextRule,
     as_path,
     primary_vector,
     rule_paths,
 )
-from cfray.job.spec import JobSpec
 from cfray.records import values
 from cfray.records.record import canonical, variant_numbers, variant_texts, variant_types
 from cfray.records.vectors import Vectors
 
-Mask = npt.NDArray[np.bool_]
+#: Characters of a text's first line that a title may have.
 _TITLE_LENGTH = 80
+_STRINGS = pa.list_(pa.string())
 
 
-class Columns:
-    """Makes columns of one batch and keeps account of what they used."""
-
-    def __init__(self, fields: Fields, job: JobSpec, layout: SourceShape) -> None:
-        """Start with nothing taken."""
-        self.fields, self.job, self.layout = fields, job, layout
-        #: path -> rows whose value a column shows; None for all rows.
-        self.taken: dict[Path, Mask | None] = {}
-        #: path -> rows in which a mapped null was replaced (a title, a zero vector): export must
-        #: know.
-        self.nulls: dict[Path, Mask] = {}
-
-    def take(self, paths: Sequence[Path]) -> None:
-        """Mark fields as shown by a column in every row.
-
-        (one path) or where they came first (several).
-        """
-        if len(paths) == 1:
-            self.taken[paths[0]] = None
-            return
-        seen = np.zeros(self.fields.rows, np.bool_)
-        for path in paths:
-            texts = self._present(path)
-            if texts is not None:
-                first = texts.is_valid().to_numpy(zero_copy_only=False) & ~seen
-                self.taken[path] = first
-                seen |= first
-
-    def _present(self, path: Path) -> pa.StringArray | None:
-        """Give a field's canonical texts, null where it is missing or null."""
-        column = self.fields.given(path)
-        if column is None:
-            return None
-        if path not in self.fields.variants:
-            return plain_texts(column)
-        texts, kinds = variant_texts(column), variant_types(column)
-        null = pc.equal(kinds, "null")
-        texts = (
-            pc.if_else(pc.fill_null(null, False), None, texts) if pc.any(null).as_py() else texts
-        )
-        quoted = pc.fill_null(
-            pc.and_(pc.not_equal(kinds, "string"), pc.starts_with(texts, '"')), False
-        )  # a date, a uuid, bytes
-        return (
-            pc.if_else(quoted, pc.utf8_slice_codeunits(texts, 1, -1), texts)
-            if pc.any(quoted).as_py()
-            else texts
-        )
-
-    def text(self, rule: TextRule | None, *, default: Path | None = None) -> pa.StringArray | None:
-        """Make a text column: the first path that is present, a constant, or a template.
-
-        (null if a field of it is).
-
-        ``default`` is the field to use where the job file has no rule; it may be absent.
-        """
-        if rule is None:
-            if default is None or default not in self.fields.columns:
-                return None
-            paths = [default]
-        elif isinstance(rule, Const):
-            return pa.repeat(pa.scalar(rule.const, pa.string()), self.fields.rows)
-        elif isinstance(rule, Template):
-            return self._template(rule)
-        else:
-            paths = rule_paths(rule)
-        self.take(paths)
-        found = [texts for path in paths if (texts := self._present(path)) is not None]
-        if not found:
-            return pa.nulls(self.fields.rows, pa.string())
-        return found[0] if len(found) == 1 else pc.coalesce(*found)
-
-    def _template(self, rule: Template) -> pa.StringArray:
-        pieces = re.split(r"\{([^{}]+)\}", rule.template)
-        columns: list[pa.Array | pa.Scalar] = []
-        for place, piece in enumerate(pieces):
-            if place % 2 == 0:
-                columns.append(pa.scalar(piece))
-            else:
-                texts = self._present(as_path(piece))
-                columns.append(pa.nulls(self.fields.rows, pa.string()) if texts is None else texts)
-        joined = pc.binary_join_element_wise(*columns, "")
-        return joined if isinstance(joined, pa.Array) else pa.repeat(joined, self.fields.rows)
+class Columns(RuleReader):
+    """Makes the columns of one batch, and remembers which fields they show."""
 
     def title(
         self,
@@ -133,198 +46,189 @@ class Columns:
         ids: pa.StringArray,
         counts: Counter[str],
     ) -> pa.StringArray:
-        """Make titles: the rule, else the text's first non-empty line.
+        """Make titles: the rule's text, else the first line of the document, else the id.
 
-        (80 characters), else the id.
+        Args:
+            rule: the mapping's.
+            texts: the documents.
+            ids: the original ids.
+            counts: counts the titles that the rule does not give.
         """
-        mapped = self.text(rule)
-        if mapped is None:
-            mapped = pa.nulls(self.fields.rows, pa.string())
-        missing = mapped.is_null()
-        if not mapped.null_count:
-            return mapped
-        counts["title_fallbacks"] += mapped.null_count
-        self._replace(rule, missing)
+        titles = self.text(rule)
+        if titles is None:
+            titles = pa.nulls(self.fields.rows, pa.string())
+        if not titles.null_count:
+            return titles
+        counts["title_fallbacks"] += titles.null_count
+        missing = titles.is_null()
+        self.mark_replaced(rule, missing)
         rows = pc.indices_nonzero(missing)
         lines = pa.nulls(len(rows), pa.string())
         if texts is not None:
-            begun = pc.utf8_ltrim_whitespace(
-                texts.take(rows)
-            )  # a regular expression's \s is ASCII only
-            lines = pc.struct_field(
-                pc.extract_regex(begun, rf"^(?P<line>[^\r\n]{{1,{_TITLE_LENGTH}}})"), [0]
-            )
+            # trimmed by Arrow, for a regular expression's \s is ASCII's white space only
+            trimmed = pc.utf8_ltrim_whitespace(texts.take(rows))
+            first_line = rf"^(?P<line>[^\r\n]{{1,{_TITLE_LENGTH}}})"
+            lines = pc.struct_field(pc.extract_regex(trimmed, first_line), [0])
         lines = pc.coalesce(pc.utf8_rtrim_whitespace(lines), ids.take(rows))
-        return pc.replace_with_mask(mapped, missing, lines)
+        return pc.replace_with_mask(titles, missing, lines)
 
-    def vector(self, found: Vectors, counts: Counter[str]) -> pa.FixedSizeListArray:
-        """Lay out the vectors; a missing one is zero or null as the job says, and counted."""
-        path = primary_vector(self.job.mapping, self.layout)
-        replaced = self.job.embedding.policy == "regenerate" and path in self.fields.columns
-        if self.job.mapping.vector is not None or replaced or not found.missing.all():
-            self.taken[path] = None
-        flat, width = pa.array(found.values.reshape(-1)), self.layout.read_dimension
-        if (
-            self.job.embedding.policy != "keep" or not found.missing.any()
-        ):  # what is missing there is embed's to decide
-            return pa.FixedSizeListArray.from_arrays(flat, width)
-        counts["missing_vectors"] += int(found.missing.sum())
-        if self.job.embedding.missing_vector == "null":
-            return pa.FixedSizeListArray.from_arrays(flat, width, mask=pa.array(found.missing))
-        self.nulls[path] = found.missing
-        return pa.FixedSizeListArray.from_arrays(flat, width)
+    def vector(self, vectors: Vectors, counts: Counter[str]) -> pa.FixedSizeListArray:
+        """Lay out the primary vectors; a missing vector is zero or null, as the job says.
+
+        Unless the policy is ``keep``, a missing vector is zero here: ``Embed`` decides on it.
+        """
+        embedding = self.job.embedding
+        path = primary_vector(self.job.mapping, self.shape)
+        is_replaced = embedding.policy == "regenerate" and path in self.fields.columns
+        if self.job.mapping.vector is not None or is_replaced or not vectors.missing.all():
+            self.shown[path] = None
+        numbers, width = pa.array(vectors.values.reshape(-1)), self.shape.read_dimension
+        if embedding.policy != "keep" or not vectors.missing.any():
+            return pa.FixedSizeListArray.from_arrays(numbers, width)
+        counts["missing_vectors"] += int(vectors.missing.sum())
+        if embedding.missing_vector == "null":
+            mask = pa.array(vectors.missing)
+            return pa.FixedSizeListArray.from_arrays(numbers, width, mask=mask)
+        self.replaced_nulls[path] = vectors.missing
+        return pa.FixedSizeListArray.from_arrays(numbers, width)
 
     def collection(
         self, space: uuid.UUID, source_collection: str
     ) -> tuple[pa.StringArray, pa.StringArray]:
-        """Make the collection's name and the uuid of its header row."""
-        rule = self.job.mapping.collection
-        fallback = source_collection or self.job.name
-        mapped = self.text(rule)
-        if mapped is None or isinstance(rule, Const):
-            name = pa.repeat(pa.scalar(fallback), self.fields.rows) if mapped is None else mapped
-            return name, pa.repeat(pa.scalar(header_uuid(space)), self.fields.rows)
-        self._replace(rule, mapped.is_null())
-        names = pc.fill_null(mapped, fallback).dictionary_encode()
-        known = names.dictionary.to_pylist()
-        headers = pa.array(
-            [header_uuid(space, "" if name == fallback else name) for name in known], pa.string()
+        """Make the names of the collections and the uuids of their headers."""
+        rule, rows = self.job.mapping.collection, self.fields.rows
+        default = source_collection or self.job.name
+        names = self.text(rule)
+        if names is None or isinstance(rule, Const):
+            if names is None:
+                names = pa.repeat(pa.scalar(default), rows)
+            return names, pa.repeat(pa.scalar(header_uuid(space)), rows)
+        self.mark_replaced(rule, names.is_null())
+        distinct = pc.fill_null(names, default).dictionary_encode()
+        headers = [
+            header_uuid(space, "" if name == default else name)
+            for name in distinct.dictionary.to_pylist()
+        ]
+        return (
+            distinct.dictionary.take(distinct.indices),
+            pa.array(headers, pa.string()).take(distinct.indices),
         )
-        return names.dictionary.take(names.indices), headers.take(names.indices)
-
-    def _replace(self, rule: TextRule | None, missing: pa.BooleanArray) -> None:
-        """Remember the rows in which a column shows something else than its field.
-
-        A template's fields all stay in custom_metadata.
-        """
-        for path in [] if isinstance(rule, Template) else rule_paths(rule):
-            self.nulls[path] = missing.to_numpy(zero_copy_only=False)
 
     def fitting(
         self, name: str, texts: pa.StringArray | None, pattern: str
     ) -> pa.StringArray | None:
-        """Keep the texts that fit a pattern; the others stay in custom_metadata."""
+        """Keep the texts that fit a pattern; the others stay in custom_metadata.
+
+        Args:
+            name: of the column, which is the key of its rule.
+            texts: of the column; None where the mapping has no rule.
+            pattern: a regular expression.
+        """
         if texts is None:
             return None
-        fits = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
-        self._release(
-            rule_paths(getattr(self.job.mapping, name)), ~fits.to_numpy(zero_copy_only=False)
-        )
+        fits = pc.fill_null(pc.match_substring_regex(texts, pattern), fill_value=False)
+        paths = rule_paths(getattr(self.job.mapping, name))
+        self.mark_unshown(paths, ~fits.to_numpy(zero_copy_only=False))
         return pc.if_else(fits, texts, None)
 
-    def _release(self, paths: Sequence[Path], rows: Mask) -> None:
-        """Give rows of fields back to custom_metadata: the column could not show their value."""
-        if not rows.any():
-            return
-        for path in paths:
-            before = self.taken.get(path, np.zeros(self.fields.rows, np.bool_))
-            self.taken[path] = ~rows if before is None else before & ~rows
-
-    def position(self, rule: str | Literally | None) -> pa.Int32Array | None:
+    def position(self, rule: FieldRule | None) -> pa.Int32Array | None:
         """Make int32 positions; what is no integer of 0 .. 2**31 - 1 stays in custom_metadata."""
         texts = self.text(rule)
         if texts is None or rule is None:
             return None
-        digits = pc.if_else(
-            pc.match_substring_regex(texts, r"^(0|[1-9][0-9]{0,9})$"), texts, None
-        ).cast(pa.int64())
-        fits = pc.fill_null(pc.less(digits, 2**31), False)
-        self._release([as_path(rule)], ~fits.to_numpy(zero_copy_only=False))
-        return pc.if_else(fits, digits, None).cast(pa.int32())
+        is_integer = pc.match_substring_regex(texts, r"^(0|[1-9][0-9]{0,9})$")
+        integers = pc.if_else(is_integer, texts, None).cast(pa.int64())
+        fits = pc.fill_null(pc.less(integers, 2**31), fill_value=False)
+        self.mark_unshown([as_path(rule)], ~fits.to_numpy(zero_copy_only=False))
+        return pc.if_else(fits, integers, None).cast(pa.int32())
 
-    def strings(self, rule: str | Literally | None) -> pa.ListArray | None:
-        """Make lists of strings; a single string becomes a list of one.
+    def strings(self, rule: FieldRule | None) -> pa.ListArray | None:
+        """Make lists of strings; a single string becomes a list of it.
 
-        Items that are no strings stay in custom_metadata, too.
+        A list with items that are no strings stays in custom_metadata, too.
         """
         if rule is None:
             return None
         path = as_path(rule)
-        column = self.fields.given(path)
-        self.taken[path] = None
-        kind = pa.list_(pa.string())
+        column = self.fields.rule_column(path)
+        self.shown[path] = None
         if column is None:
-            return pa.nulls(self.fields.rows, kind)
+            return pa.nulls(self.fields.rows, _STRINGS)
         if path in self.fields.variants:
             return self._variant_strings(path, column)
+        kind = column.type
         if (
-            pa.types.is_list(column.type)
-            or pa.types.is_large_list(column.type)
-            or pa.types.is_fixed_size_list(column.type)
+            pa.types.is_list(kind)
+            or pa.types.is_large_list(kind)
+            or pa.types.is_fixed_size_list(kind)
         ):
-            inner = column.type.value_type
-            if (
-                pa.types.is_string(inner) or pa.types.is_large_string(inner)
-            ) and not column.flatten().null_count:
-                return column.cast(kind)
-            self.taken.pop(path)
-            return pa.array(
-                [
-                    None if item is None else [one for one in texts if one is not None]
-                    for item, texts in self._item_texts(column)
-                ],
-                kind,
-            )
-        texts = values.metadata_texts(column)
-        return pa.array([None if text is None else [text] for text in texts.to_pylist()], kind)
-
-    @staticmethod
-    def _item_texts(column: pa.Array) -> list[tuple[object, list[str | None]]]:
-        return [
-            (None, []) if not one.is_valid else (one, values.metadata_texts(one.values).to_pylist())
-            for one in column
-        ]
+            item = kind.value_type
+            is_text = pa.types.is_string(item) or pa.types.is_large_string(item)
+            if is_text and not column.flatten().null_count:
+                return column.cast(_STRINGS)
+            del self.shown[path]
+            return pa.array([_item_texts(scalar) for scalar in column], _STRINGS)
+        texts = values.metadata_texts(column).to_pylist()
+        return pa.array([None if text is None else [text] for text in texts], _STRINGS)
 
     def _variant_strings(self, path: Path, column: pa.StructArray) -> pa.ListArray:
-        made: list[list[str] | None] = []
-        inexact = np.zeros(self.fields.rows, np.bool_)
+        lists: list[list[str] | None] = []
+        is_inexact = np.zeros(self.fields.rows, np.bool_)
         kinds, texts = variant_types(column).to_pylist(), variant_texts(column).to_pylist()
         for row, (kind, text) in enumerate(zip(kinds, texts, strict=True)):
             if kind is None or kind == "null":
-                made.append(None)
+                lists.append(None)
             elif kind.startswith("list"):
                 items = json.loads(text)
-                inexact[row] = any(not isinstance(item, str) for item in items)
-                made.append(
-                    [
-                        item if isinstance(item, str) else canonical(item)
-                        for item in items
-                        if item is not None
-                    ]
+                is_inexact[row] = any(not isinstance(item, str) for item in items)
+                present = [item for item in items if item is not None]
+                lists.append(
+                    [item if isinstance(item, str) else canonical(item) for item in present]
                 )
             else:
-                made.append([text])
-        self._release([path], inexact)
-        return pa.array(made, pa.list_(pa.string()))
+                lists.append([text])
+        self.mark_unshown([path], is_inexact)
+        return pa.array(lists, _STRINGS)
 
     def day(self, rule: object, counts: Counter[str]) -> pa.StringArray | None:
-        """Make the day in UTC; the source's value stays in custom_metadata whatever comes of it."""
-        made: pa.StringArray | None = None
-        given: pa.BooleanArray | None = None
+        """Make the days, in UTC, of the first field that is present.
+
+        The field's value stays in custom_metadata whatever comes of it.
+        """
+        days: pa.StringArray | None = None
+        is_filled: pa.BooleanArray | None = None
         for path in rule_paths(rule):
-            column = self.fields.given(path)
+            column = self.fields.rule_column(path)
             if column is None:
                 continue
-            present = column.is_valid()
-            if (
-                path in self.fields.variants
-            ):  # a bare number is not read, so its text must not be either
-                kinds = variant_types(column)
-                present = pc.fill_null(pc.not_equal(kinds, "null"), False)
-                dated = pc.and_(
-                    pc.not_equal(kinds, "string"), pc.starts_with(variant_texts(column), '"')
-                )  # a store's own type for instants
-                column = pc.if_else(
-                    pc.or_(pc.equal(kinds, "string"), dated), self._present(path), None
+            is_present = column.is_valid()
+            if path in self.fields.variants:
+                is_present = pc.fill_null(
+                    pc.not_equal(variant_types(column), "null"), fill_value=False
                 )
-            read = dates.days(column)
-            made = read if made is None or given is None else pc.if_else(given, made, read)
-            given = present if given is None else pc.or_(given, present)
-        if made is not None and given is not None:
-            counts["unreadable_dates"] += int(pc.sum(pc.and_(given, made.is_null())).as_py() or 0)
-        return made
+                column = self._variant_instants(path, column)
+            field_days = dates.days(column)
+            if days is None or is_filled is None:
+                days, is_filled = field_days, is_present
+            else:
+                days = pc.if_else(is_filled, days, field_days)
+                is_filled = pc.or_(is_filled, is_present)
+        if days is not None and is_filled is not None:
+            is_unreadable = pc.and_(is_filled, days.is_null())
+            counts["unreadable_dates"] += int(pc.sum(is_unreadable).as_py() or 0)
+        return days
 
-    def raw(self, rule: str | Literally | None) -> pa.Array | None:
+    def _variant_instants(self, path: Path, column: pa.StructArray) -> pa.StringArray:
+        """Read the texts of variants that may be instants: strings and a store's instants.
+
+        A bare number is not read, for it may count seconds or milliseconds.
+        """
+        kinds = variant_types(column)
+        is_text = pc.equal(kinds, "string")
+        is_instant = pc.and_(pc.invert(is_text), pc.starts_with(variant_texts(column), '"'))
+        return pc.if_else(pc.or_(is_text, is_instant), self._texts(path), None)
+
+    def raw(self, rule: FieldRule | None) -> pa.Array | None:
         """Make blobs: binary as it is, text as its UTF-8 bytes."""
         if rule is None:
             return None
@@ -332,63 +236,50 @@ class Columns:
         column = self.fields.columns.get(path)
         if column is None:
             return None
-        self.taken[path] = None
+        self.shown[path] = None
         if path in self.fields.variants:
-            binary = pc.equal(variant_types(column), "binary")
-            texts = column = self._present(path)
-            if texts is not None and pc.any(binary).as_py():
-                pairs = zip(texts.to_pylist(), binary.to_pylist(), strict=True)
-                column = pa.array(
-                    [
-                        base64.b64decode(text) if coded and text else text and text.encode()
-                        for text, coded in pairs
-                    ],
-                    pa.large_binary(),
-                )
-        assert column is not None
+            column = self._variant_blobs(path, column)
         if isinstance(column, pa.ExtensionArray):
             column = column.storage
         return column.cast(pa.large_binary())
 
-    def further_vector(self, path: Path, kind: pa.DataType) -> pa.Array:
-        """Carry a vector beside the primary one in its own width.
+    def _variant_blobs(self, path: Path, column: pa.StructArray) -> pa.Array:
+        """Read the bytes of variants: those of a binary are base64 in its text."""
+        texts = self._texts(path)
+        assert texts is not None
+        is_binary = pc.equal(variant_types(column), "binary")
+        if not pc.any(is_binary).as_py():
+            return texts
+        blobs: list[bytes | None] = []
+        for text, binary in zip(texts.to_pylist(), is_binary.to_pylist(), strict=True):
+            if text is None:
+                blobs.append(None)
+            else:
+                blobs.append(base64.b64decode(text) if binary else text.encode())
+        return pa.array(blobs, pa.large_binary())
 
-        A batch with another type keeps it in custom_metadata.
+    def further_vector(self, path: Path, kind: pa.DataType) -> pa.Array:
+        """Carry a vector beside the primary vector, in its width.
+
+        Where a batch has another type than the plan's sample, the vector stays in custom_metadata.
         """
         column = self.fields.columns.get(path)
         if column is None:
             return pa.nulls(self.fields.rows, kind)
-        if path in self.fields.variants:
+        is_variant = path in self.fields.variants
+        if is_variant:
             column = variant_numbers(column)
-        if (
-            pa.types.is_list(kind)
-            and not pa.types.is_nested(kind.value_type)
-            and not column.type.equals(kind)
-        ):
+        is_plain_list = pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type)
+        if is_plain_list and not column.type.equals(kind):
             column = column.cast(kind)
         if not column.type.equals(kind) and str(column.type) != str(kind):
             return pa.nulls(self.fields.rows, kind)
-        self.taken[path] = (
-            None
-            if path not in self.fields.variants
-            else column.is_valid().to_numpy(zero_copy_only=False)
-        )
+        self.shown[path] = column.is_valid().to_numpy(zero_copy_only=False) if is_variant else None
         return column.cast(kind)
 
 
-def plain_texts(column: pa.Array) -> pa.StringArray:
-    """Write values as a text column shows them.
-
-    Canonical texts, without the quotes of JSON around instants, decimals, uuids and bytes.
-    """
-    texts = values.metadata_texts(column)
-    kind = column.type
-    nested = pa.types.is_nested(kind) or isinstance(kind, pa.DictionaryType)
-    if (
-        nested
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-    ):
-        return texts
-    return pc.if_else(pc.starts_with(texts, '"'), pc.utf8_slice_codeunits(texts, 1, -1), texts)
+def _item_texts(scalar: pa.ListScalar) -> list[str] | None:
+    """Write the items of a list that are not null as texts; None for a list that is null."""
+    if not scalar.is_valid:
+        return None
+    return [text for text in values.metadata_texts(scalar.values).to_pylist() if text is not None]

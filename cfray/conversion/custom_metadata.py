@@ -1,6 +1,8 @@
-"""custom_metadata: everything of a record that no column took, and the types of what deviates.
+"""custom_metadata: every value of a record that no column shows, and the types that deviate.
 
-The last step of a batch's conversion: it must know what every column used.
+The last step of a batch's conversion, for it must know what every column shows.  The dataset
+records the type of each field once; a value of another type has its type recorded in its row, under
+``TYPES_KEY``, so that an export can give back what the source held.
 """
 
 from __future__ import annotations
@@ -9,104 +11,94 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfray.conversion.columns import Columns
-from cfray.frames.schema import ORIGINAL_ID, TYPES_KEY, metadata_lists
-from cfray.job.mapping import Fields, Path, dotted
+from cfray.conversion.fields import Fields
+from cfray.conversion.rule_reader import RuleReader
+from cfray.frames.schema import ORIGINAL_ID, TYPES_KEY, pack_metadata
+from cfray.job.mapping import Path, dotted
 from cfray.records import values
 from cfray.records.record import canonical, variant_texts, variant_types
 
 _RESERVED = (ORIGINAL_ID, TYPES_KEY)
 
-#: Row number -> key -> type name, for the values that have not the type the dataset records.
-Deviating = dict[int, dict[str, str]]
+#: Row number -> key -> name of the type that the row's value has instead of the dataset's.
+RowTypes = dict[int, dict[str, str]]
 
 
-def metadata(columns: Columns, ids: pa.StringArray) -> pa.ListArray:
-    """Pack every field that no column took, the original id.
+def metadata(reader: RuleReader, ids: pa.StringArray) -> pa.ListArray:
+    """Pack every value that no column shows, the original id, and the types that deviate.
 
-    The types of values that deviate.
+    Args:
+        reader: knows the fields of the batch and what the columns show of them.
+        ids: the original id of each record.
     """
     keys: list[str] = []
     texts: list[pa.StringArray] = []
-    deviating: Deviating = {}
-    for path, column in columns.fields.columns.items():
-        key = metadata_key(path, columns.fields)
-        _note_types(columns, (key, path), column, deviating)
-        taken = columns.taken.get(path, False)
-        if taken is None:
+    row_types: RowTypes = {}
+    for path, column in reader.fields.columns.items():
+        key = metadata_key(path, reader.fields)
+        _note_types(reader, path, column, row_types)
+        if path in reader.shown and reader.shown[path] is None:
             continue
-        text = (
-            variant_texts(column)
-            if path in columns.fields.variants
-            else values.metadata_texts(column)
-        )
-        if taken is not False:
-            text = pc.if_else(pa.array(taken), None, text)
         keys.append(key)
-        texts.append(text)
-    for path, column in columns.fields.opened.items():
+        texts.append(_unshown_texts(reader, path, column))
+    for path, column in reader.fields.structs.items():
         for row in pc.indices_nonzero(column.is_null()).to_pylist():
-            deviating.setdefault(row, {})[dotted(path)] = "null"
-    _note_replaced(columns, deviating)
+            row_types.setdefault(row, {})[dotted(path)] = "null"
+    _note_replaced_nulls(reader, row_types)
     keys.append(ORIGINAL_ID)
     texts.append(ids)
-    if deviating:
+    if row_types:
+        rows = range(reader.fields.rows)
+        types = [canonical(row_types[row]) if row in row_types else None for row in rows]
         keys.append(TYPES_KEY)
-        texts.append(
-            pa.array(
-                [
-                    canonical(deviating[row]) if row in deviating else None
-                    for row in range(columns.fields.rows)
-                ],
-                pa.string(),
-            )
-        )
-    return metadata_lists(keys, texts, columns.fields.rows)
+        texts.append(pa.array(types, pa.string()))
+    return pack_metadata(keys, texts, reader.fields.rows)
 
 
-def _note_types(
-    columns: Columns, named: tuple[str, Path], column: pa.Array, deviating: Deviating
-) -> None:
+def _unshown_texts(reader: RuleReader, path: Path, column: pa.Array) -> pa.StringArray:
+    """Write a field's values, null in the rows in which a column shows them."""
+    is_variant = path in reader.fields.variants
+    texts = variant_texts(column) if is_variant else values.metadata_texts(column)
+    shown = reader.shown.get(path)
+    return texts if shown is None else pc.if_else(pa.array(shown), None, texts)
+
+
+def _note_types(reader: RuleReader, path: Path, column: pa.Array, row_types: RowTypes) -> None:
     """Note the rows whose value has another type than the dataset records for its key."""
-    key, path = named
-    declared = columns.layout.types.get(key)
-    if path in columns.fields.variants:
+    key = metadata_key(path, reader.fields)
+    recorded = reader.shape.types.get(key)
+    if path in reader.fields.variants:
         kinds = variant_types(column)
-        differs = (
-            pc.fill_null(pc.not_equal(kinds, declared), kinds.is_valid())
-            if declared is not None
-            else kinds.is_valid()
-        )
+        differs = kinds.is_valid()
+        if recorded is not None:
+            differs = pc.fill_null(pc.not_equal(kinds, recorded), differs)
         for row in pc.indices_nonzero(differs).to_pylist():
-            deviating.setdefault(row, {})[key] = kinds[row].as_py()
+            row_types.setdefault(row, {})[key] = kinds[row].as_py()
         return
-    own = values.type_name(column.type)
-    if own != declared:
+    name = values.type_name(column.type)
+    if name != recorded:
         for row in pc.indices_nonzero(column.is_valid()).to_pylist():
-            deviating.setdefault(row, {})[key] = own
+            row_types.setdefault(row, {})[key] = name
 
 
-def _note_replaced(columns: Columns, deviating: Deviating) -> None:
-    """Note the rows in which a column shows something although the source had null.
-
-    Or had no such key.
-    """
-    word = "null" if columns.layout.fixed else "missing"
-    for path, rows in columns.nulls.items():
-        key = metadata_key(path, columns.fields)
-        if key not in columns.layout.types:
-            # nobody restores a key that has no type: neither the dataset's nor, where the row has a
-            # value after all, the row's own
+def _note_replaced_nulls(reader: RuleReader, row_types: RowTypes) -> None:
+    """Note the rows in which a column shows something although the source had no value."""
+    name = "null" if reader.shape.fixed else "missing"
+    for path, rows in reader.replaced_nulls.items():
+        key = metadata_key(path, reader.fields)
+        if key not in reader.shape.types:
+            # An export restores no key without a type: neither the dataset records a type, nor
+            # does the row, where it has a value after all.
             continue
         for row in np.flatnonzero(rows).tolist():
-            deviating.setdefault(row, {}).setdefault(key, word)
+            row_types.setdefault(row, {}).setdefault(key, name)
 
 
 def metadata_key(path: Path, fields: Fields) -> str:
-    """Name a field in custom_metadata.
+    """Name a field in custom_metadata by its dotted path.
 
-    Its dotted path, behind ``source.`` where that name would be ambiguous or is cfray's own.
+    The name begins with ``source.`` where the dotted path is ambiguous or is a key of cfray's.
     """
     key = dotted(path)
-    literal = len(path) == 1 and "." in key and key.split(".", 1)[0] in fields.entered
-    return f"source.{key}" if literal or key.rpartition("source.")[2] in _RESERVED else key
+    is_ambiguous = len(path) == 1 and "." in key and key.split(".", 1)[0] in fields.entered
+    return f"source.{key}" if is_ambiguous or key.rpartition("source.")[2] in _RESERVED else key

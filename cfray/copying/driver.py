@@ -1,8 +1,8 @@
-"""Shards streaming in from their tasks, and the driver's end of it.
+"""The driver's end of the copy: hands out shards, commits their receipts as they come.
 
-Workers send back one receipt a shard; the driver commits shards while later
-ones are still being read, so a crash costs the work in flight and nothing
-that was done.
+Workers send back a receipt a shard.  The driver commits shards while later shards are
+still being read, so a crash costs the work in flight and nothing that was committed.
+No row of the source passes through the driver.
 """
 
 from __future__ import annotations
@@ -16,158 +16,160 @@ from functools import partial
 from cfray.conversion.embed import Embed
 from cfray.copying.shard import CopyTask, PlannedShard, copy_shard
 from cfray.engine import failpoint, throttle
-from cfray.engine.tasks import TaskOptions, each
+from cfray.engine.tasks import TaskOptions, run_tasks
 from cfray.errors import LimitReached
 from cfray.job.spec import JobSpec
-from cfray.report.facts import Report
-from cfray.report.progress import Progress
+from cfray.report.run import Run
 from cfray.sources.base import Context, Json
 from cfray.target import commit
-from cfray.target.commit import Target
-from cfray.target.ledger import Ledger
+from cfray.target.books import EntryKind, read_books
 from cfray.target.receipts import Receipt
-from cfray.target.state import Plan, State
 
 logger = logging.getLogger("cfray")
 
-#: A commit waits until its cost is at most a twentieth of the time since the last one: 5 % of the
-#: driver's time.
+#: A commit waits until its cost is at most a twentieth of the time since the last commit: 5 % of
+#: the driver's time.
 _COMMIT_SHARE = 20
 
 
 class Copying:
-    """Brings every shard into the target.
+    """Brings every shard of the plan into the target.
 
-    Committed ones are left alone, staged ones adopted, the rest read.
+    Committed shards are left alone, staged shards adopted, missing shards read.
     """
 
-    def __init__(
-        self, job: JobSpec, plan: Plan, target: Target, report: Report, progress: Progress
-    ) -> None:
+    def __init__(self, run: Run) -> None:
         """Look at what an earlier run left."""
-        self.job, self.plan, self.target, self.report = job, plan, target, report
-        self.state, self.ledger = State(target.uri), target.ledger()
-        done = [
-            self.state.receipt(name, entry.nonce)
-            for name, entry in self.ledger.entries.items()
-            if name.isdigit()
-        ]
-        progress.start(
-            plan.rows,
-            exact=plan.exact,
-            shards=len(plan.shards),
-            done_shards=len(done),
-            done_rows=sum(one.read for one in done),
+        self.run = run
+        self.ledger = run.target.ledger()
+        committed = read_books(run.state, self.ledger).shards
+        self.committer = Committer(run, committed)
+        run.progress.start(
+            run.plan.rows,
+            exact=run.plan.exact,
+            shards=len(run.plan.shards),
+            committed_shards=len(committed),
+            committed_rows=self.committer.read,
         )
-        self.committer = Committer(job, plan, target, report, progress)
-        self.committer.quarantined, self.committer.read = (
-            sum(one.quarantined for one in done),
-            sum(one.read for one in done),
+        run.report.counts.update(
+            {"shards_resumed": len(committed), "shards_adopted": 0, "shards_read": 0}
         )
-        report.counts.update({"shards_resumed": len(done), "shards_adopted": 0, "shards_read": 0})
 
     @property
-    def left(self) -> list[int]:
-        """Number the shards that are still to be read."""
-        known = self.ledger.entries.keys() | self.committer.names
-        return [number for number in range(len(self.plan.shards)) if str(number) not in known]
+    def missing_shards(self) -> list[int]:
+        """Number the shards that must still be read."""
+        names = self.ledger.entries.keys() | self.committer.names
+        return [number for number in range(len(self.run.plan.shards)) if str(number) not in names]
 
     def adopt(self) -> None:
         """Commit what an earlier run staged.
 
         Raises:
             LimitReached: too many records are in quarantine.
+            TargetError: a staged receipt is damaged.
         """
-        with self._flushed():
-            for receipt in _staged(self.state, self.ledger):
-                self.report.counts["shards_adopted"] += 1
-                self.committer.add(receipt)
-        if not self.left:
+        with self._committing_at_the_end():
+            for receipt in self._staged_receipts():
+                self.run.report.counts["shards_adopted"] += 1
+                self.committer.add(receipt, adopted=True)
+        if not self.missing_shards:
             self.committer.check_limit(final=True)
 
     def context(self, session: Json) -> Context:
         """Give what a source is handed when its shards are read."""
-        job = self.job
+        job = self.run.job
         return Context(
             session=session,
-            scratch=self.state.scratch.uri,
+            scratch=self.run.state.scratch.uri,
             max_record=job.limits.max_document,
             throttle=throttle.shared_budget(job.source),
         )
 
     def read(self, context: Context, embed: Embed) -> None:
-        """Copy the shards that are left, in tasks, one a shard, and commit them as they come.
+        """Copy the missing shards, a task each, and commit their receipts as they come.
 
         Raises:
             LimitReached: too many records are in quarantine.
             CfrayError: a shard could not be copied; what is committed stays.
         """
-        job, limits = self.job, self.job.limits
-        work = partial(copy_shard, CopyTask(job, embed, context, self.target.epoch))
-        memory = None if limits.memory == "auto" else limits.memory
-        most = None if limits.workers == "auto" else limits.workers
-        pool = TaskOptions(memory, most, restarts=-1)  # copy_shard itself counts its starts
+        run, limits = self.run, self.run.job.limits
+        copy = partial(copy_shard, CopyTask(run.job, embed, context, run.target.epoch))
+        # copy_shard itself limits its starts, durably: Ray's limit would be in the driver's memory
+        options = TaskOptions(
+            memory=None if limits.memory == "auto" else limits.memory,
+            max_tasks=None if limits.workers == "auto" else limits.workers,
+            restarts=-1,
+        )
         if embed.pool is not None:
-            pool = pool.beside_actors()
-        with self._flushed():
-            for receipt in each(
-                work, [PlannedShard(number, self.plan.shards[number]) for number in self.left], pool
-            ):
-                self.report.counts["shards_read"] += 1
+            options = options.beside_actors()
+        shards = [PlannedShard(number, run.plan.shards[number]) for number in self.missing_shards]
+        with self._committing_at_the_end():
+            for receipt in run_tasks(copy, shards, options):
+                run.report.counts["shards_read"] += 1
                 self.committer.add(receipt)
         self.committer.check_limit(final=True)
 
+    def _staged_receipts(self) -> Iterator[Receipt]:
+        """Yield a receipt of each shard that an earlier run staged and did not commit."""
+        for name, nonces in self.run.state.staged_nonces().items():
+            is_shard = EntryKind.of(name) is EntryKind.SHARD
+            if is_shard and name not in self.ledger.entries:
+                yield self.run.state.receipt(
+                    name,
+                    nonces[0],
+                    remedy="remove this file, then run the same command again: nothing of the "
+                    "shard is committed, and it is read anew",
+                )
+
     @contextmanager
-    def _flushed(self) -> Iterator[None]:
-        """Commit what waits at every end."""
+    def _committing_at_the_end(self) -> Iterator[None]:
+        """Commit what waits, however the block ends."""
         try:
             yield
         finally:
             self.committer.flush()
 
 
-def _staged(state: State, ledger: Ledger) -> Iterator[Receipt]:
-    """Yield one receipt of each shard that an earlier run staged and did not commit."""
-    for name, nonces in state.staged_names().items():
-        if name.isdigit() and name not in ledger.entries:
-            yield state.receipt(name, nonces[0])
-
-
 class Committer:
     """Commits receipts in groups, often enough to be visible and seldom enough to be cheap."""
 
-    def __init__(
-        self, job: JobSpec, plan: Plan, target: Target, report: Report, progress: Progress
-    ) -> None:
-        """Start with nothing to commit."""
-        self.job, self.plan, self.target, self.report, self.progress = (
-            job,
-            plan,
-            target,
-            report,
-            progress,
-        )
+    def __init__(self, run: Run, committed: list[Receipt]) -> None:
+        """Start with nothing to commit.
+
+        Args:
+            run: the command and its target.
+            committed: the shards of earlier runs; their records count for the limit.
+        """
+        self.run = run
+        #: Shards that this run has committed or will commit.
         self.names: set[str] = set()
         self.waiting: list[Receipt] = []
-        self.quarantined = self.read = 0
-        self.cost = self.last = 0.0
+        self.read = sum(receipt.read for receipt in committed)
+        self.quarantined = sum(receipt.quarantined for receipt in committed)
+        self.commit_seconds = self.committed_at = 0.0
 
-    def add(self, receipt: Receipt) -> None:
-        """Take one staged shard; commit it now or with the next ones.
+    def add(self, receipt: Receipt, *, adopted: bool = False) -> None:
+        """Take a staged shard; commit it now or with the next shards.
+
+        Args:
+            receipt: of the shard.
+            adopted: an earlier run staged it.
 
         Raises:
             LimitReached: too many records are in quarantine.
         """
         if receipt.name in self.names:
-            return  # Ray repeated a task after it had published: the first receipt counts
-        failpoint.reached("stage")
+            # Ray repeated a task after it had published its receipt: the first receipt counts
+            return
+        failpoint.reach("stage")
         self.names.add(receipt.name)
         self.waiting.append(receipt)
-        self.progress.add(receipt)
-        self.report.clock.setdefault("first_receipt", time.time())
+        progress = self.run.progress
+        (progress.adopt if adopted else progress.add)(receipt)
+        self.run.report.clock.setdefault("first_receipt", time.time())
         self.quarantined += receipt.quarantined
         self.read += receipt.read
-        if time.perf_counter() - self.last >= self.cost * _COMMIT_SHARE:
+        if time.perf_counter() - self.committed_at >= self.commit_seconds * _COMMIT_SHARE:
             self.flush()
         self.check_limit(final=False)
 
@@ -177,37 +179,42 @@ class Committer:
             return
         begin = time.perf_counter()
         group, self.waiting = self.waiting, []
-        commit.commit_receipts(self.target, group)
-        failpoint.reached("commit")
-        self.last = time.perf_counter()
-        self.cost = self.last - begin
-        figures = self.report.stage("commit")
-        figures.seconds += self.cost
+        commit.commit_receipts(self.run.target, group)
+        failpoint.reach("commit")
+        self.committed_at = time.perf_counter()
+        self.commit_seconds = self.committed_at - begin
+        figures = self.run.report.stage("commit")
+        figures.seconds += self.commit_seconds
         figures.rows += sum(receipt.frames for receipt in group)
-        self.progress.commit(self.cost)
+        self.run.progress.commit(self.commit_seconds)
         for receipt in group:
             logger.info(
-                "committed shard=%s rows=%d seconds=%.3f", receipt.shard, receipt.frames, self.cost
+                "committed shard=%s rows=%d seconds=%.3f",
+                receipt.shard,
+                receipt.frames,
+                self.commit_seconds,
             )
 
     def check_limit(self, *, final: bool) -> None:
         """Stop a run that quarantines too much.
 
-        A share is judged against the records the plan expects, at the end against those read.
+        A share is a share of the records that the plan expects; at the end, of those read.
 
         Raises:
             LimitReached: what is committed stays.
         """
-        expected = self.read if final else max(self.read, self.plan.rows or 0)
-        limit = self.job.limits.max_quarantined
-        if self.quarantined > allowed(self.job, expected):
+        expected = self.read if final else max(self.read, self.run.plan.rows or 0)
+        if self.quarantined > allowed_quarantine(self.run.job, expected):
+            limit = self.run.job.limits.max_quarantined
             raise LimitReached(
-                f"{self.quarantined:,} of {self.read:,} records read so far are in quarantine, more than limits.max_quarantined ({limit}) allows",
-                "see why with `cfray quarantine list`; raise limits.max_quarantined and run the same command again to go on, or correct the mapping and start with a new target",
+                f"{self.quarantined:,} of {self.read:,} records read so far are in quarantine, "
+                f"more than limits.max_quarantined ({limit}) allows",
+                "see why with `cfray quarantine list`; raise limits.max_quarantined and run the "
+                "same command again to go on, or correct the mapping and start with a new target",
             )
 
 
-def allowed(job: JobSpec, records: int) -> float:
+def allowed_quarantine(job: JobSpec, records: int) -> float:
     """Give the number of records that may be quarantined."""
     limit = job.limits.max_quarantined
     return limit * records if isinstance(limit, float) else limit

@@ -1,20 +1,18 @@
-"""Find records that share one identity, and references that point nowhere.
+"""Find records that share an identity, and references that point nowhere; remove duplicates.
 
-Take the later duplicates out.
+The first record by (shard id, ordinal) stays.  The later records leave the target in one
+commit after the last shard and go to quarantine, so there are never two rows with one
+uuid and never a silent choice.
 
-The first by (shard id, ordinal) stays.  The others leave the target in one
-commit after the last shard and go to quarantine, so there are never two rows
-with one uuid and never a silent choice.
-
-Uuids are compared by their first 64 bits, in as many passes over the uuid
-column as keep a pass within 16 million rows (16 bytes a row: 256 MB); rows that
-agree there are compared in full.
+Uuids are compared by their first 64 bits, in as many passes over the uuid column as keep
+a pass within 16 million rows (16 bytes a row: 256 MB); rows that agree in these bits are
+compared in full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,22 +21,26 @@ import pyarrow.compute as pc
 from lance import LanceDataset
 
 from cfray.conversion import chunks
-from cfray.copying.write import Rejected, Tally, add_centroids, new_nonce, publish
+from cfray.conversion.rejects import RejectedRow, reject_frame
+from cfray.copying.write import Tally, add_vectors, new_nonce, publish
 from cfray.errors import LimitReached
 from cfray.frames import digests
-from cfray.frames.schema import ORIGINAL_ID, binary_view
-from cfray.records import values
-from cfray.records.record import parsed
-from cfray.target.books import RowOrigins
+from cfray.frames.schema import binary_view
+from cfray.target.books import DUPLICATES, Content, RemovedRows
 from cfray.target.commit import Target, commit, without_rows
-from cfray.target.ledger import DUPLICATES, Ledger
+from cfray.target.ledger import Ledger
+from cfray.target.origins import RowOrigins, by_entry
 from cfray.target.receipts import Receipt
 from cfray.target.state import Plan, State
 
 _ROWS_PER_PASS = 16_000_000
+#: Characters of a uuid in text.
+_UUID_LENGTH = 36
+#: ASCII code of a hexadecimal digit -> its value.
 _NIBBLES = np.zeros(256, np.uint64)
 _NIBBLES[[ord(digit) for digit in "0123456789abcdef"]] = np.arange(16)
-_PREFIX = [place for place in range(18) if place not in (8, 13)]
+#: Positions of the first 16 hexadecimal digits of a uuid; dashes stand at 8 and 13.
+_PREFIX_POSITIONS = [position for position in range(18) if position not in (8, 13)]
 
 Keys = npt.NDArray[np.uint64]
 
@@ -48,189 +50,211 @@ class Identities:
     """What a look at every uuid found.
 
     Attributes:
-        extra: row id of every record that is not the first of its identity, with the reason.
+        duplicates: row id of every record that is not the first of its identity -> the reason.
         dangling: references to a uuid that no row has.
     """
 
-    extra: dict[int, str]
+    duplicates: dict[int, str]
     dangling: int
 
 
 def find_duplicates(target: Target, plan: Plan, *, references: bool) -> Identities:
-    """Look at every uuid of the target."""
+    """Look at every uuid of the target.
+
+    Args:
+        target: the dataset.
+        plan: its shards.
+        references: count references that point nowhere, too.
+    """
     dataset = target.open()
-    passes = -(-max(1, dataset.count_rows()) // _ROWS_PER_PASS)
-    extra: dict[int, str] = {}
+    origins = RowOrigins(plan, target.ledger())
+    pass_count = -(-max(1, dataset.count_rows()) // _ROWS_PER_PASS)
+    duplicates: dict[int, str] = {}
     dangling = 0
-    for number in range(passes):
-        keys, rows = _keys(dataset, number, passes)
+    for number in range(pass_count):
+        keys, row_ids = _keys_of_pass(dataset, number, pass_count)
         order = np.argsort(keys, kind="stable")
-        keys, rows = keys[order], rows[order]
-        same = np.flatnonzero(keys[1:] == keys[:-1])
-        if len(same):
-            candidates = np.unique(np.concatenate([rows[same], rows[same + 1]]))
-            extra |= _later_ones(dataset, candidates, plan, target.ledger())
+        keys, row_ids = keys[order], row_ids[order]
+        repeated = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(repeated):
+            candidates = np.unique(np.concatenate([row_ids[repeated], row_ids[repeated + 1]]))
+            duplicates |= _later_records(dataset, candidates, origins)
         if references:
-            dangling += _dangling(dataset, keys, number, passes)
-    return Identities(extra, dangling)
+            dangling += _count_dangling(dataset, keys, number, pass_count)
+    return Identities(duplicates, dangling)
 
 
-def _keys(dataset: LanceDataset, number: int, passes: int) -> tuple[Keys, Keys]:
-    """Give the 64-bit prefixes of one pass's uuids, and their row ids."""
-    keys, rows = [], []
-    records_only = (
-        f"{chunks.FIELD.name} IS NULL" if chunks.FIELD.name in dataset.schema.names else None
+def _keys_of_pass(dataset: LanceDataset, number: int, pass_count: int) -> tuple[Keys, Keys]:
+    """Give the 64-bit prefixes of a pass's uuids, and their row ids; chunks are left out."""
+    keys, row_ids = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+    has_chunks = chunks.FIELD.name in dataset.schema.names
+    scanner = dataset.scanner(
+        columns=["uuid"],
+        filter=f"{chunks.FIELD.name} IS NULL" if has_chunks else None,
+        with_row_id=True,
     )
-    for batch in dataset.scanner(
-        columns=["uuid"], filter=records_only, with_row_id=True
-    ).to_batches():
-        prefix = prefixes(batch.column("uuid"))
-        mine = prefix % np.uint64(passes) == number
-        keys.append(prefix[mine])
-        rows.append(batch.column("_rowid").to_numpy()[mine])
-    empty = np.empty(0, np.uint64)
-    return np.concatenate([empty, *keys]), np.concatenate([empty, *rows])
+    for batch in scanner.to_batches():
+        prefixes = uuid_prefixes(batch.column("uuid"))
+        in_pass = prefixes % np.uint64(pass_count) == number
+        keys.append(prefixes[in_pass])
+        row_ids.append(batch.column("_rowid").to_numpy()[in_pass])
+    return np.concatenate(keys), np.concatenate(row_ids)
 
 
-def prefixes(uuids: pa.StringArray) -> Keys:
+def uuid_prefixes(uuids: pa.StringArray) -> Keys:
     """Read the first 64 bits of uuids (all of 36 characters)."""
-    view, places = binary_view(uuids)
-    text = np.frombuffer(view, np.uint8)[places[0] : places[-1]].reshape(len(uuids), 36)
-    key = np.zeros(len(uuids), np.uint64)
-    for place in _PREFIX:
-        key = (key << np.uint64(4)) | _NIBBLES[text[:, place]]
-    return key
+    view, offsets = binary_view(uuids)
+    text = np.frombuffer(view, np.uint8)[offsets[0] : offsets[-1]]
+    digits = text.reshape(len(uuids), _UUID_LENGTH)
+    keys = np.zeros(len(uuids), np.uint64)
+    for position in _PREFIX_POSITIONS:
+        keys = (keys << np.uint64(4)) | _NIBBLES[digits[:, position]]
+    return keys
 
 
-def _later_ones(
-    dataset: LanceDataset, candidates: Keys, plan: Plan, ledger: Ledger
-) -> dict[int, str]:
+def _later_records(dataset: LanceDataset, candidates: Keys, origins: RowOrigins) -> dict[int, str]:
     """Among rows with equal prefixes, name those that are not the first of their uuid."""
-    first: dict[str, tuple[tuple[int, int], int]] = {}
-    extra: dict[int, str] = {}
-    places = RowOrigins(plan, ledger)
-    wanted = pa.array(candidates)
+    first_rows: dict[str, int] = {}
+    later: dict[int, str] = {}
+    candidate_ids = pa.array(candidates)
     for batch in dataset.scanner(columns=["uuid"], with_row_id=True).to_batches():
-        hit = pc.is_in(batch.column("_rowid"), wanted)
-        for uuid, row in zip(
-            batch.column("uuid").filter(hit).to_pylist(),
-            batch.column("_rowid").filter(hit).to_pylist(),
-            strict=True,
-        ):
-            order = places.order(row)
-            if uuid not in first:
-                first[uuid] = (order, row)
+        rows = batch.filter(pc.is_in(batch.column("_rowid"), candidate_ids))
+        uuids, row_ids = rows.column("uuid").to_pylist(), rows.column("_rowid").to_pylist()
+        for uuid, row_id in zip(uuids, row_ids, strict=True):
+            earlier_row = first_rows.setdefault(uuid, row_id)
+            if earlier_row == row_id:
                 continue
-            kept_order, kept = first[uuid]
-            if order < kept_order:
-                first[uuid] = (order, row)
-                row, kept = kept, row  # noqa: PLW2901  # the one seen before is the later one
-            extra[row] = f"same identity as the record at {places.position(kept)}"
-    return extra
+            first, second = sorted((earlier_row, row_id), key=origins.order)
+            first_rows[uuid] = first
+            later[second] = f"same identity as the record at {origins.position(first)}"
+    return later
 
 
-def _dangling(dataset: LanceDataset, keys: Keys, number: int, passes: int) -> int:
+def _count_dangling(dataset: LanceDataset, keys: Keys, number: int, pass_count: int) -> int:
     """Count references (membership aside) whose target's prefix no row has."""
     count = 0
     for batch in dataset.scanner(columns=["relationships"]).to_batches():
-        flat = batch.column("relationships").flatten()
-        others = flat.filter(
-            pc.and_(
-                pc.not_equal(flat.field("type"), "member_of"),
-                pc.equal(pc.utf8_length(flat.field("id")), 36),
-            )
+        relationships = batch.column("relationships").flatten()
+        is_reference = pc.and_(
+            pc.not_equal(relationships.field("type"), "member_of"),
+            pc.equal(pc.utf8_length(relationships.field("id")), _UUID_LENGTH),
         )
-        wanted = prefixes(others.field("id"))
-        wanted = wanted[wanted % np.uint64(passes) == number]
-        place = np.minimum(np.searchsorted(keys, wanted), max(0, len(keys) - 1))
-        count += int(np.count_nonzero(keys[place] != wanted)) if len(keys) else len(wanted)
+        prefixes = uuid_prefixes(relationships.filter(is_reference).field("id"))
+        prefixes = prefixes[prefixes % np.uint64(pass_count) == number]
+        if not len(keys):
+            count += len(prefixes)
+            continue
+        indices = np.minimum(np.searchsorted(keys, prefixes), len(keys) - 1)
+        count += int(np.count_nonzero(keys[indices] != prefixes))
     return count
 
 
 def remove_duplicates(
-    target: Target, state: State, plan: Plan, found: Identities, allowed: float
+    target: Target, state: State, plan: Plan, identities: Identities, allowed: float
 ) -> Receipt:
-    """Take the extra rows out in one commit and put them in quarantine.
+    """Remove duplicates and their chunks in one commit and put the records in quarantine.
 
     Raises:
-        LimitReached: there are more of them than ``limits.max_quarantined`` allows; nothing was
+        LimitReached: they are more than ``limits.max_quarantined`` still allows; nothing was
             removed.
     """
-    if len(found.extra) > allowed:
-        sample = next(iter(found.extra.values()))
+    duplicates = identities.duplicates
+    if len(duplicates) > allowed:
         raise LimitReached(
-            f"{len(found.extra):,} records share their identity with another one ({sample}, ...), more than limits.max_quarantined allows",
-            "choose another mapping.id for a new target, or raise limits.max_quarantined and run the same command again",
+            f"{len(duplicates):,} records share their identity with another record "
+            f"({next(iter(duplicates.values()))}, ...), more than limits.max_quarantined allows",
+            "choose another mapping.id for a new target, or raise limits.max_quarantined and run "
+            "the same command again",
         )
     dataset = target.open()
-    places = RowOrigins(plan, target.ledger())
-    nonce = new_nonce()
-    removed: dict[str, dict[str, object]] = {}
-    account = Tally()
-    rejected: list[Rejected] = []
-    derived = _chunks_of(dataset, list(found.extra))
-    gone = [*found.extra, *derived]
-    for batch in _rows(dataset, gone):
-        names = [places.name(row) or "" for row in batch.column("_rowid").to_pylist()]
-        rejected += [
-            _rejected(batch, row, found.extra, places)
-            for row, number in enumerate(batch.column("_rowid").to_pylist())
-            if number in found.extra
-        ]
-        plain = batch.drop_columns(["_rowid"])
-        for name in sorted(set(names)):
-            part = plain.filter(pa.array([other == name for other in names]))
-            before = removed.get(name, {"rows": 0, "chunks": 0, "sums": {}})
-            pieces = part.num_rows - part.column(chunks.FIELD.name).null_count if derived else 0
-            sums = digests.add(dict(before["sums"]), digests.content_hashes(part))  # type: ignore[call-overload]  # parsed JSON of our own making
-            removed[name] = {
-                "rows": int(str(before["rows"])) + part.num_rows,
-                "chunks": int(str(before["chunks"])) + pieces,
-                "sums": sums,
-            }
-            add_centroids(account.vectors, part, -1)
+    chunk_rows = _chunks_of(dataset, list(duplicates))
+    row_ids = [*duplicates, *chunk_rows]
+    removal = _Removal(duplicates, RowOrigins(plan, target.ledger()))
+    for batch in _read_rows(dataset, row_ids):
+        removal.add(batch)
+    derived = {"derived_frames": -len(chunk_rows)} if chunk_rows else {}
+    quarantined = len(removal.rejected)
     receipt = Receipt(
         DUPLICATES,
         DUPLICATES,
-        nonce,
-        quarantined=len(rejected),
-        centroids=account.centroids(),
-        counts={
-            "quarantined: same identity as another record": len(rejected),
-            **({"derived_frames": -len(derived)} if derived else {}),
-        },
-        resolved=removed,
+        new_nonce(),
+        quarantined=quarantined,
+        centroids=removal.tally.centroids(),
+        counts={"quarantined: same identity as another record": quarantined, **derived},
+        resolved={name: rows.to_json() for name, rows in removal.removed.items()},
     )
-    publish(state, receipt, rejected)
+    publish(state, receipt, removal.rejected)
 
     def change(ledger: Ledger) -> Ledger | None:
-        return None if DUPLICATES in ledger.entries else ledger.with_entry(DUPLICATES, 0, nonce)
+        if DUPLICATES in ledger.entries:
+            return None
+        return ledger.with_entry(DUPLICATES, 0, receipt.nonce)
 
-    commit(target, change, rewrite=lambda latest: without_rows(latest, gone))
+    commit(target, change, rewrite=lambda latest: without_rows(latest, row_ids))
     return receipt
 
 
-def _chunks_of(dataset: LanceDataset, documents: list[int]) -> list[int]:
-    """Find the row ids of the chunks that were cut from some documents.
+@dataclass(slots=True)
+class _Removal:
+    """What is known of the rows that will be removed.
 
-    They stand right behind theirs.
+    Attributes:
+        duplicates: row id -> reason; every other row is a chunk of a duplicate.
+        origins: of the dataset.
+        removed: name of the ledger entry -> its rows that will be removed.
+        rejected: the duplicates as the quarantine holds them.
+        tally: the rows' vectors, negative.
     """
+
+    duplicates: dict[int, str]
+    origins: RowOrigins
+    removed: dict[str, RemovedRows] = field(default_factory=dict)
+    rejected: list[RejectedRow] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add rows, with their column ``_rowid``."""
+        row_ids = batch.column("_rowid").to_pylist()
+        frames = batch.drop_columns(["_rowid"])
+        for row, row_id in enumerate(row_ids):
+            if row_id in self.duplicates:
+                reason, position = self.duplicates[row_id], self.origins.position(row_id)
+                self.rejected.append(reject_frame(frames.slice(row, 1), reason, position))
+        for name, rows in by_entry(batch, self.origins):
+            content = Content(rows.num_rows, digests.add_hashes({}, digests.content_hashes(rows)))
+            earlier = self.removed.get(name, RemovedRows())
+            self.removed[name] = RemovedRows(
+                earlier.content + content, earlier.chunks + _count_chunks(rows)
+            )
+            add_vectors(self.tally.collections, rows, -1)
+
+
+def _chunks_of(dataset: LanceDataset, documents: list[int]) -> list[int]:
+    """Find the row ids of the chunks that were cut from documents: they follow their document."""
     if chunks.FIELD.name not in dataset.schema.names:
         return []
     scanner = dataset.scanner(
         columns=[], filter=f"{chunks.FIELD.name} IS NOT NULL", with_row_id=True
     )
-    pieces = {row for batch in scanner.to_batches() for row in batch.column("_rowid").to_pylist()}
-    found: list[int] = []
-    for row in documents:
-        following = row + 1
-        while following in pieces:
-            found.append(following)
+    chunk_ids = {
+        row_id for batch in scanner.to_batches() for row_id in batch.column("_rowid").to_pylist()
+    }
+    chunks_of_documents: list[int] = []
+    for document in documents:
+        following = document + 1
+        while following in chunk_ids:
+            chunks_of_documents.append(following)
             following += 1
-    return found
+    return chunks_of_documents
 
 
-def _rows(dataset: LanceDataset, row_ids: list[int]) -> Iterator[pa.RecordBatch]:
+def _count_chunks(frames: pa.RecordBatch) -> int:
+    if chunks.FIELD.name not in frames.schema.names:
+        return 0
+    return int(frames.num_rows - frames.column(chunks.FIELD.name).null_count)
+
+
+def _read_rows(dataset: LanceDataset, row_ids: list[int]) -> Iterator[pa.RecordBatch]:
     if row_ids:
         yield from dataset.scanner(
             filter=f"_rowid IN ({','.join(map(str, row_ids))})",
@@ -238,37 +262,3 @@ def _rows(dataset: LanceDataset, row_ids: list[int]) -> Iterator[pa.RecordBatch]
             blob_handling="all_binary",
             batch_size=1024,
         ).to_batches()
-
-
-def _rejected(
-    batch: pa.RecordBatch, row: int, extra: dict[int, str], places: RowOrigins
-) -> Rejected:
-    """Set one frame aside: readable, and exact for replay (the frame itself is the record)."""
-    import base64
-
-    number = batch.column("_rowid")[row].as_py()
-    one = batch.slice(row, 1).drop_columns(["_rowid"])
-    content = {
-        name: parsed(text)
-        for name, column in zip(one.schema.names, one.columns, strict=True)
-        if (text := values.json_texts(column)[0].as_py()) is not None
-    }
-    own = next(
-        (
-            entry["value"]
-            for entry in one.column("custom_metadata")[0].as_py() or []
-            if entry["key"] == ORIGINAL_ID
-        ),
-        None,
-    )
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, one.schema) as writer:
-        writer.write_batch(one)
-    return Rejected(
-        "commit",
-        extra[number],
-        places.position(number),
-        own,
-        content,
-        base64.b64encode(sink.getvalue()).decode(),
-    )

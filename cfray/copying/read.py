@@ -1,7 +1,7 @@
 """Read one shard as a stream of record batches, each with the ordinal of its first record.
 
-Counts what the source handed out, and how long it took: the worker's account
-of a shard begins here.
+Counts what the source handed out, and measures how long that took: the worker's account
+of a shard begins with this count.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from cfray.sources.base import Context, Shard, Source
 
 @dataclass(slots=True)
 class Reading:
-    """One shard being read.
+    """A shard that is being read.
 
     Attributes:
+        source: of the shard.
+        shard: to read.
+        context: what the source is handed.
         count: records so far, rejects included.
         seconds: time spent in the source.
     """
@@ -32,7 +35,7 @@ class Reading:
     seconds: float = 0.0
 
     def __iter__(self) -> Iterator[tuple[int, pa.RecordBatch | Reject]]:
-        """Yield (ordinal of the first record, batch or reject)."""
+        """Yield the ordinal of the first record, and the batch or reject."""
         stream = self.source.read(self.shard, self.context)
         while True:
             begin = time.perf_counter()
@@ -40,6 +43,6 @@ class Reading:
             self.seconds += time.perf_counter() - begin
             if item is None:
                 return
-            first = self.count
+            first_ordinal = self.count
             self.count += 1 if isinstance(item, Reject) else item.num_rows
-            yield first, item
+            yield first_ordinal, item

@@ -1,14 +1,12 @@
-"""Read, convert and write one shard in one task: no copy of its rows through Ray's object store.
+"""Read, convert, embed and write one shard in one task.
 
-The body of a Ray task, so it may run twice, or half and then again: its only
-effects are files with names nobody else has and, last, the receipt.
+The rows of a shard never pass through Ray's object store.  The body of a Ray task may
+run twice, or half and then again: so its only effects are files with names that no other
+run of it has and, last, the receipt.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,21 +14,21 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cfray.conversion.convert import Conversion, Fault
+from cfray.conversion.convert import Conversion
 from cfray.conversion.embed import Embed
+from cfray.conversion.rejects import RejectedRow, count_name, reject_bytes, reject_record
 from cfray.copying.read import Reading
-from cfray.copying.write import Rejected, Tally, new_nonce, publish, write_frames
+from cfray.copying.write import Tally, new_nonce, publish, write_frames
 from cfray.errors import SourceError, TargetError
 from cfray.job.spec import JobSpec
-from cfray.records import values
-from cfray.records.record import Reject, is_variant, variant_texts, variant_types
+from cfray.records.record import Reject
 from cfray.runtime import retry
 from cfray.sources.base import Context, Shard
 from cfray.target.receipts import Receipt
 from cfray.target.state import State
 
-#: How often one run starts a shard whose worker dies without a word (killed for memory, crashed in
-#: native code).
+#: How often one run starts a shard whose worker dies without an error (killed for its memory, or
+#: crashed in native code).
 MAX_CRASHES = 3
 
 
@@ -46,168 +44,122 @@ class CopyTask:
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """One shard and its number in the plan."""
+    """A shard and its number in the plan."""
 
     number: int
     shard: Shard
 
 
-def copy_shard(cargo: CopyTask, item: PlannedShard) -> Receipt:
+def copy_shard(task: CopyTask, planned: PlannedShard) -> Receipt:
     """Copy one shard, reading it anew after a transient error.  Body of a Ray task.
 
     Raises:
         CfrayError: terminal, or transient after the last attempt.
     """
-    state = State(cargo.job.target.uri)
-    _count_start(cargo, state, item)
-    return retry.retried(lambda: _copied(cargo, state, item))
+    state = State(task.job.target.uri)
+    _count_start(task, state, planned)
+    return retry.run_with_retries(lambda: _copy_once(task, state, planned))
 
 
-def _count_start(cargo: CopyTask, state: State, item: PlannedShard) -> None:
-    """Count the starts of a shard durably.
+def _count_start(task: CopyTask, state: State, planned: PlannedShard) -> None:
+    """Count the starts of a shard durably, and give a shard up that kills its workers.
 
-    Ray itself would restart a crashing task without end (``reliability.md`` 3).
+    Ray restarts a task whose worker died without any limit (``max_retries=-1``): the limit must
+    outlive the worker.
     """
-    folder = state.scratch.child(f"starts-{cargo.epoch}/{item.number}")
-    begun = folder.names()
-    if len(begun) >= MAX_CRASHES:
+    folder = state.scratch.child(f"starts-{task.epoch}/{planned.number}")
+    starts = folder.list_names()
+    if len(starts) >= MAX_CRASHES:
         raise SourceError(
-            f"shard {item.shard.id}: its worker died {len(begun)} times without an error (out of memory, or a crash in native code)",
-            "give it more memory (limits.memory, fewer limits.workers) or find the record that does it; then run the same command again",
+            f"shard {planned.shard.id}: its worker died {len(starts)} times without an error "
+            "(out of memory, or a crash in native code)",
+            "give it more memory (limits.memory, fewer limits.workers) or find the record that "
+            "does it; then run the same command again",
         )
-    folder.publish(str(len(begun)), b"")
+    folder.publish(str(len(starts)), b"")
 
 
-def _copied(cargo: CopyTask, state: State, item: PlannedShard) -> Receipt:
+def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> Receipt:
     begin = time.perf_counter()
-    shard = item.shard
-    passage = ShardCopy(
-        Reading(cargo.job.source, shard, cargo.context),
-        Conversion(cargo.job, cargo.embed.layout),
-        cargo.embed,
+    shard = planned.shard
+    shard_copy = ShardCopy(
+        Reading(task.job.source, shard, task.context),
+        Conversion(task.job, task.embed.shape),
+        task.embed,
     )
-    account = Tally()
+    tally = Tally()
     fragments, files = write_frames(
-        cargo.job.target.uri, cargo.embed.schema, passage.frames(), account
+        task.job.target.uri, task.embed.schema, shard_copy.frames(), tally
     )
-    read, staged = passage.reading.count, account.frames - passage.counts["derived_frames"]
-    if read != staged + len(passage.rejected):
+    read, staged = shard_copy.reading.count, tally.frames - shard_copy.counts["derived_frames"]
+    quarantined = len(shard_copy.rejected)
+    if read != staged + quarantined:
         raise TargetError(
-            f"shard {shard.id}: {read} records read, {staged} staged and {len(passage.rejected)} quarantined do not add up",
+            f"shard {shard.id}: {read} records read, {staged} staged and {quarantined} "
+            "quarantined do not add up",
             "this is a fault of cfray's; nothing of the shard was committed",
         )
-    total = time.perf_counter() - begin
-    seconds = {
-        "read": passage.reading.seconds,
-        "convert": passage.seconds,
-        "write": total - passage.reading.seconds - passage.seconds,
-    }
-    if cargo.embed.pool is not None:
-        seconds |= {"embed": passage.waited, "write": seconds["write"] - passage.waited}
     receipt = Receipt(
-        name=str(item.number),
+        name=str(planned.number),
         shard=shard.id,
         nonce=new_nonce(),
         read=read,
         staged=staged,
-        quarantined=len(passage.rejected),
-        frames=account.frames,
+        quarantined=quarantined,
+        frames=tally.frames,
         fragments=fragments,
         files=files,
-        sums=account.sums,
-        centroids=account.centroids(),
-        counts=dict(passage.counts),
-        seconds=seconds,
-        size=account.size,
+        sums=tally.sums,
+        centroids=tally.centroids(),
+        counts=dict(shard_copy.counts),
+        seconds=shard_copy.stage_seconds(time.perf_counter() - begin),
+        size=tally.size,
     )
-    return publish(state, receipt, passage.rejected)
+    return publish(state, receipt, shard_copy.rejected)
 
 
 class ShardCopy:
-    """One shard on its way from records to frames; what does not fit is set aside."""
+    """A shard on its way from records to frames; what does not fit is set aside."""
 
     def __init__(self, reading: Reading, conversion: Conversion, embed: Embed) -> None:
         """Start before the first record."""
         self.reading, self.conversion, self.embed = reading, conversion, embed
-        self.rejected: list[Rejected] = []
+        self.rejected: list[RejectedRow] = []
         self.counts: Counter[str] = Counter()
-        #: Spent in convert, and in embed (most of it waiting for the pool).
-        self.seconds = self.waited = 0.0
+        self.convert_seconds = 0.0
+        #: Most of this time the worker waits for the pool of embedders.
+        self.embed_seconds = 0.0
 
     def frames(self) -> Iterator[pa.RecordBatch]:
         """Yield the frames of the shard, batch by batch."""
-        for first, item in self.reading:
-            begin = time.perf_counter()
+        collection = self.reading.shard.collection
+        for first_ordinal, item in self.reading:
             if isinstance(item, Reject):
-                self.rejected.append(rejected_bytes(item, self.reading.shard.collection))
-                self.counts[kind_of(item.reason)] += 1
+                self._set_aside(reject_bytes(item, collection))
                 continue
-            converted = self.conversion.convert(item, self.reading.shard.collection)
-            self.seconds += time.perf_counter() - begin
             begin = time.perf_counter()
-            converted = self.embed(converted, self.reading.shard.collection)
-            self.waited += time.perf_counter() - begin
+            converted = self.conversion.convert(item, collection)
+            converted_at = time.perf_counter()
+            self.convert_seconds += converted_at - begin
+            converted = self.embed(converted, collection)
+            self.embed_seconds += time.perf_counter() - converted_at
             self.counts.update(converted.counts)
             for fault in converted.faults:
-                self.counts[kind_of(fault.reason)] += 1
-                self.rejected.append(
-                    rejected_row(
-                        item,
-                        fault,
-                        f"{self.reading.shard.id}, record {first + fault.row}",
-                        self.reading.shard.collection,
-                        self.conversion.job,
-                    )
-                )
+                position = f"{self.reading.shard.id}, record {first_ordinal + fault.row}"
+                mapping = self.conversion.job.mapping
+                self._set_aside(reject_record(item, fault, position, collection, mapping))
             if converted.frames.num_rows:
                 yield converted.frames
 
+    def _set_aside(self, row: RejectedRow) -> None:
+        self.counts[count_name(row.reason)] += 1
+        self.rejected.append(row)
 
-def kind_of(reason: str) -> str:
-    """Name the kind of a reason for the report's count.
-
-    Without the numbers and values of the one row.
-    """
-    return (
-        "quarantined: " + re.sub(r"[0-9][0-9,.]*", "#", re.split(r"[:(]", reason)[0]).strip()[:80]
-    )
-
-
-def rejected_bytes(reject: Reject, collection: str) -> Rejected:
-    """Set aside bytes that never became a Record."""
-    try:
-        content: object = reject.content.decode()
-    except UnicodeDecodeError:
-        content = {"base64": base64.b64encode(reject.content).decode()}
-    return Rejected("read", reject.reason, reject.position, None, content, collection=collection)
-
-
-def rejected_row(
-    batch: pa.RecordBatch, fault: Fault, position: str, collection: str, job: JobSpec
-) -> Rejected:
-    """Set aside one record: readable for people, and exact for replay."""
-    one = batch.slice(fault.row, 1)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, one.schema) as writer:
-        writer.write_batch(one)
-    content: dict[str, object] = {}
-    for field, column in zip(one.schema, one.columns, strict=True):
-        if is_variant(field):
-            text, kind = variant_texts(column)[0].as_py(), variant_types(column)[0].as_py()
-            if text is not None:
-                content[field.name] = text if kind == "string" else json.loads(text)
-        else:
-            text = values.json_texts(column)[0].as_py()
-            content[field.name] = None if text is None else json.loads(text)
-    rule = job.mapping.id
-    own = content.get(rule) if isinstance(rule, str) else None
-    record = base64.b64encode(sink.getvalue()).decode()
-    return Rejected(
-        fault.stage,
-        fault.reason,
-        position,
-        None if own is None else str(own),
-        content,
-        record,
-        collection,
-    )
+    def stage_seconds(self, total: float) -> dict[str, float]:
+        """Divide the seconds that the shard took among the stages of the report."""
+        read, convert = self.reading.seconds, self.convert_seconds
+        if self.embed.pool is None:
+            return {"read": read, "convert": convert, "write": total - read - convert}
+        embed = self.embed_seconds
+        write = total - read - convert - embed
+        return {"read": read, "convert": convert, "write": write, "embed": embed}

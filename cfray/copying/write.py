@@ -1,14 +1,13 @@
-"""Write one shard's frames as Lance fragments, prove what was written, and publish the receipt.
+"""Write one shard's frames as Lance fragments, prove what was written, publish the receipt.
 
-The receipt is the last step: before it the shard does not exist, after it the
-shard is whole.  Rows that did not fit go to a quarantine file of the same
-nonce, so that they are counted exactly when their shard is committed.
+Publishing the receipt is the last step: before it the shard does not exist, after it the
+shard is complete.  Rows that did not fit go to a quarantine file of the same nonce, so
+that they are counted exactly when their shard is committed.  Nothing here commits.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,127 +19,105 @@ import pyarrow.fs as pafs
 import xxhash
 from lance.fragment import write_fragments
 
+from cfray.conversion.rejects import RejectedRow
 from cfray.errors import CfrayError
 from cfray.frames import digests
-from cfray.runtime import filesystems
+from cfray.records.vectors import matrix
+from cfray.runtime import filesystems, storage_errors
 from cfray.runtime.filesystems import storage_options
+from cfray.target.books import CollectionVectors
 from cfray.target.receipts import Receipt, StagedFile
 from cfray.target.state import State
 
-#: Rows of one file; a shard of 256 MiB has far fewer (``engine.md`` 1.1: Lance's own default).
+#: Rows of a file, Lance's own default; a shard of 256 MiB has far fewer.
 _MAX_ROWS = 1024 * 1024
-#: Bytes read at a time for a digest: a request each on an object store, a third faster in small
-#: blocks where they stay in the cache.
-_BLOCK, _LOCAL_BLOCK = 8 * 1024 * 1024, 256 * 1024
+#: Bytes read at a time for a digest.  On an object store each block is a request; on a local disk
+#: blocks that stay in the processor's cache were a third faster.
+_REMOTE_BLOCK, _LOCAL_BLOCK = 8 * 1024 * 1024, 256 * 1024
+#: Rows up to which a sum of vectors in float32 (numpy adds pairwise) is exact enough, and faster.
+_FLOAT32_ROWS = 65_536
 
 
 @dataclass(slots=True)
 class Tally:
-    """What is counted while a shard's frames pass by; ``members``.
+    """What is counted while the frames of a shard pass by.
 
-    Their vectors count for their collection's centroid.
+    Attributes:
+        has_members: whether the frames' vectors count for their collection's centroid; the
+            vectors of header rows do not.
+        frames: rows so far.
+        size: bytes of Arrow data so far.
+        sums: column group -> sum of row hashes modulo 2**64.
+        collections: name -> its vectors, summed.
     """
 
-    members: bool = True
+    has_members: bool = True
     frames: int = 0
     size: int = 0
     sums: dict[str, int] = field(default_factory=dict)
-    vectors: dict[str, tuple[int, str, Any]] = field(default_factory=dict)
+    collections: dict[str, CollectionVectors] = field(default_factory=dict)
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Count, hash and sum one batch."""
+        """Count, hash and sum a batch."""
         self.frames += batch.num_rows
         self.size += batch.nbytes
-        self.sums = digests.add(self.sums, digests.content_hashes(batch))
-        if self.members:
-            add_centroids(self.vectors, batch)
+        self.sums = digests.add_hashes(self.sums, digests.content_hashes(batch))
+        if self.has_members:
+            add_vectors(self.collections, batch)
 
-    def gather(self, batch: pa.RecordBatch) -> None:
-        """Sum the vectors of one batch, and nothing else."""
+    def add_vectors_only(self, batch: pa.RecordBatch) -> None:
+        """Sum the vectors of a batch, and nothing else."""
         self.size += batch.nbytes
-        add_centroids(self.vectors, batch)
+        add_vectors(self.collections, batch)
 
-    def merge(self, sums: dict[str, tuple[int, str, Any]]) -> None:
-        """Add another account's sums of vectors."""
-        for name, (count, header, total) in sums.items():
-            before, _, known = self.vectors.get(name, (0, header, 0.0))
-            self.vectors[name] = (before + count, header, known + total)
+    def merge(self, collections: dict[str, CollectionVectors]) -> None:
+        """Add the sums of another tally's vectors."""
+        for name, vectors in collections.items():
+            width = len(vectors.total)
+            merged = self.collections.setdefault(
+                name, CollectionVectors(vectors.header_uuid, 0, np.zeros(width))
+            )
+            merged.count += vectors.count
+            merged.total = merged.total + vectors.total
 
     def centroids(self) -> dict[str, tuple[int, str, str]]:
-        """Write the vector sums for a receipt."""
+        """Write the sums of the vectors for a receipt."""
         return {
-            name: (count, header, base64.b64encode(total.tobytes()).decode())
-            for name, (count, header, total) in self.vectors.items()
+            name: (
+                vectors.count,
+                vectors.header_uuid,
+                base64.b64encode(vectors.total.tobytes()).decode(),
+            )
+            for name, vectors in self.collections.items()
         }
 
 
-def add_centroids(
-    sums: dict[str, tuple[int, str, Any]], batch: pa.RecordBatch, sign: int = 1
+def add_vectors(
+    collections: dict[str, CollectionVectors], batch: pa.RecordBatch, sign: int = 1
 ) -> None:
-    """Add each collection's vectors to its sum; vectors of zeros (no vector) do not count.
+    """Add each collection's vectors to its sum; a vector of zeros (no vector) does not count.
 
     Args:
-        sums: collection -> (vectors, uuid of its header row, float64 sum ``(d,)``); changed in
-            place.
-        batch: frames of one shard.
+        collections: name -> sum; changed in place.
+        batch: frames.
         sign: -1 takes the batch's vectors out again.
     """
-    column = batch.column("vector")
-    width = column.type.list_size
-    matrix = (
-        column.values.slice(column.offset * width, len(column) * width)
-        .to_numpy(zero_copy_only=False)
-        .reshape(-1, width)
-    )
+    vectors = matrix(batch.column("vector"))
     names = batch.column("collection").dictionary_encode()
-    headers = batch.column("collection_id")
+    header_uuids = batch.column("collection_id")
     codes = names.indices.to_numpy()
     for code, name in enumerate(names.dictionary.to_pylist()):
-        rows = matrix if len(names.dictionary) == 1 else matrix[codes == code]
-        blank = rows[rows[:, 0] == 0]
-        used = len(rows) - len(blank) + int(np.count_nonzero(blank.any(axis=1)))
-        header = headers[int(np.argmax(codes == code))].as_py()
-        count, _, total = sums.get(name, (0, header, np.zeros(width)))
-        sums[name] = (
-            count + sign * used,
-            header,
-            total
-            + sign
-            * np.add.reduce(
-                rows, axis=0, dtype=np.float64 if len(rows) > 65_536 else np.float32
-            ).astype(np.float64),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """One quarantined row, as its file holds it.
-
-    Attributes:
-        stage: which stage found the fault.
-        reason, position: why, and where the row stands in its source.
-        id: its original id, where it has one.
-        content: the row for people; bytes that are no text as base64.
-        record: the row for replay, an Arrow IPC stream of one row as base64; empty where it never
-            was a Record.
-        collection: the source collection.
-    """
-
-    stage: str
-    reason: str
-    position: str
-    id: str | None
-    content: Any
-    record: str = ""
-    collection: str = ""
-
-    def line(self) -> bytes:
-        """Write the row as one line of JSON."""
-        body = {
-            name: getattr(self, name)
-            for name in ("stage", "reason", "position", "id", "content", "record", "collection")
-        }
-        return json.dumps(body, ensure_ascii=False).encode() + b"\n"
+        members = vectors if len(names.dictionary) == 1 else vectors[codes == code]
+        # most vectors begin with another number than zero: only the others are looked at in full
+        suspects = members[members[:, 0] == 0]
+        count = len(members) - len(suspects) + int(np.count_nonzero(suspects.any(axis=1)))
+        dtype = np.float64 if len(members) > _FLOAT32_ROWS else np.float32
+        total = np.add.reduce(members, axis=0, dtype=dtype).astype(np.float64)
+        if name not in collections:
+            header_uuid = header_uuids[int(np.argmax(codes == code))].as_py()
+            collections[name] = CollectionVectors(header_uuid, 0, np.zeros(vectors.shape[1]))
+        collections[name].count += sign * count
+        collections[name].total = collections[name].total + sign * total
 
 
 def new_nonce() -> str:
@@ -149,31 +126,29 @@ def new_nonce() -> str:
 
 
 def write_frames(
-    uri: str, schema: pa.Schema, frames: Iterable[pa.RecordBatch], account: Tally
+    uri: str, schema: pa.Schema, frames: Iterable[pa.RecordBatch], tally: Tally
 ) -> tuple[list[dict[str, Any]], list[StagedFile]]:
-    """Write frames as fragments of the target.
+    """Write frames as fragments of the target and read the files back for their digests.
 
-    (invisible until committed) and read the files back for their digests.
+    The fragments stay invisible until they are committed.
+
+    Args:
+        uri: the target.
+        schema: of the frames.
+        frames: consumed batch by batch.
+        tally: counts every batch.
+
+    Returns:
+        Lance's metadata of the fragments (parsed JSON), and their files.
 
     Raises:
-        CfrayError: whatever the frames' producer raised, unchanged.
+        CfrayError: whatever the producer of the frames raised, unchanged.
         TargetError: the storage refused.
     """
-    failure: list[BaseException] = []
-
-    def passing() -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in frames:
-                account.add(batch)
-                yield batch
-        except BaseException as error:
-            failure.append(error)  # Lance wraps what crosses it in an OSError of its own
-            raise
-
-    reader = pa.RecordBatchReader.from_batches(schema, passing())
+    producer = _Producer(frames, tally)
     try:
         written = write_fragments(
-            reader,
+            pa.RecordBatchReader.from_batches(schema, producer.batches()),
             uri,
             schema=schema,
             mode="append",
@@ -181,51 +156,66 @@ def write_frames(
             storage_options=storage_options(uri),
         )
     except OSError as error:
-        if failure and isinstance(failure[0], CfrayError):
-            raise failure[0] from None
-        if failure:
-            raise failure[0] from error
-        raise filesystems.storage_error(error, f"could not write to {uri}") from error
+        if isinstance(producer.error, CfrayError):
+            raise producer.error from None
+        if producer.error is not None:
+            raise producer.error from error
+        raise storage_errors.classify_write_error(error, f"could not write to {uri}") from error
     fragments = [fragment.to_json() for fragment in written if fragment.physical_rows]
     return fragments, staged_files(uri, fragments)
 
 
+class _Producer:
+    """Counts frames on their way to Lance, which wraps an error of theirs in an OSError."""
+
+    def __init__(self, frames: Iterable[pa.RecordBatch], tally: Tally) -> None:
+        self.frames, self.tally = frames, tally
+        self.error: BaseException | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self.frames:
+                self.tally.add(batch)
+                yield batch
+        except BaseException as error:
+            self.error = error
+            raise
+
+
 def staged_files(uri: str, fragments: list[dict[str, Any]]) -> list[StagedFile]:
     """Digest every data and blob file of some fragments."""
-    system, path = filesystems.filesystem(uri)
-    found: list[StagedFile] = []
+    system, path = filesystems.open_filesystem(uri)
+    files: list[StagedFile] = []
     for fragment in fragments:
         for file in fragment["files"]:
             names = [f"data/{file['path']}"]
-            stem = file["path"].removesuffix(".lance")
-            selector = pafs.FileSelector(
-                f"{path}/data/{stem}", allow_not_found=True, recursive=True
-            )
+            blob_folder = f"{path}/data/{file['path'].removesuffix('.lance')}"
+            selector = pafs.FileSelector(blob_folder, allow_not_found=True, recursive=True)
             names += sorted(
                 info.path[len(path) + 1 :]
                 for info in system.get_file_info(selector)
                 if info.type == pafs.FileType.File
             )
-            found += [StagedFile(name, *digest_file(system, f"{path}/{name}")) for name in names]
-    return found
+            files += [StagedFile(name, *digest_file(system, f"{path}/{name}")) for name in names]
+    return files
 
 
 def digest_file(system: pafs.FileSystem, path: str) -> tuple[int, str]:
     """Give a file's size and XXH3-128 (hex)."""
     digest = xxhash.xxh3_128()
     size = 0
-    most = _LOCAL_BLOCK if isinstance(system, pafs.LocalFileSystem) else _BLOCK
+    block_size = _LOCAL_BLOCK if isinstance(system, pafs.LocalFileSystem) else _REMOTE_BLOCK
     with system.open_input_stream(path) as stream:
-        while block := stream.read(most):
+        while block := stream.read(block_size):
             digest.update(block)
             size += len(block)
     return size, digest.hexdigest()
 
 
-def publish(state: State, receipt: Receipt, rejected: Iterable[Rejected]) -> Receipt:
+def publish(state: State, receipt: Receipt, rejected: Iterable[RejectedRow]) -> Receipt:
     """Publish the quarantine file (if any row is in it), then the receipt."""
-    lines = b"".join(row.line() for row in rejected)
+    lines = b"".join(row.to_line() for row in rejected)
     if lines:
-        state.quarantine.publish(f"{receipt.name}.{receipt.nonce}.jsonl", lines)
+        state.quarantine.publish(receipt.quarantine_file, lines)
     state.publish_receipt(receipt)
     return receipt

@@ -1,124 +1,135 @@
 """What an embedding server's answer means: vectors, or an error that says what to do.
 
-Pure: nothing is sent from here.  A vector that is missing, of another width or not
-finite is an error, never filled in: it would stand in the dataset as the text's.
-The key is taken out of a server's words before they are cut, so that no half of it stays.
+The module is pure: it sends nothing.  A vector that is missing, that has another width
+or that is not finite is an error and is never filled in: the dataset would hold it as
+the text's vector.  The API key is removed from a server's message before the message is
+cut to length, so that no half of the key remains.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from cfray.embedders.spec import Endpoint
-from cfray.errors import SourceError, SourceUnavailable
+from cfray.errors import EmbeddingError, EmbeddingUnavailable
 from cfray.records.vectors import Floats
 from cfray.runtime import filesystems
+from cfray.runtime.retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
     import httpx
 
 #: Characters of a server's message that are passed on.
-_SAID = 300
-_AGAIN = "then run the same command again"
+_MESSAGE_CHARACTERS = 300
+_TRY_AGAIN = "then run the same command again"
+#: Where a key is configured when the job file names none.
+_NO_KEY = "embedding.endpoint.api_key (the job file names none)"
 
 
-class NotThere(SourceError):
+class EndpointNotFound(EmbeddingError):
     """The server knows no such address, or no such model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Whose answers are judged.
+    """The server whose answers are read.
 
     Attributes:
-        place: its address, without credentials.
+        address: its URL, without credentials.
         api: ``openai`` or ``tei``.
-        key_place: where its key is configured.
+        key_location: where its key is configured.
     """
 
-    place: str
+    address: str
     api: str
-    key_place: str
+    key_location: str
 
     @classmethod
-    def of(cls, spec: Endpoint) -> Self:
-        """Name the server of a job."""
-        key, where = spec.api_key, "embedding.endpoint.api_key (there is none in the job file)"
+    def from_spec(cls, spec: Endpoint) -> Self:
+        """Describe the server that a job file names."""
+        key, location = spec.api_key, _NO_KEY
         if key is not None:
-            where = f"the environment variable {key.env}" if key.env else f"the file {key.file}"
-        return cls(filesystems.without_credentials(spec.url), spec.api, where)
+            location = f"the environment variable {key.env}" if key.env else f"the file {key.file}"
+        return cls(filesystems.strip_credentials(spec.url), spec.api, location)
 
-    def lost(self, error: Exception, secret: str) -> SourceError:
-        """Judge what httpx raises where no answer came."""
-        name, words = type(error).__name__, _said(str(error), secret)
-        what = f"{self.place} did not answer ({name}: {words})"
+    def connection_error(self, error: Exception, key: str) -> EmbeddingError:
+        """Classify what httpx raises when no answer arrived.
+
+        Args:
+            error: what httpx raised.
+            key: the API key, which the message must not show; empty where there is none.
+        """
+        name, message = type(error).__name__, _shorten(str(error), key)
+        what = f"the embedding server {self.address} did not answer ({name}: {message})"
         if name in ("InvalidURL", "UnsupportedProtocol", "LocalProtocolError"):
-            return SourceError(what, "correct embedding.endpoint.url")
-        if "CERTIFICATE_VERIFY_FAILED" in words:
-            return SourceError(
+            return EmbeddingError(what, "correct embedding.endpoint.url")
+        if "CERTIFICATE_VERIFY_FAILED" in message:
+            return EmbeddingError(
                 what, "name the authority's certificate in embedding.endpoint.ca_file"
             )
-        slow = ", raise embedding.endpoint.timeout" if "Timeout" in name else ""
-        return SourceUnavailable(
-            what, f"start the server or correct embedding.endpoint.url{slow}, {_AGAIN}"
+        timeout = ", raise embedding.endpoint.timeout" if "Timeout" in name else ""
+        return EmbeddingUnavailable(
+            what, f"start the server or correct embedding.endpoint.url{timeout}, {_TRY_AGAIN}"
         )
 
-    def refused(self, response: httpx.Response, secret: str) -> SourceError:
-        """Judge an answer by its HTTP status.
+    def refusal(self, response: httpx.Response, key: str) -> EmbeddingError:
+        """Classify an answer by its HTTP status.
 
-        Transient ones carry the pause that the server asks for.
+        A transient error carries the pause that the server asks for.
+
+        Args:
+            response: an answer that is no success.
+            key: the API key, which the message must not show; empty where there is none.
         """
-        status, what = (
-            response.status_code,
-            f"{self.place} answered {response.status_code}: {_said(_message(response), secret)}",
-        )
-        if status == 402 or (
-            status == 429 and "insufficient_quota" in response.text
-        ):  # OpenAI's 429 for an empty account
-            return SourceError(what, f"settle the account, {_AGAIN}")
+        status = response.status_code
+        message = _shorten(_message(response), key)
+        what = f"the embedding server {self.address} answered {status}: {message}"
+        # OpenAI answers 429 with this code where the account is empty: waiting does not help.
+        if status == 402 or (status == 429 and "insufficient_quota" in response.text):
+            return EmbeddingError(what, f"settle the account, {_TRY_AGAIN}")
         if status in (408, 425, 429) or status >= 500:
-            pause = (
-                _seconds(response.headers.get("Retry-After", "")) if status in (429, 503) else None
-            )
-            return SourceUnavailable(
+            header = response.headers.get("Retry-After") if status in (429, 503) else None
+            return EmbeddingUnavailable(
                 what,
-                f"wait, or lower embedding.endpoint.requests_per_minute or tokens_per_minute, {_AGAIN}",
-                pause,
+                "wait, or lower embedding.endpoint.requests_per_minute or tokens_per_minute, "
+                f"{_TRY_AGAIN}",
+                retry_after_seconds(header),
             )
         if status in (401, 403):
-            return SourceError(
-                what, f"wrong key: put one that the server accepts into {self.key_place}"
-            )
+            remedy = f"wrong key: put a key that the server accepts into {self.key_location}"
+            return EmbeddingError(what, remedy)
         if status in (404, 405, 410) or status < 400:
-            return NotThere(what, "correct embedding.endpoint.url or embedding.endpoint.model")
-        remedy = "as the server says; lower embedding.endpoint.batch if it takes fewer texts, embedding.endpoint.max_tokens if one is too long"
-        return SourceError(what, remedy)
+            remedy = "correct embedding.endpoint.url or embedding.endpoint.model"
+            return EndpointNotFound(what, remedy)
+        return EmbeddingError(
+            what,
+            "do as the server says; lower embedding.endpoint.batch if the server takes fewer "
+            "texts, embedding.endpoint.max_tokens if a text is too long",
+        )
 
-    def parsed(self, content: bytes) -> Any:
-        """Read JSON.
+    def parse(self, content: bytes) -> Any:
+        """Read the JSON of an answer.
 
         Raises:
-            SourceUnavailable: it is none; most likely cut off on its way.
+            EmbeddingUnavailable: the bytes are no JSON; most likely the answer was cut off.
         """
         try:
             return json.loads(content)
         except ValueError:
-            what = f"{self.place} gave {len(content)} bytes that are no whole JSON"
-            raise SourceUnavailable(
-                what,
-                f"check embedding.endpoint.url and what stands between here and the server, {_AGAIN}",
+            raise EmbeddingUnavailable(
+                f"the embedding server {self.address} gave {len(content)} bytes that are no "
+                "complete JSON",
+                "check embedding.endpoint.url and what stands between here and the server, "
+                f"{_TRY_AGAIN}",
             ) from None
 
-    def vectors(
+    def read_vectors(
         self, answer: Any, count: int, width: int | None, *, documents: bool = False
     ) -> Floats:
         """Read the vectors of an answer, in the order of the texts.
@@ -126,99 +137,94 @@ class Server:
         Args:
             answer: parsed JSON.
             count: texts that were sent.
-            width: numbers a vector must have; None: any, but all the same.
-            documents: the texts are documents, each of which can be set aside: one that the model
-                fails on has NaN in its vector.
+            width: numbers that a vector must have; None: any width, but the same for all.
+            documents: the texts are documents, and each can be quarantined: a document that the
+                model fails on has NaN in its vector.
 
         Returns:
             ``(count, width)`` float32.
 
         Raises:
-            SourceError: not one vector of the right width for each text, or none of several (of
-                queries: not every one) is finite.
+            EmbeddingError: the answer holds not exactly one vector of the right width for each
+                text; or a query's vector is not finite; or of several documents no vector is.
         """
         try:
-            rows = _listed(
-                [one["embedding"] for one in self._ordered(answer["data"], count)]
-                if self.api == "openai"
-                else answer
-            )
-            widths = {len(_listed(row)) for row in rows}
+            rows = self._rows(answer, count)
+            widths = {len(_expect_list(row)) for row in rows}
             if len(rows) != count:
-                raise self._odd(f"gave {len(rows)} vectors for {count} texts")
+                raise self._wrong_answer(f"gave {len(rows)} vectors for {count} texts")
             if len(widths) != 1 or widths == {0} or widths != {width or max(widths)}:
-                raise self._odd(
-                    f"gave vectors of {sorted(widths)} numbers where {width or 'one width'} was expected"
+                expected = width or "one width"
+                raise self._wrong_answer(
+                    f"gave vectors of {sorted(widths)} numbers where {expected} was expected"
                 )
+            # TEI writes NaN as null, which NumPy reads as NaN.
             with np.errstate(over="ignore"):
-                vectors = np.array(rows, np.float64).astype(
-                    np.float32
-                )  # null, which is how TEI writes NaN, becomes NaN
+                vectors = np.array(rows, np.float64).astype(np.float32)
         except (KeyError, TypeError, ValueError):
-            raise self._odd(f"gave JSON that is no answer of the API {self.api}") from None
-        if vectors.ndim != 2:
-            raise self._odd(f"gave {vectors.ndim - 1} dimensions a text instead of one vector")
-        spoilt = int((~np.isfinite(vectors)).any(axis=1).sum())
-        if spoilt and (not documents or 1 < spoilt == count):
-            raise self._odd(f"gave NaN or infinite numbers in {spoilt} of {count} vectors")
+            raise self._wrong_answer(f"gave JSON that is no answer of the API {self.api}") from None
+        self._check_numbers(vectors, documents=documents)
         return vectors
 
-    def counts(self, answer: Any, texts: Sequence[str]) -> list[int]:
-        """Read TEI's lists of tokens.
+    def _check_numbers(self, vectors: Floats, *, documents: bool) -> None:
+        count = len(vectors)
+        if vectors.ndim != 2:
+            raise self._wrong_answer(
+                f"gave {vectors.ndim - 1} dimensions a text instead of one vector"
+            )
+        not_finite = int((~np.isfinite(vectors)).any(axis=1).sum())
+        if not_finite and (not documents or 1 < not_finite == count):
+            raise self._wrong_answer(
+                f"gave NaN or infinite numbers in {not_finite} of {count} vectors"
+            )
+
+    def read_token_counts(self, answer: Any, texts: Sequence[str]) -> list[int]:
+        """Count the tokens in TEI's lists of tokens.
 
         Raises:
-            SourceError: not one list for each text.
+            EmbeddingError: the answer holds not exactly one list for each text.
         """
         if (
             not isinstance(answer, list)
-            or not all(isinstance(one, list) for one in answer)
+            or not all(isinstance(tokens, list) for tokens in answer)
             or len(answer) != len(texts)
         ):
-            raise self._odd(f"gave no list of tokens for each of {len(texts)} texts")
-        return [len(one) for one in answer]
+            raise self._wrong_answer(f"gave no list of tokens for each of {len(texts)} texts")
+        return [len(tokens) for tokens in answer]
 
-    def _ordered(self, data: Any, count: int) -> list[dict[str, Any]]:
-        ordered = sorted(_listed(data), key=lambda one: int(one["index"]))
-        numbers = [one["index"] for one in ordered]
+    def _rows(self, answer: Any, count: int) -> list[Any]:
+        """Give the vectors of an answer in the order of the texts."""
+        if self.api != "openai":
+            return _expect_list(answer)
+        items = sorted(_expect_list(answer["data"]), key=lambda item: int(item["index"]))
+        numbers = [item["index"] for item in items]
         if len(numbers) == count and numbers != list(range(count)):
-            raise self._odd(f"numbered the vectors of {count} texts {numbers[:10]}")
-        return ordered
+            raise self._wrong_answer(f"numbered the vectors of {count} texts {numbers[:10]}")
+        return [item["embedding"] for item in items]
 
-    def _odd(self, what: str) -> SourceError:
-        return SourceError(
-            f"{self.place} {what}",
+    def _wrong_answer(self, what: str) -> EmbeddingError:
+        return EmbeddingError(
+            f"the embedding server {self.address} {what}",
             "correct url, api, model and dimensions of embedding.endpoint, or the server",
         )
 
 
-def _listed(value: Any) -> list[Any]:
+def _expect_list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError
     return value
 
 
-def _said(text: str, secret: str) -> str:
-    """Pass on somebody's words: without the key, on one line, and not many."""
-    return " ".join((text.replace(secret, "***") if secret else text).split())[:_SAID]
-
-
-def _seconds(text: str) -> float | None:
-    """Read Retry-After: seconds, or a date."""
-    with contextlib.suppress(ValueError):
-        seconds = float(text)
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    with contextlib.suppress(ValueError, OverflowError):
-        date = parsedate_to_datetime(text)
-        return max(
-            0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        )
-    return None
+def _shorten(message: str, key: str) -> str:
+    """Give a server's message without the key, on one line and at most 300 characters long."""
+    without_key = message.replace(key, "***") if key else message
+    return " ".join(without_key.split())[:_MESSAGE_CHARACTERS]
 
 
 def _message(response: httpx.Response) -> str:
     """Find the message in a refusal.
 
-    OpenAI's ``error.message``, TEI's ``error``, others' ``message`` or ``detail``.
+    OpenAI's API has ``error.message``, TEI ``error``, other servers ``message`` or ``detail``.
     """
     with contextlib.suppress(ValueError):
         body = json.loads(response.content)

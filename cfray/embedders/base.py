@@ -1,10 +1,8 @@
-"""What an embedder is: texts in, vectors out.
+"""What an embedder is: texts in, vectors out, and an identity that says exactly whose they are.
 
-An identity that says exactly whose vectors they are.
-
-An embedder knows nothing of frames, null texts or batches of a shard; the
-rules for those stand once, in ``texts.py``, whatever the engine.  It loads its
-model when it is made, is used by one thread, and may be made anew at any time.
+An embedder knows nothing of frames, null texts or batches of a shard; the rules for
+those stand once, in ``texts.py``, whatever the engine.  An embedder loads its model when
+it is created, is used by a single thread, and may be created again at any time.
 """
 
 from __future__ import annotations
@@ -23,16 +21,16 @@ class Identity:
     """Everything that decides a vector besides the text.
 
     Attributes:
-        name: the model's, for people.
-        sha256: of the model's files (hex); for an endpoint of its address and the name it gives the
-            model: nobody outside can know more.
+        name: of the model, for people.
+        sha256: of the model's files (hex); for an endpoint, of its address and of the name that it
+            gives the model, for nobody outside the server can know more.
         engine: ``torch``, ``openvino``, ``openai`` or ``tei``.
         dtype: ``fp32``, ``bf16``, ``fp16``; ``server`` for an endpoint.
-        prompt, query_prompt: what stands before a document and before a query.
+        prompt, query_prompt: text put before a document and before a query.
         max_tokens: tokens (special ones included) beyond which the model does not see the text.
         dimension: width of the vectors, after ``truncate_dim``.
-        truncate_dim: numbers kept of a Matryoshka model's vector; None: all.
-        on_long_text: what becomes of a text beyond ``max_tokens``.
+        truncate_dim: how many numbers of a Matryoshka model's vector remain; None: all.
+        on_long_text: what becomes of a text of more than ``max_tokens`` tokens.
     """
 
     name: str
@@ -48,9 +46,9 @@ class Identity:
 
     @property
     def key(self) -> str:
-        """Give the SHA-256 of all of it but the name (hex).
+        """Give the SHA-256 of everything but the name (hex).
 
-        Two embedders with one key make the same vectors.
+        Two embedders with the same key make the same vectors.
         """
         body = {name: value for name, value in asdict(self).items() if name != "name"}
         return hashlib.sha256(
@@ -67,7 +65,7 @@ class Embedder(ABC):
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count each text's tokens as the model would see them without a limit.
 
-        Prompt and special tokens included.
+        The prompt and special tokens are included.
         """
 
     @abstractmethod
@@ -75,12 +73,12 @@ class Embedder(ABC):
         """Embed documents.
 
         Args:
-            texts: none of them empty; the prompt is not in them.
-            tokens: of each text, from ``count_tokens``; batches are made by them.
+            texts: not empty, and without the prompt.
+            tokens: of each text, from ``count_tokens``; they decide which texts share a batch.
 
         Returns:
-            ``(len(texts), identity.dimension)`` float32; of a text that is too long only what the
-            model sees.
+            ``(len(texts), identity.dimension)`` float32; the vector of a text that is too long is
+            of the part that the model sees.
 
         Raises:
             CfrayError: terminal, or transient where a server may answer later.
@@ -88,11 +86,12 @@ class Embedder(ABC):
 
     @abstractmethod
     def encode_queries(self, texts: Sequence[str]) -> Floats:
-        """Embed queries: like documents, with the prompt for queries."""
+        """Embed queries: as documents are embedded, but with the prompt for queries."""
 
     @abstractmethod
-    def pieces(self, text: str, tokens: int, overlap: int) -> list[str]:
-        """Cut a text into pieces of at most ``tokens`` tokens of its own.
+    def split_text(self, text: str, tokens: int, overlap: int) -> list[str]:
+        """Split a text into parts of at most ``tokens`` tokens.
 
-        (prompt and special ones not counted), each beginning ``overlap`` before the last one's end.
+        Prompt and special tokens do not count.  Each part begins ``overlap`` tokens before the end
+        of the part before it.
         """

@@ -1,4 +1,7 @@
-"""Open the embedder a job file names: the one place that knows which kinds there are."""
+"""Open the embedder that a job file names.
+
+Only this module knows which kinds of embedders exist.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from cfray.embedders.cache import Cache
 from cfray.embedders.endpoint import Budgets, EndpointEmbedder
 from cfray.embedders.sentence_transformers import SentenceTransformersEmbedder
 from cfray.embedders.spec import Embedding
-from cfray.embedders.texts import Texts
+from cfray.embedders.texts import TextEmbedder
 
 
 def open_embedder(
@@ -18,36 +21,41 @@ def open_embedder(
     device: str = "cpu",
     threads: int | None = None,
 ) -> Embedder:
-    """Load the model, or reach the server.
+    """Load the model, or reach the server, that the job names.
 
     Args:
         spec: the job's section.
         budgets: of requests and tokens, for a server.
-        dimension: width of a server's vectors, where it is known; None: it is asked for one, which
-            also shows that it is up.
+        dimension: width of a server's vectors, where it is known; None: the server is asked for a
+            vector, which also shows that it is up.
         device: ``cpu`` or ``cuda``.
-        threads: of the engine; None leaves them alone.
+        threads: of the engine; None: the engine's default.
 
     Raises:
-        CfrayError: it cannot be had; says what to do.
+        CfrayError: the model cannot be loaded, or the server not be reached.
     """
     if spec.endpoint is not None:
         prompts = {"prompt": spec.prompt, "query_prompt": spec.query_prompt}
         return EndpointEmbedder(
             spec.endpoint,
             **prompts,
-            throttle=budgets,
+            budgets=budgets,
             on_long_text=spec.on_long_text,
             dimension=dimension,
         )
     return SentenceTransformersEmbedder(spec, spec.dtype, device=device, threads=threads)
 
 
-def texts(embedder: Embedder, spec: Embedding) -> Texts:
-    """Put the job's rules, and its cache, around an embedder."""
+def open_text_embedder(embedder: Embedder, spec: Embedding) -> TextEmbedder:
+    """Put the job's rules for texts, and its cache, around an embedder.
+
+    Raises:
+        ConfigError: the cache's filesystem is unknown.
+        TargetError: the folder of the cache cannot be read.
+    """
     cache = (
         None
         if spec.cache is None
         else Cache(spec.cache, embedder.identity.key, embedder.identity.dimension)
     )
-    return Texts(embedder, spec, cache)
+    return TextEmbedder(embedder, spec, cache)

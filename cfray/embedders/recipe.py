@@ -1,6 +1,6 @@
-"""Recipe: how the vectors of a dataset came to be, kept in its schema metadata.
+"""The recipe: how the vectors of a dataset were made, kept in its schema metadata.
 
-That queries, replays and later syncs do the same.
+Queries, replays and later syncs read it, so that their vectors are made in the same way.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ RECIPE_KEY = "cfray.embedding"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes a vector of the dataset's column ``vector``.
+    """How the vectors of the dataset's column ``vector`` were made.
 
     Attributes:
         policy: ``keep``, ``regenerate`` or ``remap``.
         dimension: width of the column.
         model: the new model; None under ``keep``.
-        where: the folder, package or address the model was found at; without credentials.
+        where: the folder, package or address where the model was found; without credentials.
         map: SHA-256 of the fitted map in ``<target>.cfray/maps/``; empty without one.
         reduction: SHA-256 of the projection there, or ``truncate``; empty without one.
-        gate: what the gate said of the map (parsed JSON): quality, lower bound, whether it was
+        gate: how the gate judged the map (parsed JSON): quality, lower bound, whether the map was
             forced.
     """
 
@@ -41,9 +41,9 @@ class Recipe:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Give the values of ``x_vector_origin``.
+        """Give the values of ``x_vector_origin``: how a vector was made -> the value.
 
-        How -> the text, with the first 16 hex digits of model key and map.
+        A value holds the first 16 hex digits of the model's key and of the map.
         """
         model = f" model={self.model.key[:16]}" if self.model else ""
         return {
@@ -53,21 +53,21 @@ class Recipe:
         }
 
     def to_json(self) -> str:
-        """Write the recipe."""
+        """Write the recipe as JSON."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:
-        """Read a recipe."""
+        """Read a recipe from parsed JSON."""
         model = data.get("model")
         return cls(**{**data, "model": None if model is None else Identity(**model)})
 
     @classmethod
     def from_metadata(cls, metadata: dict[bytes, bytes] | None, dimension: int) -> Recipe:
-        """Read the recipe of a dataset; one that says nothing keeps its source's vectors.
+        """Read the recipe of a dataset; a dataset without a recipe holds its source's vectors.
 
         Raises:
-            LedgerMismatch: written by a later cfray.
+            LedgerMismatch: another version of cfray wrote the recipe.
         """
         text = (metadata or {}).get(RECIPE_KEY.encode())
         if text is None:
@@ -76,6 +76,6 @@ class Recipe:
             return cls.from_json(json.loads(text))
         except TypeError as error:
             raise LedgerMismatch(
-                f"{RECIPE_KEY} of the dataset was written by another version of cfray ({error})",
+                f"another version of cfray wrote {RECIPE_KEY} of the dataset ({error})",
                 "use that version",
             ) from error

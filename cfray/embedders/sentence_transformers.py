@@ -1,11 +1,9 @@
-"""Regenerate with sentence-transformers.
+"""Embed with a sentence-transformers model: what the library's ``encode`` does, for a corpus.
 
-Batches by token budget, matrix products in bf16, pooling and length in fp32.
-
-What ``encode`` of the library does for a person, done for a corpus: texts sorted
-by length into batches of at most so many tokens, the document prompt applied,
-no row of a batch able to spoil the others.  At the start the engine is held
-against fp32 on a few texts, and refused if it does not agree.
+Texts are sorted by length into batches of a token budget, the prompt for documents is
+applied, matrix products are computed in bf16, pooling and length in fp32.  When the
+embedder is created, the engine is compared with fp32 on a few texts and refused if the
+two do not agree.
 """
 
 from __future__ import annotations
@@ -17,20 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from cfray.embedders import models
+from cfray.embedders import models, torch_model
 from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.spec import Embedding
 from cfray.errors import ConfigError, ProofFailed
-from cfray.records.vectors import Floats
+from cfray.records.vectors import Floats, cosines
 
-#: Tokens (padding included) of one batch: small on a CPU, whose caches they must fit
-#: (``embeddings.md`` part 3); large on a GPU.
-_BUDGET = {"cpu": 4_096, "cuda": 65_536}
-#: Least cosine between the engine and fp32 on the check's texts; bf16 has .9999, int8 .984
-#: (``embeddings.md`` part 3).
-_AGREES = 0.999
-_CHECK = tuple(
+#: Tokens (padding included) of a batch.  A CPU needs small batches: 8 and 32 texts a batch were
+#: equally fast (94 and 93 texts a second on one core, all-MiniLM-L6-v2 in bf16), 128 texts half as
+#: fast.  A GPU needs large batches (not measured).
+_TOKEN_BUDGET = {"cpu": 4_096, "cuda": 65_536}
+#: Least cosine between the engine and fp32 on the texts of the check.  In bf16, torch and OpenVINO
+#: had at least 0.9999; a model quantised to int8 had 0.984 (all-MiniLM-L6-v2).
+_LEAST_COSINE = 0.999
+#: Texts of the check, of 2 to 9 sentences.
+_CHECK_TEXTS = tuple(
     " ".join(
         (
             "The quick brown fox jumps over the lazy dog near the river bank.",
@@ -41,67 +42,57 @@ _CHECK = tuple(
     )
     for n in (1, 2, 3, 5, 8)
 )
-#: Candidates for the prompt of documents and of queries, in the order sentence-transformers looks
-#: for them.
-_DOCUMENT, _QUERY = ("document", "passage", "corpus"), ("query",)
+#: Names of the prompts for documents and for queries, in the order in which sentence-transformers
+#: looks for them.
+_DOCUMENT_PROMPTS, _QUERY_PROMPTS = ("document", "passage", "corpus"), ("query",)
+
+#: Start and end of a batch among the texts sorted by length.
+Batch = tuple[int, int]
 
 
 class SentenceTransformersEmbedder(Embedder):
-    """One loaded model."""
+    """A loaded sentence-transformers model."""
 
     def __init__(
         self, spec: Embedding, dtype: str, *, device: str = "cpu", threads: int | None = None
     ) -> None:
-        """Load the model and check the engine against fp32.
+        """Load the model and compare the engine with fp32.
 
         Args:
             spec: the job's section.
-            dtype: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is decided here, once, and recorded in
-                the identity.
+            dtype: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is resolved here, once, and the identity
+                records to what.
             device: ``cpu`` or ``cuda``.
-            threads: of torch; None leaves it alone.
+            threads: of torch; None: torch's default.
 
         Raises:
-            ConfigError: the library or the model is missing, or ``truncate_dim`` is more than there
-                is.
+            ConfigError: the library or the model is missing, or ``truncate_dim`` is larger than the
+                model's dimension.
             ProofFailed: the engine does not agree with fp32.
         """
-        models.offline()
-        torch, library = _libraries()
-        if threads is not None:
-            torch.set_num_threads(threads)
         assert spec.model is not None
-        place = models.folder(spec.model)
+        folder = models.find_folder(spec.model)
         self.device = device
-        #: Whether the next batch is made ready while this one is computed: a GPU waits for nothing
-        #: else.
-        self.ahead = device != "cpu"
-        try:
-            self.model = library.SentenceTransformer(
-                str(place), device=device, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ConfigError(
-                f"embedding.model: {place} cannot be loaded: {str(error).splitlines()[0][:300]}",
-                "give a folder that sentence-transformers can load",
-            ) from error
-        self.model.eval()
-        self.prompt = _prompt(self.model, spec.prompt, _DOCUMENT)
-        self.query_prompt = _prompt(self.model, spec.query_prompt, _QUERY)
+        #: Whether a batch is made ready while the batch before it is computed: on a GPU nothing
+        #: else hides the time that tokenising takes.
+        self.prefetches = device != "cpu"
+        self.model = torch_model.load(folder, device, threads)
+        self.prompt = torch_model.find_prompt(self.model, spec.prompt, _DOCUMENT_PROMPTS)
+        self.query_prompt = torch_model.find_prompt(self.model, spec.query_prompt, _QUERY_PROMPTS)
         self.truncate_dim = spec.truncate_dim
-        self.identity = self._identity(spec, place, _resolved(dtype, device, torch))
-        self._engage(spec.engine)
+        self.identity = self._identity(spec, folder, torch_model.resolve_dtype(dtype, device))
+        self._switch_engine(spec.engine)
 
-    def _identity(self, spec: Embedding, place: Path, dtype: str) -> Identity:
+    def _identity(self, spec: Embedding, folder: Path, dtype: str) -> Identity:
         width = int(self.model.get_embedding_dimension() or len(self.model.encode("x")))
         if self.truncate_dim is not None and self.truncate_dim > width:
             raise ConfigError(
                 f"embedding.truncate_dim is {self.truncate_dim}, the model's vectors have {width}",
-                "give a smaller one, or leave it out",
+                "give a smaller number, or leave it out",
             )
         return Identity(
-            name=place.name if place.name != "model" else place.parent.name,
-            sha256=models.sha256(place),
+            name=folder.name if folder.name != "model" else folder.parent.name,
+            sha256=models.hash_files(folder),
             engine=spec.engine,
             dtype=dtype,
             prompt=self.prompt,
@@ -112,95 +103,88 @@ class SentenceTransformersEmbedder(Embedder):
             on_long_text=spec.on_long_text,
         )
 
-    def _engage(self, engine: str) -> None:
-        """Switch from fp32 to the engine and hold one against the other.
+    def _switch_engine(self, engine: str) -> None:
+        """Switch from fp32 to the engine, and compare the vectors of both.
 
         Raises:
-            ProofFailed: they do not agree.
+            ProofFailed: the vectors do not agree.
         """
-        if engine == "torch" and self.identity.dtype == "fp32":
+        dtype = self.identity.dtype
+        if engine == "torch" and dtype == "fp32":
             return
-        tokens = self.count_tokens(_CHECK)
-        reference = self.encode(_CHECK, tokens)
+        tokens = self.count_tokens(_CHECK_TEXTS)
+        reference = self.encode(_CHECK_TEXTS, tokens)
         if engine == "openvino":
             from cfray.embedders import openvino
 
-            openvino.engage(self.model, self.identity.dtype)
+            openvino.replace_backbone(self.model, dtype)
         else:
-            _narrow(self.model, self.identity.dtype)
-        found = self.encode(_CHECK, tokens)
-        lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(found, axis=1)
-        cosines = (reference * found).sum(axis=1) / np.maximum(lengths, 1e-30)
-        if not float(cosines.min()) >= _AGREES:
+            torch_model.set_dtype(self.model, dtype)
+        vectors = self.encode(_CHECK_TEXTS, tokens)
+        cosine = float(cosines(reference, vectors).min())
+        # a cosine of NaN fails, too
+        if not cosine >= _LEAST_COSINE:
             raise ProofFailed(
-                f"{engine} in {self.identity.dtype} does not agree with fp32 on this machine: cosine {cosines.min():.5f}, at least {_AGREES} is needed",
+                f"{engine} in {dtype} does not agree with fp32 on this machine: cosine "
+                f"{cosine:.5f}, at least {_LEAST_COSINE} is needed",
                 "set embedding.dtype: fp32 (and engine: torch)",
             )
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count tokens with the model's own tokenizer."""
-        return [len(ids) for ids in self._tokens([self.prompt + text for text in texts])]
+        return self._count_tokens([self.prompt + text for text in texts])
 
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
+    def _count_tokens(self, texts: list[str]) -> list[int]:
         tokenizer = self.model.tokenizer
-        if hasattr(tokenizer, "encode_batch"):  # a bare tokenizers.Tokenizer (static models)
-            return [
-                encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)
-            ]
-        ids: list[list[int]] = tokenizer(
+        # A static model has a bare tokenizers.Tokenizer.
+        if hasattr(tokenizer, "encode_batch"):
+            encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+            return [len(encoding.ids) for encoding in encodings]
+        encoded = tokenizer(
             texts, truncation=False, padding=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        return ids
+        )
+        return [len(ids) for ids in encoded["input_ids"]]
 
     def encode(self, texts: Sequence[str], tokens: Sequence[int]) -> Floats:
         """Embed documents."""
-        return self._encoded(texts, tokens, self.prompt, "document")
+        return self._encode(texts, tokens, self.prompt, "document")
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Embed queries."""
-        return self._encoded(
-            texts,
-            [len(ids) for ids in self._tokens([self.query_prompt + text for text in texts])],
-            self.query_prompt,
-            "query",
-        )
+        tokens = self._count_tokens([self.query_prompt + text for text in texts])
+        return self._encode(texts, tokens, self.query_prompt, "query")
 
-    def _encoded(
+    def _encode(
         self, texts: Sequence[str], tokens: Sequence[int], prompt: str, task: str
     ) -> Floats:
         import torch
 
         vectors = np.empty((len(texts), self.identity.dimension), np.float32)
-        seen = np.minimum(np.asarray(tokens, np.int64), self.identity.max_tokens)
-        order = np.argsort(seen, kind="stable")
-        groups = list(batches(seen[order].tolist(), _BUDGET[self.device]))
+        visible_tokens = np.minimum(np.asarray(tokens, np.int64), self.identity.max_tokens)
+        order = np.argsort(visible_tokens, kind="stable")
+        batches = list(divide(visible_tokens[order].tolist(), _TOKEN_BUDGET[self.device]))
         with torch.inference_mode():
-            for (start, end), features in self._features(texts, order, groups, prompt, task):
-                made = self.model(features, task=task)["sentence_embedding"].float()
+            for (start, end), features in self._features(texts, order, batches, prompt, task):
+                rows = self.model(features, task=task)["sentence_embedding"].float()
                 if self.truncate_dim is not None:
-                    made = torch.nn.functional.normalize(made[:, : self.truncate_dim], dim=1)
-                vectors[order[start:end]] = made.cpu().numpy()
+                    rows = torch.nn.functional.normalize(rows[:, : self.truncate_dim], dim=1)
+                vectors[order[start:end]] = rows.cpu().numpy()
         return vectors
 
     def _features(
         self,
         texts: Sequence[str],
-        order: Any,
-        groups: list[tuple[int, int]],
+        order: npt.NDArray[np.intp],
+        batches: list[Batch],
         prompt: str,
         task: str,
-    ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-        """Tokenise batch by batch; for a GPU one batch ahead, in pinned memory."""
+    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
+        """Tokenise batch by batch; for a GPU a batch ahead, in pinned memory."""
         import torch
 
-        def made(group: tuple[int, int]) -> dict[str, Any]:
-            features = dict(
-                self.model.preprocess(
-                    [texts[row] for row in order[group[0] : group[1]]],
-                    prompt=prompt or None,
-                    task=task,
-                )
-            )
+        def tokenise(batch: Batch) -> dict[str, Any]:
+            batch_texts = [texts[row] for row in order[batch[0] : batch[1]]]
+            features = dict(self.model.preprocess(batch_texts, prompt=prompt or None, task=task))
             if not torch.cuda.is_available():
                 return features
             return {
@@ -208,122 +192,78 @@ class SentenceTransformersEmbedder(Embedder):
                 for name, value in features.items()
             }
 
-        if not self.ahead:
-            yield from ((group, made(group)) for group in groups)
+        if not self.prefetches:
+            yield from ((batch, tokenise(batch)) for batch in batches)
             return
-        with ThreadPoolExecutor(1) as ahead:
-            coming = [ahead.submit(made, group) for group in groups[:1]]
-            for place, group in enumerate(groups):
-                features = coming.pop().result()
-                coming += [ahead.submit(made, later) for later in groups[place + 1 : place + 2]]
-                yield (
-                    group,
-                    {
-                        name: value.to(self.device, non_blocking=True)
-                        if torch.is_tensor(value)
-                        else value
-                        for name, value in features.items()
-                    },
-                )
+        with ThreadPoolExecutor(1) as executor:
+            pending = [executor.submit(tokenise, batch) for batch in batches[:1]]
+            for number, batch in enumerate(batches):
+                features = pending.pop().result()
+                pending += [
+                    executor.submit(tokenise, following)
+                    for following in batches[number + 1 : number + 2]
+                ]
+                yield batch, self._to_device(features)
 
-    def pieces(self, text: str, tokens: int, overlap: int) -> list[str]:
-        """Cut a text where its tokens begin.
+    def _to_device(self, features: dict[str, Any]) -> dict[str, Any]:
+        import torch
 
-        Whatever stands between two tokens goes with the first, so nothing of the text is left out.
+        return {
+            name: value.to(self.device, non_blocking=True) if torch.is_tensor(value) else value
+            for name, value in features.items()
+        }
+
+    def split_text(self, text: str, tokens: int, overlap: int) -> list[str]:
+        """Split a text where its tokens begin.
+
+        What stands between two tokens goes with the first, so nothing of the text is left out.
         """
-        starts = [start for start, _ in self._places(text)]
-        found: list[str] = []
+        starts = [start for start, _ in self._token_ranges(text)]
+        text_parts: list[str] = []
         for first in range(0, max(1, len(starts) - overlap), tokens - overlap):
             begin = starts[first] if first else 0
             end = starts[first + tokens] if first + tokens < len(starts) else len(text)
-            found += self._fitting(text[begin:end], tokens)
-        return found
+            text_parts += self._halve_until_fitting(text[begin:end], tokens)
+        return text_parts
 
-    def _places(self, text: str) -> list[tuple[int, int]]:
+    def _token_ranges(self, text: str) -> list[tuple[int, int]]:
+        """Give where each token starts and ends in the text."""
         tokenizer = self.model.tokenizer
         if hasattr(tokenizer, "encode_batch"):
             return list(tokenizer.encode(text, add_special_tokens=False).offsets)
-        return list(
-            tokenizer(
-                text,
-                add_special_tokens=False,
-                truncation=False,
-                return_offsets_mapping=True,
-                verbose=False,
-            )["offset_mapping"]
+        encoded = tokenizer(
+            text,
+            add_special_tokens=False,
+            truncation=False,
+            return_offsets_mapping=True,
+            verbose=False,
         )
+        return list(encoded["offset_mapping"])
 
-    def _fitting(self, piece: str, tokens: int) -> list[str]:
-        """Halve a piece that a cut inside a word made longer in tokens than it was."""
-        if len(self._places(piece)) <= tokens or len(piece) < 2:
-            return [piece]
-        half = len(piece) // 2
-        return self._fitting(piece[:half], tokens) + self._fitting(piece[half:], tokens)
+    def _halve_until_fitting(self, text: str, tokens: int) -> list[str]:
+        """Halve a part of a text that has more tokens by itself than within the text.
+
+        A cut inside a word can make more tokens of the word.
+        """
+        if len(self._token_ranges(text)) <= tokens or len(text) < 2:
+            return [text]
+        half = len(text) // 2
+        return [
+            *self._halve_until_fitting(text[:half], tokens),
+            *self._halve_until_fitting(text[half:], tokens),
+        ]
 
 
-def batches(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
-    """Divide texts of ascending lengths into runs of at most ``budget`` tokens, padding included.
+def divide(lengths: Sequence[int], budget: int) -> Iterator[Batch]:
+    """Divide texts of ascending lengths into batches of at most ``budget`` tokens.
 
-    One text is always a run.
+    Padding counts.  A text that is longer than the budget is a batch by itself.
 
     Yields:
-        (start, end) into ``lengths``.
+        start and end of each batch in ``lengths``.
     """
     start = 0
-    for end, (length, following) in enumerate(itertools.pairwise([*lengths, 0]), 1):
-        if end == len(lengths) or max(following, length) * (end + 1 - start) > budget:
+    for end, (length, next_length) in enumerate(itertools.pairwise([*lengths, 0]), 1):
+        if end == len(lengths) or max(next_length, length) * (end + 1 - start) > budget:
             yield start, end
             start = end
-
-
-def _libraries() -> tuple[Any, Any]:
-    """Import torch and sentence-transformers.
-
-    Raises:
-        ConfigError: they are not installed.
-    """
-    try:
-        import sentence_transformers
-        import torch
-        from transformers.utils import logging as own_voice
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{error.name} is not installed",
-            "pip install 'cfray[embed]' on the driver and on every worker",
-        ) from None
-    voice: Any = own_voice
-    voice.disable_progress_bar()
-    voice.set_verbosity_error()
-    return torch, sentence_transformers
-
-
-def _prompt(model: Any, own: str | None, names: tuple[str, ...]) -> str:
-    """Give the job file's prompt, else the one the model's configuration has for this task."""
-    if own is not None:
-        return own
-    return next((str(model.prompts[name]) for name in names if model.prompts.get(name)), "")
-
-
-def _resolved(dtype: str, device: str, torch: Any) -> str:
-    if dtype != "auto":
-        return dtype
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if models.computes_bf16() else "fp32"
-
-
-def _narrow(model: Any, dtype: str) -> None:
-    """Let the transformer compute in a narrower type.
-
-    What leaves it is fp32 again, so pooling and length are computed in that.
-    """
-    import torch
-
-    backbone = model[0]
-    backbone.to({"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype])
-    backbone.register_forward_hook(
-        lambda _module, _given, made: {
-            name: value.float() if torch.is_tensor(value) and value.is_floating_point() else value
-            for name, value in made.items()
-        }
-    )

@@ -1,11 +1,9 @@
-"""What becomes of the texts of a batch, whatever the engine.
+"""What becomes of a batch of texts, whatever the engine: no text spoils another, no cut is silent.
 
-None of them can spoil the others, and none is cut in silence.
-
-Null, empty and blank texts get no vector (an empty text's would be a unit vector
-that many queries hit: ``embeddings.md`` part 3).  Equal texts are embedded once.
-A text that is longer than the model sees is cut and counted, embedded in pieces,
-or refused, as the job says.
+Null, empty and blank texts get no vector: all-MiniLM-L6-v2 makes a unit vector of an empty
+text, the same as of a blank, and many queries would find it.  Equal texts are embedded
+once.  A text that is longer than the model sees is cut and counted, embedded in parts, or
+refused, as the job says.
 """
 
 from __future__ import annotations
@@ -24,6 +22,8 @@ from cfray.embedders.spec import Embedding
 from cfray.records.vectors import Floats
 
 Rows = npt.NDArray[np.int64]
+#: Distinct texts -> the rows that hold them.
+RowsByText = dict[str, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Chunks:
         owner: row of each chunk's document ``(m,)``.
         number: of the chunk within its document, from 0 ``(m,)``.
         texts: m texts.
-        vectors: ``(m, d)``.
+        vectors: ``(m, d)`` float32.
     """
 
     owner: Rows
@@ -44,15 +44,15 @@ class Chunks:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """What came of one batch of texts.
+class EmbeddedTexts:
+    """The vectors of one batch of texts.
 
     Attributes:
-        vectors: ``(n, d)`` float32; zero where there is none.
-        missing: ``(n,)`` true where a text is null or blank, or was refused.
+        vectors: ``(n, d)`` float32; zero where a text has none.
+        missing: ``(n,)`` true where a text has no vector: it is null or blank, or was refused.
         faults: row -> why its text was refused.
-        counts: ``texts_embedded`` (what the model was given), ``texts_repeated``, ``cache_hits``,
-            ``texts_truncated``, ``tokens_lost``.
+        counts: ``texts_embedded`` (texts that the model was given), ``texts_repeated``,
+            ``cache_hits``, ``texts_truncated``, ``texts_pooled``, ``tokens_lost``, ``chunks``.
         chunks: None unless the job asks for them.
     """
 
@@ -63,153 +63,170 @@ class Embedded:
     chunks: Chunks | None = None
 
 
-class Texts:
-    """An embedder with the job's rules around it."""
+class TextEmbedder:
+    """An embedder with the job's rules for texts, and its cache, around it.
+
+    Attributes:
+        room: tokens that the model sees of a text, without the prompt and special tokens.
+    """
 
     def __init__(self, embedder: Embedder, spec: Embedding, cache: Cache | None = None) -> None:
-        """Keep all three."""
+        """Count what the prompt and special tokens leave of the model's tokens."""
         self.embedder, self.spec, self.cache = embedder, spec, cache
-        #: Tokens of a text itself that the model sees.
-        self.room = max(1, embedder.identity.max_tokens - embedder.count_tokens([""])[0])
+        self._overhead = embedder.count_tokens([""])[0]
+        self.room = max(1, embedder.identity.max_tokens - self._overhead)
 
-    def embedded(self, column: pa.StringArray) -> Embedded:
+    def embed(self, column: pa.StringArray) -> EmbeddedTexts:
         """Embed one batch of texts.
 
         Raises:
-            CfrayError: the engine failed as a whole; never for one text.
+            CfrayError: the model or the server failed for the whole batch; never for one text.
         """
-        rows = column.to_pylist()
-        missing = np.array([text is None or not text.strip() for text in rows], np.bool_)
-        places: dict[str, list[int]] = {}
-        for row in np.flatnonzero(~missing).tolist():
-            places.setdefault(rows[row], []).append(row)
-        vectors = np.zeros((len(rows), self.embedder.identity.dimension), np.float32)
-        counts: Counter[str] = Counter({"texts_repeated": int((~missing).sum()) - len(places)})
-        texts = list(places)
-        tokens = self.embedder.count_tokens(texts) if texts else []
-        faults = self._refused(texts, tokens, places)
-        missing[list(faults)] = True
-        kept = [place for place, text in enumerate(texts) if places[text][0] not in faults]
-        made = self._vectors(
-            [texts[place] for place in kept], [tokens[place] for place in kept], places, counts
+        texts = column.to_pylist()
+        missing = np.array([text is None or not text.strip() for text in texts], np.bool_)
+        rows_by_text = _group_equal([text or "" for text in texts], np.flatnonzero(~missing))
+        repeated = int((~missing).sum()) - len(rows_by_text)
+        counts: Counter[str] = Counter({"texts_repeated": repeated})
+        distinct = list(rows_by_text)
+        tokens = dict(
+            zip(distinct, self.embedder.count_tokens(distinct) if distinct else [], strict=True)
         )
-        for place, vector in zip(kept, made, strict=True):
-            vectors[places[texts[place]]] = vector
+        faults = self._too_long(tokens, rows_by_text)
+        missing[list(faults)] = True
+        accepted = [text for text in distinct if rows_by_text[text][0] not in faults]
+        vectors = np.zeros((len(texts), self.embedder.identity.dimension), np.float32)
+        accepted_tokens = [tokens[text] for text in accepted]
+        new_vectors = self._vectors(accepted, accepted_tokens, rows_by_text, counts)
+        for text, vector in zip(accepted, new_vectors, strict=True):
+            vectors[rows_by_text[text]] = vector
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             faults[row] = "the model gave a vector with NaN or an infinite number"
             vectors[row], missing[row] = 0, True
-        chunks = (
-            self._chunks(rows, missing, dict(zip(texts, tokens, strict=True)), counts)
-            if self.spec.chunk
-            else None
-        )
-        return Embedded(vectors, missing, faults, counts, chunks)
+        chunks = self._chunks(texts, missing, tokens, counts) if self.spec.chunk else None
+        return EmbeddedTexts(vectors, missing, faults, counts, chunks)
 
-    def _refused(
-        self, texts: Sequence[str], tokens: Sequence[int], places: dict[str, list[int]]
-    ) -> dict[int, str]:
-        """Find the texts that are too long where the job wants them refused."""
+    def _too_long(self, tokens: dict[str, int], rows_by_text: RowsByText) -> dict[int, str]:
+        """Find the rows whose text is too long, where the job refuses such a text."""
         if self.spec.on_long_text != "error":
             return {}
         limit = self.embedder.identity.max_tokens
-        reason = (
-            "text of {} tokens is longer than the model's {}, and embedding.on_long_text is error"
-        )
         return {
-            row: reason.format(count, limit)
-            for text, count in zip(texts, tokens, strict=True)
+            row: f"text of {count} tokens is longer than the model's {limit}, and "
+            "embedding.on_long_text is error"
+            for text, count in tokens.items()
             if count > limit
-            for row in places[text]
+            for row in rows_by_text[text]
         }
 
     def _vectors(
         self,
         texts: list[str],
         tokens: list[int],
-        places: dict[str, list[int]],
+        rows_by_text: RowsByText,
         counts: Counter[str],
     ) -> Floats:
-        """Give the vectors of distinct texts: from the cache, or from the model."""
+        """Give the vectors of distinct texts, from the cache or from the model.
+
+        Args:
+            texts: distinct.
+            tokens: of each text.
+            rows_by_text: a text that several rows hold counts once for each row.
+            counts: changed in place.
+        """
         vectors = np.zeros((len(texts), self.embedder.identity.dimension), np.float32)
-        known = np.zeros(len(texts), np.bool_)
+        is_cached = np.zeros(len(texts), np.bool_)
         if self.cache is not None and texts:
-            known, vectors = self.cache.find(texts)
-            counts["cache_hits"] += int(known.sum())
-        limit = self.embedder.identity.max_tokens
-        long = np.array([count > limit for count in tokens], np.bool_)
-        if self.spec.on_long_text == "chunk_mean":
-            counts["texts_pooled"] += sum(
-                len(places[texts[place]]) for place in np.flatnonzero(long).tolist()
-            )
-        else:
-            for place in np.flatnonzero(long).tolist():
-                counts["texts_truncated"] += len(places[texts[place]])
-                counts["tokens_lost"] += (tokens[place] - limit) * len(places[texts[place]])
-        pooled = ~known & long & (self.spec.on_long_text == "chunk_mean")
-        direct = np.flatnonzero(~known & ~pooled).tolist()
+            is_cached, vectors = self.cache.find(texts)
+            counts["cache_hits"] += int(is_cached.sum())
+        is_long = np.array(tokens, np.int64) > self.embedder.identity.max_tokens
+        self._count_long(texts, tokens, is_long, rows_by_text, counts)
+        needs_parts = ~is_cached & is_long & (self.spec.on_long_text == "chunk_mean")
+        direct = np.flatnonzero(~is_cached & ~needs_parts).tolist()
         if direct:
             vectors[direct] = self.embedder.encode(
-                [texts[place] for place in direct], [tokens[place] for place in direct]
+                [texts[index] for index in direct], [tokens[index] for index in direct]
             )
             counts["texts_embedded"] += len(direct)
-        for place in np.flatnonzero(pooled).tolist():
-            vectors[place] = self._mean(texts[place], counts)
-        if self.cache is not None and not known.all():
-            fresh = np.flatnonzero(~known & np.isfinite(vectors).all(axis=1)).tolist()
-            self.cache.add([texts[place] for place in fresh], vectors[fresh])
+        for index in np.flatnonzero(needs_parts).tolist():
+            vectors[index] = self._mean_of_parts(texts[index], counts)
+        if self.cache is not None and not is_cached.all():
+            new = np.flatnonzero(~is_cached & np.isfinite(vectors).all(axis=1)).tolist()
+            self.cache.add([texts[index] for index in new], vectors[new])
         return vectors
 
-    def _mean(self, text: str, counts: Counter[str]) -> Floats:
-        """Embed a long text in pieces that the model sees whole.
+    def _count_long(
+        self,
+        texts: list[str],
+        tokens: list[int],
+        is_long: npt.NDArray[np.bool_],
+        rows_by_text: RowsByText,
+        counts: Counter[str],
+    ) -> None:
+        """Count the texts that are longer than the model sees, cached or not."""
+        limit = self.embedder.identity.max_tokens
+        for index in np.flatnonzero(is_long).tolist():
+            rows = len(rows_by_text[texts[index]])
+            if self.spec.on_long_text == "chunk_mean":
+                counts["texts_pooled"] += rows
+            else:
+                counts["texts_truncated"] += rows
+                counts["tokens_lost"] += (tokens[index] - limit) * rows
 
-        Their mean by tokens, at length 1 where the pieces have that.
+    def _mean_of_parts(self, text: str, counts: Counter[str]) -> Floats:
+        """Embed a long text in parts that the model sees to their end, and give their mean.
+
+        The mean is weighted by tokens; it has length 1 where the parts' vectors have.
         """
-        pieces = [piece for piece in self.embedder.pieces(text, self.room, 0) if piece.strip()]
-        tokens = self.embedder.count_tokens(pieces)
-        vectors = self.embedder.encode(pieces, tokens)
-        counts["texts_embedded"] += len(pieces)
+        text_parts = self._split(text, self.room, 0)
+        tokens = self.embedder.count_tokens(text_parts)
+        vectors = self.embedder.encode(text_parts, tokens)
+        counts["texts_embedded"] += len(text_parts)
         mean = np.average(vectors.astype(np.float64), axis=0, weights=np.asarray(tokens))
         lengths = np.linalg.norm(vectors, axis=1)
         if bool(np.allclose(lengths, 1, atol=1e-3)):
             mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
         return mean.astype(np.float32)
 
+    def _split(self, text: str, tokens: int, overlap: int) -> list[str]:
+        """Split a text, and leave out blank parts."""
+        text_parts = self.embedder.split_text(text, tokens, overlap)
+        return [text_part for text_part in text_parts if text_part.strip()]
+
     def _chunks(
         self,
-        rows: list[str | None],
+        texts: list[str | None],
         missing: npt.NDArray[np.bool_],
         tokens: dict[str, int],
         counts: Counter[str],
     ) -> Chunks:
-        """Cut the texts that are longer than a chunk, and embed the pieces."""
+        """Cut the texts that are longer than a chunk, and embed the chunks."""
         assert self.spec.chunk is not None
-        size = self.spec.chunk.tokens
-        around = self.embedder.count_tokens([""])[0]
+        size, overlap = self.spec.chunk.tokens, self.spec.chunk.overlap
         owner: list[int] = []
         number: list[int] = []
-        texts: list[str] = []
-        for row, text in enumerate(rows):
-            if text is None or missing[row] or tokens[text] - around <= size:
+        chunk_texts: list[str] = []
+        for row, text in enumerate(texts):
+            if text is None or missing[row] or tokens[text] - self._overhead <= size:
                 continue
-            pieces = [
-                piece
-                for piece in self.embedder.pieces(text, size, self.spec.chunk.overlap)
-                if piece.strip()
-            ]
-            owner += [row] * len(pieces)
-            number += range(len(pieces))
-            texts += pieces
-        counts["chunks"] += len(texts)
-        places: dict[str, list[int]] = {}
-        for place, text in enumerate(texts):
-            places.setdefault(text, []).append(place)
-        distinct = list(places)
-        vectors = np.zeros((len(texts), self.embedder.identity.dimension), np.float32)
+            cut = self._split(text, size, overlap)
+            owner += [row] * len(cut)
+            number += range(len(cut))
+            chunk_texts += cut
+        counts["chunks"] += len(chunk_texts)
+        rows_by_text = _group_equal(chunk_texts, np.arange(len(chunk_texts)))
+        distinct = list(rows_by_text)
+        vectors = np.zeros((len(chunk_texts), self.embedder.identity.dimension), np.float32)
         if distinct:
-            for text, vector in zip(
-                distinct,
-                self._vectors(distinct, self.embedder.count_tokens(distinct), places, counts),
-                strict=True,
-            ):
-                vectors[places[text]] = vector
-        return Chunks(np.array(owner, np.int64), np.array(number, np.int64), texts, vectors)
+            chunk_tokens = self.embedder.count_tokens(distinct)
+            distinct_vectors = self._vectors(distinct, chunk_tokens, rows_by_text, counts)
+            for text, vector in zip(distinct, distinct_vectors, strict=True):
+                vectors[rows_by_text[text]] = vector
+        return Chunks(np.array(owner, np.int64), np.array(number, np.int64), chunk_texts, vectors)
+
+
+def _group_equal(texts: Sequence[str], rows: npt.NDArray[np.intp]) -> RowsByText:
+    """Group rows by their text, in the order in which each text first occurs."""
+    rows_by_text: RowsByText = {}
+    for row in rows.tolist():
+        rows_by_text.setdefault(texts[row], []).append(row)
+    return rows_by_text

@@ -1,157 +1,218 @@
-"""Draw the records a map is learned from.
+"""Draw the sample of records that a map or a projection is learned from.
 
-Uniformly, from the source or from the dataset, with text and old vector.
-
-At most 64 shards are read for it, spread over the source, each of them whole:
-beginnings of shards are no sample.  Nothing is written.
+The sample is uniform: of all records that have what is learned from, it holds those with
+the smallest hash of their uuid.  At most 64 shards (of the source) or fragments (of the
+target) are read for it, spread evenly and each read to its end, for the first rows of a
+shard are no sample of it.  Nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
+import lance
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion.convert import Conversion, Converted
-from cfray.engine.tasks import TaskOptions, each
+from cfray.engine.tasks import TaskOptions, run_tasks
 from cfray.frames import digests
 from cfray.job.mapping import SourceShape, rule_paths
 from cfray.job.spec import JobSpec
 from cfray.records.record import Reject
+from cfray.records.vectors import matrix
+from cfray.runtime import filesystems
 from cfray.sources.base import Context, Shard
 
-#: Shards that are read at most.
-_SHARDS = 64
-#: Characters of a pseudo-query: about a search's length (a title's place where there is none).
-_QUERY = 80
+Mask = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+#: Shards or fragments that are read at most.
+_MAX_READ = 64
+#: Characters of a query that stands in for a title: about the length of a search.
+_QUERY_CHARACTERS = 80
+#: Cores that a task claims while the embedding actors are up, which claim half a core each: on a
+#: machine of one core the task must find room beside an actor.
+CPUS_BESIDE_ACTORS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """What a drawing task needs to know."""
-
-    job: JobSpec
-    layout: SourceShape
-    context: Context
-    most: int
-
-
-def from_source(drawing: Drawing, shards: list[Shard]) -> Drawn | None:
-    """Draw from the source; None if no record has both a text and a vector."""
-    some = [
-        shards[place]
-        for place in sorted(
-            {int(place) for place in np.linspace(0, len(shards) - 1, min(_SHARDS, len(shards)))}
-        )
-    ]
-    pool = TaskOptions(
-        None if drawing.job.limits.memory == "auto" else drawing.job.limits.memory, cpus=0.5
-    )  # actors may be up, half a core each
-    return gathered(each(partial(_from_shard, drawing), some, pool), drawing.most)
-
-
-def gathered(parts: Iterator[Drawn | None], most: int) -> Drawn | None:
-    """Keep the ``most`` rows with the smallest hashes of several parts."""
-    every: Drawn | None = None
-    for part in parts:
-        if part is not None:
-            every = part.smallest(most) if every is None else every.with_more(part, most)
-    return every
-
-
-def _from_shard(drawing: Drawing, shard: Shard) -> Drawn | None:
-    """Draw from one shard.  Body of a Ray task."""
-    conversion = Conversion(drawing.job, drawing.layout)
-    titled = bool(rule_paths(drawing.job.mapping.title))
-    found: Drawn | None = None
-    for item in drawing.job.source.read(shard, drawing.context):
-        if isinstance(item, Reject):
-            # a row that cannot be read teaches nothing; the copy quarantines and counts it
-            continue
-        converted = conversion.convert(item, shard.collection)
-        one = candidates(
-            converted.frames, _usable(converted, drawing.job.embedding.policy), titled=titled
-        )
-        found = one if found is None else found.with_more(one, drawing.most)
-    return found
-
-
-def _usable(converted: Converted, policy: str) -> npt.NDArray[np.bool_]:
-    """Tell the rows that have what is learned from: a vector, a text, or both."""
-    there: npt.NDArray[np.bool_] = with_text(converted.frames)
-    if policy == "keep":
-        return ~converted.missing
-    return there if policy == "regenerate" else there & ~converted.missing
-
-
-def with_text(frames: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-    """Tell the rows whose text is not blank."""
-    filled = pc.fill_null(
-        pc.not_equal(pc.utf8_trim_whitespace(frames.column("text_content")), ""), False
-    )
-    there: npt.NDArray[np.bool_] = filled.to_numpy(zero_copy_only=False)
-    return there
-
-
-def candidates(frames: pa.RecordBatch, usable: npt.NDArray[np.bool_], *, titled: bool) -> Drawn:
-    """Give the ``usable`` rows of some frames, with a query that should find each of them."""
-    frames = frames.filter(pa.array(usable))
-    texts = frames.column("text_content")
-    queries = frames.column("title") if titled else beginnings(texts)
-    return drawn(
-        frames.column("uuid"),
-        {
-            "text": texts,
-            "query": pc.coalesce(_unblank(queries), beginnings(texts)),
-            "old": frames.column("vector"),
-        },
-    )
-
-
-def beginnings(texts: pa.StringArray) -> pa.StringArray:
-    """Give each text's first sentence, at most 80 characters of it."""
-    begun = pc.utf8_slice_codeunits(pc.utf8_ltrim_whitespace(texts), 0, _QUERY)
-    sentence = pc.struct_field(pc.extract_regex(begun, r"^(?P<sentence>[^.!?\r\n]+)"), [0])
-    return pc.coalesce(_unblank(sentence), begun)
-
-
-def _unblank(texts: pa.StringArray) -> pa.StringArray:
-    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), None, texts)
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """Rows drawn for learning.
+class Sample:
+    """Records drawn for learning.
 
     Attributes:
-        order: hash of each uuid ``(n,)``; the smallest ones are kept.
-        table: ``uuid``, ``text``, ``query`` (a title, or the text's beginning) and ``old``
-            (vectors).
+        hashes: of each uuid, ``(n,)``; the records with the smallest hashes are drawn.
+        table: columns ``uuid``, ``text``, ``query`` (a title, or the text's first sentence) and
+            ``old`` (the stored vector).
     """
 
-    order: npt.NDArray[np.uint64]
+    hashes: npt.NDArray[np.uint64]
     table: pa.Table
 
-    def with_more(self, other: Drawn, most: int) -> Drawn:
-        """Add rows and keep the ``most`` with the smallest hashes."""
-        return Drawn(
-            np.concatenate([self.order, other.order]), pa.concat_tables([self.table, other.table])
-        ).smallest(most)
+    @classmethod
+    def from_columns(cls, uuids: pa.StringArray, columns: dict[str, pa.Array]) -> Sample:
+        """Hash the uuids of some records and keep all of the records."""
+        return cls(digests.row_hashes(uuids), pa.table({"uuid": uuids, **columns}))
 
-    def smallest(self, most: int) -> Drawn:
-        """Keep the ``most`` rows with the smallest hashes, smallest first.
+    def merged_with(self, other: Sample, max_rows: int) -> Sample:
+        """Give the records of two samples, at most the ``max_rows`` with the smallest hashes."""
+        hashes = np.concatenate([self.hashes, other.hashes])
+        return Sample(hashes, pa.concat_tables([self.table, other.table])).smallest(max_rows)
 
-        Whichever shard was read first, the same pairs teach the same map.
+    def smallest(self, max_rows: int) -> Sample:
+        """Give the ``max_rows`` records with the smallest hashes, ordered by hash.
+
+        So the same records, in the same order, teach the same map, whichever shard was read first.
         """
-        kept = np.argsort(self.order, kind="stable")[:most]
-        return Drawn(self.order[kept], self.table.take(pa.array(kept)).combine_chunks())
+        rows = np.argsort(self.hashes, kind="stable")[:max_rows]
+        return Sample(self.hashes[rows], self.table.take(pa.array(rows)).combine_chunks())
 
 
-def drawn(uuids: pa.StringArray, columns: dict[str, pa.Array]) -> Drawn:
-    """Make candidates of some rows."""
-    return Drawn(digests.row_hashes(uuids), pa.table({"uuid": uuids, **columns}))
+@dataclass(frozen=True, slots=True)
+class SourceSampling:
+    """What a task needs to draw from a shard of the source; travels to workers.
+
+    Attributes:
+        job, shape, context: as for reading and converting a shard.
+        max_rows: records to draw at most.
+    """
+
+    job: JobSpec
+    shape: SourceShape
+    context: Context
+    max_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSampling:
+    """What a task needs to draw from a fragment of the target; travels to workers.
+
+    Attributes:
+        uri, version: of the dataset.
+        max_rows: records to draw at most.
+        has_titles: whether the job maps titles, so that they serve as queries.
+    """
+
+    uri: str
+    version: int
+    max_rows: int
+    has_titles: bool
+
+    def open_dataset(self) -> lance.LanceDataset:
+        """Open the version that is read."""
+        options = filesystems.storage_options(self.uri)
+        return lance.dataset(self.uri, version=self.version, storage_options=options)
+
+
+def draw_from_source(sampling: SourceSampling, shards: Sequence[Shard]) -> Sample | None:
+    """Draw from the source; None if no record has both a text and a vector."""
+    memory = sampling.job.limits.memory
+    options = TaskOptions(None if memory == "auto" else memory, cpus=CPUS_BESIDE_ACTORS)
+    samples = run_tasks(
+        partial(_draw_from_shard, sampling), spread_evenly(shards, _MAX_READ), options
+    )
+    return merge_samples(samples, sampling.max_rows)
+
+
+def draw_from_target(sampling: TargetSampling) -> Sample | None:
+    """Draw from the target; None if no document has both a text and a vector."""
+    fragments = [fragment.fragment_id for fragment in sampling.open_dataset().get_fragments()]
+    samples = run_tasks(
+        partial(_draw_from_fragment, sampling),
+        spread_evenly(fragments, _MAX_READ),
+        TaskOptions(cpus=CPUS_BESIDE_ACTORS),
+    )
+    return merge_samples(samples, sampling.max_rows)
+
+
+def spread_evenly(items: Sequence[T], max_items: int) -> list[T]:
+    """Choose at most ``max_items`` items, evenly spaced from the first to the last."""
+    positions = np.linspace(0, len(items) - 1, min(max_items, len(items))).astype(int)
+    return [items[position] for position in np.unique(positions).tolist()]
+
+
+def merge_samples(samples: Iterator[Sample | None], max_rows: int) -> Sample | None:
+    """Merge samples into one of at most ``max_rows`` records; None if all are None."""
+    merged: Sample | None = None
+    for sample in samples:
+        if sample is not None:
+            merged = (
+                sample.smallest(max_rows)
+                if merged is None
+                else merged.merged_with(sample, max_rows)
+            )
+    return merged
+
+
+def _draw_from_shard(sampling: SourceSampling, shard: Shard) -> Sample | None:
+    """Draw from one shard of the source.  Body of a Ray task."""
+    conversion = Conversion(sampling.job, sampling.shape)
+    has_titles = bool(rule_paths(sampling.job.mapping.title))
+
+    def samples() -> Iterator[Sample]:
+        for item in sampling.job.source.read(shard, sampling.context):
+            # A row that cannot be read teaches nothing; the copy quarantines and counts it.
+            if not isinstance(item, Reject):
+                converted = conversion.convert(item, shard.collection)
+                usable = _usable_rows(converted, sampling.job.embedding.policy)
+                yield sample_of(converted.frames, usable, has_titles=has_titles)
+
+    return merge_samples(samples(), sampling.max_rows)
+
+
+def _draw_from_fragment(sampling: TargetSampling, fragment_id: int) -> Sample | None:
+    """Draw from one fragment of the target.  Body of a Ray task."""
+    fragment = sampling.open_dataset().get_fragment(fragment_id)
+    scanner = fragment.scanner(
+        columns=["uuid", "text_content", "title", "vector"], filter="record_type = 'document'"
+    )
+
+    def samples() -> Iterator[Sample]:
+        for batch in scanner.to_batches():
+            usable = matrix(batch.column("vector")).any(axis=1) & _has_text(batch)
+            yield sample_of(batch, usable, has_titles=sampling.has_titles)
+
+    return merge_samples(samples(), sampling.max_rows)
+
+
+def _usable_rows(converted: Converted, policy: str) -> Mask:
+    """Tell which rows have what is learned from: under ``keep`` a vector, else also a text."""
+    if policy == "keep":
+        return ~converted.missing
+    has_text = _has_text(converted.frames)
+    return has_text if policy == "regenerate" else has_text & ~converted.missing
+
+
+def _has_text(frames: pa.RecordBatch) -> Mask:
+    """Tell which rows have a text that is not blank."""
+    is_filled = pc.not_equal(pc.utf8_trim_whitespace(frames.column("text_content")), "")
+    mask: Mask = pc.fill_null(is_filled, False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def sample_of(frames: pa.RecordBatch, usable: Mask, *, has_titles: bool) -> Sample:
+    """Give the usable frames as a sample, each with a query that should find its document."""
+    frames = frames.filter(pa.array(usable))
+    texts = frames.column("text_content")
+    sentences = _first_sentences(texts)
+    queries = (
+        pc.coalesce(_null_if_blank(frames.column("title")), sentences) if has_titles else sentences
+    )
+    columns = {"text": texts, "query": queries, "old": frames.column("vector")}
+    return Sample.from_columns(frames.column("uuid"), columns)
+
+
+def _first_sentences(texts: pa.StringArray) -> pa.StringArray:
+    """Give the first sentence of each text, at most 80 characters of it."""
+    beginnings = pc.utf8_slice_codeunits(pc.utf8_ltrim_whitespace(texts), 0, _QUERY_CHARACTERS)
+    sentences = pc.struct_field(pc.extract_regex(beginnings, r"^(?P<sentence>[^.!?\r\n]+)"), [0])
+    return pc.coalesce(_null_if_blank(sentences), beginnings)
+
+
+def _null_if_blank(texts: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), None, texts)

@@ -1,189 +1,112 @@
-"""Make the vectors of a finished dataset anew.
+"""Put the new vectors of a finished target in their place: one commit for all fragments.
 
-One column rewritten, every other file left as it is, the old version still there.
+The commit replaces one column and leaves every other file as it is, together with the
+ledger and the recipe, so no reader ever sees the vectors of two models in one column.  The
+field keeps its id and takes its new type, whatever the width; the file of the old column
+stays for the versions that refer to it.
 
-Vectors are computed in pieces of a few thousand rows, each kept in ``scratch/`` as
-soon as it is done, so a kill costs the pieces in flight.  Then each fragment
-gets a file with its new column, and one commit puts all of them in their place
-together with the ledger and the recipe: no reader ever sees two spaces in one
-column.  The field keeps its id and takes its new type, whatever the width; the
-file of the old column stays for the versions that refer to it.
-
-Operation: a Merge whose fragments name the new file for the field and mark it
-as gone (-2) in the old one, as Lance's own ``update_columns`` does; measured on
-pylance 14.0.2 with deletions, compaction and indexes (``tests/embedding/test_swap.py``).
+Operation: a Merge whose fragments name the new file for the field and mark the field as
+gone (-2) in the old file, as Lance's own ``update_columns`` does; measured on pylance
+14.0.2 with deletions, compaction and indexes (``tests/embedding/test_swap.py``).
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 from lance import LanceDataset
 from lance.fragment import FragmentMetadata
 from lance.schema import LanceSchema
 
 from cfray.conversion.embed import ORIGIN
-from cfray.copying.write import Tally, new_nonce, publish
 from cfray.embedders.recipe import RECIPE_KEY
-from cfray.embedding.pieces import Compute, Join, Joined, Rewriting, by_fragment, divided, seal
-from cfray.embedding.sample import Drawn, candidates, gathered, with_text
-from cfray.engine import failpoint
-from cfray.engine.tasks import TaskOptions, each
+from cfray.embedding.join import JoinedFragment
+from cfray.embedding.pieces import Reembedding, state_of
 from cfray.errors import TargetUnavailable
-from cfray.records.vectors import matrix
-from cfray.target.books import RowOrigins
-from cfray.target.commit import SchemaChange, Target, commit, commits
-from cfray.target.ledger import EMBED, Ledger
+from cfray.target.commit import SchemaChange, Target, commit, guard_commit, with_field
+from cfray.target.ledger import Ledger
 from cfray.target.receipts import Receipt
-from cfray.target.state import State
 
-#: What Lance writes for a field whose column another file has (``update_columns``).
+#: What Lance writes for a field whose column stands in another file (``update_columns``).
 _TOMBSTONE = -2
-#: Cores that a task claims while embedding actors, half a core each, are up: on one core there must
-#: be room for it.
-_SHARED = 0.5
+#: Lance's name of the index on the column ``vector``.
+_VECTOR_INDEX = "vector_idx"
 
 
-def draw_from(rewriting: Rewriting, most: int, *, titled: bool) -> Drawn | None:
-    """Draw rows with text and vector from the dataset itself."""
-    numbers = [fragment.fragment_id for fragment in rewriting.dataset.get_fragments()]
-    some = [
-        numbers[place]
-        for place in sorted(
-            {int(place) for place in np.linspace(0, len(numbers) - 1, min(64, len(numbers)))}
-        )
-    ]
-    lean = replace(rewriting, embed=replace(rewriting.embed, pool=None))
-    return gathered(
-        each(
-            _drawn_from,
-            [(lean, number, most, titled) for number in some],
-            TaskOptions(cpus=_SHARED),
-        ),
-        most,
-    )
+def drop_vector_index(target: Target) -> None:
+    """Drop the index of the old vectors, which must never answer for the new ones."""
+    dataset = target.open()
+    if _VECTOR_INDEX in {index.name for index in dataset.describe_indices()}:
+        with guard_commit(target):
+            dataset.drop_index(_VECTOR_INDEX)
 
 
-def _drawn_from(work: tuple[Rewriting, int, int, bool]) -> Drawn | None:
-    """Draw from one fragment.  Body of a Ray task."""
-    rewriting, number, most, titled = work
-    found: Drawn | None = None
-    scanner = rewriting.dataset.get_fragment(number).scanner(
-        columns=["uuid", "text_content", "title", "vector"], filter="record_type = 'document'"
-    )
-    for batch in scanner.to_batches():
-        one = candidates(
-            batch, matrix(batch.column("vector")).any(axis=1) & with_text(batch), titled=titled
-        )
-        found = one if found is None else found.with_more(one, most)
-    return found
-
-
-def rewrite(rewriting: Rewriting, target: Target, places: RowOrigins) -> Receipt:
-    """Compute what is missing, write the columns, commit them in one version.
+def swap_vectors(
+    reembedding: Reembedding, target: Target, receipt: Receipt, joined: list[JoinedFragment]
+) -> None:
+    """Commit every new file in one version, together with the ledger and the recipe.
 
     Raises:
-        CfrayError: what is computed stays; the same command goes on.
+        TargetUnavailable: a fragment was added or changed since its vectors were made.
     """
-    state = State(target.uri)
-    pieces = divided(rewriting)
-    done = set(rewriting.scratch.names())
-    left = [piece for piece in pieces if piece.file not in done]
-    for _ in each(Compute(rewriting), left, TaskOptions().beside_actors()):
-        failpoint.reached("piece")
-    joined = list(each(Join(rewriting, places), by_fragment(pieces), TaskOptions(cpus=_SHARED)))
-    receipt = _receipt(rewriting, joined, adopted=len(pieces) - len(left), pieces=len(pieces))
-    publish(state, receipt, [])
-    failpoint.reached("joined")
-    target.check_held(target.ledger())
-    dataset = target.open()
-    if "vector_idx" in {item.name for item in dataset.describe_indices()}:
-        with commits(target):  # an index of the old vectors must never answer for the new ones
-            dataset.drop_index("vector_idx")
-    failpoint.reached("unindexed")
-    _commit(rewriting, target, receipt, {one.fragment: one for one in joined})
-    failpoint.reached("embedded")
-    for name in rewriting.scratch.names():
-        rewriting.scratch.remove(name)
-    return receipt
-
-
-def _receipt(
-    rewriting: Rewriting, joined: Sequence[Joined], *, adopted: int, pieces: int
-) -> Receipt:
-    """Make the receipt of the whole rewriting."""
-    account = Tally()
-    sums: dict[str, dict[str, int]] = {}
-    counts: Counter[str] = Counter({"pieces": pieces, "pieces_adopted": adopted})
-    for one in joined:
-        counts.update(one.counts)
-        for name, total in one.sums.items():
-            sums[name] = {"vector": (sums.get(name, {"vector": 0})["vector"] + total) % 2**64}
-        account.merge(one.centroids)
-    files = [file for one in joined for file in one.files]
-    return Receipt(
-        rewriting.name, rewriting.name, new_nonce(), files=files, centroids=account.centroids(), counts=dict(counts), resolved=sums,
-        size=sum(one.size for one in joined),
-    )  # fmt: skip
-
-
-def _commit(
-    rewriting: Rewriting, target: Target, receipt: Receipt, joined: dict[int, Joined]
-) -> None:
-    """Put every new file in its place in one version, with the ledger and the recipe."""
+    dimension = reembedding.embed.shape.dimension
     fields = (
-        pa.field("vector", pa.list_(pa.float32(), rewriting.embed.layout.dimension)),
+        pa.field("vector", pa.list_(pa.float32(), dimension)),
         pa.field(ORIGIN, pa.string()),
     )
-    described = SchemaChange({RECIPE_KEY: rewriting.embed.recipe.to_json()}, fields)
+    fingerprint = reembedding.embed.job.fingerprint
 
     def change(ledger: Ledger) -> Ledger | None:
-        if rewriting.name in ledger.entries:
+        if reembedding.name in ledger.entries:
             return None
-        fingerprint = rewriting.embed.job.fingerprint
-        accepted = (*(known for known in ledger.fingerprints if known != fingerprint), fingerprint)
-        return replace(ledger, fingerprints=accepted).with_entry(rewriting.name, 0, receipt.nonce)
+        # The fingerprint of the last embed stands last, also if the target accepted it before.
+        earlier = tuple(accepted for accepted in ledger.fingerprints if accepted != fingerprint)
+        ledger = replace(ledger, fingerprints=(*earlier, fingerprint))
+        return ledger.with_entry(reembedding.name, 0, receipt.nonce)
 
     commit(
-        target, change, rewrite=lambda latest: replaced(latest, fields, joined), describe=described
+        target,
+        change,
+        rewrite=lambda latest: replace_columns(latest, fields, joined),
+        schema_change=SchemaChange({RECIPE_KEY: reembedding.embed.recipe.to_json()}, fields),
     )
 
 
-def replaced(
-    dataset: LanceDataset, fields: tuple[pa.Field, ...], joined: dict[int, Joined]
+def replace_columns(
+    dataset: LanceDataset, fields: tuple[pa.Field, ...], joined: list[JoinedFragment]
 ) -> list[FragmentMetadata]:
-    """Give the fragments with the new file for the rewritten fields.
+    """Give every fragment with the new file in place of the old columns.
+
+    Args:
+        dataset: the latest version.
+        fields: the columns that are replaced, in the order of the new files.
+        joined: the new file of each fragment.
 
     Raises:
-        TargetUnavailable: somebody changed the dataset meanwhile.
+        TargetUnavailable: a fragment was added or changed since its vectors were made.
     """
     schema = dataset.schema
-    for changed in fields:
-        place = schema.get_field_index(changed.name)
-        schema = schema.append(changed) if place < 0 else schema.set(place, changed)
-    ids = {field.name(): field.id() for field in LanceSchema.from_pyarrow(schema).fields()}
-    wanted = [ids[changed.name] for changed in fields]
-    found = []
+    for field in fields:
+        schema = with_field(schema, field)
+    field_ids = {field.name(): field.id() for field in LanceSchema.from_pyarrow(schema).fields()}
+    replaced_ids = [field_ids[field.name] for field in fields]
+    by_fragment = {new.fragment: new for new in joined}
+    fragments = []
     for fragment in dataset.get_fragments():
-        one = joined.get(fragment.fragment_id)
-        if one is None or one.seal != seal(fragment.metadata):
+        new = by_fragment.get(fragment.fragment_id)
+        if new is None or new.state != state_of(fragment.metadata):
             raise TargetUnavailable(
-                f"fragment {fragment.fragment_id} of {dataset.uri} was added or changed while its vectors were being made",
+                f"fragment {fragment.fragment_id} of {dataset.uri} was added or changed while its "
+                "vectors were being made",
                 "run the same command again",
             )
-        body = fragment.metadata.to_json()
-        for file in body["files"]:
-            file["fields"] = [_TOMBSTONE if field in wanted else field for field in file["fields"]]
-        body["files"].append({**one.file, "fields": wanted})
-        found.append(FragmentMetadata.from_json(json.dumps(body)))
-    return found
-
-
-def name_of(ledger: Ledger) -> str:
-    """Name the next rewriting."""
-    return f"{EMBED}{len(ledger.embeds) + 1:04d}"
+        metadata = fragment.metadata.to_json()
+        for file in metadata["files"]:
+            file["fields"] = [
+                _TOMBSTONE if field_id in replaced_ids else field_id for field_id in file["fields"]
+            ]
+        metadata["files"].append({**new.file, "fields": replaced_ids})
+        fragments.append(FragmentMetadata.from_json(json.dumps(metadata)))
+    return fragments

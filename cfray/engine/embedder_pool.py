@@ -1,15 +1,13 @@
-"""The pool of embedding actors as the rest of cfray sees it.
+"""The pool of embedding actors as the tasks see it: texts in, vectors out.
 
-Texts in, vectors out, on whichever actors are free.
-
-Only texts and vectors pass through here, never records; so a single large shard
-uses every core, and a shard's own task keeps its exact account.
+Only texts and vectors pass through the pool, never records.  So a single large shard uses
+every core, and the task of a shard alone still accounts for all of its records.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +18,18 @@ import pyarrow.compute as pc
 
 from cfray.embedders.base import Identity
 from cfray.embedders.spec import Actors, Embedding
-from cfray.embedders.texts import Chunks, Embedded
+from cfray.embedders.texts import Chunks, EmbeddedTexts
 from cfray.engine import cluster, throttle
 from cfray.engine.dispatch import Dispatcher, Figures, LoadRequest
 from cfray.engine.tasks import result
 from cfray.records.vectors import Floats
 
-#: Texts of one batch and their bytes: enough for batches of equal length, few enough that a kill
-#: costs seconds.
-_ROWS = {"cpu": 512, "cuda": 4_096}
-_BYTES = 4 * 1024 * 1024
+#: Texts of a batch, and their bytes: enough to sort texts into groups of equal length, and few
+#: enough that a kill costs seconds.
+_BATCH_ROWS = {"cpu": 512, "cuda": 4_096}
+_BATCH_BYTES = 4 * 1024 * 1024
 #: Actors that ask a server at once unless the job says otherwise: they wait, and cost no core.
-_ASKING = 8
+_ENDPOINT_ACTORS = 8
 
 
 @dataclass(frozen=True)
@@ -40,40 +38,31 @@ class EmbedderPool:
 
     Attributes:
         actor: of the dispatcher.
-        rows: texts of one batch.
+        batch_rows: texts of a batch.
     """
 
     actor: Any
-    rows: int
+    batch_rows: int
 
-    def embed(self, column: pa.StringArray) -> Embedded:
+    def embed(self, column: pa.StringArray) -> EmbeddedTexts:
         """Embed texts, batch by batch, on whichever actors are free.
 
         Raises:
             CfrayError: the model failed as a whole.
         """
-        return joined(
-            [
-                result(reference)
-                for reference in [
-                    self.actor.embed.remote(part) for part in batches(column, self.rows)
-                ]
-            ]
-        )
+        batches = divide_texts(column, self.batch_rows)
+        references = [self.actor.embed.remote(batch) for batch in batches]
+        return join_batches([result(reference) for reference in references])
 
-    def queries(self, column: pa.StringArray) -> Floats:
+    def embed_queries(self, column: pa.StringArray) -> Floats:
         """Embed queries; none of them may be blank.
 
         Raises:
             CfrayError: the model failed as a whole.
         """
-        parts = [
-            result(reference)
-            for reference in [
-                self.actor.queries.remote(part) for part in batches(column, self.rows)
-            ]
-        ]
-        return np.concatenate(parts)
+        batches = divide_texts(column, self.batch_rows)
+        references = [self.actor.embed_queries.remote(batch) for batch in batches]
+        return np.concatenate([result(reference) for reference in references])
 
     def flush(self) -> None:
         """Write what the actors' caches hold back."""
@@ -81,13 +70,15 @@ class EmbedderPool:
 
     def figures(self) -> Figures:
         """Ask what the pool did."""
-        figures: Figures = result(self.actor.account.remote())
+        figures: Figures = result(self.actor.figures_so_far.remote())
         return figures
 
 
 @contextmanager
-def running(spec: Embedding, identity: Identity) -> Iterator[EmbedderPool]:
-    """Have the pool up for the block.
+def start_pool(spec: Embedding, identity: Identity) -> Iterator[EmbedderPool]:
+    """Keep a pool up for the block.
+
+    After an error in the block the run ends, and Ray stops the actors with it.
 
     Args:
         spec: the job's section, ``dtype`` as the plan resolved it.
@@ -95,80 +86,74 @@ def running(spec: Embedding, identity: Identity) -> Iterator[EmbedderPool]:
     """
     import ray
 
-    gpus = (
-        int(ray.cluster_resources().get("GPU", 0))
-        if spec.endpoint is None and spec.engine == "torch"
-        else 0
-    )
+    gpus = 0
+    if spec.endpoint is None and spec.engine == "torch":
+        gpus = int(ray.cluster_resources().get("GPU", 0))
     device = "cuda" if gpus else "cpu"
-    opening = LoadRequest(
-        spec, identity.key, identity.dimension, device, throttle.for_endpoint(spec.endpoint)
-    )
-    units = _ASKING if spec.endpoint else gpus or cluster.cores()
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher).remote(
-        opening, _size(spec, units)
-    )
-    yield EmbedderPool(actor, _ROWS[device])
-    ray.kill(
-        actor
-    )  # its actors end with it, for it owns them; after an error the run ends, and they with it
+    budgets = throttle.endpoint_budgets(spec.endpoint)
+    request = LoadRequest(spec, identity.key, identity.dimension, device, budgets)
+    default_actors = _ENDPOINT_ACTORS if spec.endpoint else gpus or cluster.cores()
+    remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher)
+    dispatcher = remote.remote(request, _pool_size(spec, default_actors))
+    yield EmbedderPool(dispatcher, _BATCH_ROWS[device])
+    # the dispatcher owns the embedding actors: they end with it
+    ray.kill(dispatcher)
 
 
-def _size(spec: Embedding, units: int) -> Actors:
+def _pool_size(spec: Embedding, default_actors: int) -> Actors:
     if isinstance(spec.actors, Actors):
         return spec.actors
-    count = units if spec.actors == "auto" else spec.actors
+    count = default_actors if spec.actors == "auto" else spec.actors
     return Actors(min=count, max=count)
 
 
-def batches(column: pa.StringArray, rows: int) -> Iterator[pa.StringArray]:
+def divide_texts(column: pa.StringArray, max_rows: int) -> Iterator[pa.StringArray]:
     """Divide texts into batches of at most so many rows and about 4 MiB.
 
-    At least one, so that no text is an answer, too.
+    A column without texts is a batch, too: its vectors still have a width.
     """
-    sizes = np.cumsum(pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64))
+    ends = np.cumsum(pc.fill_null(pc.binary_length(column), 0).to_numpy().astype(np.int64))
     start = 0
     while start < len(column):
-        before = int(sizes[start - 1]) if start else 0
-        end = min(
-            start + rows, max(start + 1, int(np.searchsorted(sizes, before + _BYTES, "right")))
-        )
-        yield pa.concat_arrays(
-            [column.slice(start, end - start)]
-        )  # a copy: a slice would take its whole buffer along
+        bytes_before = int(ends[start - 1]) if start else 0
+        fitting = int(np.searchsorted(ends, bytes_before + _BATCH_BYTES, "right"))
+        end = min(start + max_rows, max(start + 1, fitting))
+        # copied, for a slice would take its whole buffer along
+        yield pa.concat_arrays([column.slice(start, end - start)])
         start = end
     if not len(column):
         yield column
 
 
-def joined(parts: list[Embedded]) -> Embedded:
-    """Put batches together again."""
-    firsts = np.cumsum([0, *(len(part.missing) for part in parts)])
-    faults = {
-        int(first) + row: reason
-        for first, part in zip(firsts, parts, strict=False)
-        for row, reason in part.faults.items()
-    }
-    counts = sum((part.counts for part in parts), Counter[str]())
-    found = [
-        (first, part.chunks)
-        for first, part in zip(firsts, parts, strict=False)
-        if part.chunks is not None
-    ]
-    chunks = (
-        Chunks(
-            np.concatenate([each.owner + first for first, each in found]),
-            np.concatenate([each.number for _, each in found]),
-            [text for _, each in found for text in each.texts],
-            np.concatenate([each.vectors for _, each in found]),
-        )
-        if found
-        else None
-    )
-    return Embedded(
-        np.concatenate([part.vectors for part in parts]),
-        np.concatenate([part.missing for part in parts]),
+def join_batches(batches: Sequence[EmbeddedTexts]) -> EmbeddedTexts:
+    """Put the vectors of batches together again."""
+    first_rows = np.cumsum([0, *(len(batch.missing) for batch in batches)])[:-1].tolist()
+    faults: dict[int, str] = {}
+    counts: Counter[str] = Counter()
+    chunks: list[Chunks] = []
+    for first_row, batch in zip(first_rows, batches, strict=True):
+        counts += batch.counts
+        faults |= {first_row + row: reason for row, reason in batch.faults.items()}
+        if batch.chunks is not None:
+            chunks.append(_moved(batch.chunks, first_row))
+    return EmbeddedTexts(
+        np.concatenate([batch.vectors for batch in batches]),
+        np.concatenate([batch.missing for batch in batches]),
         faults,
         counts,
-        chunks,
+        _join_chunks(chunks) if chunks else None,
+    )
+
+
+def _moved(chunks: Chunks, first_row: int) -> Chunks:
+    """Count the documents of a batch's chunks from the first row of all batches."""
+    return Chunks(chunks.owner + first_row, chunks.number, chunks.texts, chunks.vectors)
+
+
+def _join_chunks(chunks: Sequence[Chunks]) -> Chunks:
+    return Chunks(
+        np.concatenate([item.owner for item in chunks]),
+        np.concatenate([item.number for item in chunks]),
+        [text for item in chunks for text in item.texts],
+        np.concatenate([item.vectors for item in chunks]),
     )

@@ -1,14 +1,14 @@
 """Ctrl-C and SIGTERM: stop cleanly within seconds, and say how to go on.
 
-``ray job stop`` and a cluster's scheduler send SIGTERM; both signals raise
-``Interrupted`` in the driver's main thread, between two steps of it.  What is
-committed stays; what is staged is adopted by the next run.
+``ray job stop`` and a cluster's scheduler send SIGTERM.  Both signals raise
+``Interrupted`` in the driver's main thread, between two of its steps.  What is committed
+stays; what is staged is adopted by the next run.
 
-A library that happens to run at that moment may swallow the exception (an
-``except Exception`` around an import does), so it is also kept, and raised again
-at the next step of ours; or it may raise one of its own instead, which then gives way
-to the interrupt.  Ray does that while it unpickles, and logs a traceback: its waits
-and answers are taken with the interrupt deferred.
+A library that runs at that moment may swallow the exception (an ``except Exception``
+around an import does) or raise another exception instead.  So the interrupt is also
+remembered: it is raised again at the driver's next step, and replaces the other exception.
+Ray does this while it unpickles, and logs a traceback: the driver waits for Ray and takes
+its answers with the interrupt deferred.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from types import FrameType
 
 from cfray.errors import Interrupted
 
+#: The interrupt of the signal that came; empty before.
 _pending: list[Interrupted] = []
+#: An item for each ``defer`` block that the main thread is in.
 _deferred: list[bool] = []
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def check() -> None:
-    """Raise the interrupt that a library swallowed, if there was one.
+    """Raise the interrupt that a library swallowed.
 
     Raises:
         Interrupted: a signal came.
@@ -36,10 +39,10 @@ def check() -> None:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def defer() -> Iterator[None]:
     """Raise an interrupt at the end of the block, not inside it.
 
-    For calls that are short (taking an answer is, unless Ray makes a lost one anew).
+    For calls that are short (taking an answer is, unless Ray must compute a lost answer anew).
 
     Raises:
         Interrupted: a signal came.
@@ -53,15 +56,15 @@ def deferred() -> Iterator[None]:
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
+def catch_signals() -> Iterator[None]:
     """Turn both signals into ``Interrupted`` for the block (main thread only).
 
-    Set after Ray set its own handlers.
+    To be entered after Ray has set its signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _raise) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers_before = {number: signal.signal(number, _raise) for number in _SIGNALS}
     try:
         check()
         yield
@@ -71,21 +74,20 @@ def heeded() -> Iterator[None]:
             raise _pending[0] from error
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers_before.items():
             signal.signal(number, handler)
         _pending.clear()
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            one, signal.SIG_IGN
-        )  # the way out is short; a second signal must not cut it shorter
+    # stopping takes seconds, and a second signal must not cut it short
+    for handled in _SIGNALS:
+        signal.signal(handled, signal.SIG_IGN)
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     _pending.append(
         Interrupted(
             f"interrupted by {name}",
-            "run the same command again: it goes on where this one stopped",
+            "run the same command again: it goes on where this run stopped",
             128 + number,
         )
     )

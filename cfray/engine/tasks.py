@@ -1,6 +1,7 @@
-"""One function over many items, a Ray task each.
+"""Run one function over many items, a Ray task for each item.
 
-Results as they come, errors as they were raised.
+Results come as the tasks end, and an error comes as the task raised it.  While the driver
+waits it looks at signals, so that Ctrl-C stops a run within seconds.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ from cfray.engine import interrupts
 from cfray.engine.cluster import cores
 from cfray.errors import CfrayError, TargetError
 
-T = TypeVar("T")
+Result = TypeVar("Result")
+Item = TypeVar("Item")
 
-
-A = TypeVar("A")
-
-
-#: Seconds for which the driver does not look at signals: Ctrl-C stops a run within seconds, however
-#: long its tasks take.
-_HEED = 0.5
+#: Seconds for which the driver does not look at signals while it waits for a task.
+_WAIT_STEP = 0.5
+#: Tasks per core that are handed to Ray: a worker that ends a task finds its next task waiting.
+_QUEUED_PER_CORE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,90 +29,92 @@ class TaskOptions:
     """How tasks are run.
 
     Attributes:
-        memory: bytes that Ray reserves for each; None: not reserved.
-        cpus: cores that each claims.
-        most: tasks at once; None: one a core.
+        memory: bytes that Ray reserves for each task; None: not reserved.
+        max_tasks: tasks that run at once; None: as many as there are cores.
         restarts: how often Ray may start a task anew whose worker died; -1: without end.
+        cpus: cores that each task claims.
     """
 
     memory: int | None = None
-    most: int | None = None
+    max_tasks: int | None = None
     restarts: int = 3
     cpus: float = 1
 
     def beside_actors(self) -> TaskOptions:
-        """Give the same for tasks that mostly wait for embedding actors.
+        """Give these options for tasks that mostly wait for embedding actors.
 
-        Two a core, so that the actors always have work, and next to no claim on a core: no actor
-        may wait for its core until a task ends that waits for the actor.
+        Two tasks per core keep the actors busy.  A task claims next to nothing of a core: otherwise
+        an actor could wait for its core until a task ends that itself waits for the actor.
         """
-        return replace(self, most=min(self.most or 2 * cores(), 2 * cores()), cpus=0.05)
+        limit = 2 * cores()
+        return replace(self, max_tasks=min(self.max_tasks or limit, limit), cpus=0.05)
 
 
-def each(
-    work: Callable[[A], T], items: Sequence[A], pool: TaskOptions | None = None
-) -> Iterator[T]:
-    """Run ``work`` for each item in a task of its own.
+def run_tasks(
+    work: Callable[[Item], Result], items: Sequence[Item], options: TaskOptions | None = None
+) -> Iterator[Result]:
+    """Run ``work`` for each item in a task and yield the results as they come.
 
-    Results as they come, errors as they were raised.
-
-    More tasks are handed to Ray than there are cores, so that a worker finds its next one waiting.
+    Args:
+        work: travels to the workers by pickle.
+        items: travel there, too.
+        options: how the tasks are run.
 
     Raises:
-        CfrayError: the first one a task raised; TargetError if a worker died too often.
+        CfrayError: the first error that a task raised; TargetError if a worker died too often.
     """
     import ray
 
-    pool = pool or TaskOptions()
+    options = options or TaskOptions()
 
-    def task(item: A) -> T:
+    def task(item: Item) -> Result:
         return work(item)
 
-    options = {} if pool.memory is None else {"memory": pool.memory}
-    remote = ray.remote(num_cpus=pool.cpus, max_retries=pool.restarts, **options)(task)
-    window = pool.most or int(4 * cores() / pool.cpus)
-    waiting: list[Any] = []
-    left = iter(items)
+    memory = {} if options.memory is None else {"memory": options.memory}
+    remote = ray.remote(num_cpus=options.cpus, max_retries=options.restarts, **memory)(task)
+    window = options.max_tasks or int(_QUEUED_PER_CORE * cores() / options.cpus)
+    pending: list[Any] = []
+    remaining = iter(items)
     while True:
         interrupts.check()
-        waiting += [remote.remote(item) for item in itertools.islice(left, window - len(waiting))]
-        if not waiting:
+        free_slots = window - len(pending)
+        pending += [remote.remote(item) for item in itertools.islice(remaining, free_slots)]
+        if not pending:
             return
-        done, waiting = _one_of(waiting)
-        yield result(done)
+        finished, pending = _wait_for_next(pending)
+        yield result(finished)
 
 
-def _one_of(references: list[Any]) -> tuple[Any, list[Any]]:
-    """Wait for one of several results, heeding signals all the while; give it and the others.
+def _wait_for_next(references: list[Any]) -> tuple[Any, list[Any]]:
+    """Wait for the next of several results; give its reference and the pending references.
 
     Ray looks at signals only when a wait is over, so it waits in short steps.
     """
     import ray
 
     while True:
-        with interrupts.deferred():
-            done, others = ray.wait(references, num_returns=1, timeout=_HEED)
-        if done:
-            return done[0], others
+        with interrupts.defer():
+            finished, pending = ray.wait(references, num_returns=1, timeout=_WAIT_STEP)
+        if finished:
+            return finished[0], pending
 
 
 def result(reference: Any) -> Any:  # an ObjectRef and what it refers to
     """Give what a task or an actor returned.
 
     Raises:
-        CfrayError: the one it raised; TargetError if its worker died too often.
+        CfrayError: the error it raised; TargetError if its worker died too often.
     """
     import ray
 
-    _one_of([reference])
+    _wait_for_next([reference])
     try:
-        with interrupts.deferred():
+        with interrupts.defer():
             return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause: BaseException | None = error
-        while isinstance(
-            cause, ray.exceptions.RayTaskError
-        ):  # an actor that asked another one wraps its error once more
+        # an actor that asked another actor wraps its error once more
+        while isinstance(cause, ray.exceptions.RayTaskError):
             cause = cause.cause
         if isinstance(cause, CfrayError):
             raise cause from None
@@ -123,8 +124,8 @@ def result(reference: Any) -> Any:  # an ObjectRef and what it refers to
         ray.exceptions.OutOfMemoryError,
         ray.exceptions.NodeDiedError,
     ) as error:
-        why = str(error).splitlines()[0]
         raise TargetError(
-            f"a worker died again and again: {why}",
-            "give it more memory (limits.memory, fewer limits.workers), then run the same command again",
+            f"a worker died again and again: {str(error).splitlines()[0]}",
+            "give it more memory (limits.memory, fewer limits.workers), then run the same command "
+            "again",
         ) from error

@@ -1,7 +1,7 @@
 """The budget of requests that all workers of a run share.
 
-A store's limit is the whole run's, so one bucket keeps it: a plain object where
-there is one process, a Ray actor where there are many.  Sources only see the
+A store's limit counts the requests of the whole run, so a single bucket keeps it: a plain
+object where one process reads, a Ray actor where many do.  Sources see only the
 ``Throttle`` in their context, and know nothing of Ray.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from cfray.embedders.endpoint import Budgets
 from cfray.embedders.spec import Endpoint
-from cfray.runtime.throttle import Throttle, Unlimited
+from cfray.runtime.throttle import Throttle, UnlimitedThrottle
 from cfray.sources.base import Source
 
 #: Seconds of requests that may be sent at once after a quiet time.
@@ -30,20 +30,20 @@ class Bucket:
             rate: requests a second; None: only pauses that the store asks for.
         """
         self.rate = rate
-        self._next = 0.0
+        self._next_turn = 0.0
         self._lock = threading.Lock()
 
     def turn(self, requests: float, now: float) -> float:
         """Take a turn and give the seconds to wait for it."""
         with self._lock:
-            start = max(self._next, now - (_BURST if self.rate else 0.0))
-            self._next = start + (requests / self.rate if self.rate else 0.0)
+            start = max(self._next_turn, now - (_BURST if self.rate else 0.0))
+            self._next_turn = start + (requests / self.rate if self.rate else 0.0)
             return max(0.0, start - now)
 
     def hold_off(self, seconds: float, now: float) -> None:
         """Give no turn before this time is over."""
         with self._lock:
-            self._next = max(self._next, now + seconds)
+            self._next_turn = max(self._next_turn, now + seconds)
 
 
 class LocalBudget:
@@ -58,14 +58,14 @@ class LocalBudget:
         time.sleep(self._bucket.turn(requests, time.monotonic()))
 
     def hold_off(self, seconds: float) -> None:
-        """Let nobody send for a while."""
+        """Let no thread send for a while."""
         self._bucket.hold_off(seconds, time.monotonic())
 
 
 class SharedBudget:
     """The budget of a run: a handle on the actor that keeps it; pickles."""
 
-    def __init__(self, actor: Any) -> None:  # a Ray actor handle, which has no type of its own
+    def __init__(self, actor: Any) -> None:  # Ray gives the handle of an actor no type
         """Keep the handle."""
         self._actor = actor
 
@@ -82,7 +82,7 @@ class SharedBudget:
         ray.get(self._actor.hold_off.remote(seconds))
 
 
-class _Keeper:
+class _BudgetActor:
     """The actor's body: a bucket and its clock."""
 
     def __init__(self, rate: float | None) -> None:
@@ -97,31 +97,33 @@ class _Keeper:
 
 def local_budget(source: Source) -> Throttle:
     """Give the budget of a source that one process reads."""
-    return LocalBudget(source.request_rate) if source.is_remote else Unlimited()
+    return LocalBudget(source.request_rate) if source.is_remote else UnlimitedThrottle()
 
 
 def shared_budget(source: Source) -> Throttle:
     """Give the budget of a source that the workers of a cluster read."""
-    return _kept(source.request_rate) if source.is_remote else Unlimited()
+    return _start_actor(source.request_rate) if source.is_remote else UnlimitedThrottle()
 
 
-def for_endpoint(spec: Endpoint | None, *, alone: bool = False) -> Budgets:
-    """Give the budgets of requests and of tokens of a server that embeds; ``alone``.
+def endpoint_budgets(spec: Endpoint | None, *, is_local: bool = False) -> Budgets:
+    """Give the budgets of requests and of tokens of a server that embeds.
 
-    For this process only.
+    Args:
+        spec: the server; None: the model runs in the workers, which need no budget.
+        is_local: for this process alone.
     """
     if spec is None:
-        return Budgets(Unlimited(), Unlimited())
+        return Budgets(UnlimitedThrottle(), UnlimitedThrottle())
     rates = [rate and rate / 60 for rate in (spec.requests_per_minute, spec.tokens_per_minute)]
-    requests, tokens = (LocalBudget(rate) if alone else _kept(rate) for rate in rates)
+    requests, tokens = (LocalBudget(rate) if is_local else _start_actor(rate) for rate in rates)
     return Budgets(requests, tokens)
 
 
-def _kept(rate: float | None) -> Throttle:
-    """Let an actor keep a budget."""
+def _start_actor(rate: float | None) -> Throttle:
+    """Start the actor that keeps a budget."""
     import ray
 
-    # an actor that dies starts anew with a full bucket: a second's burst too many, and no shard
-    # fails for it
-    keeper = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Keeper)
-    return SharedBudget(keeper.remote(rate))
+    # an actor that dies starts anew with a full bucket: the store gets the burst of one second too
+    # many, and no shard fails for it
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_BudgetActor)
+    return SharedBudget(actor.remote(rate))

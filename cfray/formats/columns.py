@@ -1,8 +1,8 @@
 """Columnar batches from files, made neutral: no field metadata, and text that is really UTF-8.
 
-Parquet and Arrow files may hold bytes in a string column that are no UTF-8.
-Such a row cannot become a Record: it is set aside with its original bytes, and
-the rest of the batch goes on.
+Parquet and Arrow files may hold bytes in a string column that are no UTF-8.  Such a row
+cannot become a Record: it is set aside with its original bytes, and the other rows of the
+batch go on.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import pyarrow as pa
 from cfray.records.record import Reject
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Drop the metadata a file's writer left on fields: it has no meaning here."""
+def drop_field_metadata(schema: pa.Schema) -> pa.Schema:
+    """Drop the metadata that a file's writer left on fields: it has no meaning here."""
     return pa.schema([pa.field(field.name, field.type, field.nullable) for field in schema])
 
 
-def plain_batch(
+def separate_invalid_text(
     batch: pa.RecordBatch, position: str, batch_bytes: int
 ) -> Iterator[pa.RecordBatch | Reject]:
     """Yield batches whose strings are valid, and a Reject for each row whose strings are not.
@@ -32,73 +32,66 @@ def plain_batch(
         position: where the batch stands in its file.
         batch_bytes: bytes above which a batch is cut.
     """
-    columns = batch.columns
-    bad: dict[int, str] = {}
-    for name, column in zip(batch.schema.names, columns, strict=True):
+    batch = pa.RecordBatch.from_arrays(batch.columns, schema=drop_field_metadata(batch.schema))
+    invalid_columns: dict[int, str] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for row in _invalid_rows(column):
-            bad.setdefault(row, name)
-    clean = pa.RecordBatch.from_arrays(columns, schema=plain_schema(batch.schema))
-    rejects = []
-    for row in sorted(bad):
-        content = {
-            name: _raw(column, row)
-            for name, column in zip(batch.schema.names, columns, strict=True)
-        }
-        text = json.dumps(content, ensure_ascii=False, default=str).encode()
-        rejects.append(
-            (
-                row,
-                Reject(
-                    f"column {bad[row]} is not UTF-8", f"{position}, row {row} of its batch", text
-                ),
-            )
+            invalid_columns.setdefault(row, name)
+    rejects = (
+        (
+            row,
+            Reject(
+                f"column {invalid_columns[row]} is not UTF-8",
+                f"{position}, row {row} of its batch",
+                _row_content(batch, row),
+            ),
         )
-    kept = [row for row in range(len(clean)) if row not in bad]
-    if bad:
-        clean = clean.take(pa.array(kept, pa.int64()))
-    for item in interleaved(kept, clean, iter(rejects)):
+        for row in sorted(invalid_columns)
+    )
+    valid_rows = [row for row in range(len(batch)) if row not in invalid_columns]
+    valid = batch.take(pa.array(valid_rows, pa.int64())) if invalid_columns else batch
+    for item in interleave(valid_rows, valid, rejects):
         if isinstance(item, Reject):
             yield item
         else:
-            yield from pieces(item, batch_bytes)
+            yield from split_by_bytes(item, batch_bytes)
 
 
-def interleaved(
+def interleave(
     rows: list[int], batch: pa.RecordBatch, rejects: Iterator[tuple[int, Reject]]
 ) -> Iterator[pa.RecordBatch | Reject]:
-    """Yield rows and rejects in the order of the file, so that ordinals are places in it.
+    """Yield records and rejects in the order of the file, which their ordinals count.
 
     Args:
         rows: the number of each row of ``batch``, ascending.
         batch: the rows that are records.
-        rejects: row number and Reject of the others, ascending.
+        rejects: row number and Reject of the other rows, ascending.
     """
-    done = 0
+    start = 0
     for row, reject in rejects:
-        behind = bisect.bisect_left(rows, row)
-        if behind > done:
-            yield batch.slice(done, behind - done)
-            done = behind
+        end = bisect.bisect_left(rows, row)
+        if end > start:
+            yield batch.slice(start, end - start)
+            start = end
         yield reject
-    if done < len(rows):
-        yield batch.slice(done)
+    if start < len(rows):
+        yield batch.slice(start)
 
 
-def pieces(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Halve a batch until each piece fits or is one row.
+def split_by_bytes(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Halve a batch until each half is within ``batch_bytes`` or is a single row.
 
-    An average says nothing of a few large rows among many small ones.
+    Halving weighs each half: an average says nothing of a few large rows among many small ones.
     """
     half = batch.num_rows // 2
     first, second = batch.slice(0, half), batch.slice(half)
-    shared = (
-        first.nbytes + second.nbytes > 1.5 * batch.nbytes
-    )  # a dictionary, which every piece would carry along
-    if half == 0 or batch.nbytes <= batch_bytes or shared:
+    # A dictionary, which each half would carry along: halving such a batch saves nothing.
+    is_shared = first.nbytes + second.nbytes > 1.5 * batch.nbytes
+    if half == 0 or batch.nbytes <= batch_bytes or is_shared:
         yield batch
         return
-    yield from pieces(first, batch_bytes)
-    yield from pieces(second, batch_bytes)
+    yield from split_by_bytes(first, batch_bytes)
+    yield from split_by_bytes(second, batch_bytes)
 
 
 def _invalid_rows(column: pa.Array) -> list[int]:
@@ -106,25 +99,35 @@ def _invalid_rows(column: pa.Array) -> list[int]:
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
-        return [row for row in range(len(column)) if not _valid(column.slice(row, 1))]
+        return [row for row in range(len(column)) if not _is_valid(column.slice(row, 1))]
     return []
 
 
-def _valid(one: pa.Array) -> bool:
+def _is_valid(value: pa.Array) -> bool:
+    """Tell whether all text in an array of one row is UTF-8."""
     try:
-        pa.concat_arrays([one]).take(pa.array([0])).validate(full=True)
+        pa.concat_arrays([value]).take(pa.array([0])).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True
 
 
-def _raw(column: pa.Array, row: int) -> object:
-    one = column.slice(row, 1)
+def _row_content(batch: pa.RecordBatch, row: int) -> bytes:
+    """Write a row as JSON; text that is not UTF-8 as base64."""
+    content = {
+        name: _raw_value(column, row)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    return json.dumps(content, ensure_ascii=False, default=str).encode()
+
+
+def _raw_value(column: pa.Array, row: int) -> object:
+    value = column.slice(row, 1)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        kind = pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary()
-        raw = one.cast(kind)[0].as_py()
+        is_large = pa.types.is_large_string(column.type)
+        raw = value.cast(pa.large_binary() if is_large else pa.binary())[0].as_py()
         try:
             return None if raw is None else raw.decode()
         except UnicodeDecodeError:
             return {"base64": base64.b64encode(raw).decode()}
-    return one[0].as_py() if _valid(one) else "<not UTF-8>"
+    return value[0].as_py() if _is_valid(value) else "<not UTF-8>"

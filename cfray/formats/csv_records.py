@@ -1,10 +1,10 @@
-"""Where CSV records end: a line break ends one unless it stands in a quoted field.
+"""Where CSV records end: a line break ends a record unless it stands in a quoted field.
 
-A quote opens a quoted field only at the start of a field; two quotes in one are
-a quote.  So a line break is inside quotes exactly if an odd number of quotes
-precedes it, as long as no quote stands in the middle of an unquoted field.
-Numpy counts block by block; a block with such a quote takes the exact state
-machine.  These are the rules of pyarrow's parser and of Python's csv module.
+A quote opens a quoted field only at the start of a field; inside, two quotes stand for a
+quote.  So a line break is inside quotes exactly if an odd number of quotes precedes it, as
+long as no quote stands in the middle of an unquoted field.  Numpy counts block by block; a
+block with such a quote takes the exact state machine.  These are the rules of pyarrow's
+parser and of Python's csv module.
 """
 
 from __future__ import annotations
@@ -18,26 +18,34 @@ import numpy as np
 import numpy.typing as npt
 
 from cfray.errors import SourceError
-from cfray.formats.lines import BOM, Oversized, whole_records
+from cfray.formats.lines import BOM, OversizedRecord, gather_records
 
 _LF, _CR, _QUOTE = 0x0A, 0x0D, 0x22
-_OTHER = 0  # stands for a quote that is an ordinary character
+#: Stands for a quote that is an ordinary character.
+_OTHER = 0
 
 Offsets = npt.NDArray[np.int64]
 
 
 class RecordEnds:
-    """Finds the ends of records in consecutive blocks; remembers whether a quoted field is open."""
+    """Finds the ends of records in consecutive blocks.
+
+    Attributes:
+        quoted: whether a quoted field is open at the end of the last block.
+    """
 
     def __init__(self, delimiter: str, *, quoting: bool = True) -> None:
-        """Start at the start of a record; without ``quoting`` every line break ends one."""
+        """Start at the start of a record; without ``quoting`` every line break ends a record."""
         self.quoted = False
         self._delimiter = ord(delimiter)
         self._quoting = quoting
         self._last = _LF
 
     def __call__(self, block: bytes) -> list[int]:
-        """Give the offsets behind each record that ends in the block.  A carriage return must not be its last byte, but for the stream's."""
+        """Give the offsets behind each record that ends in the block.
+
+        A carriage return must not be the block's last byte, unless it is the stream's.
+        """
         ends: list[int] = self.find(block).tolist()
         return ends
 
@@ -61,47 +69,52 @@ class RecordEnds:
             ends = events[~is_quote & ~inside]
         else:
             ends = self._exact(block, events)
-        behind = data[np.minimum(ends + 1, len(data) - 1)]
-        split = (data[ends] == _CR) & (behind == _LF)  # the line feed ends the record
-        found: Offsets = ends[~split] + 1
-        return found
+        next_bytes = data[np.minimum(ends + 1, len(data) - 1)]
+        # Of a pair of CR and LF the line feed ends the record.
+        is_torn_pair = (data[ends] == _CR) & (next_bytes == _LF)
+        record_ends: Offsets = ends[~is_torn_pair] + 1
+        return record_ends
 
     def _exact(self, block: bytes, events: Offsets) -> Offsets:
         ends: list[int] = []
-        closed = -1 if self._last == _QUOTE else -2  # offset of the last closing quote
-        literal = -1
-        starts = {self._delimiter, _LF, _CR}
-        for at in events.tolist():
-            if block[at] != _QUOTE:
+        last_closing_quote = -1 if self._last == _QUOTE else -2
+        last_literal_quote = -1
+        before_a_field = {self._delimiter, _LF, _CR}
+        for offset in events.tolist():
+            byte_before = block[offset - 1] if offset else self._last
+            if block[offset] != _QUOTE:
                 if not self.quoted:
-                    ends.append(at)
+                    ends.append(offset)
             elif self.quoted:
-                self.quoted, closed = False, at
-            elif closed == at - 1 or (block[at - 1] if at else self._last) in starts:
+                self.quoted, last_closing_quote = False, offset
+            elif last_closing_quote == offset - 1 or byte_before in before_a_field:
                 self.quoted = True
             else:
-                literal = at
-        self._last = _OTHER if literal == len(block) - 1 else block[-1]
+                last_literal_quote = offset
+        self._last = _OTHER if last_literal_quote == len(block) - 1 else block[-1]
         return np.array(ends, np.int64)
 
 
-def unsplit(source: Iterable[bytes]) -> Iterator[bytes]:
-    """Move a carriage return at the end of a block to the next one.
+def keep_crlf_together(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Move a carriage return at the end of a block to the next block.
 
-    That no pair of CR and LF is torn.
+    So no pair of CR and LF is torn.
     """
-    held = b""
-    for block in source:
-        whole = held + block
-        held = b"\r" if whole.endswith(b"\r") else b""
-        if body := whole[: len(whole) - len(held)]:
+    carried = b""
+    for block in blocks:
+        data = carried + block
+        carried = b"\r" if data.endswith(b"\r") else b""
+        if body := data[: len(data) - len(carried)]:
             yield body
-    if held:
-        yield held
+    if carried:
+        yield carried
 
 
 def is_bytewise(encoding: str, delimiter: str) -> bool:
-    """Tell whether quotes, delimiters and line breaks are single bytes that mean nothing else in this encoding."""
+    """Tell whether quotes, delimiters and line breaks are single bytes in an encoding.
+
+    They must also be no part of another character, so that the bytes can be searched undecoded.
+    """
     try:
         plain = all(bytes([code]).decode(encoding) == chr(code) for code in range(128))
     except UnicodeDecodeError:
@@ -112,71 +125,88 @@ def is_bytewise(encoding: str, delimiter: str) -> bool:
     return plain and all(pair.decode(encoding, "replace").endswith(chr(pair[1])) for pair in pairs)
 
 
-def is_content(data: bytes, starts: Offsets, ends: Offsets) -> npt.NDArray[np.bool_]:
-    """Tell records from blank lines."""
+def find_content(data: bytes, starts: Offsets, ends: Offsets) -> npt.NDArray[np.bool_]:
+    """Tell records from blank lines: true for each line that is not blank."""
     sizes = ends - starts
-    shown = np.frombuffer(data, np.uint8)
-    first = shown[np.maximum(starts, 0)]
-    last = shown[ends - 1]
-    blank = ((sizes == 1) & ((last == _LF) | (last == _CR))) | (
+    view = np.frombuffer(data, np.uint8)
+    first = view[np.maximum(starts, 0)]
+    last = view[ends - 1]
+    is_blank = ((sizes == 1) & ((last == _LF) | (last == _CR))) | (
         (sizes == 2) & (first == _CR) & (last == _LF)
     )
-    content: npt.NDArray[np.bool_] = ~blank
-    return content
+    is_content: npt.NDArray[np.bool_] = ~is_blank
+    return is_content
 
 
-def ranges(
-    source: Iterable[bytes], ends: RecordEnds, start: int, step: int
+def split_at_records(
+    blocks: Iterable[bytes], find_ends: RecordEnds, start: int, step: int
 ) -> list[tuple[int, int, int]]:
     """Cut a stream into ranges of about ``step`` bytes that begin behind a record.
 
-    From, to, number of records.
-
     Args:
-        source: the stream's blocks from ``start`` on; all of them are read.
-        ends: new.
+        blocks: the stream's blocks from ``start`` on; all of them are read.
+        find_ends: at the start of a record.
         start: offset of the first record.
         step: bytes.
+
+    Returns:
+        For each range the offset of its start, the offset behind it and its number of records.
     """
-    cuts: list[tuple[int, int, int]] = []
-    begin, last, offset, rows = start, start, start, 0
-    for block in unsplit(source):
-        found = ends.find(block)
-        starts = np.concatenate(([last - offset], found[:-1]))[: len(found)]
-        counts = np.cumsum(is_content(block, starts, found))
-        done = 0
-        while (at := int(np.searchsorted(found, (begin // step + 1) * step - offset))) < len(found):
-            end, total = offset + int(found[at]), int(counts[at])
-            cuts.append((begin, end, rows + total - done))
-            begin, rows, done = end, 0, total
-        if len(found):
-            rows += int(counts[-1]) - done
-            last = offset + int(found[-1])
+    ranges: list[tuple[int, int, int]] = []
+    range_start, last_end, offset, rows = start, start, start, 0
+    for block in keep_crlf_together(blocks):
+        ends = find_ends.find(block)
+        starts = np.concatenate(([last_end - offset], ends[:-1]))[: len(ends)]
+        counts = np.cumsum(find_content(block, starts, ends))
+        counted = 0
+        while True:
+            target = (range_start // step + 1) * step - offset
+            index = int(np.searchsorted(ends, target))
+            if index == len(ends):
+                break
+            end, count = offset + int(ends[index]), int(counts[index])
+            ranges.append((range_start, end, rows + count - counted))
+            range_start, rows, counted = end, 0, count
+        if len(ends):
+            rows += int(counts[-1]) - counted
+            last_end = offset + int(ends[-1])
         offset += len(block)
-    if offset > begin or not cuts:
-        cuts.append((begin, offset, rows + (offset > last)))
-    return cuts
+    if offset > range_start or not ranges:
+        ranges.append((range_start, offset, rows + (offset > last_end)))
+    return ranges
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """Column names, and the offset behind them."""
+class CsvHeader:
+    """The header of a file.
+
+    Attributes:
+        columns: names in their order.
+        end: offset behind the header.
+    """
 
     columns: tuple[str, ...]
     end: int
 
 
 def read_header(
-    source: Iterable[bytes], delimiter: str, encoding: str, name: str, limit: int
-) -> Header:
+    blocks: Iterable[bytes], delimiter: str, encoding: str, name: str, limit: int
+) -> CsvHeader:
     """Read the column names from the first line that is not blank.
+
+    Args:
+        blocks: of the file, from its start.
+        delimiter: the character between names.
+        encoding: of the blocks.
+        name: of the file, for errors.
+        limit: bytes above which a line is no header.
 
     Raises:
         SourceError: no such line, not in the encoding, or names that are empty or not unique.
     """
     remedy = "write a first line with one distinct name for each column"
-    for run in whole_records(unsplit(source), RecordEnds(delimiter), limit):
-        if isinstance(run, Oversized):
+    for run in gather_records(keep_crlf_together(blocks), RecordEnds(delimiter), limit):
+        if isinstance(run, OversizedRecord):
             raise SourceError(
                 f"{name} begins with a record of {run.size} bytes, which is no header", remedy
             )
@@ -185,25 +215,21 @@ def read_header(
             if not content.strip(b"\r\n"):
                 continue
             try:
-                columns = tuple(
-                    next(
-                        csv.reader(
-                            io.StringIO(content.decode(encoding), newline=""), delimiter=delimiter
-                        )
-                    )
-                )
+                text = io.StringIO(content.decode(encoding), newline="")
+                columns = tuple(next(csv.reader(text, delimiter=delimiter)))
             except (UnicodeDecodeError, csv.Error) as error:
                 raise SourceError(
                     f"the header of {name} cannot be read: {error}",
                     "correct source.encoding or the file's first line",
                 ) from error
-            wrong = [
+            unusable = dict.fromkeys(
                 column for column in columns if not column.strip() or columns.count(column) > 1
-            ]
-            if wrong:
+            )
+            if unusable:
                 raise SourceError(
-                    f"{name} has an empty or repeated column name: {', '.join(map(repr, dict.fromkeys(wrong)))}",
+                    f"{name} has an empty or repeated column name: "
+                    f"{', '.join(map(repr, unusable))}",
                     remedy,
                 )
-            return Header(columns, offset + len(record))
+            return CsvHeader(columns, offset + len(record))
     raise SourceError(f"{name} has no header", remedy + ", or remove the empty file")

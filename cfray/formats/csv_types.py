@@ -1,8 +1,8 @@
 """The types a CSV column can be declared to have, and text turned into them.
 
-A field fits its type or it does not: no rounding of integers, no overflow to
-infinity, no date without its zone where the type has one.  What does not fit is
-named by its row; the rest of the column is not affected.
+A field fits its type or it does not: no rounding of integers, no overflow to infinity, no
+date without its zone where the type has a zone.  What does not fit is named by its row; the
+other rows of the column are not affected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfray.formats.jsontext import NotExact, parse
+from cfray.formats.jsontext import InexactJson, parse_json
 
 _PLAIN = (
     "string",
@@ -41,14 +41,15 @@ _LISTS = {
 }
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, *(?:tz=)?([A-Za-z0-9_+:/-]+))?\]")
 _DECIMAL = re.compile(r"decimal128\((\d+), *(\d+)\)")
-_EXACT = 2**53  # largest magnitude up to which every integer is a float64
+#: Largest magnitude up to which every integer is a float64 (IEEE 754).
+_LARGEST_EXACT_INTEGER = 2**53
 _OFFSET = re.compile(r"[+-]\d\d:\d\d")
-KNOWN = ", ".join(
+KNOWN_TYPES = ", ".join(
     [*_PLAIN, "timestamp[s|ms|us|ns]", "timestamp[us, UTC]", "decimal128(38, 9)", *_LISTS]
 )
 
 
-def type_named(name: str) -> pa.DataType:
+def parse_type(name: str) -> pa.DataType:
     """Give the Arrow type of a declared name.
 
     Raises:
@@ -59,84 +60,83 @@ def type_named(name: str) -> pa.DataType:
     if name in _LISTS:
         return pa.list_(_LISTS[name])
     try:
-        if found := _TIMESTAMP.fullmatch(name):
-            unit, zone = found.groups()
+        if timestamp := _TIMESTAMP.fullmatch(name):
+            unit, zone = timestamp.groups()
             if zone and not _OFFSET.fullmatch(zone):
                 ZoneInfo(zone)
             return pa.timestamp(unit, zone)
-        if found := _DECIMAL.fullmatch(name):
-            return pa.decimal128(int(found[1]), int(found[2]))
+        if decimal := _DECIMAL.fullmatch(name):
+            return pa.decimal128(int(decimal[1]), int(decimal[2]))
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(f"{name!r} is no type: {error}") from error
-    raise ValueError(f"{name!r} is no type a CSV column can have; known: {KNOWN}")
+    raise ValueError(f"{name!r} is no type a CSV column can have; known: {KNOWN_TYPES}")
 
 
-def convert(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Turn a column of texts into a type; an empty text is null.
+def convert_texts(texts: pa.StringArray, declared: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Turn a column of texts into the declared type; an empty text is null.
 
     Returns:
-        the column, and the indexes of texts that do not fit (null in it).
+        The column, and the indexes of texts that do not fit (null in the column).
     """
-    present = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-    if pa.types.is_list(wanted):
-        return _lists(present, wanted)
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if pa.types.is_list(declared):
+        return _parse_lists(texts, declared)
     try:
-        return _cast(present, wanted)
+        return _cast(texts, declared)
     except pa.ArrowInvalid:
-        return _each(present, wanted)
+        return _cast_one_by_one(texts, declared)
 
 
-def _cast(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast a column; name the texts that Arrow casts to something they do not say.
+def _cast(texts: pa.StringArray, declared: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Cast a column, and name the texts that Arrow casts to something they do not say.
 
-    Hexadecimal integers, infinity from digits.
+    Arrow reads hexadecimal integers, and infinity from digits.
     """
-    found = pc.cast(texts, wanted)
-    if pa.types.is_integer(wanted):
-        doubtful = pc.match_substring(texts, "x", ignore_case=True)
-    elif pa.types.is_floating(wanted) and pc.any(pc.is_inf(found)).as_py():
-        doubtful = pc.and_(pc.is_inf(found), pc.match_substring_regex(texts, "[0-9]"))
+    values = pc.cast(texts, declared)
+    if pa.types.is_integer(declared):
+        is_misread = pc.match_substring(texts, "x", ignore_case=True)
+    elif pa.types.is_floating(declared) and pc.any(pc.is_inf(values)).as_py():
+        is_misread = pc.and_(pc.is_inf(values), pc.match_substring_regex(texts, "[0-9]"))
     else:
-        return found, []
-    wrong: list[int] = np.flatnonzero(
-        pc.fill_null(doubtful, fill_value=False).to_numpy(zero_copy_only=False)
+        return values, []
+    misfits: list[int] = np.flatnonzero(
+        pc.fill_null(is_misread, fill_value=False).to_numpy(zero_copy_only=False)
     ).tolist()
-    return found, wrong
+    return values, misfits
 
 
-def _each(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Cast text by text; only where the whole column cannot be cast."""
-    pieces: list[pa.Array] = []
-    wrong: list[int] = []
+def _cast_one_by_one(texts: pa.StringArray, declared: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Cast text by text; needed only where the column cannot be cast at once."""
+    values: list[pa.Array] = []
+    misfits: list[int] = []
     for index in range(len(texts)):
-        one = texts.slice(index, 1)
         try:
-            found, misfits = _cast(one, wanted)
+            value, misread = _cast(texts.slice(index, 1), declared)
         except pa.ArrowInvalid:
-            found, misfits = None, [0]
-        pieces.append(pa.nulls(1, wanted) if misfits else found)
-        wrong += [index] * len(misfits)
-    return pa.concat_arrays(pieces), wrong
+            value, misread = None, [0]
+        values.append(pa.nulls(1, declared) if misread else value)
+        misfits += [index] * len(misread)
+    return pa.concat_arrays(values), misfits
 
 
-def _lists(texts: pa.StringArray, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
-    """Read JSON arrays of exactly the wanted kind of value."""
-    fits = _FITS[wanted.value_type]
+def _parse_lists(texts: pa.StringArray, declared: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """Read JSON arrays of exactly the declared kind of value."""
+    fits = _FITS[declared.value_type]
     values: list[list[object] | None] = []
-    wrong: list[int] = []
+    misfits: list[int] = []
     for index, text in enumerate(texts.to_pylist()):
         value = None
         if text is not None:
             try:
-                parsed = parse(text.encode())
-            except NotExact:
+                parsed = parse_json(text.encode())
+            except InexactJson:
                 parsed = None
             if isinstance(parsed, list) and fits(parsed):
                 value = parsed
             else:
-                wrong.append(index)
+                misfits.append(index)
         values.append(value)
-    return pa.array(values, wanted), wrong
+    return pa.array(values, declared), misfits
 
 
 def _are_floats(values: list[object], largest: float) -> bool:
@@ -144,7 +144,7 @@ def _are_floats(values: list[object], largest: float) -> bool:
         return False
     numbers = (
         np.array(values, np.float64)
-        if all(abs(v) <= _EXACT for v in values if type(v) is int)
+        if all(abs(v) <= _LARGEST_EXACT_INTEGER for v in values if type(v) is int)
         else None
     )
     return numbers is not None and not (np.isfinite(numbers) & (np.abs(numbers) > largest)).any()

@@ -1,10 +1,10 @@
 """One JSON array of objects, or one object, in a file of any size.
 
-The text is cut at the commas between elements and each element is parsed for
-itself, exactly as a line of JSON Lines is: bounded memory, exact numbers, and
-the original bytes of what is rejected.  (yajl, the usual streaming parser, writes
-"?" for a lone surrogate without a word and gives no bytes.)  Brackets, commas and
-elements together are the whole file, so a file that reads without error is JSON.
+The text is cut at the commas between elements and each element is parsed by itself, exactly
+as a line of JSON Lines is: bounded memory, exact numbers, and the original bytes of what is
+rejected.  (yajl, the usual streaming parser, writes "?" for a lone surrogate without a word
+and gives no bytes.)  Every byte outside elements is checked, so a file that reads without
+error is JSON.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cfray.errors import SourceError
-from cfray.formats.jsonl import Batches
-from cfray.formats.jsontext import NotExact, NotJson, parse
-from cfray.formats.lines import BOM, Oversized, Run
+from cfray.formats.jsonl import BatchBuilder
+from cfray.formats.jsontext import InexactJson, InvalidJson, parse_json
+from cfray.formats.lines import BOM, OversizedRecord, RecordRun
 from cfray.records.record import Reject
 
 _QUOTE, _COMMA, _BACKSLASH, _BRACKET = 0x22, 0x2C, 0x5C, 0x5B
-_OPEN, _CLOSE = 0x5B, 0x5D  # [ and ]; { and } are the same with bit 0x20 set
+#: ``[`` and ``]``; ``{`` and ``}`` are the same with bit 0x20 set.
+_OPEN, _CLOSE = 0x5B, 0x5D
 _FOLD = 0xDF
 _SPACE = b" \t\r\n"
 
@@ -30,17 +31,19 @@ Offsets = npt.NDArray[np.int64]
 
 
 class ElementEnds:
-    """Ends a record behind the opening bracket of the array, each comma between elements.
+    """Finds the ends of elements in consecutive blocks.
 
-    The last bracket.
+    A record ends behind the opening bracket of the array, behind each comma between elements and
+    behind the last bracket.  So brackets, commas and elements together are the file.
     """
 
     def __init__(self) -> None:
         """Start at the start of the file."""
-        self._inside = False  # a string
+        self._in_string = False
         self._depth = 0
-        self._array = False
-        self._slashes = 0  # backslashes at the end of the last block
+        self._is_array = False
+        #: Backslashes at the end of the last block.
+        self._slashes = 0
 
     def __call__(self, block: bytes) -> list[int]:
         """Give the offsets behind each record that ends in the block."""
@@ -54,25 +57,25 @@ class ElementEnds:
         kinds = data[events]
         quotes = kinds == _QUOTE
         counts = np.cumsum(quotes)
-        outside = ((counts - quotes + self._inside) & 1 == 0) & ~quotes
+        outside = ((counts - quotes + self._in_string) & 1 == 0) & ~quotes
         opens = outside & (kinds & _FOLD == _OPEN)
         closes = outside & (kinds & _FOLD == _CLOSE)
         depth = self._depth + np.cumsum(opens.astype(np.int64) - closes)
         first = np.flatnonzero(opens)
         if self._depth == 0 and len(first):
-            self._array = bool(kinds[first[0]] == _BRACKET)
+            self._is_array = bool(kinds[first[0]] == _BRACKET)
         ends = closes & (depth == 0)
-        if self._array:
+        if self._is_array:
             ends |= (outside & (kinds == _COMMA) & (depth == 1)) | (
                 opens & (depth == 1) & (kinds == _BRACKET)
             )
         if len(events):
-            self._inside = bool((int(counts[-1]) + self._inside) & 1)
+            self._in_string = bool((int(counts[-1]) + self._in_string) & 1)
             self._depth = int(depth[-1])
         trailing = len(block) - len(block.rstrip(b"\\"))
         self._slashes = trailing + (self._slashes if trailing == len(block) else 0)
-        found: list[int] = (events[ends] + 1).tolist()
-        return found
+        record_ends: list[int] = (events[ends] + 1).tolist()
+        return record_ends
 
     def _escaped(self, data: npt.NDArray[np.uint8], events: Offsets) -> npt.NDArray[np.bool_]:
         """Tell which events have an odd number of backslashes before them."""
@@ -92,8 +95,12 @@ class ElementEnds:
         return odd
 
 
+#: An element, or the text between two elements, and its offset in the file.
+_Section = tuple[int, bytes | OversizedRecord]
+
+
 def decode(
-    runs: Iterable[Run | Oversized], name: str, batch_bytes: int
+    runs: Iterable[RecordRun | OversizedRecord], name: str, batch_bytes: int
 ) -> Iterator[pa.RecordBatch | Reject]:
     """Turn the elements of one file into batches and rejects.
 
@@ -105,23 +112,23 @@ def decode(
     Raises:
         SourceError: the file is no JSON array and no object.
     """
-    batches = Batches(batch_bytes)
+    batches = BatchBuilder(batch_bytes)
     for index, offset, element in _elements(runs, name):
         position = f"{name}:element {index}"
-        if isinstance(element, Oversized):
+        if isinstance(element, OversizedRecord):
             yield from batches.flush()
             yield Reject(element.reject(name, "element").reason, position, element.head)
             continue
         try:
-            item = parse(element)
-        except NotJson as error:
-            raise _fault(name, f"element {index} at byte {offset}: {error}") from error
-        except NotExact as error:
+            value = parse_json(element)
+        except InvalidJson as error:
+            raise _not_json(name, f"element {index} at byte {offset}: {error}") from error
+        except InexactJson as error:
             yield from batches.flush()
             yield Reject(f"element: {error}", position, element)
             continue
-        if isinstance(item, dict):
-            yield from batches.add(item, len(element))
+        if isinstance(value, dict):
+            yield from batches.add(value, len(element))
         else:
             yield from batches.flush()
             yield Reject("element is JSON, but no object", position, element)
@@ -129,68 +136,72 @@ def decode(
 
 
 def _elements(
-    runs: Iterable[Run | Oversized], name: str
-) -> Iterator[tuple[int, int, bytes | Oversized]]:
+    runs: Iterable[RecordRun | OversizedRecord], name: str
+) -> Iterator[tuple[int, int, bytes | OversizedRecord]]:
     """Check brackets and commas; give each element's index, offset and text."""
-    pieces = _pieces(runs)
-    offset, piece = next(pieces, (0, b""))
-    text = _text(piece).removeprefix(BOM).strip(_SPACE)
+    sections = _sections(runs)
+    offset, first = next(sections, (0, b""))
+    text = _text(first).removeprefix(BOM).strip(_SPACE)
     if text == b"[":
-        yield from _array(pieces, name)
+        yield from _array_elements(sections, name)
     elif not text.startswith(b"{"):
-        raise _fault(name, "it begins neither with an array nor with an object")
-    elif isinstance(piece, bytes):
+        raise _not_json(name, "it begins neither with an array nor with an object")
+    elif isinstance(first, bytes):
         yield 0, offset, text
-    elif piece.closed:
-        yield 0, offset, piece
+    elif first.closed:
+        yield 0, offset, first
     else:
-        raise _fault(name, "it ends before its object does")
-    for behind, more in pieces:
-        if _text(more):
-            raise _fault(
+        raise _not_json(name, "it ends before its object does")
+    for offset_behind, section in sections:
+        if _text(section):
+            raise _not_json(
                 name,
-                f"it goes on at byte {behind}, behind its end (one object a line is kind: jsonl)",
+                f"it goes on at byte {offset_behind}, behind its end "
+                "(one object a line is kind: jsonl)",
             )
 
 
-def _array(
-    pieces: Iterator[tuple[int, bytes | Oversized]], name: str
-) -> Iterator[tuple[int, int, bytes | Oversized]]:
+def _array_elements(
+    sections: Iterator[_Section], name: str
+) -> Iterator[tuple[int, int, bytes | OversizedRecord]]:
     """Take elements up to the array's closing bracket."""
     index = 0
-    for offset, piece in pieces:
-        text = _text(piece)
-        body = text[:-1].strip(_SPACE)
-        last = piece.last if isinstance(piece, Oversized) else text[-1:]
+    for offset, section in sections:
+        text = _text(section)
+        element = text[:-1].strip(_SPACE)
+        last = section.last if isinstance(section, OversizedRecord) else text[-1:]
         if last not in {b",", b"]"}:
-            raise _fault(
+            raise _not_json(
                 name,
-                f"element {index} at byte {offset} is followed by no comma or bracket; the file is cut or corrupt",
+                f"element {index} at byte {offset} is followed by no comma or bracket; "
+                "the file is cut or corrupt",
             )
-        if not body and (index or last == b","):
-            raise _fault(name, f"element {index} at byte {offset} is empty")
-        if body:
-            yield index, offset, piece if isinstance(piece, Oversized) else body
+        if not element and (index or last == b","):
+            raise _not_json(name, f"element {index} at byte {offset} is empty")
+        if element:
+            yield index, offset, section if isinstance(section, OversizedRecord) else element
         if last == b"]":
             return
         index += 1
-    raise _fault(name, f"it ends before its array does, behind {index} elements")
+    raise _not_json(name, f"it ends before its array does, behind {index} elements")
 
 
-def _text(piece: bytes | Oversized) -> bytes:
-    return (piece.head if isinstance(piece, Oversized) else piece).strip(_SPACE)
+def _text(section: bytes | OversizedRecord) -> bytes:
+    data = section.head if isinstance(section, OversizedRecord) else section
+    return data.strip(_SPACE)
 
 
-def _pieces(runs: Iterable[Run | Oversized]) -> Iterator[tuple[int, bytes | Oversized]]:
+def _sections(runs: Iterable[RecordRun | OversizedRecord]) -> Iterator[_Section]:
     for run in runs:
-        if isinstance(run, Oversized):
+        if isinstance(run, OversizedRecord):
             yield run.offset, run
         else:
             yield from run.records()
 
 
-def _fault(name: str, what: str) -> SourceError:
+def _not_json(name: str, what: str) -> SourceError:
     return SourceError(
         f"{name} is no JSON file of records: {what}",
-        "repair the file or export it again, then start anew with another target; nothing behind the fault can be trusted, so none of it is read",
+        "repair the file or export it again, then start anew with another target; nothing behind "
+        "the fault can be trusted, so none of it is read",
     )

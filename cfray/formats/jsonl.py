@@ -1,9 +1,9 @@
 """JSON Lines: one object a line.
 
-Decodes a stream of any length in bounded memory: blocks are cut at line feeds,
-batches at bytes, and a line over the limit is skipped without being loaded.
-A line that is no object, or whose meaning JSON cannot keep, becomes a Reject
-with its bytes; it never stops the file and is never repaired.
+A stream of any length is decoded in bounded memory: blocks are cut at line feeds, batches at
+bytes, and a line over the limit is skipped without being loaded.  A line that is no object,
+or whose meaning JSON cannot keep, becomes a Reject with its bytes; it never stops the file
+and is never repaired.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from cfray.formats.jsontext import NotExact, parse
-from cfray.formats.lines import BOM, MIB, Oversized, Run
+from cfray.formats.jsontext import InexactJson, parse_json
+from cfray.formats.lines import BOM, OversizedRecord, RecordRun
 from cfray.records.record import Reject, from_objects
+from cfray.runtime.models import MIB
 
-_MOST = (
-    4 * MIB
-)  # bytes of text a batch has at most: its Python objects still fit a cache; 16 MiB reads 40 % fewer rows a second
-_CELL = 16  # bytes an absent key costs in a column at the least: its offsets and validity bits
+#: Bytes of text that a batch has at most: its Python objects still fit a cache; with 16 MiB a
+#: worker reads 40 % fewer rows a second (measured).
+_MAX_BATCH_BYTES = 4 * MIB
+#: Bytes that an absent key costs in a column at the least: its offsets and validity bits.
+_CELL_BYTES = 16
 
 
-class Batches:
+class BatchBuilder:
     """Objects on their way into record batches, cut by bytes."""
 
     def __init__(self, batch_bytes: int) -> None:
         """Aim at ``batch_bytes`` of JSON text a batch, or less where that is faster."""
-        self._aim = min(batch_bytes, _MOST)
+        self._target_bytes = min(batch_bytes, _MAX_BATCH_BYTES)
         self._objects: list[dict[str, object]] = []
         self._names: set[str] = set()
         self._size = 0
@@ -40,30 +42,33 @@ class Batches:
         self._objects.append(item)
         self._names.update(item)
         self._size += size
-        if self._size >= self._aim or len(self._names) * len(self._objects) * _CELL >= self._aim:
+        if (
+            self._size >= self._target_bytes
+            or len(self._names) * len(self._objects) * _CELL_BYTES >= self._target_bytes
+        ):
             yield from self.flush()
 
     def flush(self) -> Iterator[pa.RecordBatch]:
-        """Give what is left."""
+        """Give the objects that were added since the last batch, if there are any."""
         if self._objects:
             yield from_objects(self._objects)
         self._objects, self._names, self._size = [], set(), 0
 
 
 def decode(
-    runs: Iterable[Run | Oversized], name: str, batch_bytes: int
+    runs: Iterable[RecordRun | OversizedRecord], name: str, batch_bytes: int
 ) -> Iterator[pa.RecordBatch | Reject]:
     """Turn whole lines into batches and rejects.
 
     Args:
-        runs: whole lines, from ``lines.whole_records``.
+        runs: whole lines, from ``lines.gather_records``.
         name: of the file, for positions.
         batch_bytes: bytes of text that a batch aims at.
     """
-    batches = Batches(batch_bytes)
+    batches = BatchBuilder(batch_bytes)
     for run in runs:
-        if isinstance(run, Oversized):
-            # what stands before it comes before it: ordinals are places in the file
+        if isinstance(run, OversizedRecord):
+            # Ordinals count the lines of the file, so the lines before this one come first.
             yield from batches.flush()
             yield run.reject(name, "line")
             continue
@@ -72,13 +77,13 @@ def decode(
             if not line.strip(b" \t\r"):
                 continue
             try:
-                item = parse(line)
-            except NotExact as error:
+                value = parse_json(line)
+            except InexactJson as error:
                 yield from batches.flush()
                 yield Reject(f"line: {error}", f"{name}:byte {offset}", line)
                 continue
-            if isinstance(item, dict):
-                yield from batches.add(item, len(line))
+            if isinstance(value, dict):
+                yield from batches.add(value, len(line))
             else:
                 yield from batches.flush()
                 yield Reject("line is JSON, but no object", f"{name}:byte {offset}", line)

@@ -1,9 +1,8 @@
-"""A page of a vector store's points as one batch of records.
+"""Put a page of a vector store's points into one batch of records.
 
-``id``, ``vector`` or ``vectors.<name>``, ``text``, then the payload's keys.
-
-Ids and vectors keep the Arrow type that the store declares, so that every page
-of a collection has the same; payload values are variants.
+The columns are ``id``, ``vector`` or ``vectors.<name>``, ``text``, then the payload's keys.
+Ids and vectors keep the Arrow type that the store declares, so that every page of a
+collection has the same; payload values are variants.
 """
 
 from __future__ import annotations
@@ -17,89 +16,93 @@ import pyarrow as pa
 from cfray.records.record import MISSING, VARIANT, variant_array, variant_field
 from cfray.records.types import SPARSE
 
-#: Names that belong to the point itself.
-_OWN = ("id", "vector", "vectors", "text")
+#: Names of columns that belong to the point itself; ``text`` only where a store has texts.
+_POINT_COLUMNS = ("id", "vector", "vectors", "text")
 
 
-def batch(
+def build_batch(
     ids: pa.Array,
     vectors: Mapping[str, pa.Array],
     payload: Sequence[Mapping[str, object]],
     *,
-    inside: str,
+    payload_name: str,
     texts: pa.Array | None = None,
 ) -> pa.RecordBatch:
     """Put a page together.
 
     Args:
-        ids: one a point; an Arrow array of one type, or a variant array where a store mixes types.
+        ids: an id for each point; an Arrow array of one type, or a variant array where a store
+            mixes types.
         vectors: name -> array with a null where a point has none; the name "" is the unnamed
             vector.
-        payload: one mapping a point: str keys; parsed JSON or ``records.Typed`` values; a key that
-            is missing stays missing.
-        inside: what the store calls the payload (``metadata``, ``properties``): a key named like
-            one of the point's own becomes ``<inside>.<key>``.
+        payload: a mapping for each point: str keys; parsed JSON or ``records.Typed`` values; a key
+            that is missing stays missing.
+        payload_name: what the store calls the payload (``metadata``, ``properties``): a key named
+            like one of the point's columns becomes ``<payload_name>.<key>``.
         texts: documents, where the store has them beside the payload; a string array.
     """
     fields = [variant_field("id") if ids.type.equals(VARIANT) else pa.field("id", ids.type)]
     columns: list[pa.Array] = [ids]
-    named = {name: column for name, column in vectors.items() if name}
+    named_vectors = {name: column for name, column in vectors.items() if name}
     if "" in vectors:
         fields.append(pa.field("vector", vectors[""].type))
         columns.append(vectors[""])
-    if named:
-        children = [pa.field(name, column.type) for name, column in named.items()]
+    if named_vectors:
+        children = [pa.field(name, column.type) for name, column in named_vectors.items()]
         fields.append(pa.field("vectors", pa.struct(children)))
-        columns.append(pa.StructArray.from_arrays(list(named.values()), fields=children))
+        columns.append(pa.StructArray.from_arrays(list(named_vectors.values()), fields=children))
     if texts is not None:
         fields.append(pa.field("text", pa.string()))
         columns.append(texts)
-    own = {name for name in _OWN if name != "text" or texts is not None}
-    for key in sorted(
-        {key for point in payload for key in point}
-    ):  # however a store's pages fall, a point's keys stand in one order
+    used_names = {name for name in _POINT_COLUMNS if name != "text" or texts is not None}
+    # Sorted: a point's keys stand in the same order however the store cuts its pages.
+    for key in sorted({key for point in payload for key in point}):
         name = key
-        while name in own:
-            name = f"{inside}.{name}"
-        own.add(name)
+        while name in used_names:
+            name = f"{payload_name}.{name}"
+        used_names.add(name)
         fields.append(variant_field(name))
         columns.append(variant_array(point.get(key, MISSING) for point in payload))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
-def dense(
+def dense_column(
     values: Sequence[Sequence[float] | npt.NDArray[np.generic] | None], kind: pa.DataType
 ) -> pa.Array:
-    """Make a vector column of a declared type; a point without one is null.
+    """Make a vector column of a declared type; a point without a vector is null.
 
-    A vector of another width than ``kind`` declares makes the whole page a column of lists, so that
-    each row is judged for itself.
+    A vector of another width than ``kind`` declares makes the column of the whole page lists of
+    any width, so that each row is judged by itself.
 
     Args:
-        values: one sequence of numbers a point, or None.
+        values: a sequence of numbers for each point, or None.
         kind: a fixed-size list.
     """
     width = kind.list_size
-    missing = np.fromiter((one is None for one in values), np.bool_, len(values))
-    if any(one is not None and len(one) != width for one in values):
+    vectors = [vector for vector in values if vector is not None]
+    if any(len(vector) != width for vector in vectors):
         return pa.array(
-            [None if one is None else list(one) for one in values], pa.list_(kind.value_type)
+            [None if vector is None else list(vector) for vector in values],
+            pa.list_(kind.value_type),
         )
-    rows = np.zeros((len(values), width), kind.value_type.to_pandas_dtype())
-    there = [one for one in values if one is not None]
-    if there:
-        rows[~missing] = np.asarray(there, rows.dtype)
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(rows.reshape(-1)), width, mask=pa.array(missing) if missing.any() else None
-    )
+    is_missing = np.fromiter((vector is None for vector in values), np.bool_, len(values))
+    matrix = np.zeros((len(values), width), kind.value_type.to_pandas_dtype())
+    if vectors:
+        matrix[~is_missing] = np.asarray(vectors, matrix.dtype)
+    mask = pa.array(is_missing) if is_missing.any() else None
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), width, mask=mask)
 
 
-def sparse(values: Sequence[tuple[Sequence[int], Sequence[float]] | None]) -> pa.Array:
-    """Make a column of sparse vectors from (indices, values) pairs; a point without one is null."""
+def sparse_column(values: Sequence[tuple[Sequence[int], Sequence[float]] | None]) -> pa.Array:
+    """Make a column of sparse vectors; a point without a vector is null.
+
+    Args:
+        values: a pair (indices, values) for each point, or None.
+    """
     return pa.array(
         [
-            None if one is None else {"indices": list(one[0]), "values": list(one[1])}
-            for one in values
+            None if pair is None else {"indices": list(pair[0]), "values": list(pair[1])}
+            for pair in values
         ],
         SPARSE,
     )

@@ -1,7 +1,7 @@
-"""The text of a drafted job file: one line a guess, its reason behind it, everything safely quoted.
+"""The text of a drafted job file: a line for each guess, with its reason, safely quoted.
 
-What is only offered stands as a comment, so that taking a ``#`` away is all it
-takes.  Defaults are shown as comments, read from the models that hold them.
+A line that is only offered stands as a comment: the user takes the ``#`` away to
+use it.  Defaults stand as comments too, read from the models that hold them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from cfray.inspection.guesses import Guess
 from cfray.job.spec import Index, Limits
 from cfray.sources.base import Json
 
-_LISTED = 20  # names shown in a comment
+#: Names that a comment shows.
+_MAX_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Sketch:
         target: URI of the target.
         guesses: of the sections name, source and mapping, in their order.
         facts: sentences for the top of the file.
-        rest: source fields that no rule names.
+        unmapped: source fields that no rule names.
     """
 
     name: str
@@ -38,74 +39,78 @@ class Sketch:
     target: str
     guesses: Sequence[Guess]
     facts: Sequence[str]
-    rest: Sequence[str]
+    unmapped: Sequence[str]
 
 
 def job_file(sketch: Sketch) -> str:
     """Write a job file."""
-    whys = {guess.key: guess.why for guess in sketch.guesses}
+    reasons = {guess.key: guess.why for guess in sketch.guesses}
     types = [guess for guess in sketch.guesses if guess.key == "source.types"]
-    given = {key: value for key, value in sketch.source.items() if key != "types"}
+    source = {key: value for key, value in sketch.source.items() if key != "types"}
     lines = [
         *(f"# {plain(fact)}" for fact in sketch.facts),
         "",
-        _line("name", sketch.name, whys.get("name", "")),
+        _line("name", sketch.name, reasons.get("name", "")),
         "source:",
     ]
     lines += [
-        _line(key, value, whys.get(f"source.{key}", ""), indent=2) for key, value in given.items()
+        _line(key, value, reasons.get(f"source.{key}", ""), indent=2)
+        for key, value in source.items()
     ]
     lines += _types(sketch.source.get("types"), types)
     lines.append("mapping:")
     lines += _mapping([guess for guess in sketch.guesses if guess.key.startswith("mapping.")])
-    if sketch.rest:
-        more = f" and {len(sketch.rest) - _LISTED:,} more" if len(sketch.rest) > _LISTED else ""
-        lines.append(
-            f"  # no rule names these, so custom_metadata keeps them whole: {plain(', '.join(sketch.rest[:_LISTED]))}{more}"
-        )
+    if sketch.unmapped:
+        names = plain(", ".join(sketch.unmapped[:_MAX_NAMES]))
+        hidden = len(sketch.unmapped) - _MAX_NAMES
+        more = f" and {hidden:,} more" if hidden > 0 else ""
+        lines.append(f"  # no rule names these, so custom_metadata keeps them whole: {names}{more}")
     lines.append(_line("target", {"uri": sketch.target}, ""))
     lines += ["# the defaults:", *_defaults()]
     return "\n".join(lines) + "\n"
 
 
-def _types(given: Json, guesses: Sequence[Guess]) -> Iterator[str]:
-    declared = given if isinstance(given, dict) else {}
+def _types(given_types: Json, guesses: Sequence[Guess]) -> Iterator[str]:
+    declared = given_types if isinstance(given_types, dict) else {}
     if not declared and not guesses:
         return
-    live = bool(declared) or any(guess.sure for guess in guesses)
-    yield (
-        "  types:   # all other columns are text" if live else "  # types:   # all columns are text"
-    )
+    if declared or any(guess.sure for guess in guesses):
+        yield "  types:   # all other columns are text"
+    else:
+        yield "  # types:   # all columns are text"
     yield from (_line(name, value, "", indent=4) for name, value in declared.items())
     yield from (
-        _line(guess.name, guess.value, guess.why, indent=4, off=not guess.sure) for guess in guesses
+        _line(guess.name, guess.value, guess.why, indent=4, as_comment=not guess.sure)
+        for guess in guesses
     )
 
 
 def _mapping(guesses: Sequence[Guess]) -> Iterator[str]:
-    seen: set[str] = set()
+    written_keys: set[str] = set()
     for guess in guesses:
         key = guess.key.removeprefix("mapping.")
-        if key in ("vectors", "relationships") and key not in seen:
+        if key in ("vectors", "relationships") and key not in written_keys:
             yield f"  {key}:"
-        seen.add(key)
+        written_keys.add(key)
         if key == "vectors":
             yield _line(guess.name, guess.value, guess.why, indent=4)
         elif key == "relationships":
             yield f"    - {scalar(guess.value)}   # {plain(guess.why)}"
         else:
-            yield _line(key, guess.value, guess.why, indent=2, off=not guess.sure)
+            yield _line(key, guess.value, guess.why, indent=2, as_comment=not guess.sure)
 
 
 def _defaults() -> Iterator[str]:
     models = {"embedding": Embedding(), "index": Index(), "limits": Limits()}
     for key, model in models.items():
-        yield _line(key, model.model_dump(mode="json", exclude_none=True), "", off=True)
+        yield _line(key, model.model_dump(mode="json", exclude_none=True), "", as_comment=True)
 
 
-def _line(key: str, value: Json, why: str, *, indent: int = 0, off: bool = False) -> str:
+def _line(key: str, value: Json, why: str, *, indent: int = 0, as_comment: bool = False) -> str:
+    """Write one line: the key, its value (none where it is None) and the reason behind it."""
     text = "" if value is None else f" {scalar(value)}"
-    return f"{' ' * indent}{'# ' if off else ''}{scalar(key)}:{text}{f'   # {plain(why)}' if why else ''}"
+    reason = f"   # {plain(why)}" if why else ""
+    return f"{' ' * indent}{'# ' if as_comment else ''}{scalar(key)}:{text}{reason}"
 
 
 def scalar(value: Json) -> str:
@@ -113,9 +118,8 @@ def scalar(value: Json) -> str:
     text: str = yaml.safe_dump(
         [value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
     )
-    if (
-        len(text.splitlines()) > 1
-    ):  # a text with a line break: only the double-quoted style keeps it on one line
+    # only the double-quoted style keeps a text with a line break on one line
+    if len(text.splitlines()) > 1:
         text = yaml.safe_dump(
             [value], default_flow_style=True, default_style='"', sort_keys=False, width=float("inf")
         )

@@ -1,7 +1,7 @@
-"""What exports call their fields: the words that guesses go by, best first.
+"""What exports call their fields: the names that guesses go by, best first.
 
 A name alone decides nothing; ``guesses`` looks at the values as well.  Names are
-compared as lower-case words joined by underscores (``Seen.name``).
+compared as lower-case words joined by underscores (``FieldSample.name``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from cfray.inspection.samples import Seen
+from cfray.inspection.samples import FieldSample
 
 IDS = (
     "id",
@@ -25,15 +25,21 @@ IDS = (
     "slug",
 )
 ID_LIKE = re.compile(r"(^|_)(id|ids|uuid|guid|key|slug|isbn|doi|zip|code|phone)$|^id_")
+#: Fields that make an id unique together with another one.
 SCOPES = re.compile(
-    r"(^|_)(tenant|namespace|collection|category|source|dataset|index|corpus|language|lang|locale|site|domain|project|workspace"
-    r"|page|chunk|part|section|seq|number|position|version|revision|file|path|filename)$"
+    r"(^|_)(tenant|namespace|collection|category|source|dataset|index|corpus|language|lang|locale"
+    r"|site|domain|project|workspace|page|chunk|part|section|seq|number|position|version|revision"
+    r"|file|path|filename)$"
 )
+#: Fields that name other records.
 REFERS = re.compile(
-    r"(^|_)(parents?|child|children|repl(y|ies)|refs?|references?|related|similar|links?|linked|cites?|citations?|prev|previous|next|see_also"
-    r"|duplicate_of|siblings?|ancestors?|supersedes)(_|$)"
+    r"(^|_)(parents?|child|children|repl(y|ies)|refs?|references?|related|similar|links?|linked"
+    r"|cites?|citations?|prev|previous|next|see_also|duplicate_of|siblings?|ancestors?|supersedes)"
+    r"(_|$)"
 )
+#: Words of a referring field's name, and the relationship type that they mean.
 TYPES = (("parent", "parent"), ("child", "child"), ("related|similar|see_also|sibling", "related"))
+#: Names of documents, and how many times as long the texts of another field must be to win.
 TEXTS = {
     "text_content": 10,
     "content": 10,
@@ -52,7 +58,7 @@ TEXTS |= {
     "abstract": 2,
     "description": 2,
     "summary": 2,
-}  # how much longer another must be to win
+}
 TITLES = ("title", "name", "headline", "subject", "heading", "label", "caption")
 VECTORS = (
     "vector",
@@ -96,17 +102,14 @@ UPDATED_LIKE = re.compile(r"(^|_)(updat|modif|chang|edit|revis)")
 COLLECTIONS = ("collection", "category", "namespace")
 
 
-def rank(field: Seen, wanted: Sequence[str]) -> int:
+def rank(field: FieldSample, names: Sequence[str]) -> int:
     """Order fields by how well they are named; each level of nesting counts as three names."""
-    full = re.sub(r"[^a-z0-9]+", "_", "_".join(field.path).lower())
-    place = min(
-        (wanted.index(name) for name in (field.name, full) if name in wanted), default=len(wanted)
-    )
-    return place + 3 * (len(field.path) - 1)
+    full_name = re.sub(r"[^a-z0-9]+", "_", "_".join(field.path).lower())
+    ranks = (names.index(name) for name in (field.name, full_name) if name in names)
+    return min(ranks, default=len(names)) + 3 * (len(field.path) - 1)
 
 
-def by_name(fields: Iterable[Seen], wanted: Sequence[str]) -> list[Seen]:
-    """Choose the fields with one of the wanted names, the best named first."""
-    return sorted(
-        (field for field in fields if field.name in wanted), key=lambda field: rank(field, wanted)
-    )
+def by_name(fields: Iterable[FieldSample], names: Sequence[str]) -> list[FieldSample]:
+    """Choose the fields that have any of these names, the best named first."""
+    named_fields = (field for field in fields if field.name in names)
+    return sorted(named_fields, key=lambda field: rank(field, names))

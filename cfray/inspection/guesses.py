@@ -1,9 +1,9 @@
 """What each field of a sampled source probably is: the id, the text, the vector, a reference.
 
-A guess rests on a name and on every sampled value, and says which.  Where the
-values do not bear a guess out it is offered as a comment or not made at all:
-a field without a guess is kept whole in custom_metadata, a wrong id is not
-repaired so easily.  Reads a ``Sample``; knows no file and writes no text.
+A guess rests on a name and on every sampled value, and says which.  A guess that
+the values do not support becomes a comment in the draft, or is left out: a field
+without a guess stays whole in custom_metadata, while a wrong id is hard to repair.
+Reads a ``Sample``; knows no file and writes no text.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from dataclasses import dataclass
 
 from cfray.conversion import identity
 from cfray.inspection import fieldnames
-from cfray.inspection.samples import Sample, Seen
-from cfray.job.mapping import Key, Literally, Path, as_path, dotted
+from cfray.inspection.samples import FieldSample, Sample
+from cfray.job.mapping import Key, LiteralPath, Path, as_path, dotted
 from cfray.sources.base import Json
 
-#: Share of the sampled values that must bear a guess out; the rest, if any, is told in the guess.
+#: Share of the sampled values that must support a guess; the guess says how many do.
 _MOSTLY = 0.95
 #: Share of the records in which the best named id must be unique; the others would go to
 #: quarantine.
 _NEARLY_UNIQUE = 0.99
-_NARROWEST = 8  # numbers; shorter lists are coordinates, ranges or ratings
-# characters; a field whose texts are longer on average and hold spaces reads like a document
-_LONG = 40
+#: Fewest numbers of a vector: shorter lists are coordinates, ranges or ratings.
+_MIN_DIMENSION = 8
+#: Characters; a field whose texts are longer on average and hold spaces reads like a document.
+_DOCUMENT_LENGTH = 40
 #: Fewest records from which uniqueness alone, without a name, makes an id.
-_ENOUGH = 10
+_MIN_UNIQUE_RECORDS = 10
 _ORDER = [
     "id",
     "keep_uuid",
@@ -53,8 +54,8 @@ class Guess:
         key: of the job file, dotted.
         value: as the job file writes it.
         why: what speaks for it.
-        sure: false for what is only offered, as a comment.
-        name: behind the key, where that holds a mapping of free names (``mapping.vectors``,
+        sure: false for a line that the draft only offers, as a comment.
+        name: the key's free name, where the key holds a mapping of names (``mapping.vectors``,
             ``source.types``).
         paths: the source fields it uses.
     """
@@ -80,7 +81,7 @@ def rule(path: Path) -> Json:
     return {"path": list(path)} if as_path(dotted(path)) != path else dotted(path)
 
 
-def id_like(field: Seen) -> bool:
+def id_like(field: FieldSample) -> bool:
     """Tell a field whose digits are a name and no number: ids, references, codes."""
     return bool(fieldnames.ID_LIKE.search(field.name) or fieldnames.REFERS.search(field.name))
 
@@ -93,16 +94,18 @@ def mapping(sample: Sample) -> list[Guess]:
 class _Mapper:
     """Gives each field to the guess that needs it most.
 
-    Ids first, then vectors, dates, short texts, and the text from what is left.
+    The id chooses first, then vectors, references, dates and short texts; the document's text is
+    chosen from the fields that remain.
     """
 
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
-        self.taken: set[Path] = set()
-        self.tagged: list[str] = []
+        self.used_paths: set[Path] = set()
+        #: Tagged id of each record, in the order of the sample.
+        self.ids: list[str] = []
 
     def guesses(self) -> list[Guess]:
-        made: list[Guess | None] = [
+        candidates: list[Guess | None] = [
             *self._id(),
             *self._vectors(),
             *self._references(),
@@ -117,34 +120,35 @@ class _Mapper:
             self._collection(),
         ]
         return sorted(
-            (guess for guess in made if guess),
+            (guess for guess in candidates if guess),
             key=lambda guess: _ORDER.index(guess.key.removeprefix("mapping.")),
         )
 
-    def _free(self, *kinds: str) -> list[Seen]:
+    def _free(self, *kinds: str) -> list[FieldSample]:
         return [
             field
             for field in self.sample.fields
-            if field.path not in self.taken and field.present and field.kind in kinds
+            if field.path not in self.used_paths and field.present and field.kind in kinds
         ]
 
-    def _guess(self, key: str, field: Seen, why: str, *, name: str = "") -> Guess:
-        self.taken.add(field.path)
+    def _guess(self, key: str, field: FieldSample, why: str, *, name: str = "") -> Guess:
+        self.used_paths.add(field.path)
         return Guess(key, rule(field.path), why, name=name, paths=(field.path,))
 
     def _id(self) -> list[Guess]:
-        if self.sample.store:
-            own = next(field for field in self.sample.fields if field.path == ("id",))
-            self.tagged = self._tagged("id")
-            return [self._guess("mapping.id", own, "the store's own id"), *self._keep()]
-        fit = [
+        if self.sample.is_store:
+            store_id = next(field for field in self.sample.fields if field.path == ("id",))
+            self.ids = self._read_ids("id")
+            guess = self._guess("mapping.id", store_id, "the id that the store gives it")
+            return [guess, *self._keep_uuid()]
+        candidates = [
             field
             for field in self._free("text", "integer", "uuid", "binary")
             if field.present >= _NEARLY_UNIQUE * self.sample.rows
         ]
         named = [
             field
-            for field in fit
+            for field in candidates
             if field.name in fieldnames.IDS or fieldnames.ID_LIKE.search(field.name)
         ]
         named.sort(
@@ -153,103 +157,94 @@ class _Mapper:
                 fieldnames.rank(field, fieldnames.IDS),
             )
         )
-        counted = [(field, self._unique(rule(field.path))) for field in named]
-        best = [item for item in counted if item[1] == self.sample.rows] or [
-            item for item in counted if item[1] >= _NEARLY_UNIQUE * self.sample.rows
-        ]
+        rows = self.sample.rows
+        unique_counts = [(field, self._count_unique(rule(field.path))) for field in named]
+        best = (
+            [(field, count) for field, count in unique_counts if count == rows]
+            or [(field, count) for field, count in unique_counts if count >= _NEARLY_UNIQUE * rows]
+            or [(field, rows) for field in candidates if self._is_unnamed_id(field)]
+        )
         if not best:
-            best = [(field, self.sample.rows) for field in fit if self._unnamed(field)]
-        if best:
-            field, unique = best[0]
-            self.tagged = self._tagged(rule(field.path))
-            rest = (
-                ""
-                if unique == self.sample.rows
-                else "; of each id that repeats one record stays, the others go to quarantine"
-            )
-            return [
-                self._guess(
-                    "mapping.id",
-                    field,
-                    f"unique in {unique:,} of {self.sample.rows:,} sampled records{rest}",
-                ),
-                *self._keep(),
-            ]
-        return [self._pair(fit)]
+            return [self._pair(candidates)]
+        field, count = best[0]
+        self.ids = self._read_ids(rule(field.path))
+        why = f"unique in {count:,} of {rows:,} sampled records"
+        if count < rows:
+            why += "; of records with the same id the first stays, the rest go to quarantine"
+        return [self._guess("mapping.id", field, why), *self._keep_uuid()]
 
-    def _keep(self) -> list[Guess]:
+    def _keep_uuid(self) -> list[Guess]:
         uuids = all(
             re.fullmatch(r"[su]:[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", text)
-            for text in self.tagged
+            for text in self.ids
         )
-        return (
-            [
-                Guess(
-                    "mapping.keep_uuid",
-                    True,
-                    "every sampled id is a UUID: uncomment to keep it as the frame's uuid",
-                    sure=False,
-                )
-            ]
-            if uuids
-            else []
-        )
+        if not uuids:
+            return []
+        why = "every sampled id is a UUID: uncomment to keep it as the frame's uuid"
+        return [Guess("mapping.keep_uuid", True, why, sure=False)]
 
-    def _tagged(self, of: Json | Key) -> list[str]:
-        """Give the ids a rule finds, tagged, in the order of the sample; an empty text is none."""
-        path = Literally.model_validate(of) if isinstance(of, dict) else of
+    def _read_ids(self, id_rule: Json | Key) -> list[str]:
+        """Read the ids that a rule names, tagged, in the order of the sample.
+
+        An empty text is no id.
+        """
+        path = LiteralPath.model_validate(id_rule) if isinstance(id_rule, dict) else id_rule
         return [
             text or ""
             for fields in self.sample.batches
             for text in identity.read_ids(fields, path).tagged.to_pylist()
         ]
 
-    def _unique(self, of: Json | Key) -> int:
-        counts = Counter(self._tagged(of))
+    def _count_unique(self, id_rule: Json | Key) -> int:
+        counts = Counter(self._read_ids(id_rule))
         return sum(count == 1 for text, count in counts.items() if text not in ("", "s:"))
 
-    def _unnamed(self, field: Seen) -> bool:
+    def _is_unnamed_id(self, field: FieldSample) -> bool:
         """Tell a unique field that is no text, no date and no measure.
 
-        Only such a one is an id without being named so.
+        Only such a field is an id although it is not named like an id.
         """
         if (
-            self.sample.rows < _ENOUGH
+            self.sample.rows < _MIN_UNIQUE_RECORDS
             or fieldnames.REFERS.search(field.name)
-            or self._unique(rule(field.path)) < self.sample.rows
+            or self._count_unique(rule(field.path)) < self.sample.rows
         ):
             return False
         if field.kind == "integer":
             numbers = [int(text) for text in field.texts]
-            counted = sum(
-                b - a == 1 for a, b in itertools.pairwise(numbers)
-            )  # a row number; between shards there is a gap
-            return counted >= _NEARLY_UNIQUE * (len(numbers) - 1)
+            # a row number counts by one, but for the gaps between the sampled shards
+            steps_of_one = sum(b - a == 1 for a, b in itertools.pairwise(numbers))
+            return steps_of_one >= _NEARLY_UNIQUE * (len(numbers) - 1)
         words = any(re.search(r"\s", text) or len(text) > 200 for text in field.texts)
         measures = all(re.fullmatch(r"[-+0-9.eE]+", text) for text in field.texts)
         return field.kind == "uuid" or (
-            field.kind == "text" and not words and not measures and not field.days()
+            field.kind == "text" and not words and not measures and not field.count_dates()
         )
 
-    def _pair(self, fit: Sequence[Seen]) -> Guess:
+    def _pair(self, candidates: Sequence[FieldSample]) -> Guess:
+        """Guess a composite id of two fields, or say that the id must be filled in."""
         parts = [
             field
-            for field in fit
+            for field in candidates
             if fieldnames.ID_LIKE.search(field.name) or fieldnames.SCOPES.search(field.name)
         ]
         parts.sort(key=lambda field: bool(fieldnames.ID_LIKE.search(field.name)))
         for pair in itertools.combinations(parts[:12], 2):
-            of = Key(
+            key = Key(
                 key=[
                     str(rule(field.path))
                     if isinstance(rule(field.path), str)
-                    else Literally(path=list(field.path))
+                    else LiteralPath(path=list(field.path))
                     for field in pair
                 ]
             )
-            if self._unique(of) == self.sample.rows:
-                why = f"no field alone is unique; the pair is in {self.sample.rows:,} of {self.sample.rows:,} sampled records"
-                self.taken.update(field.path for field in pair)
+            rows = self.sample.rows
+            if self._count_unique(key) == rows:
+                why = (
+                    "no field alone is unique; the pair is unique in "
+                    f"{rows:,} of {rows:,} sampled records"
+                )
+                self.used_paths.update(field.path for field in pair)
                 return Guess(
                     "mapping.id",
                     {"key": [rule(field.path) for field in pair]},
@@ -259,38 +254,32 @@ class _Mapper:
         return Guess(
             "mapping.id",
             None,
-            "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, and an id is never invented",
+            "FILL THIS IN: no field and no pair of fields named like ids is unique in the sample, "
+            "and an id is never invented",
         )
 
     def _vectors(self) -> list[Guess]:
-        own = [
+        store_vectors = [
             field
             for field in self._free("numbers")
-            if self.sample.store and field.path[0] in ("vector", "vectors")
+            if self.sample.is_store and field.path[0] in ("vector", "vectors")
         ]
-        if own:  # the others land in x_vector_<name> by themselves
-            self.taken.update(field.path for field in own)
-            others = (
-                f"; beside it: {', '.join(dotted(field.path) for field in own[1:])}"
-                if len(own) > 1
-                else ""
-            )
-            return [
-                self._guess(
-                    "mapping.vector",
-                    own[0],
-                    f"the store's own vector, {own[0].width} numbers{others}",
-                )
-            ]
-        found = [
+        if store_vectors:
+            # the further vectors land in x_vector_<name> without a rule
+            self.used_paths.update(field.path for field in store_vectors)
+            primary, *further = store_vectors
+            why = f"a vector of the store, {primary.dimension} numbers"
+            if further:
+                why += f"; beside it: {', '.join(dotted(field.path) for field in further)}"
+            return [self._guess("mapping.vector", primary, why)]
+        candidates = [
             field
             for field in self._free("numbers", "text", "list")
-            if field.width >= _NARROWEST and field.wide >= _MOSTLY * field.present
+            if field.dimension >= _MIN_DIMENSION
+            and field.vectors >= _MOSTLY * field.present
+            and (field.has_floats or fieldnames.VECTOR_LIKE.search(field.name))
         ]
-        found = [
-            field for field in found if field.floats or fieldnames.VECTOR_LIKE.search(field.name)
-        ]
-        found.sort(
+        candidates.sort(
             key=lambda field: (
                 fieldnames.rank(field, fieldnames.VECTORS),
                 not fieldnames.VECTOR_LIKE.search(field.name),
@@ -298,13 +287,13 @@ class _Mapper:
         )
         guesses: list[Guess] = []
         names: set[str] = set()
-        for field in found:
-            many = (
+        for field in candidates:
+            records = (
                 "every sampled record"
-                if field.wide == self.sample.rows
-                else f"{field.wide:,} of {self.sample.rows:,} sampled records"
+                if field.vectors == self.sample.rows
+                else f"{field.vectors:,} of {self.sample.rows:,} sampled records"
             )
-            why = f"{field.width} numbers in {many}"
+            why = f"{field.dimension} numbers in {records}"
             if not guesses:
                 guesses.append(self._guess("mapping.vector", field, why))
                 continue
@@ -323,7 +312,7 @@ class _Mapper:
                 (field for field in self.sample.fields if dotted(field.path) == name), None
             )
             if field is not None:
-                self.taken.add(field.path)
+                self.used_paths.add(field.path)
                 value: Json = {
                     "type": "reference",
                     "to": rule(field.path),
@@ -337,55 +326,60 @@ class _Mapper:
                         paths=(field.path,),
                     )
                 )
-        return declared or self._found_references()
+        return declared or self._guessed_references()
 
-    def _found_references(self) -> list[Guess]:
-        known = set(self.tagged) - {"", "s:"}
-        if not known:
+    def _guessed_references(self) -> list[Guess]:
+        known_ids = set(self.ids) - {"", "s:"}
+        if not known_ids:
             return []
-        tag = Counter(text[0] for text in known).most_common(1)[0][0]
-        # small numbers are ids of something everywhere, so numbers refer only where their name says
-        # so
-        telling = tag != "i" and sum(text[2:].isdigit() for text in known) < len(known) / 2
+        tag = Counter(text[0] for text in known_ids).most_common(1)[0][0]
+        # small numbers are ids of something everywhere: numbers refer only where their name says so
+        numeric_ids = sum(text[2:].isdigit() for text in known_ids)
+        ids_are_telling = tag != "i" and numeric_ids < len(known_ids) / 2
         guesses = []
         for field in self._free("text", "integer", "uuid", "binary", "texts", "numbers", "list"):
             named = bool(fieldnames.REFERS.search(field.name))
-            if field.floats or not (named or (telling and field.kind != "numbers")):
+            if field.has_floats or not (named or (ids_are_telling and field.kind != "numbers")):
                 continue
-            guess = self._reference(field, known, tag, named=named)
+            guess = self._reference(field, known_ids, tag, named=named)
             if guess is not None:
                 guesses.append(guess)
         return guesses
 
-    def _reference(self, field: Seen, known: set[str], tag: str, *, named: bool) -> Guess | None:
-        hits = total = own = start = 0
-        path = Literally(path=list(field.path))
+    def _reference(
+        self, field: FieldSample, known_ids: set[str], tag: str, *, named: bool
+    ) -> Guess | None:
+        hits = total = to_itself = start = 0
+        path = LiteralPath(path=list(field.path))
         for fields in self.sample.batches:
             rows, tagged = identity.read_references(fields, path, tag)
             for row, text in zip(rows.tolist(), tagged.to_pylist(), strict=True):
                 if text not in ("", "s:"):
                     total += 1
-                    own += text == self.tagged[start + row]
-                    hits += text in known and text != self.tagged[start + row]
+                    to_itself += text == self.ids[start + row]
+                    hits += text in known_ids and text != self.ids[start + row]
             start += fields.rows
         if (
             not total
-            or own > total / 2
-            or not (hits >= total / 2 or (named and (hits or not self.sample.whole)))
+            or to_itself > total / 2
+            or not (hits >= total / 2 or (named and (hits or not self.sample.is_complete)))
         ):
             return None
         if hits == total:
             why = "every sampled value is an id of another record"
         elif hits:
             why = f"{hits:,} of {total:,} sampled values are ids of other sampled records"
-        elif self._shapes(field) & {_shape(text[2:]) for text in known}:
-            why = "by its name, and its values look like the ids; the records they name are not in the sample"
+        elif self._shapes(field) & {_shape(text[2:]) for text in known_ids}:
+            why = (
+                "by its name, and its values look like the ids; the records they name are not in "
+                "the sample"
+            )
         else:
             return None
         kind = next(
             (kind for words, kind in fieldnames.TYPES if re.search(words, field.name)), "reference"
         )
-        self.taken.add(field.path)
+        self.used_paths.add(field.path)
         return Guess(
             "mapping.relationships",
             {"type": kind, "to": rule(field.path)},
@@ -394,24 +388,24 @@ class _Mapper:
         )
 
     @staticmethod
-    def _shapes(field: Seen) -> set[str]:
+    def _shapes(field: FieldSample) -> set[str]:
         return {_shape(text) for text in field.texts}
 
     def _day(self, key: str, names: Sequence[str], like: re.Pattern[str]) -> Guess | None:
-        found = [
+        candidates = [
             field
             for field in self._free("instant", "text", "integer", "number")
             if field.name in names or like.search(field.name)
         ]
-        for field in sorted(found, key=lambda field: fieldnames.rank(field, names)):
+        for field in sorted(candidates, key=lambda field: fieldnames.rank(field, names)):
             if field.kind == "instant":
                 return self._guess(f"mapping.{key}", field, f"by its name and type {field.type}")
-            read = field.days() if field.kind == "text" else 0
-            if read >= _MOSTLY * field.present:
+            dates = field.count_dates() if field.kind == "text" else 0
+            if dates >= _MOSTLY * field.present:
                 return self._guess(
                     f"mapping.{key}",
                     field,
-                    f"by its name; {read:,} of {field.present:,} sampled values read as dates",
+                    f"by its name; {dates:,} of {field.present:,} sampled values read as dates",
                 )
         return None
 
@@ -432,56 +426,63 @@ class _Mapper:
 
     def _short(self, key: str, names: Sequence[str], longest: int) -> Guess | None:
         for field in fieldnames.by_name(self._free("text"), names):
-            if field.mean <= longest:
+            if field.mean_length <= longest:
                 return self._guess(
-                    f"mapping.{key}", field, f"by its name; {field.mean:.0f} characters on average"
+                    f"mapping.{key}",
+                    field,
+                    f"by its name; {field.mean_length:.0f} characters on average",
                 )
         if key == "title":
             return Guess(
                 "mapping.title",
                 None,
-                "no field is named like one; the text's first line is taken",
+                "no field is named like a title; the first line of the text becomes the title",
                 sure=False,
             )
         return None
 
     def _text(self) -> Guess:
-        found = [
+        candidates = [
             field
             for field in self._free("text")
             if field.name in fieldnames.TEXTS
             or (
-                field.mean >= _LONG
-                and field.spaced >= 0.5 * field.present
-                and not field.wide
-                and field.days() == 0
+                field.mean_length >= _DOCUMENT_LENGTH
+                and field.spaced_texts >= 0.5 * field.present
+                and not field.vectors
+                and field.count_dates() == 0
             )
         ]
-        if not found:
+        if not candidates:
             return Guess(
                 "mapping.text_content",
                 None,
                 "no field reads like a document; without one the frames have no text",
                 sure=False,
             )
-        best = max(found, key=lambda field: field.mean * fieldnames.TEXTS.get(field.name, 1))
-        by = "by its name" if best.name in fieldnames.TEXTS else "the longest texts"
+        best = max(
+            candidates, key=lambda field: field.mean_length * fieldnames.TEXTS.get(field.name, 1)
+        )
+        reason = "by its name" if best.name in fieldnames.TEXTS else "the longest texts"
         return self._guess(
-            "mapping.text_content", best, f"{by}; {best.mean:,.0f} characters on average"
+            "mapping.text_content", best, f"{reason}; {best.mean_length:,.0f} characters on average"
         )
 
     def _collection(self) -> Guess | None:
         for field in fieldnames.by_name(self._free("text"), fieldnames.COLLECTIONS):
             different = len(set(field.texts))
             if different <= max(1, min(100, self.sample.rows // 4)):
-                why = f"{different:,} different values in {field.present:,} sampled records: uncomment for one collection each"
+                why = (
+                    f"{different:,} different values in {field.present:,} sampled records: "
+                    "uncomment to make a collection of each"
+                )
                 return Guess("mapping.collection", rule(field.path), why, sure=False)
         return None
 
 
 def _shape(text: str) -> str:
-    """Write a text's pattern: digits as one 0, other words as one x, the rest as it is.
+    """Write a text's pattern: a number as 0, any other word as x, everything else as it is.
 
-    (``x-x-x-x-x`` for a UUID).
+    A UUID has the pattern ``x-x-x-x-x``.
     """
     return "0" if text.isdigit() else re.sub(r"\w+", "x", text[:100])

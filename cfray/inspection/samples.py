@@ -17,20 +17,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion import dates
+from cfray.conversion.fields import Fields
 from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.formats import csv_types
-from cfray.job.mapping import Fields, Path
+from cfray.job.mapping import Path
 from cfray.job.spec import AnySource, JobSpec, Target
-from cfray.planning.sample import SAMPLE_ROWS, sample
-from cfray.planning.shape import leaves
+from cfray.planning.field_paths import nested_paths
+from cfray.planning.sample import SAMPLE_ROWS, read_sample
 from cfray.records import values, vectors
 from cfray.records.record import variant_numbers, variant_texts, variant_types
 from cfray.sources.base import Context
+from cfray.sources.files.csv import Csv
 from cfray.sources.remote import RemoteSource
 
-_DEPTH = 3  # levels a path may have: an object in an object in a column
-_HEAD = 400  # characters kept of each text
+#: Levels that a path may have: an object in an object in a column.
+_MAX_DEPTH = 3
+#: Characters of each text that the sample keeps.
+_TEXT_HEAD = 400
 
 _VARIANT_KINDS = {
     "string": "text",
@@ -55,7 +59,7 @@ _VARIANT_KINDS |= {
 
 
 @dataclass(slots=True)
-class Seen:
+class FieldSample:
     """One field and what the sample holds of it.
 
     Attributes:
@@ -64,13 +68,13 @@ class Seen:
         kind: text, integer, number, bool, instant, uuid, binary; texts, numbers or list for lists;
             else other.
         present: records in which it is neither missing nor null nor an empty text.
-        texts: the values' canonical texts, their first ``_HEAD`` characters; none for lists of
-            numbers.
-        characters: of all texts.
-        spaced: texts that hold a space.
-        width: numbers in most of its vectors; 0 if it holds none.
-        wide: records whose vector has that width and only finite numbers.
-        floats: whether the vectors' numbers are floats.
+        texts: the values' canonical texts, their first ``_TEXT_HEAD`` characters; none for lists
+            of numbers.
+        characters: in all texts.
+        spaced_texts: texts that hold a space.
+        dimension: numbers in most of its vectors; 0 if it holds none.
+        vectors: records whose vector has that dimension and only finite numbers.
+        has_floats: whether the vectors' numbers are floats.
     """
 
     path: Path
@@ -79,10 +83,10 @@ class Seen:
     present: int = 0
     texts: list[str] = field(default_factory=list)
     characters: int = 0
-    spaced: int = 0
-    width: int = 0
-    wide: int = 0
-    floats: bool = False
+    spaced_texts: int = 0
+    dimension: int = 0
+    vectors: int = 0
+    has_floats: bool = False
 
     @property
     def name(self) -> str:
@@ -94,14 +98,14 @@ class Seen:
         return re.sub(r"[^a-z0-9]+", "_", words).strip("_")
 
     @property
-    def mean(self) -> float:
+    def mean_length(self) -> float:
         """Give the average length of its texts in characters."""
         return self.characters / self.present if self.present else 0.0
 
-    def days(self) -> int:
+    def count_dates(self) -> int:
         """Count the texts that read as instants."""
-        read = dates.days(pa.array(self.texts, pa.string()))
-        return len(read) - int(read.null_count)
+        days = dates.days(pa.array(self.texts, pa.string()))
+        return len(days) - int(days.null_count)
 
 
 @dataclass(frozen=True)
@@ -110,20 +114,20 @@ class Sample:
 
     Attributes:
         batches: the records, every nested field opened.
-        whole: whether these are all records of the source.
+        is_complete: whether these are all records of the source.
         rejects: reason -> rows that could not be read.
-        typed: CSV columns whose texts are all JSON lists, and their type; in ``batches`` they are
-            lists already.
-        store: whether the records are a store's, which have an ``id`` and vectors of their own.
+        list_types: CSV columns whose texts are all JSON lists, and their type; in ``batches`` they
+            are lists already.
+        is_store: whether the records are a store's, which names their id and vectors itself.
         references: dotted path of a field that refers to records -> the source collection they are
             in, as the store declares it.
     """
 
     batches: list[Fields]
-    whole: bool
+    is_complete: bool
     rejects: Counter[str]
-    typed: dict[str, str]
-    store: bool = False
+    list_types: dict[str, str]
+    is_store: bool = False
     references: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -132,10 +136,10 @@ class Sample:
         return sum(fields.rows for fields in self.batches)
 
     @cached_property
-    def fields(self) -> list[Seen]:
+    def fields(self) -> list[FieldSample]:
         """Give every field, in the source's order."""
         paths = dict.fromkeys(path for fields in self.batches for path in fields.columns)
-        return [_seen(path, self.batches) for path in paths]
+        return [_sample_field(path, self.batches) for path in paths]
 
 
 def take_sample(source: AnySource) -> Sample:
@@ -146,18 +150,17 @@ def take_sample(source: AnySource) -> Sample:
         SourceError: the source cannot be read.
     """
     job = JobSpec(name="inspect", source=source, target=Target(uri="none"))
-    with source.session() as session, tempfile.TemporaryDirectory(prefix="cfray-plan-") as desk:
+    with source.session() as session, tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
         context = Context(
             session=session,
-            scratch=desk,
+            scratch=scratch,
             max_record=job.limits.max_document,
             throttle=throttle.local_budget(source),
         )
         shards = sorted(source.shards(context), key=lambda shard: shard.id)
-        described = source.describe(context, shards)
-        batches, rejects = sample(
-            job, shards, context
-        )  # the same records as the plan's, by the same code
+        description = source.describe(context, shards)
+        # the same records as the plan's, by the same code
+        batches, rejects = read_sample(job, shards, context)
     reasons = Counter(reject.reason for reject in rejects)
     rows = sum(batch.num_rows for batch in batches)
     if not rows:
@@ -165,33 +168,36 @@ def take_sample(source: AnySource) -> Sample:
             f"none of {len(rejects):,} sampled records can be read: {reasons.most_common(1)[0][0]}",
             "correct the source, or its options",
         )
-    typed = _json_lists(batches, source.types) if source.kind == "csv" else {}
-    batches = [_with_types(batch, typed) for batch in batches]
+    list_types = _list_types(batches, source.types) if isinstance(source, Csv) else {}
+    batches = [_with_types(batch, list_types) for batch in batches]
     paths = {
-        path[:_DEPTH]
+        path[:_MAX_DEPTH]
         for batch in batches
         for item, column in zip(batch.schema, batch.columns, strict=True)
         for path in _leaves(item, column)
     }
-    whole = len(shards) == 1 and rows + len(rejects) < SAMPLE_ROWS
-    read = [Fields(batch, paths) for batch in batches if batch.num_rows]
     return Sample(
-        read, whole, reasons, typed, isinstance(source, RemoteSource), described.references
+        batches=[Fields(batch, paths) for batch in batches if batch.num_rows],
+        is_complete=len(shards) == 1 and rows + len(rejects) < SAMPLE_ROWS,
+        rejects=reasons,
+        list_types=list_types,
+        is_store=isinstance(source, RemoteSource),
+        references=description.references,
     )
 
 
 def _leaves(item: pa.Field, column: pa.Array) -> list[Path]:
-    """List the paths of a column that nothing lies below."""
-    found = set(leaves((item.name,), item, column))  # the fields the plan will know
-    inner = {path[:depth] for path in found for depth in range(1, len(path))}
-    return sorted(found - inner)
+    """List the paths of a column that have no field below them."""
+    paths = set(nested_paths((item.name,), item, column))  # the fields that the plan will know
+    parents = {path[:depth] for path in paths for depth in range(1, len(path))}
+    return sorted(paths - parents)
 
 
-def _seen(path: Path, batches: list[Fields]) -> Seen:
-    seen = Seen(path)
+def _sample_field(path: Path, batches: list[Fields]) -> FieldSample:
+    field_sample = FieldSample(path)
     types: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    widths: Counter[int] = Counter()
+    dimensions: Counter[int] = Counter()
     columns = [
         (fields.columns[path], path in fields.variants)
         for fields in batches
@@ -202,15 +208,17 @@ def _seen(path: Path, batches: list[Fields]) -> Seen:
         types.update(names)
         for name, count in names.items():
             kinds[_VARIANT_KINDS.get(name, "other") if variant else _kind(column.type)] += count
-        width = vectors.width_of(variant_numbers(column) if variant else column)
-        if width:
-            widths[width] += len(column)
+        dimension = vectors.width_of(variant_numbers(column) if variant else column)
+        if dimension:
+            dimensions[dimension] += len(column)
     if types:
-        seen.type, seen.kind = types.most_common(1)[0][0], kinds.most_common(1)[0][0]
-    seen.width = widths.most_common(1)[0][0] if widths else 0
+        field_sample.type = types.most_common(1)[0][0]
+        field_sample.kind = kinds.most_common(1)[0][0]
+    if dimensions:
+        field_sample.dimension = dimensions.most_common(1)[0][0]
     for column, variant in columns:
-        _count(seen, column, variant=variant)
-    return seen
+        _count(field_sample, column, variant=variant)
+    return field_sample
 
 
 def _types(column: pa.Array, *, variant: bool) -> Counter[str]:
@@ -226,36 +234,37 @@ def _types(column: pa.Array, *, variant: bool) -> Counter[str]:
     )
 
 
-def _count(seen: Seen, column: pa.Array, *, variant: bool) -> None:
-    if seen.width:
-        found = vectors.read_vectors(variant_numbers(column) if variant else column, seen.width)
-        seen.wide += len(column) - int(found.missing.sum()) - len(found.faults)
-        seen.floats = seen.floats or _float_vectors(column, seen.type, variant=variant)
-    if seen.kind in ("numbers", "texts", "list", "other"):
-        seen.present += sum(_types(column, variant=variant).values())
+def _count(field_sample: FieldSample, column: pa.Array, *, variant: bool) -> None:
+    """Count the values of one batch's column."""
+    if field_sample.dimension:
+        numbers = variant_numbers(column) if variant else column
+        read = vectors.read_vectors(numbers, field_sample.dimension)
+        field_sample.vectors += len(column) - int(read.missing.sum()) - len(read.faults)
+        if _holds_floats(column, field_sample.type, variant=variant):
+            field_sample.has_floats = True
+    if field_sample.kind in ("numbers", "texts", "list", "other"):
+        field_sample.present += sum(_types(column, variant=variant).values())
         return
     if variant:
-        texts = variant_texts(column).filter(
-            pc.fill_null(pc.not_equal(variant_types(column), "null"), fill_value=False)
-        )
-        texts = pc.utf8_trim(texts, '"') if seen.kind in ("uuid", "instant") else texts
+        is_present = pc.fill_null(pc.not_equal(variant_types(column), "null"), fill_value=False)
+        texts = variant_texts(column).filter(is_present)
+        texts = pc.utf8_trim(texts, '"') if field_sample.kind in ("uuid", "instant") else texts
     else:
         texts = values.metadata_texts(column.drop_null())
-        texts = pc.utf8_trim(texts, '"') if seen.kind == "uuid" else texts
+        texts = pc.utf8_trim(texts, '"') if field_sample.kind == "uuid" else texts
     texts = texts.filter(pc.not_equal(texts, ""))
-    seen.present += len(texts)
-    seen.characters += pc.sum(pc.utf8_length(texts)).as_py() or 0
-    seen.spaced += pc.sum(pc.match_substring(texts, " ")).as_py() or 0
-    seen.texts += pc.utf8_slice_codeunits(texts, 0, _HEAD).to_pylist()
+    field_sample.present += len(texts)
+    field_sample.characters += pc.sum(pc.utf8_length(texts)).as_py() or 0
+    field_sample.spaced_texts += pc.sum(pc.match_substring(texts, " ")).as_py() or 0
+    field_sample.texts += pc.utf8_slice_codeunits(texts, 0, _TEXT_HEAD).to_pylist()
 
 
-def _float_vectors(column: pa.Array, name: str, *, variant: bool) -> bool:
+def _holds_floats(column: pa.Array, type_name: str, *, variant: bool) -> bool:
+    """Tell whether vectors hold floats; a JSON text counts as a list of floats."""
     if variant:
-        return name != "list<int64>"
-    inner = getattr(column.type, "value_type", None)
-    return inner is None or bool(
-        pa.types.is_floating(inner)
-    )  # a JSON text is taken for a list of floats
+        return type_name != "list<int64>"
+    item_type = getattr(column.type, "value_type", None)
+    return item_type is None or bool(pa.types.is_floating(item_type))
 
 
 def _kind(kind: pa.DataType) -> str:
@@ -281,12 +290,15 @@ def _kind(kind: pa.DataType) -> str:
     )
 
 
-def _json_lists(batches: list[pa.RecordBatch], declared: dict[str, str]) -> dict[str, str]:
-    """Find the columns of texts that are JSON lists of texts or of integers.
+def _list_types(batches: list[pa.RecordBatch], declared: dict[str, str]) -> dict[str, str]:
+    """Find the columns whose texts are all JSON lists of texts, or of integers.
 
-    Or else of numbers of any width.
+    Integer lists of one length are no lists here: they may be vectors.
+
+    Returns:
+        name of the column -> type of its lists.
     """
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for name in batches[0].schema.names:
         texts = pa.concat_arrays([batch.column(name) for batch in batches])
         if (
@@ -295,21 +307,19 @@ def _json_lists(batches: list[pa.RecordBatch], declared: dict[str, str]) -> dict
             or not pc.any(pc.match_substring_regex(texts, r"^\s*\[")).as_py()
         ):
             continue
-        for wanted in ("list<string>", "list<int64>"):
-            read, wrong = csv_types.convert(texts, csv_types.type_named(wanted))
-            if not wrong and (
-                wanted == "list<string>"
-                or len(pc.unique(pc.list_value_length(read.drop_null()))) > 1
-            ):
-                found[name] = wanted
+        for type_name in ("list<string>", "list<int64>"):
+            lists, misfits = csv_types.convert_texts(texts, csv_types.parse_type(type_name))
+            lengths = pc.unique(pc.list_value_length(lists.drop_null()))
+            if not misfits and (type_name == "list<string>" or len(lengths) > 1):
+                types[name] = type_name
                 break
-    return found
+    return types
 
 
 def _with_types(batch: pa.RecordBatch, types: dict[str, str]) -> pa.RecordBatch:
-    for name, wanted in types.items():
-        read, _ = csv_types.convert(batch.column(name), csv_types.type_named(wanted))
-        batch = batch.set_column(batch.schema.get_field_index(name), name, read)
+    for name, type_name in types.items():
+        lists, _ = csv_types.convert_texts(batch.column(name), csv_types.parse_type(type_name))
+        batch = batch.set_column(batch.schema.get_field_index(name), name, lists)
     return batch
 
 
@@ -323,12 +333,12 @@ def fitting_type(texts: list[str]) -> tuple[str, bool] | None:
     column = pa.array(texts, pa.string())
     if not texts:
         return None
-    for wanted in ("int64", "double", "bool", "date32", "timestamp[us]", "timestamp[us, UTC]"):
+    for type_name in ("int64", "double", "bool", "date32", "timestamp[us]", "timestamp[us, UTC]"):
         try:
-            read, wrong = csv_types.convert(column, csv_types.type_named(wanted))
+            converted, misfits = csv_types.convert_texts(column, csv_types.parse_type(type_name))
         except pa.ArrowInvalid:
             continue
-        if not wrong and not read.null_count:
-            written = pc.utf8_trim(values.metadata_texts(read), '"')
-            return wanted, bool(written.equals(column))
+        if not misfits and not converted.null_count:
+            texts_again = pc.utf8_trim(values.metadata_texts(converted), '"')
+            return type_name, bool(texts_again.equals(column))
     return None

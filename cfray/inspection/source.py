@@ -1,10 +1,8 @@
-"""Inspect: look at a source and draft the job file that moves it.
+"""Inspect: look at a source and draft the job file that moves it, with a reason on every line.
 
-With the reason for every guess on its line.
-
-The draft runs unedited on a sane export and fails loudly on another: where no
-id can be found the line is left empty, which ``plan`` refuses.  Writes nothing;
-the command line decides where the text goes.
+The draft runs unedited where the sample shows an id; where it shows none, the id's
+line stays empty, which ``plan`` refuses.  This module writes nothing: the command
+line decides where the text goes.
 """
 
 from __future__ import annotations
@@ -18,20 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 from pydantic import BaseModel, ValidationError
 
 from cfray.errors import ConfigError, SourceError
 from cfray.inspection import drafts, guesses, samples
 from cfray.inspection.guesses import Guess
-from cfray.job.file import read_yaml, refuse
+from cfray.inspection.kind import guess_kind
 from cfray.job.mapping import dotted
+from cfray.job.refusal import refuse
 from cfray.job.spec import KINDS, AnySource, JobSpec
+from cfray.job.yaml_file import read_yaml
 from cfray.runtime import filesystems
 from cfray.sources.base import Context, Json
-from cfray.sources.files.base import FileSource
 from cfray.sources.files.csv import Csv
-from cfray.sources.files.listing import CODECS, listed
+from cfray.sources.files.kinds import CODECS, SUFFIXES
 from cfray.sources.remote import RemoteSource
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -58,19 +56,19 @@ class _Origin:
     Attributes:
         name: of the job.
         section: the source section as it is given (parsed YAML), its locations absolute.
-        written: the locations as the draft writes them, by key.
-        base: folder the draft's relative paths start from.
-        target: as given; None to propose one.
-        guessed: lines that were guessed on the way here.
+        draft_locations: key -> location, as the draft writes it.
+        base: folder from which the draft's relative paths start.
+        target: as the given file names it; None where the draft proposes a target.
+        guesses: lines that were guessed without a look at the records.
         ignored: sections of the given file that the draft does not take over.
     """
 
     name: str
     section: dict[str, Any]
-    written: dict[str, Any]
+    draft_locations: dict[str, Any]
     base: Path
     target: str | None
-    guessed: list[Guess]
+    guesses: list[Guess]
     ignored: list[str]
 
 
@@ -82,8 +80,8 @@ def draft(source: str, out: Path | None) -> Draft:
         out: where the draft will be written; its relative paths start there.
 
     Raises:
-        ConfigError: nothing there, no or more than one known kind of file, or nothing that can be
-            read.
+        ConfigError: no file is found, the files are of no known kind or of several, or no record
+            can be read.
     """
     try:
         if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
@@ -92,8 +90,8 @@ def draft(source: str, out: Path | None) -> Draft:
                 "give --out the path of a file in an existing folder",
             )
         is_yaml = source.lower().endswith((".yaml", ".yml")) and not filesystems.is_uri(source)
-        origin = _from_yaml(Path(source), out) if is_yaml else _from_place(source, out)
-        return _drafted(origin)
+        origin = _from_yaml(Path(source), out) if is_yaml else _from_location(source, out)
+        return _draft(origin)
     except SourceError as error:
         raise ConfigError(error.what, error.remedy) from error
 
@@ -101,163 +99,103 @@ def draft(source: str, out: Path | None) -> Draft:
 def _from_yaml(path: Path, out: Path | None) -> _Origin:
     data = read_yaml(path)
     section = data.get("source")
-    store = isinstance(section, dict) and issubclass(
+    is_store = isinstance(section, dict) and issubclass(
         KINDS.get(str(section.get("kind")), BaseModel), RemoteSource
     )
-    if not isinstance(section, dict) or not (store or isinstance(section.get("uri"), str)):
+    if not isinstance(section, dict) or not (is_store or isinstance(section.get("uri"), str)):
         raise ConfigError(
             f"{path} has no section source with a uri, or with the kind of a store",
-            "write source: {kind: ..., uri: ...} or {kind: qdrant, url: ...}, or give inspect the data's own path",
+            "write source: {kind: ..., uri: ...} or {kind: qdrant, url: ...}, or give inspect the "
+            "path of the data",
         )
-    own = path.resolve().parent
-    base = own if out is None else out.resolve().parent
-    places: dict[str, Any] = {
-        key: filesystems.absolute(section[key], own)
+    folder = path.resolve().parent
+    base = folder if out is None else out.resolve().parent
+    locations: dict[str, Any] = {
+        key: filesystems.resolve_path(section[key], folder)
         for key in ("uri", "ca_file")
         if isinstance(section.get(key), str)
     }
     key_file = section["api_key"].get("file") if isinstance(section.get("api_key"), dict) else None
-    written: dict[str, Any] = {key: _written(place, base) for key, place in places.items()}
+    draft_locations: dict[str, Any] = {
+        key: _relative(location, base) for key, location in locations.items()
+    }
     if isinstance(key_file, str):
-        places["api_key"] = {"file": filesystems.absolute(key_file, own)}
-        written["api_key"] = {"file": _written(places["api_key"]["file"], base)}
-    guessed = [] if "kind" in section else [_kind_of(places["uri"])]
-    section = {**section, **places}
-    if guessed:
-        section["kind"] = guessed[0].value
-    named = _name_of(places["uri"]) if "uri" in places else str(section["kind"])
+        locations["api_key"] = {"file": filesystems.resolve_path(key_file, folder)}
+        draft_locations["api_key"] = {"file": _relative(locations["api_key"]["file"], base)}
+    kind_guesses = [] if "kind" in section else [guess_kind(locations["uri"])]
+    section = {**section, **locations}
+    if kind_guesses:
+        section["kind"] = kind_guesses[0].value
+    default_name = _name_of(locations["uri"]) if "uri" in locations else str(section["kind"])
     name = data.get("name")
-    if name is None:
-        guessed.append(
-            Guess("name", named, "from the data's own name; part of every uuid this job makes")
-        )
+    guesses = [*kind_guesses, *([_name_guess(default_name)] if name is None else [])]
     # everything but the sections that the draft replaces is checked as a job file is
-    rest = {
+    checked_sections = {
         key: value
         for key, value in data.items()
         if key not in ("mapping", "embedding", "index", "limits", "strict")
     }
     try:
         job = JobSpec.model_validate(
-            {"name": named, "target": {"uri": "none"}, **rest, "source": section}
+            {
+                "name": default_name,
+                "target": {"uri": "none"},
+                **checked_sections,
+                "source": section,
+            }
         )
     except ValidationError as error:
-        refuse(error, path, {"source": section})
-    target = (
-        None if "target" not in data else _written(filesystems.absolute(job.target.uri, own), base)
-    )
+        refuse(error, path)
+    target = None
+    if "target" in data:
+        target = _relative(filesystems.resolve_path(job.target.uri, folder), base)
     ignored = sorted(set(data) - {"name", "source", "target"})
-    return _Origin(job.name, section, written, base, target, guessed, ignored)
+    return _Origin(job.name, section, draft_locations, base, target, guesses, ignored)
 
 
-def _from_place(text: str, out: Path | None) -> _Origin:
+def _from_location(text: str, out: Path | None) -> _Origin:
     base = Path.cwd() if out is None else out.resolve().parent
-    place = filesystems.absolute(text, Path.cwd())
-    kind = _kind_of(place)
-    name = _name_of(place)
-    guessed = [
-        Guess("name", name, "from the data's own name; part of every uuid this job makes"),
-        kind,
-    ]
-    written = {"uri": place if out is None else _written(place, base)}
-    return _Origin(name, {"kind": kind.value, "uri": place}, written, base, None, guessed, [])
+    location = filesystems.resolve_path(text, Path.cwd())
+    kind, name = guess_kind(location), _name_of(location)
+    section = {"kind": kind.value, "uri": location}
+    draft_locations = {"uri": location if out is None else _relative(location, base)}
+    return _Origin(name, section, draft_locations, base, None, [_name_guess(name), kind], [])
 
 
-def _written(place: str, base: Path) -> str:
+def _name_guess(name: str) -> Guess:
+    return Guess("name", name, "from the name of the data; part of every uuid this job makes")
+
+
+def _relative(location: str, base: Path) -> str:
     """Write an absolute path relative to the draft; a URI stays."""
-    if filesystems.is_uri(place):
-        return place
-    relative = os.path.relpath(place, base)
+    if filesystems.is_uri(location):
+        return location
+    relative = os.path.relpath(location, base)
     return relative if relative.startswith("..") else f"./{relative}"
 
 
-def _root(place: str) -> str:
-    """Give the folder of a glob; anything else as it is."""
-    while any(c in place for c in "*?[") and not os.path.exists(place):
-        place = os.path.dirname(place)
-    return place
+def _root(location: str) -> str:
+    """Give the folder of a glob; any other location stays as it is."""
+    while any(c in location for c in "*?[") and not os.path.exists(location):
+        location = os.path.dirname(location)
+    return location
 
 
-def _name_of(place: str) -> str:
-    stem = os.path.basename(_root(place).rstrip("/"))
-    known = [
+def _name_of(location: str) -> str:
+    stem = os.path.basename(_root(location).rstrip("/"))
+    known_suffixes = [
         *CODECS,
         ".lance",
-        *(suffix for model in _file_kinds().values() for suffix in model.suffixes),
+        *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes),
     ]
-    while stem.lower().endswith(tuple(known)):
+    while stem.lower().endswith(tuple(known_suffixes)):
         stem = os.path.splitext(stem)[0]
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "corpus"
 
 
-def _file_kinds() -> dict[str, type[FileSource]]:
-    return {kind: model for kind, model in KINDS.items() if issubclass(model, FileSource)}
-
-
-def _kind_of(place: str) -> Guess:
-    """Guess the kind of source from what lies at a place.
-
-    Raises:
-        ConfigError: nothing, nothing known, or several kinds.
-    """
-    try:
-        system, path = filesystems.filesystem(place)
-        versions = system.get_file_info(f"{path.rstrip('/')}/_versions")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot look at {place}: {error}",
-            "check that the filesystem answers and that its credentials are set",
-        ) from error
-    if versions.type == pafs.FileType.Directory:
-        return Guess("source.kind", "lance", "the folder holds _versions, as a Lance dataset does")
-    files = listed(place)
-    if not files:
-        raise ConfigError(
-            f"no file at {place}",
-            "give the path of a file, a folder, a glob or a YAML file with a section source",
-        )
-    found: dict[str, list[str]] = {}
-    for file in files:
-        found.setdefault(_suffix_kind(file.name), []).append(file.name)
-    known = {kind: names for kind, names in found.items() if kind}
-    kinds = "; ".join(
-        f"{kind}: {', '.join(model.suffixes)}" for kind, model in _file_kinds().items()
-    )
-    if not known:
-        raise ConfigError(
-            f"no known kind of file at {place}: {', '.join(found[''][:5])}",
-            f"name the kind in a YAML file with source: {{kind: ..., uri: ...}}; known suffixes are {kinds} (and .gz, .zst behind them); lance: a dataset's folder",
-        )
-    folder = system.get_file_info(path).type == pafs.FileType.Directory
-    if len(known) > 1 or (not folder and len(found) > 1):  # a glob reads every file it matches
-        told = "; ".join(
-            f"{len(names):,} {kind or 'unknown'} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
-            for kind, names in found.items()
-        )
-        raise ConfigError(
-            f"{place} holds several kinds of files: {told}",
-            "inspect one kind at a time: give a glob, or a YAML file that names source.kind",
-        )
-    (kind, names), *_ = known.items()
-    return Guess(
-        "source.kind",
-        kind,
-        f"by the suffix of {names[0] if len(names) == 1 else f'{len(names):,} files'}",
-    )
-
-
-def _suffix_kind(name: str) -> str:
-    stem = name.lower()
-    for codec in CODECS:
-        stem = stem.removesuffix(codec)
-    return next(
-        (kind for kind, model in _file_kinds().items() if stem.endswith(model.suffixes)), ""
-    )
-
-
-def _drafted(origin: _Origin) -> Draft:
+def _draft(origin: _Origin) -> Draft:
     section = dict(origin.section)
-    lines = list(origin.guessed)
+    lines = list(origin.guesses)
     source = _source(section)
     if isinstance(source, Csv) and "delimiter" not in section:
         delimiter = _delimiter(source)
@@ -268,13 +206,14 @@ def _drafted(origin: _Origin) -> Draft:
             section["delimiter"] = delimiter
             source = _source(section)
     sample = samples.take_sample(source)
-    found = guesses.mapping(sample)
+    mapping = guesses.mapping(sample)
     if isinstance(source, Csv):
-        lines += _csv_types(source, sample, found)
-    lines += found
-    used = {path for line in lines for path in line.paths}
+        lines += _csv_types(source, sample, mapping)
+    lines += mapping
+    mapped_paths = {path for line in lines for path in line.paths}
+    kind_of_sample = "records, all of the source" if sample.is_complete else "sampled records"
     facts = [
-        f"drafted by cfray inspect from {sample.rows:,} {'records, all there are' if sample.whole else 'sampled records'}; each line says why",
+        f"drafted by cfray inspect from {sample.rows:,} {kind_of_sample}; each line says why",
         *[
             f"{count:,} rows of the sample cannot be read and would go to quarantine: {reason}"
             for reason, count in sample.rejects.most_common(3)
@@ -285,41 +224,36 @@ def _drafted(origin: _Origin) -> Draft:
             else []
         ),
     ]
-    rest = [dotted(field.path) for field in sample.fields if field.path not in used]
+    unmapped = [dotted(field.path) for field in sample.fields if field.path not in mapped_paths]
     sketch = drafts.Sketch(
         origin.name,
-        {**section, **origin.written},
+        {**section, **origin.draft_locations},
         origin.target or _target(origin, source),
         lines,
         facts,
-        rest,
+        unmapped,
     )
     return Draft(drafts.job_file(sketch), [line.as_json() for line in lines if line.sure])
 
 
 def _target(origin: _Origin, source: AnySource) -> str:
-    """Propose a place beside the draft that is free or ours, but never inside the source's folder.
+    """Propose a target beside the draft: a free location, or a target that cfray made.
 
-    Which it would be read from.
+    The target never lies in the source's folder, from which it would be read.
     """
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", origin.name).strip("-.") or "corpus"
-    place = origin.section.get("uri")
-    root = Path(_root(place or ""))
+    uri = origin.section.get("uri")
+    root = Path(_root(uri or ""))
     folder = origin.base
-    if (
-        place is not None
-        and not filesystems.is_uri(place)
-        and (root != Path(place) or root.is_dir())
-    ):
+    if uri is not None and not filesystems.is_uri(uri) and (root != Path(uri) or root.is_dir()):
         if folder.is_relative_to(root.resolve()):
             folder = root.resolve().parent
-        if (
-            source.kind == "lance" and root.name == f"{name}.lance"
-        ):  # wherever the draft is taken, it must not name its own source
+        # wherever the draft is moved to, its target must not be its source
+        if source.kind == "lance" and root.name == f"{name}.lance":
             name = f"{name}-frames"
     if (folder / f"{name}.lance").exists() and not (folder / f"{name}.lance.cfray").exists():
         name = f"{name}-frames"
-    return _written(str(folder / f"{name}.lance"), origin.base)
+    return _relative(str(folder / f"{name}.lance"), origin.base)
 
 
 def _source(section: dict[str, Any]) -> AnySource:
@@ -329,41 +263,42 @@ def _source(section: dict[str, Any]) -> AnySource:
 
 
 def _delimiter(source: Csv) -> str:
-    """Find what splits the header into most columns; the comma where nothing splits it."""
+    """Find the delimiter that splits the header into most columns; the comma if none splits it."""
     columns: Counter[str] = Counter()
     for delimiter in _DELIMITERS:
         with suppress(SourceError):
-            other = source.model_copy(update={"delimiter": delimiter})
-            columns[delimiter] = len(other.record_schema(other.files()[0], Context()))
+            candidate = source.model_copy(update={"delimiter": delimiter})
+            first_file = candidate.find_files()[0]
+            columns[delimiter] = len(candidate.record_schema(first_file, Context()))
     return columns.most_common(1)[0][0] if columns else ","
 
 
-def _csv_types(source: Csv, sample: samples.Sample, found: list[Guess]) -> Iterator[Guess]:
-    """Propose types for columns: lists, further vectors.
+def _csv_types(source: Csv, sample: samples.Sample, mapping: list[Guess]) -> Iterator[Guess]:
+    """Propose types for lists, for further vectors, and for columns that no rule names.
 
-    What no rule takes where a type loses no character.
+    A type that loses a character of a text is only offered.
     """
-    used = {path[0]: guess.key for guess in found if guess.sure for path in guess.paths}
+    keys = {path[0]: guess.key for guess in mapping if guess.sure for path in guess.paths}
     for field in sample.fields:
         name = field.path[0]
         if name in source.types:
             continue
-        if used.get(name) == "mapping.vectors":
+        if keys.get(name) == "mapping.vectors":
             yield Guess(
                 "source.types", "list<double>", "a further vector is carried as numbers", name=name
             )
-        elif name in sample.typed:
+        elif name in sample.list_types:
             why = "every sampled text is a JSON list" + (
-                "; blanks between its items are not kept" if name in used else ": kept as text"
+                "; blanks between its items are not kept" if name in keys else ": kept as text"
             )
-            yield Guess("source.types", sample.typed[name], why, sure=name in used, name=name)
-        elif name not in used and (fits := samples.fitting_type(field.texts)):
-            wanted, same = fits
-            sure = same and not guesses.id_like(field)
-            named = "named like an id" if same else "some would not come back the same"
+            yield Guess("source.types", sample.list_types[name], why, sure=name in keys, name=name)
+        elif name not in keys and (fitting := samples.fitting_type(field.texts)):
+            type_name, is_lossless = fitting
+            sure = is_lossless and not guesses.id_like(field)
+            doubt = "named like an id" if is_lossless else "some would not come back the same"
             why = (
                 "every sampled text fits and comes back the same"
                 if sure
-                else f"would fit, but is kept as text: {named}"
+                else f"would fit, but is kept as text: {doubt}"
             )
-            yield Guess("source.types", wanted, why, sure=sure, name=name)
+            yield Guess("source.types", type_name, why, sure=sure, name=name)

@@ -1,22 +1,22 @@
-"""JobSpec: one YAML file that says what moves where, validated before anything starts.
+"""JobSpec: what a job file may say, its defaults and their units, validated before anything starts.
 
-The union of sources below is the registry: there is no other.  Every default
-is written here or in the model it belongs to, once.  Secrets are named in a
-job file, never held.
+The union of sources below is the registry of sources: cfray has no other.  Each default stands
+once, here or in the model that it belongs to.  A job file names a secret and never holds it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Annotated, Any, Literal, get_args
+from collections import abc
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
 
 from cfray.embedders.spec import Embedding
+from cfray.job.agreement import FINGERPRINTED, agreement, fingerprint
 from cfray.job.mapping import Mapping
-from cfray.runtime.models import Strict
-from cfray.sources.base import ByteSize, Location
+from cfray.runtime import filesystems
+from cfray.runtime.models import ByteSize, Location, Strict
 from cfray.sources.chroma.source import Chroma
 from cfray.sources.files.arrow import Arrow
 from cfray.sources.files.csv import Csv
@@ -42,9 +42,6 @@ KINDS: dict[str, type[BaseModel]] = {
 #: The kinds that are databases; each is a folder of its own and an extra of its own.
 STORES = tuple(str(model.model_fields["kind"].default) for model in get_args(AnyStore))
 
-#: Keys that decide what the rows of the target are; a resume must agree on them.
-FINGERPRINTED = ("name", "source", "mapping", "embedding")
-
 
 class Target(Strict):
     """Where the dataset goes."""
@@ -56,9 +53,10 @@ VectorIndex = Literal["auto", "none", "IVF_RQ", "IVF_FLAT", "IVF_SQ", "IVF_PQ", 
 
 
 class VectorIndexSpec(Strict):
-    """The vector index: ``auto`` is none below 50,000 rows, else IVF_RQ.
+    """The vector index.
 
-    (dimension divides by 8) or IVF_SQ (``engine.md`` 4.1).
+    ``auto`` is none below 50,000 rows; above, IVF_RQ where the dimension divides by 8, as Lance
+    requires for it, else IVF_SQ.
     """
 
     type: VectorIndex = "auto"
@@ -125,7 +123,11 @@ class Limits(Strict):
 
 
 class JobSpec(Strict):
-    """One migration, as the job file says it; locations are absolute."""
+    """One migration, as the job file says it.
+
+    What a resume must agree on is worked out when a job is made, from the locations as they are
+    written then: a job file may move together with its data, and its fingerprint stays.
+    """
 
     name: str = Field(min_length=1)
     source: AnySource
@@ -135,8 +137,11 @@ class JobSpec(Strict):
     index: Index = Index()
     limits: Limits = Limits()
     strict: bool = False
-    #: What a resume must agree on, with locations as the job file writes them.
     _agreed: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, _context: object, /) -> None:
+        """Work out what a resume must agree on."""
+        self._agreed = agreement(self.name, self.source, self.mapping, self.embedding)
 
     @property
     def agreed(self) -> dict[str, Any]:
@@ -146,22 +151,27 @@ class JobSpec(Strict):
     @property
     def fingerprint(self) -> str:
         """Give the SHA-256 of ``agreed`` as canonical JSON."""
-        return hashlib.sha256(
-            json.dumps(self._agreed, sort_keys=True, separators=(",", ":")).encode()
-        ).hexdigest()
+        return fingerprint(self._agreed)
 
+    def model_copy(
+        self, *, update: abc.Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Self:
+        """Copy the job; a copy with another name, source, mapping or embedding is another job."""
+        copy = super().model_copy(update=update, deep=deep)
+        agreed = agreement(copy.name, copy.source, copy.mapping, copy.embedding)
+        changed = {key: agreed[key] for key in FINGERPRINTED if key in (update or {})}
+        copy._agreed = self._agreed | changed  # noqa: SLF001  # of this very model
+        return copy
 
-def changed_keys(before: object, after: object, prefix: str = "") -> list[str]:
-    """Name the keys in which two parsed jobs differ, with both values."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = sorted({*before, *after})
-        return [
-            line
-            for key in keys
-            for line in changed_keys(
-                before.get(key), after.get(key), f"{prefix}.{key}" if prefix else key
-            )
-        ]
-    return (
-        [] if before == after else [f"{prefix}: was {json.dumps(before)}, is {json.dumps(after)}"]
-    )
+    def resolve_paths(self, base: Path) -> Self:
+        """Resolve the paths of a job file against its folder; the fingerprint stays."""
+        update = {
+            "source": self.source.resolve_paths(base),
+            "embedding": self.embedding.resolve_paths(base),
+            "target": Target(uri=filesystems.resolve_path(self.target.uri, base).rstrip("/")),
+        }
+        return super().model_copy(update=update)
+
+    def with_embedding(self, embedding: Embedding) -> Self:
+        """Make the vectors in another way for the same rows; the fingerprint stays."""
+        return super().model_copy(update={"embedding": embedding})

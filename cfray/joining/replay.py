@@ -1,184 +1,212 @@
 """The quarantine: rows that did not fit, listed, and tried again with the mapping as it is now.
 
-A replay converts the records that were set aside; the repaired ones come in as
-a pseudo-shard of their own, in one commit that also notes which rows of the
-quarantine it resolved.  So a replay that is killed and run again brings each
-row in once.
+A replay converts the records that were set aside.  The records that fit now come in as a
+pseudo-shard, in one commit that also states which lines of the quarantine it brought in:
+a replay that is killed and run again brings each row in once.  Quarantine files
+themselves never change.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from cfray.conversion import chunks
-from cfray.conversion.convert import Conversion, Converted
+from cfray.conversion.convert import Conversion
 from cfray.conversion.embed import Embed
+from cfray.conversion.rejects import RejectedRow, row_from_text
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
-from cfray.job.spec import JobSpec
+from cfray.errors import TargetError
+from cfray.target.books import EntryKind, next_entry_name, read_books
 from cfray.target.commit import Target, commit
-from cfray.target.ledger import REPLAY, Ledger
+from cfray.target.documents import RESTORE, parse_document
+from cfray.target.ledger import Ledger
 from cfray.target.receipts import Receipt
 from cfray.target.state import State
 
 #: Rows converted at once, and uuids looked up at once.
-_STEP = 1000
+_BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRow:
-    """One row in quarantine.
+    """A row in quarantine.
 
     Attributes:
-        file, line: where its entry stands.
-        entry: ``stage, reason, position, id, content`` and, for replay, ``record`` and
-            ``collection``.
+        folder: of the quarantine.
+        file: name of the row's file.
+        line: number of the row's line, from 0.
+        content: the row.
     """
 
+    folder: str
     file: str
     line: int
-    entry: dict[str, Any]
+    content: RejectedRow
+
+    @property
+    def location(self) -> str:
+        """Name the row's line for a message; people count lines from 1."""
+        return f"{self.folder}/{self.file}, line {self.line + 1},"
+
+    @property
+    def record(self) -> pa.RecordBatch:
+        """Read the record as its source gave it, a batch of one row.
+
+        Raises:
+            TargetError: the line is damaged.
+        """
+        text = self.content.record.encode()
+        return parse_document(text, self.location, lambda data: row_from_text(data.decode()))
+
+
+#: A record that fits now: its row in quarantine, and its frame with the chunks behind it.
+RepairedRow = tuple[QuarantinedRow, pa.RecordBatch]
 
 
 def quarantined_rows(state: State, ledger: Ledger) -> Iterator[QuarantinedRow]:
-    """Yield the rows of committed shards that no replay has brought in yet."""
-    resolved: dict[str, set[int]] = {}
-    for name in ledger.replays:
-        for file, lines in state.receipt(name, ledger.entries[name].nonce).resolved.items():
-            resolved.setdefault(file, set()).update(lines)
-    for name, entry in ledger.entries.items():
-        file = f"{name}.{entry.nonce}.jsonl"
-        for line, text in enumerate((state.quarantine.read(file) or b"").splitlines()):
-            if line not in resolved.get(file, ()):
-                yield QuarantinedRow(file, line, json.loads(text))
+    """Yield the rows of committed entries that no replay has brought in yet.
+
+    Raises:
+        TargetError: a quarantine file or a receipt is missing or damaged.
+    """
+    replayed = read_books(state, ledger).replayed
+    for receipt in state.committed_receipts(ledger):
+        if receipt.quarantined:
+            replayed_lines = replayed.get(receipt.quarantine_file, set())
+            for row in _rows_of_file(state, receipt):
+                if row.line not in replayed_lines:
+                    yield row
 
 
-def replay_quarantined(job: JobSpec, embed: Embed, target: Target, state: State) -> int:
-    """Try every waiting row again; commit those that fit now.
+def _rows_of_file(state: State, receipt: Receipt) -> Iterator[QuarantinedRow]:
+    file, folder = receipt.quarantine_file, state.quarantine.uri
+    data = state.quarantine.read(file)
+    if data is None:
+        raise TargetError(f"{folder}/{file} is missing", RESTORE)
+    lines = data.splitlines()
+    if len(lines) != receipt.quarantined:
+        raise TargetError(
+            f"{folder}/{file} is damaged: it has {len(lines):,} lines, and {receipt.quarantined:,} "
+            "rows were quarantined",
+            RESTORE,
+        )
+    for number, line in enumerate(lines):
+        location = f"{folder}/{file}, line {number + 1},"
+        content = parse_document(line, location, RejectedRow.from_line)
+        yield QuarantinedRow(folder, file, number, content)
+
+
+def replay_quarantined(embed: Embed, target: Target, state: State) -> int:
+    """Try every quarantined row again; commit those that fit now.
 
     Returns:
         how many records came in.
+
+    Raises:
+        CfrayError: nothing of this replay was committed.
     """
-    ledger = target.ledger()
-    conversion = Conversion(job, embed.layout)
-    good: list[tuple[QuarantinedRow, pa.RecordBatch]] = []
+    job, ledger = embed.job, target.ledger()
+    conversion = Conversion(job, embed.shape)
+    repaired: list[RepairedRow] = []
     for rows in _groups(quarantined_rows(state, ledger)):
-        good += _repaired(conversion, embed, rows)
-    fresh = _not_there_yet(target, good)
-    if not fresh:
+        repaired += _repair(conversion, embed, rows)
+    repaired = _without_known_identities(target, repaired)
+    if not repaired:
         return 0
-    account = Tally()
-    fragments, files = write_frames(
-        target.uri, embed.schema, (frame for _, frame in fresh), account
-    )
-    resolved: dict[str, list[int]] = {}
-    for row, _ in fresh:
-        resolved.setdefault(row.file, []).append(row.line)
-    name = f"{REPLAY}{len(ledger.replays) + 1:04d}"
-    receipt = Receipt(
-        name,
-        name,
-        new_nonce(),
-        staged=len(fresh),
-        frames=account.frames,
-        fragments=fragments,
-        files=files,
-        sums=account.sums,
-        centroids=account.centroids(),
-        size=account.size,
-        resolved=resolved,
-    )
+    name = next_entry_name(ledger, EntryKind.REPLAY)
+    receipt = _write(name, repaired, embed, target)
     publish(state, receipt, [])
 
     def change(current: Ledger) -> Ledger | None:
         if name in current.entries:
             return None
-        accepted = (
-            current.fingerprints
-            if job.fingerprint in current.fingerprints
-            else (*current.fingerprints, job.fingerprint)
-        )
-        return replace(current, fingerprints=accepted).with_entry(
-            name, account.frames, receipt.nonce
-        )
+        accepted = current.fingerprints
+        if job.fingerprint not in accepted:
+            accepted = (*accepted, job.fingerprint)
+        accepting = replace(current, fingerprints=accepted)
+        return accepting.with_entry(name, receipt.frames, receipt.nonce)
 
-    commit(target, change, lambda: fragments)
-    return len(fresh)
+    state.remember_job(job.fingerprint, job.agreed)
+    commit(target, change, lambda: receipt.fragments)
+    return len(repaired)
+
+
+def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target) -> Receipt:
+    """Write the frames of repaired rows, and say in the receipt which lines they were."""
+    tally = Tally()
+    frames = (frame for _, frame in repaired)
+    fragments, files = write_frames(target.uri, embed.schema, frames, tally)
+    replayed_lines: dict[str, list[int]] = {}
+    for row, _ in repaired:
+        replayed_lines.setdefault(row.file, []).append(row.line)
+    return Receipt(
+        name,
+        name,
+        new_nonce(),
+        staged=len(repaired),
+        frames=tally.frames,
+        fragments=fragments,
+        files=files,
+        sums=tally.sums,
+        centroids=tally.centroids(),
+        size=tally.size,
+        resolved=replayed_lines,
+    )
 
 
 def _groups(rows: Iterator[QuarantinedRow]) -> Iterator[list[QuarantinedRow]]:
-    """Gather rows that can be converted at once.
-
-    Same stage, same source collection, same columns.
-    """
+    """Gather rows that can be converted at once: same stage, collection and columns."""
     groups: dict[tuple[str, str, str], list[QuarantinedRow]] = {}
     for row in rows:
-        if not row.entry["record"]:
-            continue  # it never was a record; no mapping can make it one
-        key = (row.entry["stage"], row.entry["collection"], str(_record(row).schema))
+        if not row.content.record:
+            # the bytes never were a record, and no mapping can make them one
+            continue
+        key = (row.content.stage, row.content.collection, str(row.record.schema))
         groups.setdefault(key, []).append(row)
-        if len(groups[key]) == _STEP:
+        if len(groups[key]) == _BATCH_ROWS:
             yield groups.pop(key)
     yield from groups.values()
 
 
-def _record(row: QuarantinedRow) -> pa.RecordBatch:
-    return pa.ipc.open_stream(base64.b64decode(row.entry["record"])).read_next_batch()
-
-
-def _repaired(
-    conversion: Conversion, embed: Embed, rows: list[QuarantinedRow]
-) -> list[tuple[QuarantinedRow, pa.RecordBatch]]:
-    """Convert rows anew; give the ones that fit with their frame, and the chunks behind it."""
-    batch = pa.concat_batches([_record(row) for row in rows])
-    if (
-        rows[0].entry["stage"] == "commit"
-    ):  # a duplicate: its record is the frame itself, with the vector of its time
-        frames = batch if embed.recipe.policy == "keep" else _embedded(embed, batch)
-        return [(row, frames.slice(place, 1)) for place, row in enumerate(rows)]
-    collection = rows[0].entry["collection"]
+def _repair(conversion: Conversion, embed: Embed, rows: list[QuarantinedRow]) -> list[RepairedRow]:
+    """Convert rows anew and give those that fit, each with its frame and its chunks."""
+    batch = pa.concat_batches([row.record for row in rows])
+    if rows[0].content.stage == "commit":
+        # a duplicate: its record is the frame itself, with the vector of its time
+        frames = batch if embed.recipe.policy == "keep" else _embed_frames(embed, batch)
+        return [(row, frames.slice(index, 1)) for index, row in enumerate(rows)]
+    collection = rows[0].content.collection
     converted = embed(conversion.convert(batch, collection), collection)
-    own = chunks.documents(converted.frames)
-    ends = [*own, converted.frames.num_rows][1:]
+    starts = chunks.document_rows(converted.frames)
+    ends = [*starts, converted.frames.num_rows][1:]
     return [
         (rows[int(row)], converted.frames.slice(start, end - start))
-        for row, start, end in zip(converted.rows, own, ends, strict=True)
+        for row, start, end in zip(converted.rows, starts, ends, strict=True)
     ]
 
 
-def _embedded(embed: Embed, frames: pa.RecordBatch) -> pa.RecordBatch:
-    """Give frames the vector that the target's model makes of their text.
-
-    They may be older than it.
-    """
-    every = np.ones(frames.num_rows, np.bool_)
-    made = embed.made(
-        Converted(frames, np.arange(frames.num_rows), [], Counter(), every, frames.column("uuid"))
-    )
-    return embed.finished(frames, made)
+def _embed_frames(embed: Embed, frames: pa.RecordBatch) -> pa.RecordBatch:
+    """Give frames the vectors that the target's model makes of their texts now."""
+    without_vectors = np.ones(frames.num_rows, np.bool_)
+    return embed.finish(frames, embed.make_vectors(frames, without_vectors))
 
 
-def _not_there_yet(
-    target: Target, good: list[tuple[QuarantinedRow, pa.RecordBatch]]
-) -> list[tuple[QuarantinedRow, pa.RecordBatch]]:
+def _without_known_identities(target: Target, repaired: list[RepairedRow]) -> list[RepairedRow]:
     """Leave out rows whose identity the target, or an earlier row, already has."""
-    uuids = [frame.column("uuid")[0].as_py() for _, frame in good]
+    uuids = [frame.column("uuid")[0].as_py() for _, frame in repaired]
     dataset = target.open()
-    taken: set[str] = set()
-    for start in range(0, len(uuids), _STEP):
-        names = ",".join(f"'{uuid}'" for uuid in uuids[start : start + _STEP])
-        taken.update(
-            dataset.to_table(columns=["uuid"], filter=f"uuid IN ({names})")["uuid"].to_pylist()
-        )
-    fresh = np.zeros(len(good), np.bool_)
-    for place, uuid in enumerate(uuids):
-        fresh[place] = uuid not in taken
-        taken.add(uuid)
-    return [pair for pair, new in zip(good, fresh, strict=True) if new]
+    target_uuids: set[str] = set()
+    for start in range(0, len(uuids), _BATCH_ROWS):
+        names = ",".join(f"'{uuid}'" for uuid in uuids[start : start + _BATCH_ROWS])
+        table = dataset.to_table(columns=["uuid"], filter=f"uuid IN ({names})")
+        target_uuids.update(table["uuid"].to_pylist())
+    new_rows: list[RepairedRow] = []
+    for row, uuid in zip(repaired, uuids, strict=True):
+        if uuid not in target_uuids:
+            target_uuids.add(uuid)
+            new_rows.append(row)
+    return new_rows

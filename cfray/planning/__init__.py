@@ -1,4 +1,4 @@
-"""Before anything is created.
+"""What is decided before anything is created.
 
-Shards, a sample, what every worker must agree on, what would happen.
+Shards, a sample of the source, what every worker must agree on, and what the run would do.
 """

@@ -1,21 +1,40 @@
-"""What a run would do, as data; rendered as text for people and as JSON for programs."""
+"""Forecast: what a run would do with a source, worked out from a sample of it.
+
+The sample is converted by the code that the run will use, so what the forecast says of fields,
+quarantine and losses is what would happen, not a guess.  Only disk and time are estimates.  A
+forecast is a value; ``show.py`` renders it.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
-from cfray.target.state import Plan
+from cfray.conversion.convert import Conversion
+from cfray.job.mapping import SourceShape, dotted, primary_vector
+from cfray.job.spec import JobSpec
+from cfray.planning.vector_columns import metric_of
+from cfray.records import values
+from cfray.records.record import Reject
+from cfray.sources.base import Description
+
+#: Keys of the mapping whose column does not hold all of a field's value: it stays in
+#: custom_metadata, too.
+_PARTIAL_COLUMNS = {"created_at", "updated_at", "relationships.to"}
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """How one source field will land."""
+    """Where a field of the source will land.
+
+    Attributes:
+        field: dotted path.
+        type: name of its type.
+        lands: the keys of the mapping that take it, or ``custom_metadata``.
+    """
 
     field: str
     type: str
@@ -24,21 +43,20 @@ class Landing:
 
 @dataclass(slots=True)
 class Forecast:
-    """What plan tells beyond the plan itself.
+    """What ``plan`` says beyond the plan itself; its fields are keys of ``plan --json``.
 
     Attributes:
-        landings: every source field, its type, where it goes.
+        landings: where each field of the source will land.
         lossy: sentences about what cannot be carried exactly.
-        notes: facts that lose nothing but should be known.
+        notes: facts that lose nothing but that the operator should know.
         sampled: records looked at.
         quarantined: reason -> records of the sample.
-        duplicates: records of the sample whose id another one has, too.
-        disk: bytes the target will need (estimate).
+        duplicates: records of the sample whose id an earlier record has, too.
+        disk: bytes that the target will need (estimate).
         seconds: how long the copy will take on this machine's cores (estimate).
-        embedding: what the model will have to do, from the sample: ``texts, tokens, truncated,
-            tokens_lost, blank`` of the sample, and for the whole source ``seconds`` and ``cost``
-            (estimates).
-        frames: the sample, converted; for those who look at it further.
+        embedding: what the model will have to do: ``texts``, ``tokens``, ``truncated``,
+            ``tokens_lost`` and ``blank`` of the sample, ``seconds`` and ``cost`` of the whole
+            source (estimates).
     """
 
     landings: list[Landing] = field(default_factory=list)
@@ -50,74 +68,114 @@ class Forecast:
     disk: int = 0
     seconds: float = 0.0
     embedding: dict[str, float] = field(default_factory=dict)
-    frames: list[pa.RecordBatch] = field(default_factory=list, repr=False)
 
 
-def as_json(plan: Plan, forecast: Forecast) -> dict[str, Any]:
-    """Give plan and forecast as one document."""
-    return {
-        "shards": len(plan.shards),
-        "unsplittable_shards": sum(not shard.splittable for shard in plan.shards),
-        "records": plan.rows,
-        "records_exact": plan.exact,
-        "source_bytes": plan.size,
-        "dimension": plan.layout.dimension,
-        "consistency": plan.consistency,
-        **{
-            name: value
-            for name, value in asdict(replace(forecast, frames=[])).items()
-            if name != "frames"
-        },
-        "notes": list(plan.notes),
-    }
+def make_forecast(
+    job: JobSpec,
+    description: Description,
+    shape: SourceShape,
+    batches: list[pa.RecordBatch],
+    rejects: list[Reject],
+) -> tuple[Forecast, list[pa.RecordBatch]]:
+    """Convert a sample and look at what comes out.
 
+    Args:
+        job: the job file.
+        description: what the source says of itself.
+        shape: what the sample says of the source.
+        batches: the records of the sample.
+        rejects: the rows of the sample that became no record.
 
-def show_forecast(name: str, plan: Plan, forecast: Forecast, console: Console) -> None:
-    """Draw what would happen: the size of it, how each field lands, what would be lost."""
-    word = "exactly" if plan.exact else "about"
-    records = (
-        f"{word} {plan.rows:,} records" if plan.rows is not None else "an unknown number of records"
+    Returns:
+        the forecast, whose ``seconds`` are those of converting the sample, and the frames.
+    """
+    forecast = Forecast(
+        landings=_landings(job, shape),
+        lossy=_lossy_fields(description),
+        notes=_vector_notes(job, shape) + _mapping_notes(job, description, shape),
+        sampled=len(rejects) + sum(batch.num_rows for batch in batches),
+        quarantined=Counter(reject.reason for reject in rejects),
     )
-    tell = [
-        f"{name}: {records}, {_size(plan.size)} at the source, in {len(plan.shards):,} shards; vectors of {plan.layout.dimension}",
-        f"consistency of the source: {plan.consistency}",
-        f"needs about {_size(forecast.disk)} of disk and about {forecast.seconds:,.0f} s on this machine"
-        if plan.rows
-        else "disk and time: unknown",
+    conversion = Conversion(job, shape)
+    begin = time.perf_counter()
+    converted = [conversion.convert(batch, "") for batch in batches]
+    forecast.seconds = time.perf_counter() - begin
+    frames = [batch.frames for batch in converted]
+    for batch in converted:
+        forecast.quarantined.update(fault.reason for fault in batch.faults)
+    uuids = Counter(uuid for batch in frames for uuid in batch.column("uuid").to_pylist())
+    forecast.duplicates = uuids.total() - len(uuids)
+    rows = sum(batch.num_rows for batch in frames)
+    if rows:
+        row_bytes = sum(batch.nbytes for batch in frames) / rows
+        # a model's vectors are wider or narrower than the source's, which the frames have
+        row_bytes += 4 * (shape.dimension - shape.read_dimension)
+        forecast.disk = int(row_bytes * (description.rows or 0))
+    return forecast, frames
+
+
+def _landings(job: JobSpec, shape: SourceShape) -> list[Landing]:
+    """Say for each field where it goes."""
+    rules = _rules(job, shape)
+    landings = []
+    for path, type_name in shape.types.items():
+        columns = rules.get(path, [])
+        if set(columns) <= _PARTIAL_COLUMNS:
+            columns = [*columns, "custom_metadata"]
+        landings.append(Landing(path, type_name, ", ".join(columns)))
+    return landings
+
+
+def _rules(job: JobSpec, shape: SourceShape) -> dict[str, list[str]]:
+    """Give the keys of the mapping that take each field, defaults included: path -> keys."""
+    rules: dict[str, list[str]] = {}
+    for key, path in job.mapping.rules():
+        rules.setdefault(dotted(path), []).append(key)
+    if job.mapping.vector is None and dotted(shape.vector) in shape.types:
+        rules.setdefault(dotted(shape.vector), []).append("vector")
+    if job.mapping.text_content is None and "text" in shape.types:
+        rules.setdefault("text", []).append("text_content")
+    for name, path in shape.vectors.items():
+        rules.setdefault(dotted(path), []).append(f"x_vector_{name}")
+    return rules
+
+
+def _lossy_fields(description: Description) -> list[str]:
+    """Name the fields whose values cannot be carried exactly."""
+    return [
+        f"{item.name} ({item.type}): {reason}"
+        for item in description.schema or []
+        if (reason := values.lossy_reason(item.type)) is not None
     ]
-    for line in tell:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    table = Table("field", "type", "lands in", box=None)
-    for landing in forecast.landings:
-        table.add_row(
-            *(text.replace("[", r"\[") for text in (landing.field, landing.type, landing.lands))
+
+
+def _vector_notes(job: JobSpec, shape: SourceShape) -> list[str]:
+    """Say what becomes of the source's primary vectors, where it is not what they are."""
+    notes = []
+    path = dotted(primary_vector(job.mapping, shape))
+    if "double" in shape.types.get(path, ""):
+        notes.append(f"vectors of type {shape.types[path]} are rounded to float32")
+    if job.embedding.policy == "regenerate" and path in shape.types:
+        notes.append(
+            f"the source's vectors ({path}) are replaced by the model's; mapping.vectors: "
+            f"{{old: {path}}} in place of mapping.vector would carry them along"
         )
-    console.print(table)
-    told = [f"LOSSY  {line}" for line in forecast.lossy]
-    told += [
-        f"would be quarantined: {count:,} of {forecast.sampled:,} sampled records: {reason}"
-        for reason, count in forecast.quarantined.items()
+    return notes
+
+
+def _mapping_notes(job: JobSpec, description: Description, shape: SourceShape) -> list[str]:
+    """Name the fields of the mapping that the sample lacks, and a metric that zeros disturb."""
+    notes = [
+        f"mapping.{key}: no record of the sample has {dotted(path)}"
+        for key, path in job.mapping.rules()
+        if not any(
+            name == dotted(path) or name.startswith(dotted(path) + ".") for name in shape.types
+        )
     ]
-    told += (
-        [
-            f"{forecast.duplicates:,} of {forecast.sampled:,} sampled records have the id of another one"
-        ]
-        if forecast.duplicates
-        else []
-    )
-    told += list(plan.notes)
-    for line in told or [
-        f"nothing lossy, nothing to quarantine among {forecast.sampled:,} sampled records"
-    ]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print("nothing was written", highlight=False)
-
-
-def _size(count: int) -> str:
-    """Write bytes for people."""
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007  # the unit that fits is the result
-        if value < 1024:
-            break
-        value /= 1024
-    return f"{value:,.1f} {unit}"
+    metric = job.index.vector.metric or metric_of(description, shape.vector)
+    if metric == "l2" and job.embedding.missing_vector == "zero":
+        notes.append(
+            "metric l2 with missing_vector: zero: rows without a vector will rank among the best "
+            "hits, for the zero vector is near to many queries"
+        )
+    return notes

@@ -1,9 +1,8 @@
-"""What embedding will do, cost and lose, before it begins.
+"""What the embedding of a run will do, cost and lose, before it begins.
 
-The model looked at once, on the driver, with the plan's sample.
-
-Decides what every worker must agree on: the model's identity, the type it
-computes in, the width of the target's vectors.
+The driver looks at the model with the plan's sample, and lets it go: workers load their own.
+What is decided here is what every worker must agree on: the model's identity, the number type
+that it computes in, and the width of the target's vectors.
 """
 
 from __future__ import annotations
@@ -11,27 +10,35 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from cfray.embedders.base import Embedder
+from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.recipe import Recipe
 from cfray.engine import throttle
 from cfray.errors import ConfigError
-from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.planning.forecast import Forecast
-from cfray.records.vectors import matrix
+from cfray.planning.stored_vectors import compare_with_model, describe_vectors
 
-#: Texts of the sample that are really embedded, to learn the rate.
-_TIMED = 64
+#: Texts of the sample that are embedded to learn how fast the model is.
+_TIMED_TEXTS = 64
+#: What ``remap`` embeds for each pair that it learns from, in texts: the pair's text, and a short
+#: query that costs about a fifth of it.
+_TEXTS_A_PAIR = 1.2
+
+_FATES = {
+    "truncate": "are cut",
+    "chunk_mean": "are embedded in pieces",
+    "error": "go to quarantine",
+}
 
 
 class ModelForecast:
     """The model as the plan sees it."""
 
     def __init__(self, job: JobSpec) -> None:
-        """Load nothing yet."""
+        """Remember the job; the model is loaded when the recipe is planned."""
         self.job = job
         self.embedder: Embedder | None = None
         #: What comparing with ``embedding.expect`` gave (``Plan.expected``).
@@ -41,203 +48,127 @@ class ModelForecast:
         """Let the model go: the driver does not need it again."""
         self.embedder = None
 
-    def recipe(self, layout: SourceShape) -> Recipe:
-        """Load the model (or reach the server) and say how the vectors will come to be.
+    def plan_recipe(self, dimension: int) -> Recipe:
+        """Load the model, or reach its server, and say how the vectors will be made.
 
         Args:
-            layout: with the width of the source's vectors.
+            dimension: width of the source's vectors.
 
         Raises:
-            CfrayError: the model cannot be had.
+            CfrayError: the model cannot be loaded, or the server not be reached.
+            ConfigError: ``embedding.reduce`` would not make the vectors narrower.
         """
         spec = self.job.embedding
-        dimension, where = layout.dimension, ""
+        where, reduction = "", ""
         if spec.policy != "keep":
             from cfray.embedders.open import open_embedder
 
-            self.embedder = open_embedder(spec, throttle.for_endpoint(spec.endpoint, alone=True))
+            self.embedder = open_embedder(
+                spec, throttle.endpoint_budgets(spec.endpoint, is_local=True)
+            )
             dimension = self.embedder.identity.dimension
             where = spec.model or (spec.endpoint.url if spec.endpoint else "")
         if spec.reduce is not None:
             if spec.reduce.dimension >= dimension:
                 raise ConfigError(
-                    f"embedding.reduce.dimension is {spec.reduce.dimension}, the vectors have {dimension} numbers",
-                    "give a smaller one",
+                    f"embedding.reduce.dimension is {spec.reduce.dimension}, the vectors have "
+                    f"{dimension} numbers",
+                    "give a smaller dimension",
                 )
             dimension = spec.reduce.dimension
-        reduction = (
-            "truncate" if spec.reduce is not None and spec.reduce.method == "truncate" else ""
-        )
-        return Recipe(
-            spec.policy,
-            dimension,
-            self.embedder.identity if self.embedder else None,
-            where,
-            reduction=reduction,
-        )
+            reduction = "truncate" if spec.reduce.method == "truncate" else ""
+        model = self.embedder.identity if self.embedder else None
+        return Recipe(spec.policy, dimension, model, where, reduction=reduction)
 
-    def look(self, forecast: Forecast, rows: int | None) -> None:
-        """Count the sample's tokens, time the model on some of it.
+    def measure(
+        self, forecast: Forecast, frames: list[pa.RecordBatch], records: int | None
+    ) -> None:
+        """Add to a forecast what the model will do, and what the stored vectors look like.
 
-        Compare the stored vectors with the model they are believed to come from.
+        Args:
+            forecast: of the same sample.
+            frames: the sample, converted.
+            records: of the whole source; None where unknown.
+
+        Raises:
+            CfrayError: the model failed.
+            ConfigError: the stored vectors cannot be those of ``embedding.expect``.
         """
         if self.embedder is not None:
-            self._measure(self.embedder, forecast, rows)
+            self._measure_model(self.embedder, forecast, frames, records or 0)
         elif self.job.embedding.policy == "keep":
-            _sanity(forecast)
+            forecast.notes += describe_vectors(frames)
         if self.job.embedding.expect is not None:
-            self._compare(forecast)
+            self.expected, note = compare_with_model(self.job.embedding.expect, frames)
+            forecast.notes.append(note)
 
-    def _measure(self, embedder: Embedder, forecast: Forecast, rows: int | None) -> None:
-        every = [
-            text for batch in forecast.frames for text in batch.column("text_content").to_pylist()
-        ]
-        texts = [text for text in every if text is not None and text.strip()]
+    def _measure_model(
+        self, embedder: Embedder, forecast: Forecast, frames: list[pa.RecordBatch], records: int
+    ) -> None:
+        """Count the tokens of the sample's texts, and time the model on some of them."""
+        cells = [text for batch in frames for text in batch.column("text_content").to_pylist()]
+        texts = [text for text in cells if text is not None and text.strip()]
         limit = embedder.identity.max_tokens
-        tokens = (
-            np.array(embedder.count_tokens(texts), np.int64) if texts else np.empty(0, np.int64)
-        )
-        long = tokens > limit
-        known = {
+        tokens = np.array(embedder.count_tokens(texts) if texts else [], np.int64)
+        too_long = tokens > limit
+        counts = {
             "texts": len(texts),
-            "blank": len(every) - len(texts),
+            "blank": len(cells) - len(texts),
             "tokens": int(tokens.sum()),
-            "truncated": int(long.sum()),
+            "truncated": int(too_long.sum()),
+            "tokens_lost": int((tokens[too_long] - limit).sum()),
         }
-        known["tokens_lost"] = int((tokens[long] - limit).sum())
-        forecast.embedding.update(known)
-        some = (
-            np.linspace(0, len(texts) - 1, min(_TIMED, len(texts))).astype(int).tolist()
-            if texts
-            else []
-        )
-        if some:
-            begin = time.perf_counter()
-            embedder.encode([texts[place] for place in some], tokens[some].tolist())
-            share = len(texts) / max(1, len(every))
-            forecast.embedding["seconds"] = round(
-                (time.perf_counter() - begin) / len(some) * (rows or 0) * share, 1
-            )
-            if (
-                self.job.embedding.policy == "remap"
-            ):  # only the pairs, and a short query each, are embedded
-                pairs = self.job.embedding.remap.pairs if self.job.embedding.remap else 20_000
-                forecast.embedding["seconds"] *= min(1.0, 1.2 * pairs / max(1, rows or 0))
-            price = (
-                self.job.embedding.endpoint.price_per_million_tokens
-                if self.job.embedding.endpoint
-                else None
-            )
-            if price is not None:
-                cost = round(
-                    float(np.minimum(tokens, limit).mean()) * (rows or 0) * share * price / 1e6, 2
-                )
-                forecast.embedding["cost"] = cost
-                forecast.notes.append(
-                    f"the endpoint will cost about {cost:,.2f}, at {price} a million tokens"
-                )
-        forecast.notes += self._told(embedder, known)
+        forecast.embedding.update(counts)
+        if texts:
+            source_texts = records * len(texts) / len(cells)
+            seconds = _seconds_per_text(embedder, texts, tokens) * source_texts
+            forecast.embedding["seconds"] = round(seconds, 1) * self._embedded_share(records)
+            self._price(forecast, np.minimum(tokens, limit).mean() * source_texts)
+        forecast.notes += self._notes(embedder.identity, counts)
 
-    def _told(self, embedder: Embedder, known: dict[str, int]) -> list[str]:
-        """Say what the operator should know of the model and the texts."""
-        one = embedder.identity
-        told = [
-            f"vectors by {one.name} ({one.dimension} numbers, {one.engine} {one.dtype}, sha256 {one.sha256[:16]}"
-            + (f", prompt {one.prompt!r}" if one.prompt else "")
-            + ")"
-        ]
-        if known["truncated"]:
-            fate = {
-                "truncate": "are cut",
-                "chunk_mean": "are embedded in pieces",
-                "error": "go to quarantine",
-            }[one.on_long_text]
-            told.append(
-                f"{known['truncated']:,} of {known['texts']:,} sampled texts are longer than the model's {one.max_tokens} tokens and {fate}"
-                + (
-                    f" ({known['tokens_lost']:,} of {known['tokens']:,} tokens lost)"
-                    if one.on_long_text == "truncate"
-                    else ""
-                )
-            )
-        if known["blank"]:
-            told.append(
-                f"{known['blank']:,} sampled records have no text to embed: embedding.missing_vector decides ({self.job.embedding.missing_vector})"
-            )
-        return told
+    def _embedded_share(self, records: int) -> float:
+        """Give the share of the source's texts that are embedded: ``remap`` maps the others."""
+        spec = self.job.embedding
+        if spec.policy != "remap":
+            return 1.0
+        pairs = spec.remap.pairs if spec.remap else 20_000
+        return min(1.0, _TEXTS_A_PAIR * pairs / max(1, records))
 
-    def _compare(self, forecast: Forecast) -> None:
-        """Embed some texts with the expected model and compare with the vectors that are stored for them."""
-        from cfray.embedders.sentence_transformers import SentenceTransformersEmbedder
-        from cfray.embedders.spec import Embedding
-
-        expect = self.job.embedding.expect
-        assert expect is not None
-        rows = _with_both(forecast.frames, expect.sample)
-        if not rows:
-            raise ConfigError(
-                "embedding.expect: no record of the sample has a text and a vector",
-                "map both, or leave expect out",
-            )
-        texts, stored = [text for text, _ in rows], np.stack([vector for _, vector in rows])
-        embedder = SentenceTransformersEmbedder(
-            Embedding(policy="regenerate", model=expect.model), "fp32"
-        )
-        if embedder.identity.dimension != stored.shape[1]:
-            raise ConfigError(
-                f"embedding.expect: {expect.model} makes vectors of {embedder.identity.dimension} numbers, the stored ones have {stored.shape[1]}",
-                "the stored vectors are another model's: correct expect.model",
-            )
-        made = embedder.encode(texts, embedder.count_tokens(texts))
-        lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(stored, axis=1)
-        cosines = (made * stored).sum(axis=1) / np.maximum(lengths, 1e-30)
-        median, least = float(np.median(cosines)), float(cosines.min())
-        self.expected = {
-            "sample": len(rows),
-            "median": round(median, 5),
-            "least": round(least, 5),
-            "needed": expect.min_cosine,
-        }
+    def _price(self, forecast: Forecast, tokens: float) -> None:
+        """Say what an endpoint will cost that embeds so many tokens, where its price is known."""
+        endpoint = self.job.embedding.endpoint
+        price = endpoint.price_per_million_tokens if endpoint else None
+        if price is None:
+            return
+        cost = round(tokens * price / 1e6, 2)
+        forecast.embedding["cost"] = cost
         forecast.notes.append(
-            f"stored vectors against {expect.model}: cosine {median:.4f} (median), {least:.4f} (least) of {len(rows)} records"
-            + (
-                ""
-                if median >= expect.min_cosine
-                else f": THEY WERE NOT MADE BY IT (at least {expect.min_cosine} was expected)"
-            )
+            f"the endpoint will cost about {cost:,.2f}, at {price} a million tokens"
         )
 
+    def _notes(self, model: Identity, counts: dict[str, int]) -> list[str]:
+        """Say what the operator should know of the model and the texts."""
+        details = f"{model.dimension} numbers, {model.engine} {model.dtype}"
+        prompt = f", prompt {model.prompt!r}" if model.prompt else ""
+        notes = [f"vectors by {model.name} ({details}, sha256 {model.sha256[:16]}{prompt})"]
+        if counts["truncated"]:
+            lost = f" ({counts['tokens_lost']:,} of {counts['tokens']:,} tokens lost)"
+            notes.append(
+                f"{counts['truncated']:,} of {counts['texts']:,} sampled texts are longer than the "
+                f"model's {model.max_tokens} tokens and {_FATES[model.on_long_text]}"
+                + (lost if model.on_long_text == "truncate" else "")
+            )
+        if counts["blank"]:
+            notes.append(
+                f"{counts['blank']:,} sampled records have no text to embed: "
+                f"embedding.missing_vector decides ({self.job.embedding.missing_vector})"
+            )
+        return notes
 
-def _with_both(batches: list[pa.RecordBatch], most: int) -> list[tuple[str, np.ndarray]]:
-    """Give records that have a text and a vector, spread over the sample."""
-    found = []
-    for batch in batches:
-        values = matrix(batch.column("vector"))
-        for row, text in enumerate(batch.column("text_content").to_pylist()):
-            if text and text.strip() and values[row].any():
-                found.append((text, values[row]))
-    return (
-        [
-            found[place]
-            for place in np.linspace(0, len(found) - 1, min(most, len(found))).astype(int).tolist()
-        ]
-        if found
-        else []
-    )
 
-
-def _sanity(forecast: Forecast) -> None:
-    """Say what the sample's vectors look like: lengths, zeros, repetitions."""
-    columns = [batch.column("vector") for batch in forecast.frames if batch.num_rows]
-    if not columns or columns[0].type.list_size == 1:
-        return
-    values = np.concatenate([matrix(column) for column in columns])
-    lengths = np.linalg.norm(values, axis=1)
-    there = lengths > 0
-    if not there.any():
-        return
-    distinct = len(pc.unique(pa.array([vector.tobytes() for vector in values[there]], pa.binary())))
-    forecast.notes.append(
-        f"vectors of the sample: lengths {lengths[there].min():.3f} to {lengths[there].max():.3f}, "
-        f"{(~there).mean():.1%} zero or missing, {1 - distinct / there.sum():.1%} repeat another one"
-    )
+def _seconds_per_text(embedder: Embedder, texts: list[str], tokens: npt.NDArray[np.int64]) -> float:
+    """Time the model on texts that are spread evenly over the sample."""
+    rows = np.linspace(0, len(texts) - 1, min(_TIMED_TEXTS, len(texts))).astype(int).tolist()
+    begin = time.perf_counter()
+    embedder.encode([texts[row] for row in rows], tokens[rows].tolist())
+    return (time.perf_counter() - begin) / len(rows)

@@ -1,8 +1,8 @@
-"""Plan: divide the source, look at a sample, and say what would happen; write nothing.
+"""Plan: divide the source, look at a sample of it, and say what would happen; write nothing.
 
-The durable half (``Plan``) is saved once and reused on resume, so that shard
-numbers never move.  The other half (``Forecast``) is for the operator: how each
-field will land, what would be lossy, what the sample would quarantine.
+The durable half, ``Plan``, is saved once and reused on resume, so that the numbers of the shards
+never move.  The other half, ``Forecast``, is for the operator: how each field will land, what
+would be lossy, what the sample would send to quarantine.
 """
 
 from __future__ import annotations
@@ -16,22 +16,28 @@ from dataclasses import replace
 from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.job.spec import JobSpec
-from cfray.planning.forecast import Forecast
-from cfray.planning.foresee import foresee
+from cfray.planning.forecast import Forecast, make_forecast
 from cfray.planning.model_forecast import ModelForecast
-from cfray.planning.sample import sample
-from cfray.planning.shape import metric_of, work_out_shape
+from cfray.planning.sample import check_sample, read_sample
+from cfray.planning.shape import work_out_shape
+from cfray.planning.vector_columns import metric_of
 from cfray.sources.base import Context
 from cfray.target.state import Plan
 
+#: Seconds that Ray takes to start (Ray 2.60 on a laptop).
+_RAY_START = 8
+#: What writing and hashing add to the time of reading and converting.
+_WRITING = 1.5
 
-def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
-    """Plan for the operator's eyes only.
 
-    What the source wrote down for its shards is thrown away.
+def preview(job: JobSpec) -> tuple[Plan, Forecast]:
+    """Plan for the operator to look at; what the source wrote down for its shards is removed.
+
+    Raises:
+        CfrayError: as ``make_plan``.
     """
-    with tempfile.TemporaryDirectory(prefix="cfray-plan-") as desk:
-        return make_plan(job, desk)
+    with tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
+        return make_plan(job, scratch)
 
 
 def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
@@ -43,8 +49,8 @@ def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
             goes where the plan goes.
 
     Raises:
-        ConfigError: a path of the mapping that no record has, no dimension, something lossy under
-            ``strict``.
+        ConfigError: the mapping names a field that no record has, the vectors have no dimension or
+            another than the job file says, or something would be lost under ``strict``.
         SourceError: the source cannot be read.
     """
     with job.source.session() as session:
@@ -55,43 +61,48 @@ def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
             throttle=throttle.local_budget(job.source),
         )
         shards = sorted(job.source.shards(context), key=lambda shard: shard.id)
-        described = job.source.describe(context, shards)
+        description = job.source.describe(context, shards)
         begin = time.perf_counter()
-        batches, rejects = sample(job, shards, context)
+        batches, rejects = read_sample(job, shards, context)
         reading = time.perf_counter() - begin
-    layout = work_out_shape(job, described, batches)
-    with closing(ModelForecast(job)) as embedding:
-        recipe = embedding.recipe(layout)
-        layout = replace(layout, dimension=recipe.dimension, source_dimension=layout.dimension)
-        forecast = foresee(job, described, layout, batches, rejects)
-        embedding.look(forecast, described.rows)
-    rows = described.rows
-    if described.size and forecast.sampled:
-        seconds = (
-            (reading + forecast.seconds) / forecast.sampled * 1.5
-        )  # what writing and hashing add to reading and mapping
-        forecast.seconds = (
-            8 + seconds * (rows or 0) / (os.cpu_count() or 1) + forecast.embedding.get("seconds", 0)
-        )  # 8 s: Ray's own start
+    check_sample(description, batches, rejects)
+    shape = work_out_shape(job, description, batches)
+    with closing(ModelForecast(job)) as model:
+        recipe = model.plan_recipe(shape.dimension)
+        shape = replace(shape, dimension=recipe.dimension, source_dimension=shape.dimension)
+        forecast, frames = make_forecast(job, description, shape, batches, rejects)
+        model.measure(forecast, frames, description.rows)
+    if description.size and forecast.sampled:
+        forecast.seconds = _run_seconds(forecast, reading, description.rows or 0)
     if job.strict and forecast.lossy:
         raise ConfigError(
             "strict is true and this run would lose something: " + "; ".join(forecast.lossy),
             "map or leave out these fields, or set strict: false",
         )
-    notes = (*described.notes, *forecast.notes)
-    facts = {one.name: one.facts for one in described.collections}
-    metric = metric_of(described, layout.vector)
-    made = Plan(
+    plan = Plan(
         shards,
-        layout,
-        described.consistency,
-        rows,
-        described.exact,
-        described.size,
-        metric,
-        notes,
-        facts,
-        recipe,
-        embedding.expected,
+        shape,
+        description.consistency,
+        description.rows,
+        description.exact,
+        description.size,
+        metric=metric_of(description, shape.vector),
+        notes=(*description.notes, *forecast.notes),
+        facts={collection.name: collection.facts for collection in description.collections},
+        recipe=recipe,
+        expected=model.expected,
     )
-    return made, forecast
+    return plan, forecast
+
+
+def _run_seconds(forecast: Forecast, reading: float, records: int) -> float:
+    """Estimate how long the run will take on this machine's cores.
+
+    Args:
+        forecast: whose ``seconds`` are those of converting the sample.
+        reading: seconds that reading the sample took.
+        records: of the whole source.
+    """
+    record_seconds = (reading + forecast.seconds) / forecast.sampled * _WRITING
+    copying = record_seconds * records / (os.cpu_count() or 1)
+    return _RAY_START + copying + forecast.embedding.get("seconds", 0)

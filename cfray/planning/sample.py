@@ -1,4 +1,8 @@
-"""Read a sample of a source: some records of some shards, and of each source collection."""
+"""Read a sample of a source: some records of some shards, and of each source collection.
+
+``plan`` and ``inspect`` look at the same sample, so a guess that holds for the draft of a job file
+holds for its plan.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +10,79 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cfray.errors import SourceError
+from cfray.errors import ConfigError, SourceError
 from cfray.job.spec import JobSpec
 from cfray.records.record import Reject
-from cfray.sources.base import Context, Shard
+from cfray.runtime.models import MIB
+from cfray.sources.base import Context, Description, Shard
 
-#: Records looked at: at most this many from each of the first, the middle and the last shard, and
-#: from each source collection.
+#: Records of a shard that the sample holds at most.
 SAMPLE_ROWS = 1_000
-
-
-#: Source collections beyond which no further one is looked at.
+#: Source collections of which the sample holds records.
 _SAMPLE_COLLECTIONS = 100
+#: Bytes of a batch that is read for the sample: smaller than a run's, for most of it is cut off.
+_BATCH_BYTES = MIB
 
 
-def sample(
+def read_sample(
     job: JobSpec, shards: list[Shard], context: Context
 ) -> tuple[list[pa.RecordBatch], list[Reject]]:
-    """Read some records of the first, the middle and the last shard.
+    """Read some records of the first, the middle and the last shard, and of each collection.
 
-    Of each source collection.
+    Raises:
+        SourceError: the source holds no record, or cannot be read.
     """
+    context = replace(context, batch_bytes=_BATCH_BYTES)
     batches: list[pa.RecordBatch] = []
     rejects: list[Reject] = []
-    small = replace(context, batch_bytes=1024 * 1024)
-    firsts = {shard.collection: number for number, shard in reversed(list(enumerate(shards)))}
-    for number in (
-        sorted({0, len(shards) // 2, len(shards) - 1, *list(firsts.values())[:_SAMPLE_COLLECTIONS]})
-        if shards
-        else []
-    ):
-        seen = 0
-        for item in job.source.read(shards[number], small):
+    for number in _sampled_shards(shards):
+        rows = 0
+        for item in job.source.read(shards[number], context):
             if isinstance(item, Reject):
                 rejects.append(item)
-                seen += 1
+                rows += 1
             else:
-                batches.append(item.slice(0, SAMPLE_ROWS - seen))
-                seen += batches[-1].num_rows
-            if seen >= SAMPLE_ROWS:
+                batches.append(item.slice(0, SAMPLE_ROWS - rows))
+                rows += batches[-1].num_rows
+            if rows >= SAMPLE_ROWS:
                 break
-    if not any(batch.num_rows for batch in batches) and not rejects:
+    if not rejects and not any(batch.num_rows for batch in batches):
         raise SourceError("the source holds no record", "correct source in the job file")
     return batches, rejects
+
+
+def check_sample(
+    description: Description, batches: list[pa.RecordBatch], rejects: list[Reject]
+) -> None:
+    """Refuse a source of which no sampled row is a record, where no schema names its fields.
+
+    The job file then names the wrong kind of source, or the wrong files; a plan could only say
+    that the mapping's fields are missing.
+
+    Raises:
+        ConfigError: names the first row that cannot be read, and why.
+    """
+    if description.schema is not None or any(batch.num_rows for batch in batches):
+        return
+    raise ConfigError(
+        f"none of the {len(rejects):,} sampled rows can be read; the first is "
+        f"{rejects[0].position}: {rejects[0].reason}",
+        "correct source.kind or source.uri in the job file, or the files; nothing was created",
+    )
+
+
+def _sampled_shards(shards: list[Shard]) -> list[int]:
+    """Choose the shards that are looked at, by number: some of all, and one a collection."""
+    if not shards:
+        return []
+    first_shards: dict[str, int] = {}
+    for number, shard in enumerate(shards):
+        first_shards.setdefault(shard.collection, number)
+    return sorted(
+        {
+            0,
+            len(shards) // 2,
+            len(shards) - 1,
+            *list(first_shards.values())[:_SAMPLE_COLLECTIONS],
+        }
+    )

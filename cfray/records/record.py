@@ -1,10 +1,9 @@
-"""Record: the neutral Arrow row as read; Reject: a row that could not become one.
+"""Record: the neutral Arrow row as read; Reject: a row that could not become a Record.
 
-A batch of records is an ordinary ``pa.RecordBatch``.  Sources with a fixed
-schema keep their own Arrow types, where null means absent.  Sources without
-one (JSON, document stores) use *variant* columns, where a null entry means
-that the key is missing and a value carries its own type: so null, missing and
-the string "null" stay three things, and ``1`` and ``1.0`` two.
+A batch of records is an ordinary ``pa.RecordBatch``.  A source with a fixed schema keeps its Arrow
+types, and null means absent.  A source without a schema (JSON, document stores) has *variant*
+columns: a null entry means that the key is missing, and each value carries its type.  So null,
+missing and the string "null" stay three things, and ``1`` and ``1.0`` two.
 
 Nothing here knows a store, a file or a mapping.
 """
@@ -20,20 +19,27 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Storage of a variant column.  ``type`` names the value's type, ``text`` is the canonical text
-#: that ``custom_metadata`` holds (a string as it is, anything else canonical JSON), ``numbers`` the
-#: values of a list of numbers.  ``text`` is null exactly where ``numbers`` says it all (types
-#: ``list<double>``, ``list<int64>``).
+#: Storage of a variant column.  ``type`` names the type of the value.  ``text`` is the canonical
+#: text that ``custom_metadata`` holds: a string as it is, anything else canonical JSON.
+#: ``numbers`` are the values of a list of numbers.  ``text`` is null exactly where ``numbers``
+#: suffices (types ``list<double>``, ``list<int64>``).
 VARIANT = pa.struct(
     [("type", pa.string()), ("text", pa.string()), ("numbers", pa.list_(pa.float64()))]
 )
 _MARK = {b"cfray.variant": b"1"}
-_EXACT_INT = 2**53  # largest magnitude up to which every integer is a float64 (IEEE 754)
+#: Largest magnitude up to which every integer is a float64 (IEEE 754).
+_EXACT_INT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that could not become a Record: why, where it stands, and its original bytes."""
+    """A row that could not become a Record.
+
+    Attributes:
+        reason: why not.
+        position: where the row is in its source.
+        content: its original bytes.
+    """
 
     reason: str
     position: str
@@ -45,10 +51,10 @@ class Typed:
     """A value with the type its store declares for it.
 
     Attributes:
-        type: the store's own name, or Arrow's: ``date``, ``geoCoordinates``, ``int32``; ``uuid``
-            and ``binary`` (base64) make ids, too.
-        value: as canonical JSON will write it: an instant, a uuid or bytes as a str, the rest as
-            parsed JSON.
+        type: the store's name or Arrow's: ``date``, ``geoCoordinates``, ``int32``.  A ``uuid`` and
+            a ``binary`` (base64) may be ids.
+        value: as canonical JSON will write it: an instant, a uuid or bytes as a str, anything else
+            as parsed JSON.
     """
 
     type: str
@@ -66,43 +72,42 @@ def is_variant(field: pa.Field) -> bool:
 
 
 def from_objects(objects: Sequence[Mapping[str, object]]) -> pa.RecordBatch:
-    """Make a batch of variant columns, one a top-level key in order of first sight.
+    """Make a batch with a variant column for each top-level key, in the order they first appear.
 
     Args:
-        objects: parsed JSON objects: str keys; str, int, float, bool, None, list, dict and
-            ``Typed`` values.
+        objects: parsed JSON objects, whose values may also be ``Typed``.
     """
     names = list(dict.fromkeys(key for item in objects for key in item))
     columns = [variant_array([item.get(name, MISSING) for item in objects]) for name in names]
     schema = pa.schema([variant_field(name) for name in names])
-    if not names:  # objects without a single key are rows all the same
+    if not names:
+        # objects without any key are rows all the same
         return pa.RecordBatch.from_struct_array(pa.array([{}] * len(objects), pa.struct([])))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 class _Missing:
-    """The value of a key that is not there."""
+    """The value of a key that an object lacks."""
 
 
 MISSING = _Missing()
 
 
 def variant_array(values: Iterable[object]) -> pa.StructArray:
-    """Make one variant column; ``MISSING`` gives a null entry."""
-    given = list(values)
-    kinds = set(map(type, given)) - {_Missing}
+    """Make a variant column; ``MISSING`` gives a null entry."""
+    values = list(values)
+    python_types = set(map(type, values)) - {_Missing}
     texts: list[str | None]
     numbers: list[list[float] | None]
-    if len(kinds) == 1 and (
-        plain := _PLAIN.get(next(iter(kinds)))
-    ):  # one type throughout: no look at each value
+    if len(python_types) == 1 and (plain := _PLAIN.get(next(iter(python_types)))):
+        # all values have the same type, so it need not be found for each of them
         name, write = plain
-        types: list[str | None] = [None if value is MISSING else name for value in given]
-        texts = [None if value is MISSING else write(value) for value in given]
-        numbers = [None] * len(given)
+        types: list[str | None] = [None if value is MISSING else name for value in values]
+        texts = [None if value is MISSING else write(value) for value in values]
+        numbers = [None] * len(values)
     else:
         types, texts, numbers = [], [], []
-        for value in given:
+        for value in values:
             kind, text, floats = (None, None, None) if value is MISSING else _variant(value)
             types.append(kind)
             texts.append(text)
@@ -121,25 +126,25 @@ def _variant(value: object) -> tuple[str, str | None, list[float] | None]:
     if isinstance(value, str):
         return "string", value, None
     if isinstance(value, list) and value:
-        kinds = set(map(type, value))
-        if kinds == {float}:
+        item_types = set(map(type, value))
+        if item_types == {float}:
             return "list<double>", None, value
-        if kinds == {int}:
-            exact = max(value) <= _EXACT_INT and min(value) >= -_EXACT_INT
-            return ("list<int64>", None, value) if exact else ("list", canonical(value), None)
-        numeric = kinds == {int, float} and all(
-            abs(v) <= _EXACT_INT for v in value if type(v) is int
+        if item_types == {int}:
+            is_exact = max(value) <= _EXACT_INT and min(value) >= -_EXACT_INT
+            return ("list<int64>", None, value) if is_exact else ("list", canonical(value), None)
+        is_numeric = item_types == {int, float} and all(
+            abs(item) <= _EXACT_INT for item in value if type(item) is int
         )
-        return _list_type(kinds), canonical(value), value if numeric else None
+        return _list_type(item_types), canonical(value), value if is_numeric else None
     if isinstance(value, Typed):
         return value.type, canonical(value.value), None
     return _scalar_type(value), canonical(value), None
 
 
-def _list_type(kinds: set[type]) -> str:
-    if kinds == {str}:
+def _list_type(item_types: set[type]) -> str:
+    if item_types == {str}:
         return "list<string>"
-    return "list<bool>" if kinds == {bool} else "list"
+    return "list<bool>" if item_types == {bool} else "list"
 
 
 def _scalar_type(value: object) -> str:
@@ -159,16 +164,13 @@ def _scalar_type(value: object) -> str:
 def canonical(value: object) -> str:
     """Write parsed JSON as canonical JSON.
 
-    Keys by code point, no spaces, NaN and infinities as bare words.
+    Keys are sorted by code point, spaces are left out, NaN and infinities are bare words.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def number_text(value: float) -> str:
-    """Write a float64 as canonical JSON does.
-
-    The shortest text that reads back to the same number.
-    """
+    """Write a float64 as canonical JSON does: the shortest text that reads back to it."""
     if math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
@@ -177,16 +179,16 @@ def number_text(value: float) -> str:
 def variant_texts(column: pa.StructArray) -> pa.StringArray:
     """Give the canonical text of each variant; null where the key is missing."""
     kinds, texts, numbers = column.flatten()
-    short = pc.and_(texts.is_null(), kinds.is_valid())
-    if not pc.any(short).as_py():
+    is_numbers = pc.and_(texts.is_null(), kinds.is_valid())
+    if not pc.any(is_numbers).as_py():
         return texts
-    rows = texts.to_pylist()
-    for row in pc.indices_nonzero(short).to_pylist():
+    canonical_texts = texts.to_pylist()
+    for row in pc.indices_nonzero(is_numbers).to_pylist():
         values = numbers[row].as_py()
-        rows[row] = canonical(
-            [int(value) for value in values] if kinds[row].as_py() == "list<int64>" else values
-        )
-    return pa.array(rows, pa.string())
+        if kinds[row].as_py() == "list<int64>":
+            values = [int(value) for value in values]
+        canonical_texts[row] = canonical(values)
+    return pa.array(canonical_texts, pa.string())
 
 
 def variant_types(column: pa.StructArray) -> pa.StringArray:
@@ -199,8 +201,8 @@ def variant_numbers(column: pa.StructArray) -> pa.ListArray:
     return column.flatten()[2]
 
 
-#: Python type -> type name and how its values are written; integers are not here, for their type
-#: depends on their size.
+#: Python type -> type name and how its values are written.  Integers are left out, for their type
+#: name depends on their size.
 _PLAIN: dict[type, tuple[str, Callable[[Any], str]]] = {
     str: ("string", str),
     float: ("double", number_text),

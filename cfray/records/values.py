@@ -1,10 +1,10 @@
-"""The canonical text that custom_metadata holds for any Arrow value, vectorised.
+"""The canonical texts that custom_metadata holds, for whole columns of any Arrow type.
 
-A string stays as it is; anything else becomes canonical JSON: keys by code
-point, no spaces, floats as the shortest text that reads back to the same float
-of their own width, instants, decimals, UUIDs and bytes as JSON strings.
-Python looks at single values only where Arrow lays them out differently, and
-then once a distinct value.  Nothing here knows a store, a file or a mapping.
+A string stays as it is; anything else becomes canonical JSON: keys sorted by code point, no spaces,
+a float as the shortest text that reads back to the same float of its width; instants, decimals,
+UUIDs and bytes as JSON strings.  Python looks at single values only where Arrow writes them
+differently, and then once for each distinct value.  Nothing here knows a store, a file or a
+mapping.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ from pyarrow import types as kinds
 from cfray.errors import ConfigError
 
 _TEXT = pa.string()
-_DAY = 86_400  # seconds
+#: Seconds of a day.
+_DAY = 86_400
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_FIRST_DAY, _LAST_DAY = (
-    -719_161,
-    2_932_895,
-)  # 0001-01-02 and 9999-12-30: what datetime can shift to any zone
-_ESCAPED = (
-    '[\\x00-\\x1f"\\\\]'  # what JSON requires to be escaped in a string (RFC 8259, section 7)
-)
+#: 0001-01-02 and 9999-12-30 in days since 1970-01-01: ``datetime`` can shift all days between them
+#: to any time zone.
+_FIRST_DAY, _LAST_DAY = -719_161, 2_932_895
+#: Characters that JSON requires to be escaped in a string (RFC 8259, section 7).
+_ESCAPED = '[\\x00-\\x1f"\\\\]'
 _quote = JSONEncoder(ensure_ascii=False).encode
 _UUID = b'"00000000-0000-0000-0000-000000000000"'
 _HEX_AT = np.flatnonzero(np.frombuffer(_UUID, np.uint8) == ord("0"))
@@ -45,12 +44,12 @@ def metadata_texts(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
     A string as it is, anything else as canonical JSON; null stays null.
 
     Args:
-        array: ``(n,)`` of any Arrow type; one batch, for its text must stay below the 2 GiB of a
-            ``StringArray``.
+        array: ``(n,)`` of any Arrow type; a single batch, for its text must stay below the 2 GiB
+            of a ``StringArray``.
 
     Raises:
-        ConfigError: the type has no text: a struct repeats a field name, this machine does not know
-            a time zone, and the like.
+        ConfigError: the type has no text: for example a struct repeats a field name, or this
+            machine does not know a time zone.
     """
     return _texts(array, quoted=False)
 
@@ -61,28 +60,26 @@ def json_texts(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
 
 
 def type_name(kind: pa.DataType) -> str:
-    """Name a type as ``cfray.types`` records it.
-
-    ``str(kind)``, with ``uuid`` for ``arrow.uuid`` at any depth.
-    """
+    """Name a type as ``cfray.types`` records it: Arrow's name, with ``uuid`` for ``arrow.uuid``."""
     return str(kind).replace("extension<arrow.uuid>", "uuid")
 
 
 def lossy_reason(kind: pa.DataType) -> str | None:
-    """Say what the canonical text and the type's name together do not carry.
-
-    Or None if they carry every value.
-    """
+    """Say what the canonical text and the type's name do not carry; None if they carry all."""
     if kinds.is_union(kind):
         return f"{type_name(kind)}: which member of the union a value came from is not kept"
     if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
-        return f"{type_name(kind)}: its values are kept as {type_name(kind.storage_type)}, the extension type is not"
+        storage = type_name(kind.storage_type)
+        return f"{type_name(kind)}: its values are kept as {storage}, the extension type is not"
     if kinds.is_struct(kind):
         names = [field.name for field in kind]
         if len(set(names)) < len(names):
             return f"{type_name(kind)}: a JSON object cannot repeat a field name"
         if any(": " in name for name in names):
-            return f"{type_name(kind)}: a field name with a colon and a space makes the type's name ambiguous"
+            return (
+                f"{type_name(kind)}: a field name with a colon and a space makes the type's name "
+                "ambiguous"
+            )
     inner = (
         [kind.value_type]
         if kinds.is_dictionary(kind)
@@ -110,8 +107,8 @@ def _texts(array: pa.Array | pa.ChunkedArray, quoted: bool = True) -> pa.StringA
     )
 
 
-def _joined(*parts: pa.Array | str) -> pa.StringArray:
-    return pc.binary_join_element_wise(*parts, "")
+def _joined(*texts: pa.Array | str) -> pa.StringArray:
+    return pc.binary_join_element_wise(*texts, "")
 
 
 def _masked(texts: pa.StringArray, array: pa.Array) -> pa.StringArray:
@@ -129,12 +126,10 @@ def _each(array: pa.Array, write: Callable[..., str]) -> pa.StringArray:
 def _replaced(
     texts: pa.StringArray, odd: pa.Array, array: pa.Array, write: Callable[..., str]
 ) -> pa.StringArray:
-    """Put what ``write`` makes of the values of ``array`` where ``odd`` is true."""
-    return (
-        pc.replace_with_mask(texts, odd, _each(array.filter(odd), write))
-        if pc.any(odd).as_py()
-        else texts
-    )
+    """Replace the texts where ``odd`` is true by what ``write`` makes of the values."""
+    if not pc.any(odd).as_py():
+        return texts
+    return pc.replace_with_mask(texts, odd, _each(array.filter(odd), write))
 
 
 def _quoted_texts(plain: pa.StringArray) -> pa.StringArray:
@@ -143,18 +138,18 @@ def _quoted_texts(plain: pa.StringArray) -> pa.StringArray:
 
 
 def _float_texts(array: pa.Array, write: Callable[[float], str]) -> pa.StringArray:
-    """Take Arrow's text from 1e-4 up to 1e10, where it is Python's but for the ".0".
+    """Write floats: as Arrow does from 1e-4 up to 1e10, as ``write`` does beyond.
 
-    ``write``'s beyond.
+    Between these, Arrow's text is Python's except that Arrow leaves out the ".0".
     """
     size = np.abs(pc.fill_null(array, 0).to_numpy(zero_copy_only=False))
-    odd = ~(
-        (size >= size.dtype.type(1e-4)) & (size < size.dtype.type(1e10)) | (size == 0)
-    )  # NaN is odd, too
-    digits = array.cast(_TEXT)
-    whole = pc.invert(pc.match_substring(digits, "."))
-    texts = pc.if_else(whole, _joined(digits, ".0"), digits) if pc.any(whole).as_py() else digits
-    return _replaced(texts, pa.array(odd), array, write)
+    # NaN is not in the range either
+    in_range = (size >= size.dtype.type(1e-4)) & (size < size.dtype.type(1e10)) | (size == 0)
+    texts = array.cast(_TEXT)
+    is_integer = pc.invert(pc.match_substring(texts, "."))
+    if pc.any(is_integer).as_py():
+        texts = pc.if_else(is_integer, _joined(texts, ".0"), texts)
+    return _replaced(texts, pa.array(~in_range), array, write)
 
 
 def _double_text(value: float) -> str:
@@ -162,7 +157,8 @@ def _double_text(value: float) -> str:
     return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(text, text)
 
 
-@np.errstate(over="ignore")  # fewer digits of the largest float may lie beyond it
+# A rounded text of the largest float may lie beyond it.
+@np.errstate(over="ignore")
 def _narrow_text(width: type[np.floating], value: float) -> str:
     """Round to ever more digits until the text reads back to the same float of that width."""
     first = 1 if width(float(f"{value:.6g}")) == value else 7
@@ -219,56 +215,48 @@ def _time_texts(array: pa.Array) -> pa.StringArray:
 
 
 def _timestamp_texts(array: pa.Array) -> pa.StringArray:
-    """Write instants; those beyond the years 1 to 9999.
+    """Write instants.
 
-    The last days of the int64 range, in UTC.
+    An instant outside the years 1 to 9999, or in the first or the last day of the int64 range,
+    is written in UTC.
     """
-    counts, unit, zone, per_second = (
-        _counts(array),
-        array.type.unit,
-        array.type.tz,
-        _PER_SECOND[array.type.unit],
-    )
-    first, last = (
-        max(_FIRST_DAY * _DAY * per_second, _DAY * per_second - 2**63),
-        min(_LAST_DAY * _DAY * per_second, 2**63 - _DAY * per_second),
-    )
+    counts, unit, zone = _counts(array), array.type.unit, array.type.tz
+    per_second = _PER_SECOND[unit]
+    first = max(_FIRST_DAY * _DAY * per_second, _DAY * per_second - 2**63)
+    last = min(_LAST_DAY * _DAY * per_second, 2**63 - _DAY * per_second)
     far = (counts < first) | (counts > last)
-    wall, offset = np.where(far, 0, counts), "" if zone is None else "+00:00"
+    local, offset = np.where(far, 0, counts), "" if zone is None else "+00:00"
     write = partial(_far_instant, per_second, offset)
     if zone not in (None, "UTC"):
-        shift = _shift(wall // per_second, array.type)
-        wall, offset = (
-            wall + shift * per_second,
-            _each(
-                pa.array(shift),
-                lambda s: _EPOCH.astimezone(timezone(timedelta(seconds=s))).isoformat()[19:],
-            ),
-        )
-    local = pc.replace_substring(
-        pa.array(wall).view(pa.timestamp(unit)).cast(_TEXT), " ", "T", max_replacements=1
-    )
-    return _masked(
-        _replaced(
-            _joined('"', _trimmed(local, unit), offset, '"'), pa.array(far), pa.array(counts), write
-        ),
-        array,
-    )
+        shift = _shift(local // per_second, array.type)
+        local = local + shift * per_second
+        offset = _each(pa.array(shift), _offset_text)
+    texts = pa.array(local).view(pa.timestamp(unit)).cast(_TEXT)
+    texts = pc.replace_substring(texts, " ", "T", max_replacements=1)
+    texts = _joined('"', _trimmed(texts, unit), offset, '"')
+    return _masked(_replaced(texts, pa.array(far), pa.array(counts), write), array)
+
+
+def _offset_text(seconds: int) -> str:
+    """Write a UTC offset, for example ``+01:00``."""
+    return _EPOCH.astimezone(timezone(timedelta(seconds=seconds))).isoformat()[19:]
 
 
 def _shift(seconds: npt.NDArray[np.int64], kind: pa.DataType) -> npt.NDArray[np.int64]:
     """Give the UTC offset at each instant, in seconds.
 
-    Zoneinfo's, asked once a day, but each second on days when it changes.
-
-    Arrow knows no summer time after 2037: pyarrow 26.0.1 ignores the rule that ends a TZif file
-    (RFC 8536, section 3.3).
+    ``zoneinfo`` is asked once for each distinct day, and for each instant on a day on which the
+    offset changes.  Arrow is not asked, for it knows no summer time after 2037: pyarrow 26.0.1
+    ignores the rule that ends a TZif file (RFC 8536, section 3.3).
     """
     try:
         zone = pa.scalar(0, pa.timestamp("s", kind.tz)).as_py().tzinfo
     except (pa.ArrowInvalid, LookupError, ValueError) as error:
-        remedy = "install the system's time zone data (tzdata), or cast the column to UTC before the migration"
-        raise ConfigError(f"this machine does not know the time zone of {kind}", remedy) from error
+        raise ConfigError(
+            f"this machine does not know the time zone of {kind}",
+            "install the system's time zone data (tzdata), or cast the column to UTC before the "
+            "migration",
+        ) from error
 
     def at(second: int) -> int:
         instant = _EPOCH + timedelta(seconds=second)
@@ -293,12 +281,14 @@ def _far_instant(per_second: int, offset: str, count: int) -> str:
     seconds, fraction = divmod(count, per_second)
     day, second = divmod(seconds, _DAY)
     tail = f".{fraction + per_second}".replace(".1", ".", 1).rstrip("0") if fraction else ""
-    return f'"{_day_text(day)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}{tail}{offset}"'
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    return f'"{_day_text(day)}T{clock}{tail}{offset}"'
 
 
 def _decimal_texts(array: pa.Array) -> pa.StringArray:
     digits = array.cast(_TEXT)
-    if pc.any(pc.starts_with(digits, "<")).as_py():  # "<scale out of range…": Arrow's excuse
+    # Arrow writes "<scale out of range ...>" instead of such a number.
+    if pc.any(pc.starts_with(digits, "<")).as_py():
         raise ConfigError(
             f"the scale of {array.type} is too large for its width",
             "cast the column to a wider decimal before the migration",
@@ -325,23 +315,22 @@ def _uuid_texts(array: pa.Array) -> pa.StringArray:
 
 
 def _struct_texts(array: pa.StructArray) -> pa.StringArray:
-    fields = sorted((field.name, i) for i, field in enumerate(array.type))
+    fields = sorted((field.name, index) for index, field in enumerate(array.type))
     if len({name for name, _ in fields}) < len(fields):
         raise ConfigError(
             f"{array.type} repeats a field name",
             "rename the fields of the struct before the migration",
         )
-    parts = [pa.repeat("{", len(array))]
-    for name, i in fields:
-        parts += [
-            ("," if len(parts) > 1 else "") + _quote(name) + ":",
-            pc.fill_null(_texts(array.field(i)), "null"),
-        ]
-    return _masked(_joined(*parts, "}"), array)
+    texts = [pa.repeat("{", len(array))]
+    for name, index in fields:
+        comma = "," if len(texts) > 1 else ""
+        texts += [comma + _quote(name) + ":", pc.fill_null(_texts(array.field(index)), "null")]
+    return _masked(_joined(*texts, "}"), array)
 
 
 def _list_texts(array: pa.Array) -> pa.StringArray:
-    size = getattr(array.type, "list_size", None)  # only lists of fixed size have no offsets
+    # Only lists of fixed size have no offsets.
+    size = getattr(array.type, "list_size", None)
     starts = (
         np.asarray(array.offsets).astype(np.int64)
         if size is None
@@ -354,52 +343,42 @@ def _list_texts(array: pa.Array) -> pa.StringArray:
         )
     else:
         texts = _texts(values)
-    return _masked(_rows(texts, starts - starts[0]), array)
+    return _masked(_joined_lists(texts, starts - starts[0]), array)
 
 
 def _view_texts(array: pa.Array) -> pa.StringArray:
-    sizes = np.where(array.is_valid(), array.sizes, 0).astype(
-        np.int64
-    )  # casting to a list loses values: pyarrow 26.0.1
+    # A view is not cast to a list, for pyarrow 26.0.1 loses values then.
+    sizes = np.where(array.is_valid(), array.sizes, 0).astype(np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    places = np.repeat(array.offsets.to_numpy() - starts[:-1], sizes) + np.arange(starts[-1])
-    return _masked(_rows(_texts(array.values).take(pa.array(places)), starts), array)
+    indices = np.repeat(array.offsets.to_numpy() - starts[:-1], sizes) + np.arange(starts[-1])
+    return _masked(_joined_lists(_texts(array.values).take(pa.array(indices)), starts), array)
 
 
-def _rows(texts: pa.StringArray, starts: npt.NDArray[np.int64]) -> pa.StringArray:
-    return _joined(
-        "[",
-        pc.binary_join(
-            pa.LargeListArray.from_arrays(pa.array(starts), pc.fill_null(texts, "null")), ","
-        ),
-        "]",
-    )
+def _joined_lists(texts: pa.StringArray, starts: npt.NDArray[np.int64]) -> pa.StringArray:
+    """Join the texts of items to JSON arrays; list i begins at item ``starts[i]``."""
+    lists = pa.LargeListArray.from_arrays(pa.array(starts), pc.fill_null(texts, "null"))
+    return _joined("[", pc.binary_join(lists, ","), "]")
 
 
 def _run_texts(array: pa.RunEndEncodedArray, quoted: bool) -> pa.StringArray:
-    return _texts(array.values, quoted).take(
-        pa.array(
-            np.searchsorted(
-                array.run_ends.to_numpy(), np.arange(len(array)) + array.offset, "right"
-            )
-        )
-    )
+    rows = np.arange(len(array)) + array.offset
+    runs = np.searchsorted(array.run_ends.to_numpy(), rows, "right")
+    return _texts(array.values, quoted).take(pa.array(runs))
 
 
 def _union_texts(array: pa.UnionArray, quoted: bool) -> pa.StringArray:
-    part = slice(
-        array.offset, array.offset + len(array)
-    )  # type_codes and offsets of a slice are not its own: pyarrow 26.0.1
-    members = [_texts(array.field(i), quoted) for i in range(array.type.num_fields)]
-    start = np.zeros(128, np.int64)  # type codes are 0 to 127
-    start[array.type.type_codes] = np.cumsum([0, *map(len, members)])[:-1]
-    codes = np.frombuffer(array.buffers()[1], np.int8)[part]
-    within = (
-        np.frombuffer(array.buffers()[2], np.int32)[part]
-        if array.type.mode == "dense"
-        else np.arange(len(array))
+    # The type codes and offsets of a slice are those of the whole array in pyarrow 26.0.1.
+    rows = slice(array.offset, array.offset + len(array))
+    members = [_texts(array.field(index), quoted) for index in range(array.type.num_fields)]
+    # Type codes are 0 to 127.
+    starts = np.zeros(128, np.int64)
+    starts[array.type.type_codes] = np.cumsum([0, *map(len, members)])[:-1]
+    codes = np.frombuffer(array.buffers()[1], np.int8)[rows]
+    is_dense = array.type.mode == "dense"
+    positions = (
+        np.frombuffer(array.buffers()[2], np.int32)[rows] if is_dense else np.arange(len(array))
     )
-    return pa.concat_arrays(members).take(pa.array(start[codes] + within))
+    return pa.concat_arrays(members).take(pa.array(starts[codes] + positions))
 
 
 _Tests = tuple[Callable[[pa.DataType], bool], ...]
@@ -417,7 +396,9 @@ _WRITERS: tuple[tuple[_Tests, Callable[[pa.Array], pa.StringArray]], ...] = (
     ((kinds.is_duration,), lambda array: array.view(pa.int64()).cast(_TEXT)),
     (
         (kinds.is_interval,),
-        lambda array: pa.array([v and "[{},{},{}]".format(*v) for v in array.to_pylist()], _TEXT),
+        lambda array: pa.array(
+            [value and "[{},{},{}]".format(*value) for value in array.to_pylist()], _TEXT
+        ),
     ),
     ((kinds.is_decimal,), _decimal_texts),
     (

@@ -1,11 +1,9 @@
-"""A fitted map from the old model's vectors to the new one's, as a value.
+"""A fitted map from the old model's vectors to the new model's, kept beside the dataset.
 
-Kept beside the dataset, applied by any worker.
-
-Applying needs NumPy alone, so that a worker that maps loads no torch.  It is
-stored as safetensors, which holds numbers and nothing that runs; the SHA-256
-of those bytes is its name, so that every vector can say which map made it.
-How a map is found is ``fitting.py``'s matter, whether it is good ``gate.py``'s.
+Applying a map needs NumPy alone, so a worker that maps vectors loads no torch.  A map is
+stored as safetensors, which holds numbers and no code; the SHA-256 of those bytes is its
+name, so that every vector can say which map made it.  ``solve.py`` finds maps, ``gate.py``
+judges them.
 """
 
 from __future__ import annotations
@@ -23,36 +21,36 @@ from cfray.records.vectors import Floats
 
 Kind = Literal["affine", "procrustes", "clustered", "mlp"]
 
-#: Rows mapped at a time: the widest intermediate, the 1,024 hidden numbers of an MLP, is 16 MB
-#: then.
+#: Rows that are mapped at a time: the widest intermediate matrix, of the 1,024 hidden numbers of a
+#: network, is then 16 MB.
 BLOCK = 4096
 
 
-def unit(vectors: npt.NDArray[np.floating]) -> Floats:
+def unit_rows(vectors: npt.NDArray[np.floating]) -> Floats:
     """Bring ``(n, d)`` rows to length 1 as float32; a row that is zero or not finite becomes zero.
 
-    Lengths are taken in float64: squares of large or tiny float32 numbers leave its range.
+    Lengths are computed in float64, for the squares of large or tiny float32 numbers leave the
+    range of float32.
     """
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[
-        :, None
-    ]  # NaN and infinity carry over
+    # NaN and infinity carry over to the length of their row.
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    lengths = np.sqrt(squares)[:, None]
     rows: Floats = np.zeros(vectors.shape, np.float32)
-    np.divide(
-        vectors, lengths, out=rows, where=np.isfinite(lengths) & (lengths > 0), casting="same_kind"
-    )
+    has_direction = np.isfinite(lengths) & (lengths > 0)
+    np.divide(vectors, lengths, out=rows, where=has_direction, casting="same_kind")
     return rows
 
 
 def gelu(values: Floats) -> Floats:
-    """Apply GELU in its tanh form.
+    """Apply GELU in its tanh form, which needs no erf: NumPy has none.
 
-    (Hendrycks and Gimpel, arXiv 1606.08415), torch's ``approximate="tanh"``: NumPy has no erf.
+    The form is torch's ``approximate="tanh"`` (Hendrycks and Gimpel, arXiv 1606.08415).
     """
-    inner = np.float32(np.sqrt(2 / np.pi)) * (
-        values + np.float32(0.044715) * values * values * values
+    cubic = values + np.float32(0.044715) * values * values * values
+    activated: Floats = (
+        np.float32(0.5) * values * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * cubic))
     )
-    bent: Floats = np.float32(0.5) * values * (1 + np.tanh(inner))
-    return bent
+    return activated
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,11 +60,11 @@ class Map:
     Attributes:
         kind: ``affine`` and ``procrustes`` are ``x @ matrix + offset``; ``clustered`` adds to that
             an affine correction of the cluster whose centre has the largest dot product with x,
-            ``mlp`` a network with one hidden layer.
-        arrays: float32; of all ``matrix`` ``(s, t)`` and ``offset`` ``(t,)``; of ``clustered``
-            ``centres`` ``(k, s)``, ``local_matrices`` ``(k, s, t)`` and ``local_offsets`` ``(k,
-            t)``; of ``mlp`` ``hidden`` ``(s, h)``, ``hidden_offset`` ``(h,)``, ``outer`` ``(h, t)``
-            and ``outer_offset`` ``(t,)``.
+            ``mlp`` a network with a hidden layer.
+        arrays: float32; of every kind ``matrix`` ``(s, t)`` and ``offset`` ``(t,)``; of
+            ``clustered`` ``centres`` ``(k, s)``, ``local_matrices`` ``(k, s, t)`` and
+            ``local_offsets`` ``(k, t)``; of ``mlp`` ``hidden`` ``(s, h)``, ``hidden_offset``
+            ``(h,)``, ``outer`` ``(h, t)`` and ``outer_offset`` ``(t,)``.
     """
 
     kind: Kind
@@ -84,102 +82,102 @@ class Map:
 
     @property
     def id(self) -> str:
-        """Give the SHA-256 of the bytes (hex): what ``Recipe.map`` records."""
+        """Give the SHA-256 of the bytes (hex), which ``Recipe.map`` records."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def apply(self, old: Floats) -> Floats:
         """Map old vectors into the new model's space.
 
-        Their length does not matter: stores differ in whether they keep it.
+        The length of the old vectors does not matter, for stores differ in whether they keep it.
 
         Args:
             old: ``(n, s)`` float32.
 
         Returns:
             ``(n, t)`` float32, unit length; zero where the old vector is zero or not finite, for
-            there is nothing to map.
+            such a vector has no direction to map.
 
         Raises:
             ConfigError: the vectors have another width.
         """
         if old.ndim != 2 or old.shape[1] != self.source_dimension:
             raise ConfigError(
-                f"vectors of shape {old.shape} do not fit a map from {self.source_dimension} to {self.dimension} numbers",
+                f"vectors of shape {old.shape} do not fit a map from {self.source_dimension} to "
+                f"{self.dimension} numbers",
                 "learn the map from this collection, or set embedding.policy: regenerate",
             )
         new = np.empty((len(old), self.dimension), np.float32)
         for start in range(0, len(old), BLOCK):
-            rows = unit(old[start : start + BLOCK])
-            mapped = self._mapped(rows)
+            rows = unit_rows(old[start : start + BLOCK])
+            mapped = self._map_unit_rows(rows)
             mapped[~rows.any(axis=1)] = 0
-            new[start : start + BLOCK] = unit(mapped)
+            new[start : start + BLOCK] = unit_rows(mapped)
         return new
 
-    def _mapped(self, rows: Floats) -> Floats:
-        own = self.arrays
-        mapped: Floats = rows @ own["matrix"] + own["offset"]
+    def _map_unit_rows(self, rows: Floats) -> Floats:
+        arrays = self.arrays
+        mapped: Floats = rows @ arrays["matrix"] + arrays["offset"]
         if self.kind == "clustered":
-            nearest = (rows @ own["centres"].T).argmax(axis=1)
+            nearest = (rows @ arrays["centres"].T).argmax(axis=1)
             for cluster in np.unique(nearest):
-                here = nearest == cluster
-                mapped[here] += (
-                    rows[here] @ own["local_matrices"][cluster] + own["local_offsets"][cluster]
-                )
+                members = nearest == cluster
+                local_matrix = arrays["local_matrices"][cluster]
+                mapped[members] += rows[members] @ local_matrix + arrays["local_offsets"][cluster]
         elif self.kind == "mlp":
-            mapped += (
-                gelu(rows @ own["hidden"] + own["hidden_offset"]) @ own["outer"]
-                + own["outer_offset"]
-            )
+            hidden = gelu(rows @ arrays["hidden"] + arrays["hidden_offset"])
+            mapped += hidden @ arrays["outer"] + arrays["outer_offset"]
         return mapped
 
     def to_bytes(self) -> bytes:
         """Write the map as safetensors; the same map gives the same bytes."""
-        return packed(self.kind, self.arrays)
+        return pack_arrays(self.kind, self.arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read a map.
 
         Raises:
-            LedgerMismatch: the bytes are no map, or one of a later cfray.
+            LedgerMismatch: the bytes are no map, or a later version of cfray wrote them.
         """
-        kind, arrays = unpacked(data)
+        kind, arrays = unpack_arrays(data)
         if kind not in get_args(Kind):
             raise LedgerMismatch(
-                f"{kind!r} is no kind of map this cfray knows: {', '.join(get_args(Kind))}",
+                f"this version of cfray knows no map of the kind {kind!r}, only "
+                f"{', '.join(get_args(Kind))}",
                 "use the version that wrote it",
             )
         return cls(cast("Kind", kind), arrays)
 
 
-def packed(kind: str, arrays: dict[str, Floats]) -> bytes:
-    """Write named arrays with their kind as safetensors.
+def pack_arrays(kind: str, arrays: dict[str, Floats]) -> bytes:
+    """Write named arrays and their kind as safetensors.
 
-    One entry of metadata only: the library keeps several in no fixed order.
+    The metadata has a single entry, for the library writes several in no fixed order.
     """
     from safetensors.numpy import save
 
-    written: bytes = save(
+    data: bytes = save(
         {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()},
         metadata={"kind": kind},
     )
-    return written
+    return data
 
 
-def unpacked(data: bytes) -> tuple[str, dict[str, Floats]]:
-    """Read what ``packed`` wrote.
+def unpack_arrays(data: bytes) -> tuple[str, dict[str, Floats]]:
+    """Read what ``pack_arrays`` wrote: the kind and the arrays.
 
     Raises:
-        LedgerMismatch: it did not write these bytes, or they are damaged.
+        LedgerMismatch: the bytes are damaged, or ``pack_arrays`` did not write them.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
         arrays = load(data)
-        # The library gives metadata of files only: 8 bytes little-endian length, then that much
-        # JSON (safetensors' README, "Format").
-        kind = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["kind"]
+        # The library gives the metadata of files only.  The format is 8 bytes of length, little
+        # endian, then as many bytes of JSON (safetensors' README, "Format").
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        kind = header["__metadata__"]["kind"]
     except (SafetensorError, KeyError, ValueError) as error:
         raise LedgerMismatch(
             f"these {len(data):,} bytes are no map of cfray ({error})",

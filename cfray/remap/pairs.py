@@ -1,15 +1,13 @@
-"""What a map is learnt from and judged on.
+"""Pairs: documents with their old and their new vector, which a map is learned from and judged on.
 
-Documents with their old and their new vector, cut into parts that never meet.
-
-Two records of one text have one new vector.  Only the first is kept: with a
-twin on the other side of a cut, or beside it as its own nearest document, any
-map looks better than it is.
+The pairs are cut into parts that share no document.  Two records of the same text have the
+same new vector, and only the first of them is used: with a twin in another part, or beside
+it as its nearest document, any map would look better than it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -17,17 +15,17 @@ import numpy.typing as npt
 
 from cfray.errors import ConfigError
 from cfray.records.vectors import Floats
-from cfray.remap.maps import unit
+from cfray.remap.maps import unit_rows
 
-#: Shares of the pairs to fit on and to choose on; the rest, 27.5 %, judges.  Of 20,000: 12,000,
-#: 2,500 and 5,500.
-FIT, SELECT = 0.6, 0.125
-#: Pairs below which nothing can be judged: the smallest pool, an eighth of the gate's part, is 34
-#: documents then.
-FEWEST = 1000
-#: Queries below which documents are asked instead: 275 reach the gate, a standard error of 0.02 at
-#: a quality of 0.9.
-FEWEST_QUERIES = 1000
+#: Shares of the pairs to fit maps on and to choose a map on; the remaining 27.5 % judge.  Of
+#: 20,000 pairs these are 12,000, 2,500 and 5,500.
+FIT_SHARE, SELECT_SHARE = 0.6, 0.125
+#: Pairs below which nothing can be judged: the smallest pool, an eighth of the part that judges,
+#: has 34 documents then.
+LEAST_PAIRS = 1000
+#: Queries below which documents are asked instead: 275 queries judge then, with a standard error of
+#: 0.02 at a quality of 0.9.
+LEAST_QUERIES = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,14 +34,14 @@ class Pairs:
 
     Attributes:
         old: ``(n, s)`` float32, as stored.
-        new: ``(n, t)`` float32 of the new model; each distinct text embedded once, for twins are
-            known by identical bytes.
+        new: ``(n, t)`` float32 of the new model.  Each distinct text is embedded once, for twins
+            are recognised by identical bytes.
         queries: ``(n, t)`` float32, the new model's query vector of a title or first sentence of
-            the same document; a zero row where it has none.  None: documents are asked for their
-            neighbours instead.
-        old_queries: ``(n, s)`` float32, the old model's of the same texts, where that model can
-            still be run.
-        labelled: the queries are titles or logged queries, not sentences taken from the document.
+            the same document; a zero row where the document has no query.  None: documents are
+            asked for their neighbours instead.
+        old_queries: ``(n, s)`` float32, the old model's vectors of the same queries, where that
+            model can still be run.
+        labelled: the queries are titles or logged queries, not sentences of the documents.
     """
 
     old: Floats = field(repr=False)
@@ -53,10 +51,10 @@ class Pairs:
     labelled: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse arrays of different lengths: row i would not be one document.
+        """Refuse arrays of different lengths: row i would not be the same document.
 
         Raises:
-            ConfigError: some have another number of rows.
+            ConfigError: the arrays differ in their number of rows.
         """
         lengths = {
             len(array)
@@ -66,57 +64,67 @@ class Pairs:
         if len(lengths) > 1:
             raise ConfigError(
                 f"pairs with {sorted(lengths)} rows: row i of each array must be one document",
-                "leave a document out of all of them or of none",
+                "leave a document out of all of the arrays or of none",
             )
 
     def __len__(self) -> int:
         """Count the documents."""
         return len(self.old)
 
-    def usable(self) -> Self:
-        """Keep each distinct document that has both vectors, at length 1.
+    def clean(self) -> Self:
+        """Give each distinct document that has both vectors, at length 1.
 
-        Too few queries count as none.
+        Fewer queries than ``LEAST_QUERIES`` are dropped.
 
         Raises:
-            ConfigError: fewer than ``FEWEST`` are left.
+            ConfigError: fewer than ``LEAST_PAIRS`` documents remain.
         """
-        found = self.kept(_firsts(self.new))
-        normal = type(found)(
-            unit(found.old),
-            unit(found.new),
-            None if found.queries is None else unit(found.queries),
-            None if found.old_queries is None else unit(found.old_queries),
-            found.labelled,
+        distinct = self.take(_first_of_equal_rows(self.new))
+        pairs = replace(
+            distinct,
+            old=unit_rows(distinct.old),
+            new=unit_rows(distinct.new),
+            queries=None if distinct.queries is None else unit_rows(distinct.queries),
+            old_queries=None if distinct.old_queries is None else unit_rows(distinct.old_queries),
         )
-        normal = normal.kept(np.flatnonzero(normal.old.any(axis=1) & normal.new.any(axis=1)))
-        if len(normal) < FEWEST:
+        pairs = pairs.take(np.flatnonzero(pairs.old.any(axis=1) & pairs.new.any(axis=1)))
+        if len(pairs) < LEAST_PAIRS:
             raise ConfigError(
-                f"{len(normal):,} distinct documents with an old and a new vector are too few to learn a map and to judge it; {FEWEST:,} are the least",
+                f"{len(pairs):,} distinct documents with an old and a new vector are too few to "
+                f"learn a map and to judge it; {LEAST_PAIRS:,} are the least",
                 "set embedding.policy: regenerate, which costs little for so few",
             )
-        if normal.queries is not None and normal.queries.any(axis=1).sum() < FEWEST_QUERIES:
-            return type(normal)(normal.old, normal.new)
-        return normal
+        if pairs.queries is not None and pairs.queries.any(axis=1).sum() < LEAST_QUERIES:
+            return type(pairs)(pairs.old, pairs.new)
+        return pairs
 
     def split(self, seed: int) -> tuple[Self, Self, Self]:
-        """Cut at random, the same way for the same seed, into a part to fit on.
+        """Cut the pairs at random into a part to fit on, a part to choose on, a part to judge on.
 
-        One to choose on and one to judge on.
+        The same seed gives the same parts.
         """
         order = np.random.default_rng(seed).permutation(len(self))
-        first, second = round(FIT * len(self)), round((FIT + SELECT) * len(self))
-        return self.kept(order[:first]), self.kept(order[first:second]), self.kept(order[second:])
+        select_start = round(FIT_SHARE * len(self))
+        judge_start = round((FIT_SHARE + SELECT_SHARE) * len(self))
+        return (
+            self.take(order[:select_start]),
+            self.take(order[select_start:judge_start]),
+            self.take(order[judge_start:]),
+        )
 
-    def kept(self, rows: npt.NDArray[np.intp]) -> Self:
-        """Give the documents of some row numbers, in their order."""
-        queries = None if self.queries is None else self.queries[rows]
-        old_queries = None if self.old_queries is None else self.old_queries[rows]
-        return type(self)(self.old[rows], self.new[rows], queries, old_queries, self.labelled)
+    def take(self, rows: npt.NDArray[np.intp]) -> Self:
+        """Give the documents of these rows, in their order."""
+        return replace(
+            self,
+            old=self.old[rows],
+            new=self.new[rows],
+            queries=None if self.queries is None else self.queries[rows],
+            old_queries=None if self.old_queries is None else self.old_queries[rows],
+        )
 
 
-def _firsts(vectors: Floats) -> npt.NDArray[np.intp]:
-    """Give the row numbers of the first of each run of identical rows, ascending."""
+def _first_of_equal_rows(vectors: Floats) -> npt.NDArray[np.intp]:
+    """Give the number of the first row of each group of identical rows, ascending."""
     rows = np.ascontiguousarray(vectors, np.float32)
-    whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
-    return np.sort(np.unique(whole, return_index=True)[1])
+    rows_as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    return np.sort(np.unique(rows_as_bytes, return_index=True)[1])

@@ -1,4 +1,4 @@
-"""What the gate found, as facts for the report and as lines for people."""
+"""The gate's verdict on a map, as facts for the report and as lines for people."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import Any, Literal
 
 Basis = Literal["titles", "sentences", "documents"]
 
-#: Decimals of a share in reports: finer than any gate can tell.
+#: Decimals of a share in reports: finer than any gate can measure.
 DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class CandidatePool:
-    """Shares found among so many held-out documents.
+    """Shares measured among the held-out documents of one pool.
 
     Attributes:
-        size: documents.
+        size: documents of the pool.
         top1_in_10: queries whose nearest document, by the new model, is among the ten nearest
-            mapped ones.
-        overlap: mean share of the new model's ten nearest that is among the ten nearest mapped
-            ones.
-        neighbours_remapped, neighbours_old: ``top1_in_10`` with each document as query for others,
-            in the mapped space and in the old space as it is; needs no query, so the two can always
-            be compared.
+            mapped documents.
+        overlap: mean share of the new model's ten nearest documents that is among the ten nearest
+            mapped documents.
+        neighbours_remapped: ``top1_in_10`` with each document as the query for the others, among
+            mapped vectors; needs no query.
+        neighbours_old: the same among the old vectors as they are, so that the two can always be
+            compared.
         new, remapped, old: hit@10, queries that find their own document: with the new model's
-            vectors, with mapped ones, and with the old model for queries and documents.  None where
-            there are no queries, or none of the old model.
+            vectors, with mapped vectors, and with the old model for queries and documents.  None
+            where there are no queries, or none of the old model.
     """
 
     size: int
@@ -41,18 +42,18 @@ class CandidatePool:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of one map.
+    """The judgement of a map.
 
     Attributes:
         quality: at the size of the corpus, estimated on the cautious side: with titles the share of
-            hit@10 that is left (remapped / new), else ``top1_in_10``.
-        lower, upper: its 95 % interval.
+            hit@10 that remains (remapped / new), else ``top1_in_10``.
+        lower, upper: the 95 % interval of ``quality``.
         rows: documents of the corpus.
-        candidate: the way that made the map.
-        basis: what was asked: titles (or logged queries), sentences of the documents, or documents.
-        queries: how many were asked.
+        candidate: the method that made the map.
+        basis: what asked: titles (or logged queries), sentences of the documents, or documents.
+        queries: how many asked.
         pools: what was measured, smallest pool first.
-        nearest: ``top1_in_10`` at the size of the corpus, and its interval: with titles, the
+        nearest: ``top1_in_10`` at the size of the corpus, and its interval; with titles this is the
             stricter figure beside ``quality``.
     """
 
@@ -78,15 +79,15 @@ class Verdict:
 
     @property
     def old(self) -> float | None:
-        """Give the old model's hit@10 in the largest pool, end to end."""
+        """Give the old model's hit@10, end to end, in the largest pool."""
         return self.pools[-1].old
 
-    def passed(self, min_quality: float) -> bool:
-        """Tell whether even the lower bound reaches what is asked for."""
+    def passes(self, min_quality: float) -> bool:
+        """Tell whether even the lower bound reaches the quality that is asked for."""
         return self.lower >= min_quality
 
     def as_json(self) -> dict[str, Any]:
-        """Give all of it as parsed JSON, shares rounded."""
+        """Give the verdict as parsed JSON, with rounded shares."""
         body = asdict(self) | {
             "nearest": [round(share, DECIMALS) for share in self.nearest],
             "new": self.new,
@@ -97,40 +98,47 @@ class Verdict:
         return _rounded(body)
 
     def lines(self) -> list[str]:
-        """Say it to people, in 4 or 5 lines."""
+        """Describe the verdict to people, in 4 or 5 lines."""
         pool = self.pools[-1]
         asked = {
             "titles": "titles",
             "sentences": "sentences of the documents",
-            "documents": "documents, each for its nearest other",
+            "documents": "documents, each for its nearest other document",
         }[self.basis]
-        lines = [
-            f"map: {self.candidate}, judged by {self.queries:,} {asked} among {pool.size:,} documents it never saw"
-        ]
-        if pool.new is not None and pool.remapped is not None:
-            old = (
-                "not measured: no query vectors of the old model"
-                if pool.old is None
-                else f"{pool.old:.3f}"
-            )
-            lines.append(
-                f"own document among the ten nearest: new model {pool.new:.3f}, remapped {pool.remapped:.3f}, old model end to end {old}"
-            )
-        lines.append(
-            f"a document's nearest other, by the new model, among the ten nearest: remapped {pool.neighbours_remapped:.3f}, old space {pool.neighbours_old:.3f}"
-        )
-        lines.append(
-            f"new model's nearest among the remapped ten nearest: {' '.join(f'{one.top1_in_10:.3f} of {one.size:,};' for one in self.pools)[:-1]}"
-        )
-        what = (
-            "of the new model's own hits are left"
+        shares = "; ".join(f"{pool.top1_in_10:.3f} of {pool.size:,}" for pool in self.pools)
+        unit = (
+            "of the new model's own hits remain"
             if self.basis == "titles"
             else "of its nearest are among the remapped ten nearest"
         )
-        lines.append(
-            f"at {self.rows:,} documents {self.quality:.3f} {what}, between {self.lower:.3f} and {self.upper:.3f}; the lower bound decides"
+        return [
+            (
+                f"map: {self.candidate}, judged by {self.queries:,} {asked} among {pool.size:,} "
+                "documents that it was not learned from"
+            ),
+            *self._hit_lines(pool),
+            (
+                "a document's nearest other document, by the new model, among the ten nearest: "
+                f"remapped {pool.neighbours_remapped:.3f}, old space {pool.neighbours_old:.3f}"
+            ),
+            f"new model's nearest among the remapped ten nearest: {shares}",
+            (
+                f"at {self.rows:,} documents {self.quality:.3f} {unit}, between {self.lower:.3f} "
+                f"and {self.upper:.3f}; the lower bound decides"
+            ),
+        ]
+
+    def _hit_lines(self, pool: CandidatePool) -> list[str]:
+        if pool.new is None or pool.remapped is None:
+            return []
+        old = "not measured: no query vectors of the old model"
+        if pool.old is not None:
+            old = f"{pool.old:.3f}"
+        line = (
+            f"own document among the ten nearest: new model {pool.new:.3f}, remapped "
+            f"{pool.remapped:.3f}, old model end to end {old}"
         )
-        return lines
+        return [line]
 
 
 def _rounded(body: dict[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,24 @@ that did not run is ``not_run`` with its reason, never ``pass``.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from cfray.errors import CfrayError, Interrupted
-from cfray.target.receipts import dumps
+from cfray.errors import CfrayError, ConfigError, Interrupted, TargetError
+from cfray.target.ledger import Ledger
+from cfray.target.documents import dumps
 from cfray.target.state import State
 
 Status = Literal["pass", "fail", "not_run"]
 FILE = "report.json"
+#: Folder in which the report of every command is kept.
+HISTORY = "reports"
+
+
+def _utc_now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,10 @@ class Report:
         versions: of what wrote the target.
         gate: what the gate said of a fitted map.
         pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and
-            sums of what they were given in this run.
+            sums of the texts and tokens that they embedded in this run.
+        started, ended: UTC, to the second; ``ended`` is empty while the command runs.
+        ledger_digest: of the ledger whose rows the command verified; empty where it did not come to
+            that, and in reports that were written before 2026-11-28.
     """
 
     command: str
@@ -75,7 +86,9 @@ class Report:
     clock: dict[str, float] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     pool: dict[str, float] = field(default_factory=dict)
-    started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    started: str = field(default_factory=_utc_now)
+    ended: str = ""
+    ledger_digest: str = ""
 
     def stage(self, name: str) -> StageFigures:
         """Give the figures of a stage, to add to."""
@@ -85,21 +98,25 @@ class Report:
         """Note what came of a check."""
         self.checks.append(Check(name, status, detail))
 
-    def conclude(self) -> None:
-        """Give the verdict of a run that came to its end."""
+    def conclude(self, ledger: Ledger) -> None:
+        """Give the verdict of a command that came to its end.
+
+        Args:
+            ledger: of the target, as the checks found it.
+        """
+        self.ledger_digest = ledger.digest
         failed = [check.name for check in self.checks if check.status == "fail"]
+        quarantined = self.counts["quarantined"]
         if failed:
             self.exit_code, self.verdict = 4, f"FAILED: {', '.join(failed)}"
-        elif self.counts["quarantined"]:
-            self.exit_code, self.verdict = (
-                3,
-                f"done, with {self.counts['quarantined']:,} records in quarantine",
-            )
+        elif quarantined:
+            self.exit_code = 3
+            self.verdict = f"done, with {quarantined:,} records in quarantine"
         else:
             self.exit_code, self.verdict = 0, "done, everything verified that was asked for"
 
     def fail(self, error: CfrayError) -> None:
-        """Give the verdict of a run that an error ended."""
+        """Give the verdict of a command that an error ended."""
         self.exit_code = error.signal_code if isinstance(error, Interrupted) else error.exit_code
         self.verdict = f"stopped: {error.what}"
         self.notes.append(f"remedy: {error.remedy}")
@@ -115,6 +132,58 @@ class Report:
         checks = [Check(**check) for check in data.pop("checks")]
         return cls(**data, stages=stages, checks=checks)
 
-    def save(self, state: State) -> None:
-        """Write ``report.json`` beside the target."""
-        state.folder.publish(FILE, dumps(self.as_json()))
+    def save(self, state: State, *, as_latest: bool) -> None:
+        """Keep the report beside the target.
+
+        Args:
+            state: of the target.
+            as_latest: write ``report.json``, too; a command that only looks at a target must not
+                while another command is writing to it.
+        """
+        self.ended = _utc_now()
+        data = dumps(self.as_json())
+        history = state.folder.child(HISTORY)
+        stem = f"{self.started.replace(':', '-')}-{self.command.replace(' ', '-')}"
+        known_names = set(history.list_names())
+        names = (f"{stem}{suffix}.json" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+        history.publish(next(name for name in names if name not in known_names), data)
+        if as_latest:
+            state.folder.publish(FILE, data)
+
+    @classmethod
+    def load(cls, state: State) -> Report:
+        """Read the latest report of a target.
+
+        Raises:
+            ConfigError: there is none.
+            TargetError: the file is damaged, or another program's.
+        """
+        data = state.folder.read(FILE)
+        if data is None:
+            remedy = "run cfray migrate or cfray verify"
+            raise ConfigError(f"{state.target} has no report yet", remedy)
+        return cls._parse(data, f"{state.folder.uri}/{FILE}")
+
+    @classmethod
+    def last_verification(cls, state: State, ledger: Ledger) -> Report | None:
+        """Read the latest report whose command verified the rows that are in the ledger now.
+
+        Raises:
+            TargetError: a report is damaged, or another program's.
+        """
+        history = state.folder.child(HISTORY)
+        for name in reversed(history.list_names()):
+            report = cls._parse(history.read(name) or b"", f"{history.uri}/{name}")
+            if report.ledger_digest == ledger.digest:
+                return report
+        return None
+
+    @classmethod
+    def _parse(cls, data: bytes, location: str) -> Report:
+        try:
+            return cls.from_json(json.loads(data))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise TargetError(
+                f"{location} is damaged, or was not written by cfray",
+                "remove it, then run cfray verify, which writes a new report",
+            ) from error

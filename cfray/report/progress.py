@@ -1,9 +1,8 @@
-"""One live display of a run: rows, rate, time left, share of time per stage.
+"""One live display of a run on stderr; plain lines where stderr is no terminal.
 
-Plain lines where there is no terminal.
-
-Drawn by the driver from the receipts it gets, on stderr: stdout belongs to the
-command's result.
+The driver feeds it the receipts it commits.  While shards are copied it shows
+records, rate, time left and each stage's share of the workers' time; later it
+shows the step that is running.  stdout belongs to the command's result.
 """
 
 from __future__ import annotations
@@ -21,30 +20,37 @@ from cfray.target.receipts import Receipt
 
 logger = logging.getLogger("cfray")
 #: Seconds between two plain lines.
-_QUIET = 10.0
+_LINE_INTERVAL = 10.0
 
 
 class Progress:
-    """What has been done of one run."""
+    """How far one run is."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         """Draw on this console; ``quiet`` draws nothing."""
         self.console, self.quiet = console, quiet
         self.live: Live | None = None
-        self.total: int | None = None
-        self.exact = True
-        self.rows = self.shards = self.shard_count = self.before = 0
-        self.seconds: dict[str, float] = {}
-        self.begin = self.spoken = time.monotonic()
+        self.total_rows: int | None = None
+        self.total_is_exact = True
+        self.rows = self.shards = self.shard_count = 0
+        #: Records that earlier runs copied or staged: no part of this run's rate.
+        self.earlier_rows = 0
+        self.stage_seconds: dict[str, float] = {}
+        self.begin = self.last_line = time.monotonic()
+        #: Name of the step that follows the copy, and when it began; None while shards are copied.
+        self.current_step: tuple[str, float] | None = None
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Keep the display up."""
+        """Keep the display up for the block."""
         if self.quiet or not self.console.is_terminal:
             yield
             return
         self.live = Live(
-            console=self.console, refresh_per_second=4, transient=True, get_renderable=self._drawn
+            console=self.console,
+            refresh_per_second=4,
+            transient=True,
+            get_renderable=lambda: Text(self.line()),
         )
         with self.live:
             try:
@@ -53,19 +59,29 @@ class Progress:
                 self.live = None
 
     def start(
-        self, rows: int | None, *, exact: bool, shards: int, done_shards: int, done_rows: int
+        self,
+        total_rows: int | None,
+        *,
+        exact: bool,
+        shards: int,
+        committed_shards: int,
+        committed_rows: int,
     ) -> None:
-        """Say how much there is to do, and how much of it an earlier run did."""
-        self.total, self.exact, self.shard_count = rows, exact, shards
-        self.shards, self.rows, self.before = done_shards, done_rows, done_rows
+        """Begin the copy: state how much is planned and how much an earlier run committed."""
+        self.total_rows, self.total_is_exact, self.shard_count = total_rows, exact, shards
+        self.shards, self.rows, self.earlier_rows = committed_shards, committed_rows, committed_rows
         self.begin = time.monotonic()
 
+    def adopt(self, receipt: Receipt) -> None:
+        """Count a shard that an earlier run staged: it costs this run no reading."""
+        self.earlier_rows += receipt.read
+        self._count(receipt)
+
     def add(self, receipt: Receipt) -> None:
-        """Count one shard."""
-        self.rows += receipt.read
-        self.shards += 1
+        """Count a shard that this run copied."""
+        self._count(receipt)
         for stage, seconds in receipt.seconds.items():
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
         logger.info(
             "staged shard=%s rows=%d quarantined=%d seconds=%.2f",
             receipt.shard,
@@ -73,40 +89,59 @@ class Progress:
             receipt.quarantined,
             sum(receipt.seconds.values()),
         )
-        if self.live is None and time.monotonic() - self.spoken > _QUIET:
+
+    def _count(self, receipt: Receipt) -> None:
+        self.rows += receipt.read
+        self.shards += 1
+        if self.live is None and time.monotonic() - self.last_line > _LINE_INTERVAL:
             self.say(self.line())
 
     def commit(self, seconds: float) -> None:
         """Count the time of a commit."""
-        self.seconds["commit"] = self.seconds.get("commit", 0.0) + seconds
+        self.stage_seconds["commit"] = self.stage_seconds.get("commit", 0.0) + seconds
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Show for the block that this step of the driver is running."""
+        self.say(f"{name} ...")
+        self.current_step = (name, time.monotonic())
+        try:
+            yield
+        finally:
+            self.current_step = None
 
     def say(self, text: str) -> None:
         """Write one plain line."""
-        self.spoken = time.monotonic()
+        self.last_line = time.monotonic()
         if not self.quiet:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def line(self) -> str:
-        """Describe the state in one line."""
+        """Describe the run in one line."""
+        if self.current_step is not None:
+            name, begin = self.current_step
+            return f"{name}: {time.monotonic() - begin:,.0f} s"
         elapsed = max(time.monotonic() - self.begin, 1e-3)
-        rate = (self.rows - self.before) / elapsed
-        total = "?" if self.total is None else f"{'' if self.exact else '~'}{self.total:,}"
-        left = f", about {self._left(rate)} left" if self.total and rate else ""
-        busy = sum(self.seconds.values()) or 1.0
+        rate = (self.rows - self.earlier_rows) / elapsed
+        mark = "" if self.total_is_exact else "~"
+        total = "?" if self.total_rows is None else f"{mark}{self.total_rows:,}"
+        busy_seconds = sum(self.stage_seconds.values()) or 1.0
         shares = " ".join(
-            f"{stage} {seconds / busy:.0%}" for stage, seconds in self.seconds.items()
+            f"{stage} {seconds / busy_seconds:.0%}" for stage, seconds in self.stage_seconds.items()
         )
-        return f"{self.rows:,} of {total} records, {self.shards} of {self.shard_count} shards, {rate:,.0f} records/s{left}  {shares}"
-
-    def _left(self, rate: float) -> str:
-        seconds = max(0.0, ((self.total or 0) - self.rows) / rate)
         return (
-            f"{seconds / 3600:.1f} h"
-            if seconds > 5400
-            else f"{seconds / 60:.0f} min"
-            if seconds > 90
-            else f"{seconds:.0f} s"
+            f"{self.rows:,} of {total} records, {self.shards} of {self.shard_count} shards, "
+            f"{rate:,.0f} records/s{self._time_left(rate)}  {shares}"
         )
 
-    def _drawn(self) -> Text:
-        return Text(self.line())
+    def _time_left(self, rate: float) -> str:
+        """Say how long the copy will still take; nothing where that is unknown."""
+        missing_rows = (self.total_rows or 0) - self.rows
+        if missing_rows <= 0 or not rate:
+            return ""
+        seconds = missing_rows / rate
+        if seconds > 5400:
+            return f", about {seconds / 3600:.1f} h left"
+        if seconds > 90:
+            return f", about {seconds / 60:.0f} min left"
+        return f", about {max(1.0, seconds):.0f} s left"

@@ -1,4 +1,4 @@
-"""One command at work on one target, and what it knows about both."""
+"""One command at work on one target: the value that every step of the pipeline is handed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Run:
-    """A command, its target, and what it knows about both."""
+    """A command, its target, and what it knows about both.
+
+    Attributes:
+        holds_target: whether this command has the lease; a command without it only looks.
+    """
 
     job: JobSpec
     state: State
@@ -28,24 +32,17 @@ class Run:
     plan: Plan
     report: Report
     progress: Progress
+    holds_target: bool
 
     def count(self) -> None:
         """Count what is committed."""
         fill_counts(self.report, self.target.ledger(), self.state, self.plan)
 
-    def remember_job(self) -> None:
-        """Save what this job agrees on beside the jobs the target has accepted before."""
-        known = self.state.jobs()
-        if self.job.fingerprint not in {one["fingerprint"] for one in known}:
-            self.state.save_jobs(
-                [*known, {"fingerprint": self.job.fingerprint, "agreed": self.job.agreed}]
-            )
-
-    def timed(self, name: str, work: Callable[[], T]) -> T:
+    def timed(self, step: str, work: Callable[[], T]) -> T:
         """Do one step of the driver and note how long it took."""
         interrupts.check()
-        self.progress.say(f"{name} ...")
-        begin = time.perf_counter()
-        result = work()
-        self.report.stage(name).seconds += time.perf_counter() - begin
+        with self.progress.step(step):
+            begin = time.perf_counter()
+            result = work()
+        self.report.stage(step).seconds += time.perf_counter() - begin
         return result

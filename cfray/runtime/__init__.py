@@ -1,4 +1,5 @@
 """What every layer stands on.
 
-Storage, retries, credentials, a vendor's client, models of the job file.
+Storage and its errors, retries, credentials, client libraries, and the model that the
+sections of the job file are made from.  Nothing here knows a source or a target.
 """

@@ -1,8 +1,7 @@
 """Where bytes live: one way to open, list and publish files on any pyarrow filesystem.
 
-Sources read through it, and the ledger keeps its state with it.  Credentials
-come from the environment, as each filesystem's own library reads them; a URI
-never carries any.
+Sources read through it, and the ledger keeps its state with it.  Credentials come from
+the environment, as each filesystem's library reads them; a URI never carries any.
 """
 
 from __future__ import annotations
@@ -17,43 +16,47 @@ from urllib.parse import quote, urlencode, urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cfray.errors import ConfigError, TargetError, TargetUnavailable
+from cfray.errors import ConfigError
+from cfray.runtime.credentials import check_no_secret_in_url
+from cfray.runtime.error_text import describe_error
+from cfray.runtime.storage_errors import classify_write_error
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def is_uri(text: str) -> bool:
+def is_uri(location: str) -> bool:
     """Tell a URI from a plain path."""
-    return bool(_SCHEME.match(text))
+    return bool(_SCHEME.match(location))
 
 
-def keyless(text: str) -> str:
-    """Refuse a location that holds a password or key.
+def check_location(location: str) -> str:
+    """Refuse a path or URI of storage that holds a secret.
 
-    It would be written into plan, ledger and report.
+    It would be written into the plan, the ledger and the report.
 
     Raises:
-        ValueError: names what to do instead, and not the secret.
+        ValueError: names what to do instead, and never quotes the location.
     """
-    if is_uri(text) and ":" in urlsplit(text).netloc.rpartition("@")[0]:
-        raise ValueError(
-            "the location holds a credential; set it in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)"
-        )
-    return text
+    if not is_uri(location):
+        return location
+    return check_no_secret_in_url(
+        location,
+        "set it in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)",
+    )
 
 
-def absolute(text: str, base: Path) -> str:
+def resolve_path(location: str, base: Path) -> str:
     """Resolve a path against ``base``; a URI stays as it is, ``file://`` becomes a path."""
-    if text.startswith("file://"):
-        return urlsplit(text).path
-    return text if is_uri(text) else os.path.normpath(base / Path(text).expanduser())
+    if location.startswith("file://"):
+        return urlsplit(location).path
+    return location if is_uri(location) else os.path.normpath(base / Path(location).expanduser())
 
 
-def without_credentials(uri: str) -> str:
-    """Write a location as a URI that names no user, password or query."""
-    if not is_uri(uri):
-        return "file://" + quote(uri)
-    parts = urlsplit(uri)
+def strip_credentials(location: str) -> str:
+    """Write a path or URI as a URI that names no user, password or query."""
+    if not is_uri(location):
+        return "file://" + quote(location)
+    parts = urlsplit(location)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
 
@@ -69,33 +72,27 @@ class Folder:
     uri: str
 
     def _open(self) -> tuple[pafs.FileSystem, str]:
-        return filesystem(self.uri)
-
-    @property
-    def is_local(self) -> bool:
-        """Tell whether the folder is on this machine's disk (or a mounted one)."""
-        return not is_uri(self.uri)
+        return open_filesystem(self.uri)
 
     def child(self, name: str) -> Folder:
-        """Name a folder in this one."""
+        """Name a folder in this folder."""
         return Folder(f"{self.uri}/{name}")
 
     def exists(self) -> bool:
-        """Tell whether anything is there."""
+        """Tell whether there is a file or a folder of this name."""
         system, path = self._open()
-        found: pafs.FileInfo = system.get_file_info(path)
-        return bool(found.type != pafs.FileType.NotFound)
+        info: pafs.FileInfo = system.get_file_info(path)
+        return bool(info.type != pafs.FileType.NotFound)
 
-    def names(self) -> list[str]:
-        """List the files directly in the folder, sorted; none if there is no folder."""
+    def list_names(self) -> list[str]:
+        """List the names of the files directly in the folder, sorted; none if it is missing."""
         system, path = self._open()
-        infos: list[pafs.FileInfo] = system.get_file_info(
-            pafs.FileSelector(path, allow_not_found=True)
-        )
+        selector = pafs.FileSelector(path, allow_not_found=True)
+        infos: list[pafs.FileInfo] = system.get_file_info(selector)
         return sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes | None:
-        """Read a whole small file; None if there is none."""
+        """Read a small file at once; None if it is missing."""
         system, path = self._open()
         try:
             with system.open_input_file(f"{path}/{name}") as stream:
@@ -104,14 +101,14 @@ class Folder:
             return None
 
     def publish(self, name: str, data: bytes) -> None:
-        """Write a file so that a reader sees the old one or the whole new one, never a part.
+        """Write a file so that a reader sees the old content or the new, never a part of it.
 
         On a local disk through a temporary name and a rename; an object store's put is atomic by
         itself.
 
         Raises:
-            TargetUnavailable: the storage did not take it.
-            TargetError: the disk is full or read-only.
+            TargetUnavailable: the storage did not take the file.
+            TargetError: the disk is full or read-only, or this user may not write there.
         """
         system, path = self._open()
         try:
@@ -120,17 +117,17 @@ class Folder:
                     stream.write(data)
                 return
             Path(path).mkdir(parents=True, exist_ok=True)
-            part = Path(path, f".{name}.{uuid.uuid4().hex[:8]}.part")
+            temporary = Path(path, f".{name}.{uuid.uuid4().hex[:8]}.part")
             try:
-                part.write_bytes(data)
-                part.replace(Path(path, name))
+                temporary.write_bytes(data)
+                temporary.replace(Path(path, name))
             finally:
-                part.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise storage_error(error, f"could not write {self.uri}/{name}") from error
+            raise classify_write_error(error, f"could not write {self.uri}/{name}") from error
 
     def remove(self, name: str) -> None:
-        """Delete a file; it is no error if there is none."""
+        """Delete a file; a missing file is no error."""
         system, path = self._open()
         try:
             system.delete_file(f"{path}/{name}")
@@ -138,56 +135,28 @@ class Folder:
             return
 
 
-def storage_error(error: OSError, what: str) -> TargetError:
-    """Turn an operating system's error into ours.
-
-    A full or read-only disk is terminal, the rest transient.
-    """
-    detail = f"{what}: {error}"
-    if "os error 28" in str(error) or "No space left" in str(error):
-        return TargetError(
-            detail, "free disk space, then run the same command again: what is committed stays"
-        )
-    code = str(error).replace("_", "").lower()  # Lance writes NoSuchBucket, pyarrow NO_SUCH_BUCKET
-    if "invalidaccesskeyid" in code or "signaturedoesnotmatch" in code:
-        return TargetError(
-            detail,
-            "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then run the same command again",
-        )
-    if "nosuchbucket" in code:
-        return TargetError(
-            detail, "create the bucket or correct target.uri, then run the same command again"
-        )
-    if isinstance(error, PermissionError) or "read-only" in code or "accessdenied" in code:
-        return TargetError(
-            detail, "make the target writable for this user, then run the same command again"
-        )
-    return TargetUnavailable(detail, "check the storage, then run the same command again")
-
-
-def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     """Open the filesystem of a path or URI.
 
     Returns:
-        the filesystem, and the path inside it.
+        The filesystem, and the path inside it.
 
     Raises:
-        ConfigError: no such kind of filesystem.
+        ConfigError: the URI names no filesystem that Arrow knows, or is malformed.
     """
-    if not is_uri(uri):
-        return pafs.LocalFileSystem(), uri
+    if not is_uri(location):
+        return pafs.LocalFileSystem(), location
     try:
-        system, path = pafs.FileSystem.from_uri(_with_s3_settings(uri))
+        system, path = pafs.FileSystem.from_uri(_add_s3_settings(location))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError) as error:
-        place = re.sub(
-            r"//.*@", "//", without_credentials(uri)
-        )  # a secret with a slash in it passes for a host
-        why = re.sub(
-            r"['\"]?\w+://.*", "...", str(error), flags=re.DOTALL
-        )  # Arrow quotes the whole URI, secrets included
+        # A secret with a slash in it passes for a host.
+        address = re.sub(r"//.*@", "//", strip_credentials(location))
+        # Arrow quotes the URI in full, secrets included.
+        reason = re.sub(r"['\"]?\w+://.*", "...", describe_error(error), flags=re.DOTALL)
         raise ConfigError(
-            f"cannot open {place}: {why}",
-            "use a local path or an s3://, gs://, abfs:// or hdfs:// URI, special characters as %XX",
+            f"cannot open {address}: {reason}",
+            "use a local path or an s3://, gs://, abfs:// or hdfs:// URI, special characters as "
+            "%XX",
         ) from None
     return system, path
 
@@ -204,7 +173,7 @@ def s3_endpoint() -> str:
 def s3_region() -> str:
     """Name the S3 region that the environment sets.
 
-    Empty to let each library find the bucket's, which it can at Amazon only.
+    Empty to let each library find the bucket's region, which it can at Amazon only.
     """
     return (
         os.environ.get("AWS_REGION")
@@ -213,7 +182,25 @@ def s3_region() -> str:
     )
 
 
-def _with_s3_settings(uri: str) -> str:
+def storage_options(uri: str) -> dict[str, str]:
+    """Give Lance the S3 endpoint and region that Arrow uses.
+
+    Explicit, because the libraries disagree: pyarrow ignores ``AWS_ENDPOINT``; where both region
+    variables are set Lance takes ``AWS_REGION`` and pyarrow the other, and with neither they sign
+    for different regions.  Plain http must be allowed.  Lance reads credentials from the
+    environment itself.
+    """
+    endpoint = s3_endpoint()
+    if not uri.startswith("s3://") or not endpoint:
+        return {}
+    return {
+        "aws_endpoint": endpoint,
+        "aws_region": s3_region(),
+        "allow_http": str(endpoint.startswith("http://")).lower(),
+    }
+
+
+def _add_s3_settings(uri: str) -> str:
     """Put the endpoint and its region into an S3 URI, for pyarrow.
 
     ``allow_delayed_open`` makes a small file one PUT instead of a multipart upload, which a killed
@@ -225,22 +212,3 @@ def _with_s3_settings(uri: str) -> str:
     if endpoint := s3_endpoint():
         settings |= {"endpoint_override": endpoint, "region": s3_region()}
     return f"{uri}?{urlencode(settings)}"
-
-
-def storage_options(uri: str) -> dict[str, str]:
-    """Give Lance the S3 endpoint and region that everything else uses.
-
-    Credentials it reads from the environment itself.
-
-    Explicit, because the libraries disagree: pyarrow ignores ``AWS_ENDPOINT``; where both region
-    variables are set Lance takes ``AWS_REGION`` and pyarrow the other, and with neither they sign
-    for different regions.  Plain http must be allowed.
-    """
-    endpoint = s3_endpoint()
-    if not uri.startswith("s3://") or not endpoint:
-        return {}
-    return {
-        "aws_endpoint": endpoint,
-        "aws_region": s3_region(),
-        "allow_http": str(endpoint.startswith("http://")).lower(),
-    }

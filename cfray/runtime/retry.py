@@ -1,8 +1,7 @@
 """The one retry policy: transient errors are tried again with growing pauses, terminal ones never.
 
-What is retried is always a whole shard, one request for a page or a whole
-small effect, so a retry starts anew and never from a half-consumed stream (the
-way the nearest peer loses rows: ``peers.md``, lance-ray).
+What is retried is always a shard from its start, one request for a page or one small
+effect.  A retry never goes on from a half-consumed stream: that loses rows without a word.
 """
 
 from __future__ import annotations
@@ -13,31 +12,30 @@ from typing import TypeVar
 
 import stamina
 
-from cfray.errors import CfrayError, SourceUnavailable
+from cfray.errors import CfrayError, EmbeddingUnavailable, SourceUnavailable
 
 T = TypeVar("T")
 
 logger = logging.getLogger("cfray")
-logging.getLogger("stamina").setLevel(
-    logging.ERROR
-)  # it names the function that is tried again; ours says why
+# stamina's log line names the function that is tried again; the line below says why.
+logging.getLogger("stamina").setLevel(logging.ERROR)
 
 ATTEMPTS = 5
-#: Seconds of the first pause and of the longest one, and the random part of each.
+#: Seconds of the first pause and of the longest pause, and the random share of each.
 FIRST_PAUSE, LONGEST_PAUSE, JITTER = 0.5, 30.0, 1.0
-#: Seconds that a store may ask for at most: a longer Retry-After (a maintenance window) ends the
+#: Seconds that a server may ask for at most: a longer Retry-After (a maintenance window) ends the
 #: run, resumably, instead of hanging it.
 LONGEST_RETRY_AFTER = 300.0
 
 
-def retried(action: Callable[[], T]) -> T:
+def run_with_retries(action: Callable[[], T]) -> T:
     """Run ``action``; run it anew after a transient error, five times in all.
 
     Raises:
-        CfrayError: a terminal error at once, a transient one after the last attempt.
+        CfrayError: a terminal error at once, a transient error after the last attempt.
     """
     for attempt in stamina.retry_context(
-        on=_pause,
+        on=_pause_after,
         attempts=ATTEMPTS,
         timeout=None,
         wait_initial=FIRST_PAUSE,
@@ -59,11 +57,15 @@ def retried(action: Callable[[], T]) -> T:
     raise AssertionError("stamina raises when the attempts are used up")
 
 
-def _pause(error: Exception) -> bool | float:
-    """Say whether an error is tried again.
+def _pause_after(error: Exception) -> bool | float:
+    """Decide whether an action is run again after an error, as stamina asks for it.
 
-    After how many seconds where the store named them.
+    Returns:
+        The seconds that the server asked for, True for the policy's pause, False for no retry.
     """
-    if isinstance(error, SourceUnavailable) and error.retry_after is not None:
+    if (
+        isinstance(error, SourceUnavailable | EmbeddingUnavailable)
+        and error.retry_after is not None
+    ):
         return error.retry_after if error.retry_after <= LONGEST_RETRY_AFTER else False
     return isinstance(error, CfrayError) and error.transient

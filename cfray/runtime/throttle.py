@@ -1,6 +1,7 @@
-"""The budget of requests as those who send requests see it.
+"""The budget of requests, as the code that sends requests sees it.
 
-``engine/throttle.py`` owns the shared one.
+``engine/throttle.py`` makes the budget that all workers share, with Ray; this module
+knows no Ray, so that sources and embedders need none.
 """
 
 from __future__ import annotations
@@ -9,26 +10,23 @@ from typing import Protocol
 
 
 class Throttle(Protocol):
-    """The budget of requests that all workers of a run share.
-
-    ``stages`` owns it, sources ask it.
-    """
+    """The budget of requests that all workers of a run share."""
 
     def take(self, requests: float = 1) -> None:
         """Wait until that many more requests may be sent."""
 
     def hold_off(self, seconds: float) -> None:
-        """Let nobody send one for a while.
+        """Let no worker send a request for so many seconds.
 
-        The store said Retry-After to one worker and means them all.
+        To be called where a server said Retry-After: it tells a single worker and means all.
         """
 
 
-class Unlimited:
-    """No budget: the store names none, or there is one reader only."""
+class UnlimitedThrottle:
+    """No budget: the store names none, or there is a single reader."""
 
     def take(self, requests: float = 1) -> None:
         """Never wait."""
 
     def hold_off(self, seconds: float) -> None:
-        """Leave it to the one reader's own retry."""
+        """Do nothing: the single reader's retry waits."""

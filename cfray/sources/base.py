@@ -1,9 +1,20 @@
 """What a source is: two methods, and a session where the store needs one.
 
-A Source is a frozen pydantic model: its fields are its configuration, its
-methods its behaviour.  It holds no client and no secret, travels to workers
-by pickle, and imports its vendor's SDK only inside a method.  Adding a store
-is one file here, one test class that seeds and inherits, one spec, one extra.
+A Source is a frozen pydantic model: its fields are its configuration, its methods its
+behaviour.  It holds no client and no secret, travels to workers by pickle, and imports
+its vendor's SDK only inside a method.  A new store is a folder beside this module, a test
+class that fills the store and inherits the contract, an example job file, a page of the
+documentation and an extra.
+
+The life of a source in one run, in the order of the calls:
+
+1. The job file is read: the model is validated, then ``resolve_paths`` once.
+2. While the run is planned, on the driver: ``session`` is entered, ``shards`` and
+   ``describe`` are called once each, ``read`` for two or three shards to take a sample, and
+   the session is left.  The plan is saved; a resumed run reuses it and skips this step.
+3. While the shards are copied: ``session`` is entered anew on the driver; each worker calls
+   ``read`` for one shard at a time, and again from the start after an error or a crash.
+4. At the end, on the driver and within that session: ``count``.
 """
 
 from __future__ import annotations
@@ -13,19 +24,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import ClassVar, Literal, Self, TypeAlias
 
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.runtime import filesystems
-from cfray.runtime.throttle import Throttle, Unlimited
+from cfray.runtime.models import MIB, ByteSize
+from cfray.runtime.throttle import Throttle, UnlimitedThrottle
 
-MIB = 1024 * 1024
-
-#: The consistency a source really offers; the report repeats it word for word.
+#: The consistency that a source really offers; the report repeats it word for word.
 Consistency = Literal["snapshot", "pinned files", "per-shard live", "none"]
 
 #: Distances that Lance's vector indexes know, too.
@@ -33,38 +43,6 @@ Metric = Literal["cosine", "l2", "dot"]
 
 #: Parsed JSON.
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-
-
-def parse_bytes(value: object) -> object:
-    """Read ``256MiB``, ``1.5 GB`` or a plain number of bytes."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip().replace(" ", "")
-    units = {
-        "KiB": 2**10,
-        "MiB": 2**20,
-        "GiB": 2**30,
-        "TiB": 2**40,
-        "KB": 10**3,
-        "MB": 10**6,
-        "GB": 10**9,
-        "TB": 10**12,
-        "B": 1,
-    }
-    for unit, factor in units.items():
-        if text.lower().endswith(unit.lower()):
-            try:
-                return int(float(text[: -len(unit)]) * factor)
-            except ValueError:
-                break
-    if text.isdigit():
-        return int(text)
-    raise ValueError(f"{value!r} is not a size; write a number of bytes or one like 256MiB or 2GB")
-
-
-ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
-#: A path or URI as the job file gives it.
-Location = Annotated[str, Field(min_length=1), AfterValidator(filesystems.keyless)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +75,8 @@ class Context:
         scratch: URI of a durable folder beside the target, for what several shards share.
         max_record: bytes above which a record must not be loaded whole but rejected
             (``limits.max_document``).
-        batch_bytes: bytes of Arrow data a yielded batch aims at; mapping and hashing cost a batch
-            3.5 ms whatever its size, which 14,000 rows of 2 KB bear easily.
+        batch_bytes: bytes of Arrow data that a batch aims at.  Mapping and hashing cost a batch
+            3.5 ms whatever its size (measured), which 14,000 rows of 2 KB bear easily.
         throttle: the run-wide budget of requests.
     """
 
@@ -106,7 +84,7 @@ class Context:
     scratch: str = ""
     max_record: int = 128 * MIB
     batch_bytes: int = 32 * MIB
-    throttle: Throttle = field(default_factory=Unlimited, compare=False)
+    throttle: Throttle = field(default_factory=UnlimitedThrottle, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +94,10 @@ class Collection:
     Attributes:
         name: as in ``Shard.collection``.
         rows: counted; None where it was not.
-        dimension: of the vector called ``vector``; None where there is none.
-        metric: of that vector; None where the store has none or another than these.
+        dimension: width of the vector called ``vector``; None where there is none.
+        metric: distance of that vector; None where the store has none or another than these.
         vectors: name behind ``vectors.`` -> (dimension, metric), for named dense vectors.
-        facts: what else is worth keeping (index parameters, partitions, aliases ...), as text;
+        facts: what else is worth keeping (index parameters, partitions, aliases), as text;
             recorded in the collection's header.
     """
 
@@ -145,6 +123,8 @@ class Description:
         collections: the source collections, by name; none for file kinds.
         references: dotted path of a field that refers to records -> the source collection they are
             in.
+        blank_is_null: whether an empty text stands for null where a rule of the mapping reads it,
+            because the format cannot write a null (CSV).
     """
 
     schema: pa.Schema | None
@@ -155,14 +135,35 @@ class Description:
     notes: tuple[str, ...] = field(default_factory=tuple)
     collections: tuple[Collection, ...] = ()
     references: dict[str, str] = field(default_factory=dict)
+    blank_is_null: bool = False
 
 
 class Source(BaseModel, ABC):
-    """A store we read."""
+    """A store that cfray reads.  ``shards`` and ``read`` must be written; the rest has a default.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Example, a store whose shards are its partitions::
 
-    #: Fields that change no record (credentials, limits): they are not part of the fingerprint.
+        class Shelf(Source):
+            kind: Literal["shelf"] = "shelf"
+            uri: Location
+
+            def shards(self, context: Context) -> list[Shard]:
+                return [Shard(id=name, where={"name": name}) for name in partitions(self.uri)]
+
+            def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
+                with open_partition(self.uri, shard.where["name"]) as partition:
+                    yield from partition.batches(context.batch_bytes)
+
+    Errors, for every method: a SourceError is terminal, and its remedy says what the operator
+    can do; a SourceUnavailable is transient, and the caller tries again.  No SDK's error may
+    leave a method, for most of them do not survive pickle, and no text may hold a credential.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    #: Fields that change no record (credentials, limits): they are not part of the fingerprint, so
+    #: that a run may be resumed with other values.  A field that is forgotten here makes a resume
+    #: with another value a refusal; a field that is wrongly here mixes rows of two sources.
     unfingerprinted: ClassVar[frozenset[str]] = frozenset()
 
     kind: str
@@ -170,41 +171,82 @@ class Source(BaseModel, ABC):
     #: no compaction.
     shard_bytes: ByteSize = 256 * MIB
 
-    def located(self, base: Path) -> Self:
-        """Resolve the paths in the job file against its folder."""
+    def resolve_paths(self, base: Path) -> Self:
+        """Resolve the paths in the job file against the folder of the job file.
+
+        Called on the driver, once, when the job file is read.  Must be pure.
+
+        Without it only ``uri`` is resolved; a source with other paths (a certificate, a file of
+        ids) extends it, or its workers look for them in their own working directory.
+        """
         uri = getattr(self, "uri", None)
-        return self.model_copy(update={"uri": filesystems.absolute(uri, base)}) if uri else self
+        return self.model_copy(update={"uri": filesystems.resolve_path(uri, base)}) if uri else self
 
     @property
-    def place(self) -> str:
-        """Give the location as ``source_url`` shows it, without credentials."""
-        return filesystems.without_credentials(str(getattr(self, "uri", "")))
+    def address(self) -> str:
+        """Give the location of the source, without credentials.
+
+        Written into every frame (``source_url``) and into error messages.  Must be pure.
+
+        Without it the address is ``uri``.
+        """
+        return filesystems.strip_credentials(str(getattr(self, "uri", "")))
 
     @property
     def is_remote(self) -> bool:
-        """Tell whether reading sends requests that count against a budget."""
+        """Tell whether reading sends requests that count against a budget.
+
+        Without it the source is not remote: its workers share no budget of requests, and its
+        records are not counted again at the end.
+        """
         return False
 
     @property
     def request_rate(self) -> float | None:
         """Give the requests a second that all workers together may send.
 
-        None where only the store's own pauses count.
+        Asked only if ``is_remote``.  None, the default, means that only the pauses that the store
+        asks for hold the workers off.
         """
         return None
 
     def session(self) -> AbstractContextManager[Json]:
-        """Hold whatever the whole run needs.
+        """Hold open what all reads of the source need: a snapshot, a point in time, a load state.
 
-        (a snapshot, a point in time).  Driver, once, around the run.
+        Called on the driver: once while a run is planned, and once while it copies.  What it yields
+        is JSON, reaches every method as ``context.session`` and travels to workers.  It is left
+        when the run ends, also by an error; it is not left when the driver is killed, so whatever
+        it holds at the store must expire.
+
+        Example::
+
+            @contextmanager
+            def session(self) -> Iterator[Json]:
+                with connect(self.url) as store:
+                    snapshot = store.create_snapshot()
+                    try:
+                        yield {"snapshot": snapshot.name}
+                    finally:
+                        store.delete_snapshot(snapshot.name)
+
+        Without it ``context.session`` is None, and each read sees the source as it is by then.
+
+        Raises:
+            SourceError: the store refused it.
+            SourceUnavailable: the store did not answer.
         """
         return nullcontext(None)
 
     @abstractmethod
     def shards(self, context: Context) -> list[Shard]:
-        """Divide the source.  Driver, once a run (the plan is saved and reused on resume).
+        """Divide the source into shards of about ``shard_bytes``.
 
-        Must be pure: the same source gives the same shards with the same ids, whoever asks.
+        Called on the driver, once a run, while it is planned; the plan is saved and reused on
+        resume.  Must be pure: the same source and job file give the same shards with the same ids,
+        whoever asks and however large the cluster is.  Every record must be in exactly one shard.
+        Files that the shards refer to (lists of ids) go to ``context.scratch``.
+
+        Example: ``[Shard(id="eu#0001", where={"from": 0, "to": 4096}, size=2**28)]``.
 
         Raises:
             SourceError: nothing to read, no access, or a layout that cannot be read.
@@ -213,12 +255,17 @@ class Source(BaseModel, ABC):
 
     @abstractmethod
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
-        """Read one shard, streaming.  Worker.
+        """Read one shard as a stream.
 
-        May be repeated at any time, opens and closes its own client.
+        Called on a worker, once a shard and again from the start after any failure; on the driver
+        to sample two or three shards, whose stream is then dropped half-read.  Opens and closes the
+        client that it needs.  Has no effect besides reading.
 
-        Every record comes exactly once, either in a batch or as a Reject, in an order that a
-        repetition repeats.  Batches are bounded in bytes (``context.batch_bytes``), not in rows.
+        Every record comes exactly once, in a batch or as a Reject, in an order that a repetition
+        repeats: a record's number in that order is part of its identity in the ledger.  Batches are
+        bounded in bytes (``context.batch_bytes``), not in rows, and are yielded as they come: a
+        shard need not fit into memory.  A record above ``context.max_record`` is never loaded
+        whole, it becomes a Reject.
 
         Raises:
             SourceError: terminal: a file that changed since the plan, bytes that are not the
@@ -227,35 +274,53 @@ class Source(BaseModel, ABC):
         """
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
-        """Say what ``inspect`` and ``plan`` can tell without reading the records.  Driver."""
-        known = [shard.rows for shard in shards]
-        exact = all(rows is not None for rows in known)
-        total = sum(rows or 0 for rows in known)
+        """Say what can be known without reading the records: schema, rows, consistency, notes.
+
+        Called on the driver, once a run, right after ``shards`` and with its result.  Must be pure
+        and cheap: a few requests, no scan.
+
+        Without it the records have no fixed schema, the rows are known only where every shard knows
+        them, and the report says that reading guarantees no consistency.
+
+        Raises:
+            SourceError: no access.
+            SourceUnavailable: the store did not answer.
+        """
+        counts = [shard.rows for shard in shards]
+        exact = all(rows is not None for rows in counts)
         return Description(
             schema=None,
-            rows=total if exact else None,
+            rows=sum(rows or 0 for rows in counts) if exact else None,
             exact=exact,
             size=sum(shard.size for shard in shards),
             consistency="none",
         )
 
     def count(self, context: Context) -> int | None:
-        """Count the records that a read would give, now.
+        """Count the records that a read would give now.
 
-        None where the store cannot.  Driver, before and after the run.
+        Called on the driver, once a run, after the last shard was read, if ``is_remote``.  The
+        count must be exact and come from the store, not from what was read: it is what shows that
+        a read lost rows.
+
+        Without it, or with None, the report says that the check did not run.
 
         Raises:
-            SourceError: the store did not answer.
+            SourceError: the store cannot count, or did not answer; the check then did not run.
         """
         return None
 
     def search(self, collection: str, vector: list[float], k: int) -> list[str]:
-        """Give the tagged ids (``i:42``) of the k nearest records, nearest first.
+        """Find the k nearest records of a source collection, nearest first.
 
-        That search quality can be compared later.
+        No command calls it; a store's tests do, and compare the order with the target's.  May be
+        repeated, and changes nothing at the store.
+
+        Returns:
+            Ids with their type's tag, as the target keeps them: ``i:42``.
 
         Raises:
-            SourceError: the store cannot, or did not.
+            SourceError: the store has no search, which is the default, or did not answer.
         """
         raise SourceError(
             f"source kind {self.kind} has no vector search of its own",

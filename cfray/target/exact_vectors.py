@@ -1,10 +1,9 @@
-"""Pairs: records whose old vector and new model's vector are both known.
+"""The records from which a map was learned, and the vectors that the new model made of them.
 
-Which a map is learned from.
-
-Drawn uniformly: of every row that has a text and a vector, those with the
-smallest hash of their uuid, so that any machine draws the same ones.  Their
-exact new vectors are kept beside the map and go to the target as they are.
+A map is learned from pairs: records whose old vector and new vector are both known.  They
+are drawn uniformly: of all records with a text and a vector, those with the smallest hash
+of their uuid, so that any machine draws the same records.  Their exact new vectors are
+kept beside the map and go to the target as they are.
 """
 
 from __future__ import annotations
@@ -20,12 +19,16 @@ import pyarrow.parquet as pq
 
 from cfray.errors import TargetError
 from cfray.records.vectors import Floats
+from cfray.target.documents import RESTORE, parse_document
 from cfray.target.state import State
+
+#: numpy type of a uuid as 36 ASCII bytes.
+_UUID = "S36"
 
 
 @dataclass(frozen=True)
 class ExactVectors:
-    """The new model's own vectors of the pairs, by uuid.
+    """The new model's vectors of the pairs, by uuid.
 
     Attributes:
         uuids: sorted, as 36 ASCII bytes each.
@@ -36,50 +39,52 @@ class ExactVectors:
     vectors: Floats
 
     def find(self, uuids: pa.StringArray) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Give the rows whose vectors are known, and these vectors."""
-        wanted = np.array(uuids.to_pylist(), "S36")
+        """Give the rows of these uuids whose vectors are known, and these vectors."""
+        wanted_uuids = np.array(uuids.to_pylist(), _UUID)
         if not len(self.uuids):
             return np.empty(0, np.int64), self.vectors
-        places = np.minimum(np.searchsorted(self.uuids, wanted), len(self.uuids) - 1)
-        rows = np.flatnonzero(self.uuids[places] == wanted)
-        return rows, self.vectors[places[rows]]
+        indices = np.minimum(np.searchsorted(self.uuids, wanted_uuids), len(self.uuids) - 1)
+        rows = np.flatnonzero(self.uuids[indices] == wanted_uuids)
+        return rows, self.vectors[indices[rows]]
 
     @staticmethod
     def save(state: State, map_id: str, uuids: pa.StringArray, vectors: Floats) -> None:
-        """Write them beside the map."""
-        order = np.argsort(np.array(uuids.to_pylist(), "S36"))
-        lists = pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(vectors[order]).reshape(-1)), vectors.shape[1]
-        )
+        """Write vectors beside their map."""
+        order = np.argsort(np.array(uuids.to_pylist(), _UUID))
+        numbers = pa.array(np.ascontiguousarray(vectors[order]).reshape(-1))
+        lists = pa.FixedSizeListArray.from_arrays(numbers, vectors.shape[1])
+        table = pa.table({"uuid": uuids.take(pa.array(order)), "vector": lists})
         sink = io.BytesIO()
-        pq.write_table(
-            pa.table({"uuid": uuids.take(pa.array(order)), "vector": lists}),
-            sink,
-            compression="none",
-        )
-        state.maps.publish(f"{map_id}.pairs.parquet", sink.getvalue())
+        pq.write_table(table, sink, compression="none")
+        state.maps.publish(_file_name(map_id), sink.getvalue())
 
     @staticmethod
     def load(state: State, map_id: str) -> ExactVectors:
-        """Read them.
+        """Read the vectors beside a map.
 
         Raises:
-            TargetError: they are gone.
+            TargetError: the file is missing or damaged.
         """
-        return _loaded(state.target, map_id)
+        return _load(state.target, map_id)
 
 
+def _file_name(map_id: str) -> str:
+    return f"{map_id}.pairs.parquet"
+
+
+# a worker maps the batches of one target, and an embed reads the map before it and its new map
 @lru_cache(maxsize=2)
-def _loaded(target: str, map_id: str) -> ExactVectors:
-    data = State(target).maps.read(f"{map_id}.pairs.parquet")
+def _load(target: str, map_id: str) -> ExactVectors:
+    folder = State(target).maps
+    location = f"{folder.uri}/{_file_name(map_id)}"
+    data = folder.read(_file_name(map_id))
     if data is None:
-        raise TargetError(
-            f"{target}.cfray/maps/{map_id}.pairs.parquet is missing",
-            "restore the folder beside the target from a backup",
-        )
+        raise TargetError(f"{location} is missing", RESTORE)
+    return parse_document(data, location, _parse)
+
+
+def _parse(data: bytes) -> ExactVectors:
     table = pq.read_table(io.BytesIO(data)).combine_chunks()
     column = table["vector"].chunk(0)
-    return ExactVectors(
-        np.array(table["uuid"].to_pylist(), "S36"),
-        column.values.to_numpy().reshape(len(column), -1),
-    )
+    uuids = np.array(table["uuid"].to_pylist(), _UUID)
+    return ExactVectors(uuids, column.values.to_numpy().reshape(len(column), -1))

@@ -1,39 +1,35 @@
-"""Ledger: the durable account of a run.
+"""The ledger: what is committed, in the schema metadata of the target itself.
 
-Two halves.  What is committed stands in the target's own schema metadata (key
-``cfray.ledger``) and moves in the same Lance commit as the data, so the two
-cannot disagree.  Everything else (plan, job, receipts of staged shards,
-quarantined rows, report) is plain JSON in ``<target>.cfray/``, on the same
-filesystem as the target.
+Under the key ``cfray.ledger`` it moves in the same Lance commit as the data, so the two
+cannot disagree.  Everything else of a run (plan, job, receipts, quarantined rows, report)
+is plain JSON in ``<target>.cfray/``, on the same filesystem as the target, and counts
+only where the ledger names it.
 
-A receipt is named by its shard and a nonce of its own; the ledger names the
-nonce it committed.  So a slow worker of a run that lost its lease can publish
-what it likes: nobody will mistake it for the committed one.
+The ledger names shards and pseudo-shards alike; ``cfray.target.books`` tells them apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cfray.errors import LedgerMismatch
 
 LEDGER_KEY = "cfray.ledger"
-#: Pseudo-shards.
-HEADERS = "headers"
-DUPLICATES = "duplicates"
-REPLAY = "replay-"
-EMBED = "embed-"
+#: The format of the ledger that this version writes, and the newest that it reads.
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One committed shard.
+    """A committed shard or pseudo-shard.
 
     Attributes:
         start: first stable row id of its rows.
-        rows: how many there are; their ids are contiguous, whatever compaction does.
-        nonce: which of its receipts was committed.
+        rows: how many it has; their ids are contiguous, whatever compaction does.
+        nonce: of the receipt that was committed.
     """
 
     start: int
@@ -46,11 +42,12 @@ class Ledger:
     """What the target itself says is in it.
 
     Attributes:
-        epoch: rises with every holder of the lease; a commit under an older one is refused.
-        version: the Lance version this ledger was committed as.
-        next_row: the next stable row id Lance will assign.
-        fingerprints: every job fingerprint the target accepts, the first one first.
-        entries: shard number (or name of a pseudo-shard) -> entry.
+        epoch: rises with every holder of the lease; a commit under an older epoch is refused.
+        version: the Lance version that this ledger was committed as.
+        next_row: the next stable row id that Lance will assign.
+        fingerprints: every job fingerprint that the target accepts, in the order of acceptance.
+        entries: number of a shard, or name of a pseudo-shard -> its entry, in the order of the
+            commits.
     """
 
     epoch: int
@@ -60,22 +57,29 @@ class Ledger:
     entries: dict[str, Entry] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Write the ledger compactly: it stands in every manifest."""
-        entries = {
+        """Write the ledger compactly: every manifest of the dataset holds it."""
+        body = {
+            "v": FORMAT,
+            "epoch": self.epoch,
+            "version": self.version,
+            "next_row": self.next_row,
+            "fingerprints": list(self.fingerprints),
+            "entries": self._entry_lists(),
+        }
+        return json.dumps(body, separators=(",", ":"))
+
+    def _entry_lists(self) -> dict[str, list[int | str]]:
+        return {
             name: [entry.start, entry.rows, entry.nonce] for name, entry in self.entries.items()
         }
-        body = {"v": 1, "epoch": self.epoch, "version": self.version, "next_row": self.next_row}
-        return json.dumps(
-            {**body, "fingerprints": list(self.fingerprints), "entries": entries},
-            separators=(",", ":"),
-        )
 
     @classmethod
     def from_metadata(cls, metadata: dict[bytes, bytes] | None, uri: str) -> Ledger:
         """Read the ledger from a dataset's schema metadata.
 
         Raises:
-            LedgerMismatch: the dataset was not made by cfray.
+            LedgerMismatch: the dataset was not made by cfray, or by a newer cfray, or its ledger
+                is damaged.
         """
         text = (metadata or {}).get(LEDGER_KEY.encode())
         if text is None:
@@ -83,11 +87,33 @@ class Ledger:
                 f"{uri} is a Lance dataset that cfray did not make",
                 "give another target.uri; nothing was changed",
             )
-        data = json.loads(text)
-        entries = {name: Entry(*values) for name, values in data["entries"].items()}
-        return cls(
-            data["epoch"], data["version"], data["next_row"], tuple(data["fingerprints"]), entries
+        try:
+            body = json.loads(text)
+            written_format = int(body["v"])
+            if written_format <= FORMAT:
+                return cls._from_body(body)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise LedgerMismatch(
+                f"the ledger of {uri} (schema metadata key {LEDGER_KEY}) is damaged",
+                "go back to an earlier version of the dataset with Lance's restore, or restore "
+                "the dataset and the folder beside it from a backup",
+            ) from error
+        raise LedgerMismatch(
+            f"the ledger of {uri} has format {written_format}; this cfray reads format {FORMAT}",
+            "use the version of cfray that wrote the target, or a newer one; nothing was changed",
         )
+
+    @classmethod
+    def _from_body(cls, body: dict[str, Any]) -> Ledger:
+        entries = {
+            name: Entry(int(values[0]), int(values[1]), str(values[2]))
+            for name, values in body["entries"].items()
+        }
+        epoch, version, next_row = (int(body[name]) for name in ("epoch", "version", "next_row"))
+        fingerprints = tuple(str(fingerprint) for fingerprint in body["fingerprints"])
+        if not fingerprints:
+            raise ValueError("a ledger has at least one fingerprint")
+        return cls(epoch, version, next_row, fingerprints, entries)
 
     def with_entry(self, name: str, rows: int, nonce: str) -> Ledger:
         """Add a shard whose rows come next; its row ids follow the last ones."""
@@ -95,11 +121,7 @@ class Ledger:
         return replace(self, entries=entries, next_row=self.next_row + rows)
 
     @property
-    def embeds(self) -> list[str]:
-        """Name the committed rewritings of the vectors, in their order."""
-        return sorted(name for name in self.entries if name.startswith(EMBED))
-
-    @property
-    def replays(self) -> list[str]:
-        """Name the committed replays in their order."""
-        return sorted(name for name in self.entries if name.startswith(REPLAY))
+    def digest(self) -> str:
+        """Name the rows that the ledger accounts for: one digest for one set of entries."""
+        text = json.dumps(self._entry_lists(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

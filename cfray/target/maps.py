@@ -1,6 +1,6 @@
-"""What was learned for a target, read back.
+"""What was learned for a target, read back: a fitted map or a projection.
 
-A fitted map or a projection, each a file named by its SHA-256.
+Each is a file named by its SHA-256, so a damaged file is never used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def load_map(target: str, name: str) -> Map:
     """Read a fitted map.
 
     Raises:
-        TargetError: it is gone, or is not what its name says.
+        TargetError: the file is missing, or its content is not what its name says.
     """
     return Map.from_bytes(_read(target, name))
 
@@ -26,7 +26,7 @@ def load_projection(target: str, name: str) -> Projection:
     """Read a projection.
 
     Raises:
-        TargetError: it is gone, or is not what its name says.
+        TargetError: the file is missing, or its content is not what its name says.
     """
     return Projection.from_bytes(_read(target, name))
 
@@ -35,8 +35,10 @@ def _read(target: str, name: str) -> bytes:
     folder = State(target).maps
     data = folder.read(f"{name}.safetensors")
     if data is None or hashlib.sha256(data).hexdigest() != name:
+        state = "missing" if data is None else "damaged"
         raise TargetError(
-            f"{folder.uri}/{name}.safetensors is {'missing' if data is None else 'damaged'}",
-            "restore the folder beside the target from a backup: the dataset's vectors were made with it",
+            f"{folder.uri}/{name}.safetensors is {state}",
+            "restore the folder beside the target from a backup: the dataset's vectors were made "
+            "with this file",
         )
     return data

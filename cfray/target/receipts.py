@@ -1,22 +1,21 @@
-"""Receipts: what became of one shard.
+"""Receipts: what a worker wrote for one shard, and everything that commit and verify need of it.
 
-Published beside the target before the commit that takes it in.
+A receipt is published beside the target after its files are written and before the
+commit that takes them in.  Its name has two halves: the shard, and a nonce that no other
+writing of the shard has; the ledger states the nonce it committed.  So a slow worker of
+a run that lost its lease can publish what it likes: no reader takes it for the committed
+receipt.
 
-A receipt is named by its shard and a nonce of its own; the ledger names the
-nonce it committed.  So a slow worker of a run that lost its lease can publish
-what it likes: nobody will mistake it for the committed one.
+Receipts of earlier versions must stay readable: a field is added with a default, and
+none is renamed.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
-
-
-def dumps(value: object) -> bytes:
-    """Write JSON for people and for us: sorted, indented, UTF-8."""
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +27,35 @@ class StagedFile:
     digest: str
 
 
+def data_file_of(path: str) -> str:
+    """Name the data file that a path below the dataset belongs to.
+
+    Lance keeps the blobs of ``data/x.lance`` as files in the folder ``data/x``: both
+    belong to the data file ``x``.
+    """
+    return PurePosixPath(path).parts[1].removesuffix(".lance")
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What ``write`` returns for one shard: everything that commit and verify need to know.
+    """What a worker wrote for one shard, or the driver for one pseudo-shard.
 
     Attributes:
-        name: shard number in the plan, or a pseudo-shard's name.
+        name: the number of the shard in the plan, or the name of a pseudo-shard.
         shard: the shard's id.
-        nonce: makes this writing of the shard unlike any other.
+        nonce: no other writing of the shard has it.
         read, staged, quarantined: records; read is the sum of the other two.
-        frames: rows in ``fragments`` (records staged and frames derived from them).
-        fragments: Lance fragment metadata (parsed JSON).
+        frames: rows in ``fragments`` (records staged and the frames derived from them).
+        fragments: Lance's metadata of the fragments (parsed JSON).
         files: every file of the fragments.
         sums: column group -> sum of row hashes modulo 2**64.
-        centroids: collection -> [vectors summed, base64 of float64 sums].
-        counts: what the report tells.
+        centroids: collection -> (vectors summed, uuid of the header row, base64 of the float64
+            sums).
+        counts: counts of the report, by their name in the report.
         seconds: stage -> seconds of the worker.
         size: bytes of Arrow data handed to ``write``.
-        resolved: quarantined rows a replay brought in (``file:line``), removed rows of duplicates
-            by shard, or the sums of the vectors that an embed wrote, by shard.
+        resolved: what the entry changes of earlier entries; its shape depends on the kind of the
+            entry, and ``cfray.target.books`` has a typed view for each kind.
     """
 
     name: str
@@ -64,6 +73,11 @@ class Receipt:
     seconds: dict[str, float] = field(default_factory=dict)
     size: int = 0
     resolved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def quarantine_file(self) -> str:
+        """Name the file in ``quarantine/`` that holds the rows this writing refused."""
+        return f"{self.name}.{self.nonce}.jsonl"
 
     def to_json(self) -> bytes:
         """Write the receipt."""

@@ -1,6 +1,8 @@
-"""The folder beside the target, ``<target>.cfray/``.
+"""The folder beside the target, ``<target>.cfray/``: everything of a run but its rows.
 
-Plan, jobs, receipts, quarantine, scratch; plain JSON.
+Plan, jobs, receipts, quarantined rows, scratch files and learned maps, all of them plain
+files that people can read.  What is committed is not decided here but by the ledger in
+the dataset: a file in this folder that no ledger entry names counts for nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +19,12 @@ from cfray.errors import TargetError
 from cfray.job.mapping import SourceShape
 from cfray.runtime.filesystems import Folder
 from cfray.sources.base import Shard
+from cfray.target.documents import RESTORE, dumps, parse_document
 from cfray.target.ledger import Ledger
-from cfray.target.receipts import Receipt, dumps
+from cfray.target.receipts import Receipt
+
+#: Receipts read at the same time: on an object store each costs a round trip.
+_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +32,11 @@ class Plan:
     """How a source was divided, saved once and reused on resume.
 
     Attributes:
-        shards: sorted by id; a shard's number is its place here.
-        layout: what every worker needs to agree on.
+        shards: sorted by id; the number of a shard is its index in this list.
+        shape: of the source, on which every worker must agree; ``layout`` in ``plan.json``.
         consistency: what a read of this source guarantees.
         rows: records, exact or estimated as ``exact`` says; None where unknown.
+        exact: whether the source counted its records.
         size: bytes at the source.
         metric: distance of the primary vector at the source; None where it has none.
         notes: facts for the operator.
@@ -41,7 +48,7 @@ class Plan:
     """
 
     shards: list[Shard]
-    layout: SourceShape
+    shape: SourceShape
     consistency: str
     rows: int | None
     exact: bool
@@ -54,36 +61,37 @@ class Plan:
 
     def to_json(self) -> bytes:
         """Write the plan."""
-        return dumps(asdict(self))
+        body = asdict(self)
+        body["layout"] = body.pop("shape")
+        return dumps(body)
 
     @classmethod
     def from_json(cls, data: bytes) -> Plan:
         """Read a plan."""
         body = json.loads(data)
         body["shards"] = [Shard(**item) for item in body["shards"]]
-        layout = body["layout"]
-        layout["vectors"] = {name: tuple(path) for name, path in layout["vectors"].items()}
-        layout["vector"] = tuple(layout["vector"])
-        body["layout"] = SourceShape(**layout)
+        shape = body.pop("layout")
+        shape["vectors"] = {name: tuple(path) for name, path in shape["vectors"].items()}
+        shape["vector"] = tuple(shape["vector"])
+        # A plan of an earlier version has no such key: only CSV took an empty text for null.
+        shape.setdefault("blank_is_null", shape["kind"] == "csv")
+        body["shape"] = SourceShape(**shape)
         body["notes"] = tuple(body["notes"])
         body["recipe"] = (
             Recipe.from_json(body["recipe"])
             if "recipe" in body
-            else Recipe("keep", layout["dimension"])
+            else Recipe("keep", shape["dimension"])
         )
         return cls(**body)
 
 
-#: Receipts read so far, by target, name and nonce: one never changes once it is published.
-_receipts: dict[tuple[str, str, str], Receipt] = {}
-
-
-#: Receipts read at once.
-_READERS = 16
-
-
 class State:
-    """The folder beside the target: ``<target>.cfray/``."""
+    """The folder beside the target: ``<target>.cfray/``.
+
+    A State remembers the receipts it has read, for a receipt never changes once it is
+    published.  So one command uses one State, and a process that works on many targets
+    keeps none of their receipts.
+    """
 
     def __init__(self, target: str) -> None:
         """Name the folder; nothing is created before something is published."""
@@ -93,72 +101,106 @@ class State:
         self.quarantine = self.folder.child("quarantine")
         self.scratch = self.folder.child("scratch")
         self.maps = self.folder.child("maps")
+        self._receipts: dict[tuple[str, str], Receipt] = {}
 
     def save_plan(self, plan: Plan) -> None:
         """Save the plan, once a run."""
         self.folder.publish("plan.json", plan.to_json())
 
-    def keep(self, desk: str) -> None:
+    def save_scratch_files(self, local_folder: str) -> None:
         """Move what the source wrote down for its shards from a local folder to ``scratch/``.
 
-        Before the plan that refers to it.
+        To be called before the plan that refers to these files is saved.
         """
-        for path in sorted(Path(desk).iterdir()):
+        for path in sorted(Path(local_folder).iterdir()):
             self.scratch.publish(path.name, path.read_bytes())
             path.unlink()
 
     def plan(self) -> Plan | None:
-        """Read the saved plan; None before the first run saved one."""
+        """Read the saved plan; None before the first run saved one.
+
+        Raises:
+            TargetError: the file is damaged.
+        """
         data = self.folder.read("plan.json")
-        return None if data is None else Plan.from_json(data)
+        if data is None:
+            return None
+        return parse_document(data, f"{self.folder.uri}/plan.json", Plan.from_json)
 
     def save_jobs(self, jobs: list[dict[str, Any]]) -> None:
         """Save what each accepted fingerprint was made of."""
         self.folder.publish("job.json", dumps(jobs))
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Read what each accepted fingerprint was made of."""
+        """Read what each accepted fingerprint was made of: ``fingerprint`` and ``agreed``.
+
+        Raises:
+            TargetError: the file is damaged.
+        """
         data = self.folder.read("job.json")
-        return [] if data is None else list(json.loads(data))
+        return [] if data is None else parse_document(data, f"{self.folder.uri}/job.json", _jobs)
+
+    def remember_job(self, fingerprint: str, agreed: dict[str, Any]) -> None:
+        """Save what a job is made of beside the jobs that the target has accepted before.
+
+        To be called right before the commit that makes the ledger accept the fingerprint: a
+        command that is refused changes no state.
+        """
+        jobs = self.jobs()
+        if fingerprint not in {job["fingerprint"] for job in jobs}:
+            self.save_jobs([*jobs, {"fingerprint": fingerprint, "agreed": agreed}])
 
     def publish_receipt(self, receipt: Receipt) -> None:
         """Make a staged shard known, atomically; a crash before this leaves only orphan files."""
         self.staged.publish(f"{receipt.name}.{receipt.nonce}.json", receipt.to_json())
 
-    def staged_names(self) -> dict[str, list[str]]:
-        """List the staged receipts: shard -> nonces."""
-        found: dict[str, list[str]] = {}
-        for file in self.staged.names():
+    def staged_nonces(self) -> dict[str, list[str]]:
+        """List the published receipts, committed or not: name of the entry -> nonces."""
+        nonces: dict[str, list[str]] = {}
+        for file in self.staged.list_names():
             name, _, nonce = file.removesuffix(".json").rpartition(".")
-            if file.endswith(".json") and not file.startswith("."):
-                found.setdefault(name, []).append(nonce)
-        return found
+            if file.endswith(".json") and name and not file.startswith("."):
+                nonces.setdefault(name, []).append(nonce)
+        return nonces
 
-    def receipt(self, name: str, nonce: str) -> Receipt:
-        """Read one receipt.
+    def receipt(self, name: str, nonce: str, *, remedy: str = RESTORE) -> Receipt:
+        """Read a receipt.
+
+        Args:
+            name: of the entry.
+            nonce: of the receipt.
+            remedy: what the operator can do if the file is missing or damaged.
 
         Raises:
-            TargetError: it is gone.
+            TargetError: the file is missing or damaged.
         """
-        known = _receipts.get((self.target, name, nonce))
-        if known is not None:
-            return known
-        data = self.staged.read(f"{name}.{nonce}.json")
-        if data is None:
-            raise TargetError(
-                f"{self.staged.uri}/{name}.{nonce}.json is missing",
-                "restore the folder beside the target from a backup; without it verify cannot run",
-            )
-        receipt = Receipt.from_json(data)
-        _receipts[self.target, name, nonce] = receipt
-        return receipt
+        if (name, nonce) not in self._receipts:
+            location = f"{self.staged.uri}/{name}.{nonce}.json"
+            data = self.staged.read(f"{name}.{nonce}.json")
+            if data is None:
+                raise TargetError(f"{location} is missing", remedy)
+            receipt = parse_document(data, location, Receipt.from_json, remedy=remedy)
+            if (receipt.name, receipt.nonce) != (name, nonce):
+                raise TargetError(
+                    f"{location} is the receipt {receipt.name}.{receipt.nonce}", remedy
+                )
+            self._receipts[name, nonce] = receipt
+        return self._receipts[name, nonce]
 
-    def committed(self, ledger: Ledger) -> Iterator[Receipt]:
-        """Read the receipts of every committed entry, several at once.
+    def committed_receipts(self, ledger: Ledger) -> Iterator[Receipt]:
+        """Read the receipts of every committed entry in the order of the ledger.
 
-        On an object store each costs a round trip.
+        Raises:
+            TargetError: a file is missing or damaged.
         """
         with ThreadPoolExecutor(_READERS) as readers:
             yield from readers.map(
                 lambda item: self.receipt(item[0], item[1].nonce), ledger.entries.items()
             )
+
+
+def _jobs(data: bytes) -> list[dict[str, Any]]:
+    return [
+        {"fingerprint": job["fingerprint"], "agreed": dict(job["agreed"])}
+        for job in json.loads(data)
+    ]

@@ -1,7 +1,6 @@
-"""``cfray migrate`` with ``policy.
+"""``cfray migrate`` with ``policy: regenerate`` beside sentence-transformers in one process.
 
-Regenerate`` beside sentence-transformers: used as its README says, and used as well as one process
-can.
+The library is used as its README says, and as well as one process can.
 
 Real texts (Debian's package descriptions), all-MiniLM-L6-v2, the same cores, one
 run.  *Naive* is ``encode`` called for every 32 texts that arrive, in fp32.  *Loop*
@@ -45,10 +44,7 @@ def naive(texts: list[str]) -> float:
 
 
 def loop(texts: list[str]) -> float:
-    """Give documents a second of the best single-process loop.
-
-    Bf16, sorted by length inside ``encode``.
-    """
+    """Measure the best single-process loop in documents a second: bf16, sorted inside ``encode``."""
     model = _loaded().bfloat16()
     model.encode(texts[:64])
     rates = []

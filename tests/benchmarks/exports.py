@@ -1,6 +1,6 @@
-"""The export every large test and benchmark migrates.
+"""The export that every large test and benchmark migrates.
 
-Uuid, title, some 600 characters of text, a 384-d vector, metadata, tags, a parent.
+A row has a uuid, a title, some 600 characters of text, a 384-d vector, metadata, tags and a parent.
 
 Row n is the same whatever the number of rows, the number of files and the
 format: it comes from a block of 20,000 rows with a seed of its own.  Never more
@@ -61,10 +61,7 @@ def default_files(rows: int) -> int:
 
 
 def write(rows: int, folder: str, fmt: Format = "parquet", files: int = 1) -> list[str]:
-    """Write an export of ``rows`` rows as ``files`` files of nearly equal size.
-
-    Returns their paths.
-    """
+    """Write an export of ``rows`` rows as ``files`` files of nearly equal size; give their paths."""
     os.makedirs(folder, exist_ok=True)
     writer = {"parquet": _write_parquet, "jsonl": _write_jsonl, "csv": _write_csv}[fmt]
     edges = [rows * number // files for number in range(files + 1)]

@@ -95,7 +95,7 @@ def job(folder: str, target: str) -> dict[str, Any]:
 def measure(shape: str, folder: str, rows: int, work: str, *, memory: bool = False) -> Measured:
     """Run one shape in a fresh process and delete what it wrote.
 
-    With ``memory``, its clock counts for nothing.
+    Where ``memory`` is watched, the clock counts for nothing.
     """
     place = tempfile.mkdtemp(prefix=f"{shape}-", dir=work)
     os.sync()  # nobody pays for what the run before left unwritten
@@ -174,10 +174,7 @@ def warm(folder: str) -> None:
 def summary(
     rows: int, rounds: list[dict[str, Measured]], watched: dict[str, Measured]
 ) -> dict[str, Any]:
-    """Sum one size up: medians, the median of each round's own ratio.
-
-    The peaks of the pass that watched memory.
-    """
+    """Sum one size up: medians, the median of the rounds' ratios, the peaks of the pass for memory."""
     middle = {
         shape: _medians([one[shape] for one in rounds]) | {"peak": watched[shape].peak}
         for shape in SHAPES

@@ -1,6 +1,4 @@
-"""``Source.read`` of a store beside its vendor's client, interleaved in one run.
-
-On the real server.
+"""``Source.read`` of a store beside its vendor's client, interleaved in one run on the real server.
 
 One process each, no Ray and no Lance: what is compared is reading everything,
 vectors and payload.  Two readers, which share the shards, and the whole

@@ -24,7 +24,7 @@ def batch_of(given_records):
 
 
 def convert(given_records, mapping=None, *, sample=None, **job):
-    """Convert as a run does: the layout comes from the plan's look at a sample."""
+    """Convert as a run does: the shape comes from the plan's look at a sample."""
     spec = JobSpec.model_validate(
         {
             "name": "articles",

@@ -15,7 +15,7 @@ from cfray.conversion.convert import Conversion
 from cfray.conversion.embed import ORIGIN, Embed
 from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.recipe import Recipe
-from cfray.embedders.texts import Texts
+from cfray.embedders.texts import TextEmbedder
 from cfray.job.spec import JobSpec
 from cfray.planning.shape import work_out_shape
 from cfray.sources.base import Description
@@ -44,7 +44,7 @@ class Letters(Embedder):
 
     encode_queries = encode
 
-    def pieces(self, text, tokens, overlap):
+    def split_text(self, text, tokens, overlap):
         words = text.split()
         return [
             " ".join(words[first : first + tokens])
@@ -56,10 +56,10 @@ class Alone:
     """A pool without actors."""
 
     def __init__(self, spec):
-        self.texts = Texts(Letters(), spec)
+        self.texts = TextEmbedder(Letters(), spec)
 
     def embed(self, column):
-        return self.texts.embedded(column)
+        return self.texts.embed(column)
 
 
 def finished(records, **embedding):
@@ -73,7 +73,7 @@ def finished(records, **embedding):
         }
     )
     batch = pa.RecordBatch.from_pydict(records)
-    layout = work_out_shape(
+    shape = work_out_shape(
         spec, Description(batch.schema, None, exact=False, size=0, consistency="none"), [batch]
     )
     recipe = Recipe(
@@ -82,11 +82,11 @@ def finished(records, **embedding):
         IDENTITY,
         reduction="truncate" if spec.embedding.reduce else "",
     )
-    layout = replace(layout, dimension=recipe.dimension, source_dimension=layout.dimension)
-    stage = Embed(spec, layout, recipe, Alone(spec.embedding))
-    converted = stage(Conversion(spec, layout).convert(batch, ""), "")
+    shape = replace(shape, dimension=recipe.dimension, source_dimension=shape.dimension)
+    stage = Embed(spec, shape, recipe, Alone(spec.embedding))
+    converted = stage(Conversion(spec, shape).convert(batch, ""), "")
     converted.frames.validate(full=True)
-    assert converted.frames.schema.equals(embed.target_schema(spec, layout, recipe))
+    assert converted.frames.schema.equals(embed.target_schema(spec, shape, recipe))
     return converted
 
 
@@ -98,7 +98,7 @@ def test_vectors_origins_and_the_texts_that_have_none():
     assert [row[ORIGIN] for row in rows] == [f"regenerated model={IDENTITY.key[:16]}", None, None]
     assert made.counts["missing_vectors"] == 2
     assert made.counts["vectors_regenerated"] == 1
-    assert embed.origins_of(made.frames.column(ORIGIN)) == Counter({"vectors_regenerated": 1})
+    assert embed.count_origins(made.frames.column(ORIGIN)) == Counter({"vectors_regenerated": 1})
 
 
 def test_a_missing_vector_is_null_or_a_fault_where_the_job_says_so():
@@ -128,7 +128,7 @@ def test_chunks_stand_behind_their_documents_and_leave_with_them():
     assert [row["x_chunk_of"] for row in rows] == [None, None, rows[1]["uuid"], rows[1]["uuid"]]
     assert " ".join(row["text_content"] for row in rows[2:]) == long
     assert [row["position"] for row in rows[2:]] == [0, 1]
-    assert chunks.documents(made.frames) == [0, 1]
+    assert chunks.document_rows(made.frames) == [0, 1]
     assert made.counts["derived_frames"] == 2
     assert len({row["uuid"] for row in rows}) == 4
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfray.frames.schema import dataset_uuid, header_uuid, namespace, record_uuids
+from cfray.frames.schema import dataset_uuid, header_uuid, record_uuids, uuid_namespace
 from tests.contract import oracle
 from tests.conversion.converting import faults_of, frames_of, only
 
@@ -28,7 +28,7 @@ class TestIdentity:
         "vector", VECTORS, ids=lambda vector: f"{vector['tag']}:{vector['value']}"[:30]
     )
     def test_every_vector_of_the_contract(self, vector):
-        space = namespace(vector["job"], vector["source_collection"])
+        space = uuid_namespace(vector["job"], vector["source_collection"])
         value = base64.b64decode(vector["value"]) if vector["tag"] == "b" else vector["value"]
         tagged = f"{vector['tag']}:{oracle.id_text(vector['tag'], value)}"
         assert record_uuids(space, pa.array([tagged, "s:x", tagged]).slice(2)).to_pylist() == [
@@ -40,7 +40,7 @@ class TestIdentity:
     @given(st.lists(st.text(), max_size=20), st.text(), st.text())
     def test_any_id_of_any_job_is_what_the_oracle_computes(self, ids, job, collection):
         computed = record_uuids(
-            namespace(job, collection), pa.array([f"s:{one}" for one in ids], pa.string())
+            uuid_namespace(job, collection), pa.array([f"s:{one}" for one in ids], pa.string())
         )
         assert computed.to_pylist() == [
             oracle.record_uuid(job, collection, "s", one) for one in ids

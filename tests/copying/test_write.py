@@ -1,9 +1,9 @@
-"""What a shard's account says of its vectors."""
+"""How the vectors of a collection are summed."""
 
 import numpy as np
 import pyarrow as pa
 
-from cfray.copying.write import add_centroids
+from cfray.copying.write import add_vectors
 
 
 def test_a_vector_of_zeros_does_not_count_and_one_that_only_begins_with_zero_does():
@@ -15,16 +15,19 @@ def test_a_vector_of_zeros_does_not_count_and_one_that_only_begins_with_zero_doe
             "collection_id": ["x", "y", "x", "y"],
         }
     )
-    sums = {}
-    add_centroids(sums, batch)
+    collections = {}
+    add_vectors(collections, batch)
     assert {
-        name: (count, header, total.tolist()) for name, (count, header, total) in sums.items()
+        name: (vectors.count, vectors.header_uuid, vectors.total.tolist())
+        for name, vectors in collections.items()
     } == {
         "a": (1, "x", [0, 1, 0]),
         "b": (2, "y", [3, 0, 2]),
     }
-    add_centroids(sums, batch, sign=-1)
-    assert {name: (count, total.tolist()) for name, (count, _, total) in sums.items()} == {
+    add_vectors(collections, batch, sign=-1)
+    assert {
+        name: (vectors.count, vectors.total.tolist()) for name, vectors in collections.items()
+    } == {
         "a": (0, [0, 0, 0]),
         "b": (0, [0, 0, 0]),
     }

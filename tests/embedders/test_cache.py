@@ -1,4 +1,4 @@
-"""The cache never changes a vector: what is damaged, foreign or another model's is left out."""
+"""The cache never changes a vector: damaged and foreign files, and other models', are left out."""
 
 import logging
 import pickle
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cfray.embedders import cache as caches
+from cfray.embedders import segments
 from cfray.embedders.cache import Cache
 from cfray.errors import ConfigError, TargetError
 
@@ -32,7 +32,7 @@ def vectors(count, dimension=4, seed=1):
     return np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32)
 
 
-def filled(uri, texts, values):
+def fill(uri, texts, values):
     cache = Cache(uri, IDENTITY, values.shape[1])
     cache.add(texts, values)
     cache.flush()
@@ -43,10 +43,11 @@ def files(uri):
     return sorted(Path(uri, IDENTITY[:32]).glob("*"))
 
 
-def knows(cache, texts, values):
-    mask, found = cache.find(texts)
+def check_hits(cache, texts, values):
+    mask, cached = cache.find(texts)
     assert mask.all()
-    np.testing.assert_array_equal(found.view(np.uint32), values.view(np.uint32))  # to the bit
+    # Equal to the bit, so that -0.0 is not 0.0.
+    np.testing.assert_array_equal(cached.view(np.uint32), values.view(np.uint32))
 
 
 def test_what_was_added_is_found_at_once_after_flush_and_by_another(uri):
@@ -55,38 +56,39 @@ def test_what_was_added_is_found_at_once_after_flush_and_by_another(uri):
     cache = Cache(uri, IDENTITY, 4)
     assert not cache.find(TEXTS)[0].any()
     cache.add(TEXTS, values)
-    knows(cache, TEXTS, values)
+    check_hits(cache, TEXTS, values)
     assert not files(uri)
     cache.flush()
     cache.flush()
     assert len(files(uri)) == 1
-    knows(cache, TEXTS, values)
-    knows(Cache(uri, IDENTITY, 4), TEXTS, values)
+    check_hits(cache, TEXTS, values)
+    check_hits(Cache(uri, IDENTITY, 4), TEXTS, values)
     assert (cache.hits, cache.damaged) == (2 * len(TEXTS), 0)
 
 
-def test_a_text_that_is_not_there_is_a_miss_beside_hits(uri):
+def test_a_text_that_is_missing_is_a_miss_beside_hits(uri):
     values = vectors(3)
-    filled(uri, ["a", "b", "c"], values)
-    mask, found = Cache(uri, IDENTITY, 4).find(["x", "c", "y", "a", "c"])
+    fill(uri, ["a", "b", "c"], values)
+    mask, cached = Cache(uri, IDENTITY, 4).find(["x", "c", "y", "a", "c"])
     assert mask.tolist() == [False, True, False, True, True]
-    np.testing.assert_array_equal(found[mask], values[[2, 0, 2]])
-    assert not found[~mask].any()
-    found[:] = 7  # the caller's own
-    knows(Cache(uri, IDENTITY, 4), ["a"], values[:1])
+    np.testing.assert_array_equal(cached[mask], values[[2, 0, 2]])
+    assert not cached[~mask].any()
+    # The caller may change what it was given.
+    cached[:] = 7
+    check_hits(Cache(uri, IDENTITY, 4), ["a"], values[:1])
 
 
 def test_an_empty_batch_is_nothing(uri):
     cache = Cache(uri, IDENTITY, 4)
-    mask, found = cache.find([])
-    assert (mask.shape, found.shape, found.dtype) == ((0,), (0, 4), np.float32)
+    mask, cached = cache.find([])
+    assert (mask.shape, cached.shape, cached.dtype) == ((0,), (0, 4), np.float32)
     cache.add([], np.zeros((0, 4), np.float32))
     cache.flush()
     assert not files(uri)
 
 
 def test_another_identity_misses(uri):
-    filled(uri, ["a"], vectors(1))
+    fill(uri, ["a"], vectors(1))
     other = Cache(uri, "cd" * 32, 4)
     assert not other.find(["a"])[0].any()
     assert (other.hits, other.damaged) == (0, 0)
@@ -97,51 +99,51 @@ def test_a_segment_is_published_when_it_is_large_enough(uri):
     cache = Cache(uri, IDENTITY, 4)
     for start in range(0, 5_000, 1_000):
         cache.add(texts[start : start + 1_000], values[start : start + 1_000])
-        knows(cache, texts[: start + 1_000], values[: start + 1_000])
+        check_hits(cache, texts[: start + 1_000], values[: start + 1_000])
     assert sorted(pq.ParquetFile(file).metadata.num_rows for file in files(uri)) == [3_000]
     cache.flush()
-    knows(Cache(uri, IDENTITY, 4), texts, values)
+    check_hits(Cache(uri, IDENTITY, 4), texts, values)
 
 
-def test_more_segments_than_are_kept_in_memory(uri):
+def test_more_segments_than_fit_in_memory(uri):
     texts, values = [f"text {number}" for number in range(20)], vectors(20)
     cache = Cache(uri, IDENTITY, 4)
     for number in range(20):
         cache.add(texts[number : number + 1], values[number : number + 1])
         cache.flush()
     assert len(files(uri)) == 20
-    for known in (cache, Cache(uri, IDENTITY, 4)):
-        knows(known, texts, values)
-        knows(known, texts[::-1], values[::-1])
+    for opened in (cache, Cache(uri, IDENTITY, 4)):
+        check_hits(opened, texts, values)
+        check_hits(opened, texts[::-1], values[::-1])
 
 
 def test_a_text_may_be_in_several_segments_and_survives_damage_to_one(uri):
     values = vectors(2)
-    filled(uri, ["a", "b"], values)
+    fill(uri, ["a", "b"], values)
     first = files(uri)[0]
     second = Cache(uri, IDENTITY, 4)
     second.add(["a", "b"], values)
     second.flush()
     flip(first, first.read_bytes().find(values.tobytes()))
     cache = Cache(uri, IDENTITY, 4)
-    knows(cache, ["a", "b"], values)
+    check_hits(cache, ["a", "b"], values)
 
 
 def test_keys_that_begin_alike_are_told_apart(uri, monkeypatch):
-    real = caches._keys
+    real = segments.hash_texts
 
     def alike(texts):
         keys = real(texts).copy()
         keys[:, :8] = 1
         return keys
 
-    monkeypatch.setattr(caches, "_keys", alike)
+    monkeypatch.setattr(segments, "hash_texts", alike)
     values = vectors(6)
-    filled(uri, ["a", "b", "c"], values[:3])
+    fill(uri, ["a", "b", "c"], values[:3])
     cache = Cache(uri, IDENTITY, 4)
     cache.add(["d", "e", "f"], values[3:])
     cache.flush()
-    knows(cache, list("fbdace"), values[[5, 1, 3, 0, 2, 4]])
+    check_hits(cache, list("fbdace"), values[[5, 1, 3, 0, 2, 4]])
     assert not cache.find(["g"])[0].any()
 
 
@@ -158,7 +160,7 @@ def vector_byte(file, values):
 
 
 def key_byte(file, values):
-    at = file.read_bytes().find(caches._keys(["b"]).tobytes())
+    at = file.read_bytes().find(segments.hash_texts(["b"]).tobytes())
     assert at > 0
     flip(file, at + 20)
 
@@ -179,41 +181,46 @@ def noise(file, values):
     file.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
 
 
-def anothers(file, values):
-    file.write_bytes(caches._segment_file(caches._keys(["a", "b"]), values, "cd" * 32))
+def of_another_model(file, values):
+    file.write_bytes(segments.write_segment(segments.hash_texts(["a", "b"]), values, "cd" * 32))
 
 
-def undigested(file, values):
+def without_digest(file, values):
     table = pq.read_table(file)
-    pq.write_table(table.replace_schema_metadata({caches._IDENTITY: IDENTITY.encode()}), file)
+    pq.write_table(table.replace_schema_metadata({segments.IDENTITY: IDENTITY.encode()}), file)
 
 
 def wider(file, values):
-    file.write_bytes(caches._segment_file(caches._keys(["a", "b"]), vectors(2, 5), IDENTITY))
+    file.write_bytes(
+        segments.write_segment(segments.hash_texts(["a", "b"]), vectors(2, 5), IDENTITY)
+    )
 
 
 @pytest.mark.parametrize(
-    "damage", [vector_byte, key_byte, torn, emptied, foreign, noise, anothers, undigested, wider]
+    "damage",
+    [vector_byte, key_byte, torn, emptied, foreign, noise, of_another_model, without_digest, wider],
 )
-def test_a_damaged_segment_is_left_out_counted_and_its_texts_are_kept_anew(uri, damage, caplog):
+def test_a_damaged_segment_is_left_out_and_counted_and_its_texts_are_added_anew(
+    uri, damage, caplog
+):
     values = vectors(2)
-    filled(uri, ["a", "b"], values)
+    fill(uri, ["a", "b"], values)
     (file,) = files(uri)
     damage(file, values)
     cache = Cache(uri, IDENTITY, 4)
     with caplog.at_level(logging.WARNING, "cfray"):
-        mask, found = cache.find(["a", "b"])
+        mask, cached = cache.find(["a", "b"])
         assert not mask.any()
-        assert not found.any()
+        assert not cached.any()
         cache.find(["a", "b"])
     assert (cache.damaged, cache.hits) == (1, 0)
     cache.add(["a", "b"], values)
     cache.flush()
-    knows(Cache(uri, IDENTITY, 4), ["a", "b"], values)
+    check_hits(Cache(uri, IDENTITY, 4), ["a", "b"], values)
 
 
 def test_damage_is_logged_once_with_the_files_name(uri, caplog):
-    filled(uri, ["a"], vectors(1))
+    fill(uri, ["a"], vectors(1))
     torn(files(uri)[0], None)
     with caplog.at_level(logging.WARNING, "cfray"):
         cache = Cache(uri, IDENTITY, 4)
@@ -221,8 +228,8 @@ def test_damage_is_logged_once_with_the_files_name(uri, caplog):
     assert [record.getMessage().count(files(uri)[0].name) for record in caplog.records] == [1]
 
 
-def test_what_bears_another_name_is_not_looked_at_and_no_part_stays(uri):
-    filled(uri, ["a"], vectors(1))
+def test_files_of_another_name_are_ignored_and_no_partial_file_stays(uri):
+    fill(uri, ["a"], vectors(1))
     assert len(files(uri)) == 1
     Path(uri, IDENTITY[:32], ".x.parquet.1234.part").write_bytes(b"torn")
     Path(uri, IDENTITY[:32], "README").write_text("hello")
@@ -230,14 +237,14 @@ def test_what_bears_another_name_is_not_looked_at_and_no_part_stays(uri):
 
 
 def test_a_segment_that_is_deleted_meanwhile_is_a_miss(uri):
-    filled(uri, ["a"], vectors(1))
+    fill(uri, ["a"], vectors(1))
     cache = Cache(uri, IDENTITY, 4)
     files(uri)[0].unlink()
     assert not cache.find(["a"])[0].any()
     assert cache.damaged == 0
 
 
-def test_vectors_that_would_not_come_back_as_they_are_are_refused(uri):
+def test_vectors_of_another_shape_or_type_are_refused(uri):
     cache = Cache(uri, IDENTITY, 4)
     for wrong in (
         vectors(2),
@@ -253,29 +260,30 @@ def test_what_the_caller_changes_afterwards_changes_nothing(uri):
     values = vectors(1)
     cache = Cache(uri, IDENTITY, 4)
     cache.add(["a"], values)
-    kept = values.copy()
+    before = values.copy()
     values[:] = 0
-    knows(cache, ["a"], kept)
+    check_hits(cache, ["a"], before)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_cache(tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(TargetError, match="cache") as refused:
-        filled(str(tmp_path / "cache"), ["a"], vectors(1))
+        fill(str(tmp_path / "cache"), ["a"], vectors(1))
     assert "embedding.cache" in refused.value.remedy
     back = pickle.loads(pickle.dumps(refused.value))
     assert (type(back), str(back)) == (type(refused.value), str(refused.value))
 
 
-def test_a_filesystem_there_is_none_of_is_a_mistake_in_the_job_file():
+def test_an_unknown_kind_of_filesystem_is_a_mistake_in_the_job_file():
     with pytest.raises(ConfigError):
         Cache("nonsense://there", IDENTITY, 4)
 
 
+# The other object stores take long to start.
 @pytest.mark.parametrize(
     "s3", [pytest.param("moto", marks=pytest.mark.server("moto"))], indirect=True
-)  # the others take long to start
+)
 def test_any_filesystem_of_pyarrow_holds_a_cache(s3_place):
     values = vectors(len(TEXTS))
-    filled(f"{s3_place}/cache", TEXTS, values)
-    knows(Cache(f"{s3_place}/cache/", IDENTITY, 4), TEXTS, values)
+    fill(f"{s3_place}/cache", TEXTS, values)
+    check_hits(Cache(f"{s3_place}/cache/", IDENTITY, 4), TEXTS, values)

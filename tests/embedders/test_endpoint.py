@@ -1,6 +1,6 @@
 """An embedder behind a server, over real sockets.
 
-Against a double that speaks both APIs and breaks the requests that a test names.
+The server is a double that speaks both APIs and breaks the requests that a test names.
 """
 
 import json
@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfray.embedders.answers import NotThere
+from cfray.embedders.answers import EndpointNotFound
 from cfray.embedders.endpoint import Budgets, EndpointEmbedder
 from cfray.embedders.spec import Endpoint
-from cfray.errors import SourceError, SourceUnavailable
+from cfray.errors import ConfigError, EmbeddingError, EmbeddingUnavailable
 from cfray.runtime import retry
 from cfray.runtime.credentials import Secret
 from tests.testbeds.embedding_server import EmbeddingServer, embedded, tokens
@@ -29,12 +29,12 @@ TEXTS = ["the first", "zweiter Text, läßt sich nicht lumpen", "第三", "4", "
 KEY = "CFRAY_TEST_EMBEDDING_KEY"
 
 
-class Watched:
+class RecordingThrottle:
     def __init__(self):
-        self.taken, self.pauses = [], []
+        self.takes, self.pauses = [], []
 
     def take(self, requests=1):
-        self.taken.append(requests)
+        self.takes.append(requests)
 
     def hold_off(self, seconds):
         self.pauses.append(seconds)
@@ -57,31 +57,33 @@ def api(request):
     return request.param
 
 
-def opened(server, api, *, dimension=16, budgets=None, prompt=None, query_prompt=None, **options):
+def open_embedder(
+    server, api, *, dimension=16, budgets=None, prompt=None, query_prompt=None, **options
+):
     spec = (
         {"url": server.url, "model": "m", **options}
         if api == "openai"
         else {"url": server.root, **options}
     )
-    given = {
+    arguments = {
         "prompt": prompt,
         "query_prompt": query_prompt,
-        "throttle": budgets or Budgets(),
+        "budgets": budgets or Budgets(),
         "dimension": dimension,
     }
-    return EndpointEmbedder(Endpoint.model_validate({"api": api, **spec}), **given)
+    return EndpointEmbedder(Endpoint.model_validate({"api": api, **spec}), **arguments)
 
 
 def encode(embedder, texts):
     return embedder.encode(texts, embedder.count_tokens(texts))
 
 
-def wanted(texts, dimension=16):
+def expected_vectors(texts, dimension=16):
     return np.stack([embedded(text, dimension) for text in texts])
 
 
-def failing(embedder):
-    with pytest.raises(SourceError) as refused:
+def error_of(embedder):
+    with pytest.raises(EmbeddingError) as refused:
         encode(embedder, TEXTS)
     back = pickle.loads(pickle.dumps(refused.value))
     assert (type(back), str(back), back.transient) == (
@@ -93,34 +95,35 @@ def failing(embedder):
 
 
 def test_vectors_come_in_the_order_of_the_texts_in_batches(server, api):
-    vectors = encode(opened(server, api, batch=2), TEXTS)
+    vectors = encode(open_embedder(server, api, batch=2), TEXTS)
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, wanted(TEXTS), atol=1e-7)
+    np.testing.assert_allclose(vectors, expected_vectors(TEXTS), atol=1e-7)
     assert server.sent() == [TEXTS[:2], TEXTS[2:4], TEXTS[4:]]
     assert server.widest == 1
 
 
 def test_a_request_holds_what_servers_take(server, api, monkeypatch):
-    embedder = opened(server, api, max_tokens=2_000)
+    embedder = open_embedder(server, api, max_tokens=2_000)
     monkeypatch.setattr("cfray.embedders.endpoint._REQUEST_BYTES", 10_000)
     texts = ["a" * 4_000, "b" * 4_000, "c" * 4_000, "d" * 10_001, "e"]
     embedder.encode(texts, [1] * 5)
     sent = [[text[0] for text in batch] for batch in server.sent()]
+    # For the API openai the text of d is cut to 8,000 bytes.
     assert sent == (
         [["a", "b"], ["c"], ["d"], ["e"]] if api == "tei" else [["a", "b"], ["c"], ["d", "e"]]
-    )  # there d is cut to 8,000 bytes
+    )
 
 
 def test_no_texts_are_no_request(server, api):
-    embedder = opened(server, api)
+    embedder = open_embedder(server, api)
     assert encode(embedder, []).shape == (0, 16)
     assert embedder.encode_queries([]).shape == (0, 16)
     assert not server.requests
 
 
 def test_what_is_sent_is_what_each_api_documents(server):
-    encode(opened(server, "openai", dimension=8, dimensions=8), ["x"])
-    encode(opened(server, "tei"), ["x"])
+    encode(open_embedder(server, "openai", dimension=8, dimensions=8), ["x"])
+    encode(open_embedder(server, "tei"), ["x"])
     assert server.bodies == [
         {"model": "m", "input": ["x"], "encoding_format": "float", "dimensions": 8},
         {"inputs": ["x"]},
@@ -129,46 +132,51 @@ def test_what_is_sent_is_what_each_api_documents(server):
 
 
 def test_documents_and_queries_stand_behind_their_prompts(server, api):
-    embedder = opened(server, api, prompt="passage: ", query_prompt="query: ")
-    np.testing.assert_allclose(encode(embedder, ["x"]), wanted(["passage: x"]), atol=1e-7)
-    np.testing.assert_allclose(embedder.encode_queries(["x"]), wanted(["query: x"]), atol=1e-7)
+    embedder = open_embedder(server, api, prompt="passage: ", query_prompt="query: ")
+    np.testing.assert_allclose(encode(embedder, ["x"]), expected_vectors(["passage: x"]), atol=1e-7)
+    np.testing.assert_allclose(
+        embedder.encode_queries(["x"]), expected_vectors(["query: x"]), atol=1e-7
+    )
     assert (embedder.identity.prompt, embedder.identity.query_prompt) == ("passage: ", "query: ")
 
 
 def test_the_width_is_learnt_from_one_short_text(server, api):
-    embedder = opened(server, api, dimension=None)
+    embedder = open_embedder(server, api, dimension=None)
     assert embedder.identity.dimension == 16
     assert len(server.sent()) == 1
-    assert opened(server, api, dimension=None, dimensions=8).identity.dimension == 8
+    assert open_embedder(server, api, dimension=None, dimensions=8).identity.dimension == 8
 
 
-def test_a_server_that_does_not_know_dimensions_is_told_apart_at_once(server, api):
+def test_a_server_that_does_not_know_dimensions_is_refused_at_once(server, api):
     server.fail("too wide")
-    with pytest.raises(SourceError, match=r"vectors of \[9\] numbers where 8 was expected"):
-        opened(server, api, dimension=None, dimensions=8)
+    with pytest.raises(EmbeddingError, match=r"vectors of \[9\] numbers where 8 was expected"):
+        open_embedder(server, api, dimension=None, dimensions=8)
 
 
 def test_the_identity_is_what_decides_a_vector(server, api):
-    one, other = opened(server, api), opened(server, api, batch=3, timeout=7, requests_per_minute=5)
-    assert one.identity == other.identity
-    assert (one.identity.engine, one.identity.dtype, one.identity.max_tokens) == (
+    first, same = (
+        open_embedder(server, api),
+        open_embedder(server, api, batch=3, timeout=7, requests_per_minute=5),
+    )
+    assert first.identity == same.identity
+    assert (first.identity.engine, first.identity.dtype, first.identity.max_tokens) == (
         api,
         "server",
         8191,
     )
-    assert len(one.identity.sha256) == 64
-    assert one.identity.name == ("m" if api == "openai" else server.root)
-    others = [
-        opened(server, api, **change).identity
+    assert len(first.identity.sha256) == 64
+    assert first.identity.name == ("m" if api == "openai" else server.root)
+    other_identities = [
+        open_embedder(server, api, **change).identity
         for change in ({"model": "n"}, {"prompt": "p"}, {"dimensions": 8}, {"max_tokens": 9})
     ]
-    assert len({one.identity.key, *(identity.key for identity in others)}) == 5
+    assert len({first.identity.key, *(identity.key for identity in other_identities)}) == 5
 
 
 def test_tei_counts_tokens_and_the_openai_api_lets_them_be_estimated(server):
     tei, openai = (
-        opened(server, "tei", batch=2, prompt="to: "),
-        opened(server, "openai", prompt="to: "),
+        open_embedder(server, "tei", batch=2, prompt="to: "),
+        open_embedder(server, "openai", prompt="to: "),
     )
     assert tei.count_tokens(TEXTS) == [len(tokens(f"to: {text}")) for text in TEXTS]
     assert openai.count_tokens(["abcd", "läßt"]) == [2, 3]
@@ -176,12 +184,12 @@ def test_tei_counts_tokens_and_the_openai_api_lets_them_be_estimated(server):
 
 
 def test_special_tokens_are_counted_though_tei_refuses_an_empty_text(server):
-    assert opened(server, "tei").count_tokens(["", "one"]) == [2, 3]
+    assert open_embedder(server, "tei").count_tokens(["", "one"]) == [2, 3]
 
 
 def test_tokens_are_estimated_where_tei_does_not_serve_them():
     with EmbeddingServer(tokenizes=False) as server:
-        embedder = opened(server, "tei")
+        embedder = open_embedder(server, "tei")
         assert embedder.count_tokens(["abcde"]) == embedder.count_tokens(["vwxyz"]) == [2]
         assert not embedder.tokens_exact
         assert len(server.requests) == 1
@@ -189,61 +197,68 @@ def test_tokens_are_estimated_where_tei_does_not_serve_them():
 
 def test_a_wrong_number_of_token_lists_is_no_answer(server):
     server.fail("too few")
-    with pytest.raises(SourceError, match="no list of tokens for each of 5 texts"):
-        opened(server, "tei").count_tokens(TEXTS)
+    with pytest.raises(EmbeddingError, match="no list of tokens for each of 5 texts"):
+        open_embedder(server, "tei").count_tokens(TEXTS)
 
 
 def test_a_long_text_is_cut_here_for_the_openai_api_and_there_by_tei():
     text = "wörter und mehr " * 400
     with EmbeddingServer(max_tokens=64) as server:
-        openai, tei = opened(server, "openai", max_tokens=64), opened(server, "tei", max_tokens=64)
+        openai, tei = (
+            open_embedder(server, "openai", max_tokens=64),
+            open_embedder(server, "tei", max_tokens=64),
+        )
         assert np.isfinite(encode(openai, [text])).all()
         assert np.isfinite(encode(tei, [text])).all()
-        (cut,), (whole,) = server.sent("v1")[0], server.sent("/embed")[-1]
-        assert text.startswith(cut)
-        assert 252 < len(cut.encode()) <= 256
-        assert whole == text
-        refused = failing(opened(server, "openai", max_tokens=64, prompt="1 2 3 4 5 6 7 8 9 " * 10))
+        (cut_text,), (full_text,) = server.sent("v1")[0], server.sent("/embed")[-1]
+        assert text.startswith(cut_text)
+        assert 252 < len(cut_text.encode()) <= 256
+        assert full_text == text
+        refused = error_of(
+            open_embedder(server, "openai", max_tokens=64, prompt="1 2 3 4 5 6 7 8 9 " * 10)
+        )
     assert "maximum context length" in refused.what
     assert "max_tokens" in refused.remedy
 
 
 def test_each_request_takes_its_turn_and_its_tokens(server):
-    budgets = Budgets(Watched(), Watched())
-    embedder = opened(server, "tei", batch=2, max_tokens=5, budgets=budgets)
+    budgets = Budgets(RecordingThrottle(), RecordingThrottle())
+    embedder = open_embedder(server, "tei", batch=2, max_tokens=5, budgets=budgets)
     embedder.encode(["a", "b", "c"], [2, 3, 400])
-    assert (budgets.requests.taken, budgets.tokens.taken) == ([1, 1], [5, 5])
+    assert (budgets.requests.takes, budgets.tokens.takes) == ([1, 1], [5, 5])
     embedder.count_tokens(["a"])
-    assert (budgets.requests.taken, budgets.tokens.taken) == ([1, 1, 1], [5, 5])
+    assert (budgets.requests.takes, budgets.tokens.takes) == ([1, 1, 1], [5, 5])
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_pause_the_server_asks_for_holds_for_all(server, api, status):
-    budgets = Budgets(Watched(), Watched())
+    budgets = Budgets(RecordingThrottle(), RecordingThrottle())
     server.fail(Status(status, {"Retry-After": "0.02"}, b"slow down"))
     np.testing.assert_allclose(
-        opened(server, api, budgets=budgets).encode(TEXTS, [1] * 5), wanted(TEXTS), atol=1e-7
+        open_embedder(server, api, budgets=budgets).encode(TEXTS, [1] * 5),
+        expected_vectors(TEXTS),
+        atol=1e-7,
     )
     assert budgets.requests.pauses == [0.02]
-    assert (budgets.requests.taken, budgets.tokens.taken) == ([1, 1], [5, 5])
+    assert (budgets.requests.takes, budgets.tokens.takes) == ([1, 1], [5, 5])
 
 
 def test_a_pause_may_be_a_date_and_a_long_one_ends_the_run(server, api):
-    budgets = Budgets(Watched(), Watched())
+    budgets = Budgets(RecordingThrottle(), RecordingThrottle())
     at = datetime.now(UTC) + timedelta(hours=1)
     server.fail(Status(429, {"Retry-After": format_datetime(at, usegmt=True)}, b"maintenance"))
-    with pytest.raises(SourceUnavailable) as away:
-        opened(server, api, budgets=budgets).encode(TEXTS, [1] * 5)
+    with pytest.raises(EmbeddingUnavailable) as away:
+        open_embedder(server, api, budgets=budgets).encode(TEXTS, [1] * 5)
     assert 3_500 < away.value.retry_after <= 3_600
     assert budgets.requests.pauses == [away.value.retry_after]
     assert pickle.loads(pickle.dumps(away.value)).retry_after == away.value.retry_after
 
 
-@pytest.mark.parametrize("said", ["", "soon", "inf", "nan", "Mon, 99 Foo 2026 00:00:00 GMT"])
-def test_a_pause_that_cannot_be_read_is_none(server, api, said):
-    budgets = Budgets(Watched(), Watched())
-    server.fail(Status(429, {"Retry-After": said}))
-    assert len(opened(server, api, budgets=budgets).encode(TEXTS, [1] * 5)) == 5
+@pytest.mark.parametrize("header", ["", "soon", "inf", "nan", "Mon, 99 Foo 2026 00:00:00 GMT"])
+def test_a_pause_that_cannot_be_read_is_ignored(server, api, header):
+    budgets = Budgets(RecordingThrottle(), RecordingThrottle())
+    server.fail(Status(429, {"Retry-After": header}))
+    assert len(open_embedder(server, api, budgets=budgets).encode(TEXTS, [1] * 5)) == 5
     assert not budgets.requests.pauses
 
 
@@ -251,20 +266,22 @@ def test_a_server_with_a_quota_is_read_to_the_end(server, api):
     server.quota = 2
     texts = [f"text {number}" for number in range(12)]
     np.testing.assert_allclose(
-        opened(server, api, batch=2).encode(texts, [2] * 12), wanted(texts), atol=1e-7
+        open_embedder(server, api, batch=2).encode(texts, [2] * 12),
+        expected_vectors(texts),
+        atol=1e-7,
     )
 
 
 @pytest.mark.parametrize(
     "fault", [*(Status(code) for code in (408, 425, 429, 500, 502, 503)), "half"], ids=str
 )
-def test_what_may_pass_is_asked_again_and_at_last_given_up(server, api, fault):
+def test_a_transient_error_is_tried_again_and_ends_the_run_at_last(server, api, fault):
     server.fail(fault, on=(1, 2))
-    embedder = opened(server, api)
-    np.testing.assert_allclose(embedder.encode(TEXTS, [1] * 5), wanted(TEXTS), atol=1e-7)
+    embedder = open_embedder(server, api)
+    np.testing.assert_allclose(embedder.encode(TEXTS, [1] * 5), expected_vectors(TEXTS), atol=1e-7)
     assert len(server.sent()) == 3
     server.fail(fault, on=range(1, 20))
-    with pytest.raises(SourceUnavailable) as away:
+    with pytest.raises(EmbeddingUnavailable) as away:
         embedder.encode(TEXTS, [1] * 5)
     assert len(server.sent()) == 3 + retry.ATTEMPTS
     assert server.root in away.value.what
@@ -274,28 +291,30 @@ def test_what_may_pass_is_asked_again_and_at_last_given_up(server, api, fault):
 def test_a_connection_that_breaks_is_opened_again(server, api, fault):
     with HttpProxy(server.root) as proxy:
         where = proxy.endpoint + ("/v1" if api == "openai" else "")
-        embedder = opened(server, api, url=where)
+        embedder = open_embedder(server, api, url=where)
         proxy.fail(fault, times=2)
-        np.testing.assert_allclose(embedder.encode(TEXTS, [1] * 5), wanted(TEXTS), atol=1e-7)
+        np.testing.assert_allclose(
+            embedder.encode(TEXTS, [1] * 5), expected_vectors(TEXTS), atol=1e-7
+        )
 
 
 def test_an_answer_that_does_not_come_in_time_is_asked_for_again(server, api):
-    embedder = opened(server, api, timeout=0.2)
+    embedder = open_embedder(server, api, timeout=0.2)
     server.fail("slow")
     assert len(embedder.encode(TEXTS, [1] * 5)) == 5
     server.release()
 
 
 def test_a_server_that_is_down_is_named_with_what_to_do(api):
-    place = f"http://127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(SourceUnavailable) as away:
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with pytest.raises(EmbeddingUnavailable) as away:
         EndpointEmbedder(
-            Endpoint(url=place, api=api, model="m"),
+            Endpoint(url=url, api=api, model="m"),
             prompt=None,
             query_prompt=None,
-            throttle=Budgets(),
+            budgets=Budgets(),
         )
-    assert place in away.value.what
+    assert url in away.value.what
     assert "start the server" in away.value.remedy
 
 
@@ -331,64 +350,65 @@ def test_a_server_that_is_down_is_named_with_what_to_do(api):
 def test_an_answer_that_is_wrong_is_never_believed_and_never_asked_for_again(
     server, api, fault, what
 ):
-    embedder = opened(server, api)
+    embedder = open_embedder(server, api)
     tokens = embedder.count_tokens(TEXTS)
     before = len(server.requests)
     server.fail(fault)
-    with pytest.raises(SourceError, match=what) as refused:
+    with pytest.raises(EmbeddingError, match=what) as refused:
         embedder.encode(TEXTS, tokens)
     assert not refused.value.transient
     assert len(server.requests) == before + 1
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
 
 
-def test_one_document_without_finite_numbers_is_left_to_its_row(server, api):
-    embedder = opened(server, api)
+def test_a_single_document_without_finite_numbers_fails_alone(server, api):
+    embedder = open_embedder(server, api)
     tokens = embedder.count_tokens(TEXTS)
     server.fail("nan")
     assert np.isfinite(embedder.encode(TEXTS, tokens)).all(axis=1).sum() == len(TEXTS) - 1
 
 
 def test_a_query_or_every_document_without_finite_numbers_is_the_servers_fault(server):
-    embedder = opened(server, "tei")
+    embedder = open_embedder(server, "tei")
     server.fail("nan")
-    with pytest.raises(SourceError, match="NaN or infinite numbers in 1 of 5 vectors"):
+    with pytest.raises(EmbeddingError, match="NaN or infinite numbers in 1 of 5 vectors"):
         embedder.encode_queries(TEXTS)
     server.fail(
         Status(200, {}, json.dumps([[None] * embedder.identity.dimension] * len(TEXTS)).encode())
     )
-    with pytest.raises(SourceError, match="NaN or infinite numbers in 5 of 5 vectors"):
+    with pytest.raises(EmbeddingError, match="NaN or infinite numbers in 5 of 5 vectors"):
         embedder.encode(TEXTS, [1] * len(TEXTS))
 
 
-def test_vectors_that_bear_the_same_number_cannot_be_told_apart(server):
+def test_vectors_of_the_same_number_are_refused(server):
     server.fail("same index")
     assert (
-        r"numbered the vectors of 5 texts [0, 0, 0, 0, 0]" in failing(opened(server, "openai")).what
+        r"numbered the vectors of 5 texts [0, 0, 0, 0, 0]"
+        in error_of(open_embedder(server, "openai")).what
     )
 
 
 def test_a_number_beyond_float32_is_no_vector(server):
     server.fail(Status(200, {}, b"[[1e39]]"))
-    with pytest.raises(SourceError, match="infinite"):
-        opened(server, "tei", dimension=1).encode_queries(["x"])
+    with pytest.raises(EmbeddingError, match="infinite"):
+        open_embedder(server, "tei", dimension=1).encode_queries(["x"])
 
 
 def test_a_wrong_address_or_model_is_named(server, api):
-    embedder = opened(server, api, url=f"{server.root}/nowhere")
-    refused = failing(embedder)
-    assert isinstance(refused, NotThere)
+    embedder = open_embedder(server, api, url=f"{server.root}/nowhere")
+    refused = error_of(embedder)
+    assert isinstance(refused, EndpointNotFound)
     assert f"{server.root}/nowhere answered 404: no /nowhere" in refused.what
     assert "url" in refused.remedy
-    wrong = failing(opened(server, api, url="htp:/x"))
+    wrong = error_of(open_embedder(server, api, url="htp:/x"))
     assert not wrong.transient
     assert "url" in wrong.remedy
 
 
 def test_a_server_may_say_little_and_what_it_says_is_cut(server, api):
     server.fail(Status(400, {}, b"x" * 5_000))
-    with pytest.raises(SourceError) as refused:
-        opened(server, api).encode(TEXTS, [1] * 5)
+    with pytest.raises(EmbeddingError) as refused:
+        open_embedder(server, api).encode(TEXTS, [1] * 5)
     assert refused.value.what.endswith("answered 400: " + "x" * 300)
 
 
@@ -397,40 +417,43 @@ class TestKeys:
         monkeypatch.setenv(KEY, "hush-hush\n")
         (tmp_path / "key").write_text("hush-too\n")
         with EmbeddingServer(key="hush-hush") as server:
-            embedder = opened(server, api, api_key=Secret(env=KEY))
+            embedder = open_embedder(server, api, api_key=Secret(env=KEY))
             assert len(encode(embedder, TEXTS)) == 5
             assert server.headers["Authorization"] == "Bearer hush-hush"
-            wrong = opened(server, api, api_key=Secret(file=str(tmp_path / "key")))
-            refused = failing(wrong)
+            wrong = open_embedder(server, api, api_key=Secret(file=str(tmp_path / "key")))
+            refused = error_of(wrong)
             server.fail(Status(400, {}, b"x" * 295 + b" hush-hush"))
-            with pytest.raises(SourceError) as half:
+            with pytest.raises(EmbeddingError) as half:
                 embedder.encode(TEXTS, [1] * 5)
         assert str(tmp_path / "key") in refused.remedy
         assert "Bearer ***" in refused.what
-        for held in (embedder, wrong, refused, half.value):
-            assert "hush" not in f"{held!r} {held}"
-            assert b"hush" not in pickle.dumps(held)
+        for item in (embedder, wrong, refused, half.value):
+            assert "hush" not in f"{item!r} {item}"
+            assert b"hush" not in pickle.dumps(item)
 
     def test_no_key_and_a_key_that_is_refused_name_where_it_belongs(self, server, api, monkeypatch):
         server.key = "right"
-        assert "embedding.endpoint.api_key" in failing(opened(server, api)).remedy
+        assert "embedding.endpoint.api_key" in error_of(open_embedder(server, api)).remedy
         monkeypatch.setenv(KEY, "wrong")
-        assert KEY in failing(opened(server, api, api_key=Secret(env=KEY))).remedy
+        assert KEY in error_of(open_embedder(server, api, api_key=Secret(env=KEY))).remedy
         assert len(server.requests) == 2
 
     def test_a_key_that_fits_no_header_is_not_quoted(self, server, api, monkeypatch):
         monkeypatch.setenv(KEY, "hush\nhush")
-        refused = failing(opened(server, api, api_key=Secret(env=KEY)))
+        refused = error_of(open_embedder(server, api, api_key=Secret(env=KEY)))
         assert KEY in refused.what
         assert "hush" not in str(refused)
 
-    def test_a_key_that_is_not_there_is_named(self, server, api, monkeypatch):
+    def test_a_key_that_is_missing_is_named(self, server, api, monkeypatch):
         monkeypatch.delenv(KEY, raising=False)
-        assert KEY in failing(opened(server, api, api_key=Secret(env=KEY))).what
+        missing = error_of(open_embedder(server, api, api_key=Secret(env=KEY)))
+        assert "embedding.endpoint.api_key" in missing.what
+        assert KEY in missing.what
+        assert not missing.transient
 
 
 def test_an_embedder_travels_and_opens_its_connections_where_it_is_used(server, api):
-    embedder = opened(server, api)
+    embedder = open_embedder(server, api)
     encode(embedder, TEXTS)
     np.testing.assert_array_equal(
         encode(pickle.loads(pickle.dumps(embedder)), TEXTS), encode(embedder, TEXTS)
@@ -439,30 +462,27 @@ def test_an_embedder_travels_and_opens_its_connections_where_it_is_used(server, 
 
 def test_httpx_is_named_with_its_extra(server, api, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
-    assert "cfray[endpoint]" in failing(opened(server, api)).remedy
+    with pytest.raises(ConfigError) as refused:
+        encode(open_embedder(server, api), TEXTS)
+    assert "cfray[endpoint]" in refused.value.remedy
 
 
-def test_certificates_that_are_none_are_named(server, api, tmp_path):
+def test_certificates_that_cannot_be_read_are_named(server, api, tmp_path):
     (tmp_path / "ca.pem").write_text("none")
-    for place in (tmp_path / "ca.pem", tmp_path / "absent.pem"):
-        assert str(place) in failing(opened(server, api, ca_file=str(place))).what
+    for path in (tmp_path / "ca.pem", tmp_path / "absent.pem"):
+        assert str(path) in error_of(open_embedder(server, api, ca_file=str(path))).what
 
 
 def test_a_lone_surrogate_spoils_no_batch(server, api):
-    vectors = encode(opened(server, api), ["a\ud800b", "x"])
-    np.testing.assert_allclose(vectors, wanted(["a\ufffdb", "x"]), atol=1e-7)
+    vectors = encode(open_embedder(server, api), ["a\ud800b", "x"])
+    np.testing.assert_allclose(vectors, expected_vectors(["a\ufffdb", "x"]), atol=1e-7)
 
 
-def test_the_price_is_the_operators(server, api):
-    assert opened(server, api).cost(1_000) is None
-    assert opened(server, api, price_per_million_tokens=0.02).cost(3_000_000) == pytest.approx(0.06)
-
-
-HELD = EndpointEmbedder(
+ESTIMATING = EndpointEmbedder(
     Endpoint(url="http://127.0.0.1:1", model="m"),
     prompt=None,
     query_prompt=None,
-    throttle=Budgets(),
+    budgets=Budgets(),
     dimension=1,
 )
 
@@ -473,13 +493,13 @@ HELD = EndpointEmbedder(
     st.integers(1, 20),
     st.data(),
 )
-def test_pieces_are_the_text_and_fit(text, size, data):
+def test_the_parts_are_the_text_and_fit(text, size, data):
     overlap = data.draw(st.integers(0, size - 1))
-    pieces = HELD.pieces(text, size, overlap)
+    text_parts = ESTIMATING.split_text(text, size, overlap)
     raw = text.encode("utf-8", "surrogatepass")
     start = end = 0
-    for number, piece in enumerate(pieces):
-        encoded = piece.encode("utf-8", "surrogatepass")
+    for number, text_part in enumerate(text_parts):
+        encoded = text_part.encode("utf-8", "surrogatepass")
         assert len(encoded) <= 4 * size
         if number:
             least = end - 4 * overlap
@@ -497,14 +517,19 @@ def test_pieces_are_the_text_and_fit(text, size, data):
     assert end == len(raw)
 
 
-def test_pieces_end_behind_a_word():
-    assert HELD.pieces("one two three four five", 2, 0) == ["one two ", "three ", "four ", "five"]
-    assert HELD.pieces("one two three four five", 3, 1) == [
+def test_parts_end_behind_a_word():
+    assert ESTIMATING.split_text("one two three four five", 2, 0) == [
+        "one two ",
+        "three ",
+        "four ",
+        "five",
+    ]
+    assert ESTIMATING.split_text("one two three four five", 3, 1) == [
         "one two ",
         "two three ",
         "ree four ",
         "our five",
     ]
-    assert HELD.pieces("", 2, 0) == [""]
+    assert ESTIMATING.split_text("", 2, 0) == [""]
     with pytest.raises(ValueError, match="overlap"):
-        HELD.pieces("x", 2, 2)
+        ESTIMATING.split_text("x", 2, 2)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfray.embedders import models, sentence_transformers
-from cfray.embedders.sentence_transformers import SentenceTransformersEmbedder, batches
+from cfray.embedders import models, torch_model
+from cfray.embedders.sentence_transformers import SentenceTransformersEmbedder, divide
 from cfray.embedders.spec import Embedding
 from cfray.errors import ConfigError, ProofFailed
 from tests.embedders.conftest import MODEL
@@ -20,16 +20,17 @@ TEXTS = [
 ]
 
 
-def spec(**more):
-    return Embedding(policy="regenerate", model=MODEL, **more)
+def spec(**options):
+    return Embedding(policy="regenerate", model=MODEL, **options)
 
 
-def encoded(embedder, texts):
+def encode(embedder, texts):
     return embedder.encode(texts, embedder.count_tokens(texts))
 
 
-def cosines(one, other):
-    return (one * other).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+def cosines(left, right):
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return (left * right).sum(axis=1) / lengths
 
 
 @pytest.fixture(scope="module")
@@ -37,34 +38,34 @@ def naive():
     """Load the model with its library, in fp32, and use it as its README says."""
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(models.folder(MODEL)), device="cpu", local_files_only=True)
+    return SentenceTransformer(str(models.find_folder(MODEL)), device="cpu", local_files_only=True)
 
 
-def test_vectors_are_the_models_own(embedder, naive):
-    found, wanted = encoded(embedder, TEXTS), naive.encode(TEXTS)
-    assert found.dtype == np.float32
-    assert cosines(found, wanted).min() > 0.999
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+def test_vectors_are_those_of_the_library(embedder, naive):
+    vectors = encode(embedder, TEXTS)
+    assert vectors.dtype == np.float32
+    assert cosines(vectors, naive.encode(TEXTS)).min() > 0.999
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_the_order_of_texts_is_theirs(embedder):
-    forward, backward = encoded(embedder, TEXTS), encoded(embedder, TEXTS[::-1])
+def test_vectors_come_in_the_order_of_the_texts(embedder):
+    forward, backward = encode(embedder, TEXTS), encode(embedder, TEXTS[::-1])
     assert cosines(forward, backward[::-1]).min() > 0.9999
     assert cosines(forward[:1], forward[1:2])[0] < 0.9
 
 
 def test_fp32_is_exactly_the_librarys(naive):
     exact = SentenceTransformersEmbedder(spec(dtype="fp32"), "fp32")
-    np.testing.assert_allclose(encoded(exact, TEXTS), naive.encode(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(encode(exact, TEXTS), naive.encode(TEXTS), atol=1e-6)
 
 
 def test_openvino_agrees():
     pytest.importorskip("openvino")
-    found = SentenceTransformersEmbedder(spec(engine="openvino"), "bf16")
-    assert found.identity.engine == "openvino"
+    openvino = SentenceTransformersEmbedder(spec(engine="openvino"), "bf16")
+    assert openvino.identity.engine == "openvino"
     assert (
         cosines(
-            encoded(found, TEXTS), encoded(SentenceTransformersEmbedder(spec(), "fp32"), TEXTS)
+            encode(openvino, TEXTS), encode(SentenceTransformersEmbedder(spec(), "fp32"), TEXTS)
         ).min()
         > 0.999
     )
@@ -72,10 +73,10 @@ def test_openvino_agrees():
 
 def test_a_truncated_vector_has_length_1(embedder):
     short = SentenceTransformersEmbedder(spec(truncate_dim=64), "auto")
-    found = encoded(short, TEXTS)
-    assert found.shape[1] == short.identity.dimension == 64
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    assert cosines(found, encoded(embedder, TEXTS)[:, :64]).min() > 0.9999
+    vectors = encode(short, TEXTS)
+    assert vectors.shape[1] == short.identity.dimension == 64
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert cosines(vectors, encode(embedder, TEXTS)[:, :64]).min() > 0.9999
 
 
 def test_a_prompt_stands_before_documents_and_another_before_queries(naive):
@@ -83,7 +84,7 @@ def test_a_prompt_stands_before_documents_and_another_before_queries(naive):
         spec(prompt="passage: ", query_prompt="query: "), "fp32"
     )
     np.testing.assert_allclose(
-        encoded(prompted, TEXTS[:2]),
+        encode(prompted, TEXTS[:2]),
         naive.encode([f"passage: {text}" for text in TEXTS[:2]]),
         atol=1e-6,
     )
@@ -95,37 +96,37 @@ def test_a_prompt_stands_before_documents_and_another_before_queries(naive):
     assert prompted.count_tokens(["a"])[0] == naive.tokenizer("passage: a")["input_ids"].__len__()
 
 
-def test_batches_made_ahead_are_the_same(embedder):
+def test_batches_tokenised_ahead_are_the_same(embedder):
     """The way a GPU is fed, on this processor: the next batch is tokenised in another thread."""
-    plain = encoded(embedder, TEXTS * 40)
-    embedder.ahead = True
+    plain = encode(embedder, TEXTS * 40)
+    embedder.prefetches = True
     try:
-        assert np.array_equal(encoded(embedder, TEXTS * 40), plain)
+        assert np.array_equal(encode(embedder, TEXTS * 40), plain)
     finally:
-        embedder.ahead = False
+        embedder.prefetches = False
 
 
 def test_an_engine_that_does_not_agree_is_refused(monkeypatch):
     def broken(model, dtype):
         model[0].auto_model.encoder.layer[0].output.dense.weight.data.neg_()
 
-    monkeypatch.setattr(sentence_transformers, "_narrow", broken)
+    monkeypatch.setattr(torch_model, "set_dtype", broken)
     with pytest.raises(ProofFailed, match="does not agree with fp32"):
         SentenceTransformersEmbedder(spec(), "bf16")
 
 
-def test_what_is_not_there_is_said():
+def test_a_missing_model_is_an_error_that_names_it():
     with pytest.raises(ConfigError, match="neither a folder nor an installed package"):
         SentenceTransformersEmbedder(spec().model_copy(update={"model": "no-such-model"}), "auto")
     with pytest.raises(ConfigError, match="carries no sentence-transformers model"):
-        models.folder("pytest")
+        models.find_folder("pytest")
     with pytest.raises(ConfigError, match="truncate_dim is 999"):
         SentenceTransformersEmbedder(spec(truncate_dim=999), "auto")
 
 
-def test_a_folder_without_a_model_is_said(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no model"):
-        models.folder(str(tmp_path))
+        models.find_folder(str(tmp_path))
 
 
 def test_the_hash_is_of_names_and_bytes(tmp_path):
@@ -134,31 +135,31 @@ def test_the_hash_is_of_names_and_bytes(tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "b" / "README.md").write_text("another text decides no vector")
     (tmp_path / "c" / "config.json").write_text("{} ")
-    one, same, other = (models.sha256(tmp_path / name) for name in ("a", "b", "c"))
-    assert one == same != other
+    first, same, other = (models.hash_files(tmp_path / name) for name in ("a", "b", "c"))
+    assert first == same != other
 
 
-def test_pieces_leave_nothing_out(embedder):
+def test_the_parts_leave_nothing_out(embedder):
     text = "  " + " ".join(f"word{number} stone, river;" for number in range(400)) + " 🙂 end\n"
-    pieces = embedder.pieces(text, 50, 0)
-    assert "".join(pieces) == text
+    text_parts = embedder.split_text(text, 50, 0)
+    assert "".join(text_parts) == text
     assert (
         max(
-            len(embedder.model.tokenizer(piece, add_special_tokens=False)["input_ids"])
-            for piece in pieces
+            len(embedder.model.tokenizer(text_part, add_special_tokens=False)["input_ids"])
+            for text_part in text_parts
         )
         <= 50
     )
-    overlapping = embedder.pieces(text, 50, 10)
-    assert len(overlapping) > len(pieces)
+    overlapping = embedder.split_text(text, 50, 10)
+    assert len(overlapping) > len(text_parts)
     assert overlapping[1][:5] in overlapping[0]
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200).map(sorted), st.integers(1, 4096))
 def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
-    found = list(batches(lengths, budget))
-    assert [row for start, end in found for row in range(start, end)] == list(range(len(lengths)))
+    ranges = list(divide(lengths, budget))
+    assert [row for start, end in ranges for row in range(start, end)] == list(range(len(lengths)))
     assert all(
         end - start == 1 or (end - start) * max(lengths[start:end]) <= budget
-        for start, end in found
+        for start, end in ranges
     )

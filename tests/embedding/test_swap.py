@@ -1,6 +1,6 @@
-"""The operation behind ``cfray embed``, against the installed pylance.
+"""The Lance operation behind ``cfray embed``, against the installed pylance.
 
-An upgrade that breaks it is noticed here.
+An upgrade of pylance that breaks the operation fails here.
 """
 
 import json
@@ -16,8 +16,9 @@ from lance.fragment import FragmentMetadata, write_fragments
 from lance.schema import LanceSchema
 
 from cfray.conversion.embed import ORIGIN
-from cfray.embedding.pieces import Joined, seal
-from cfray.embedding.swap import replaced
+from cfray.embedding.join import JoinedFragment
+from cfray.embedding.pieces import state_of
+from cfray.embedding.swap import replace_columns
 from cfray.errors import TargetUnavailable
 
 OLD, NEW = 4, 6
@@ -39,35 +40,29 @@ def rows(first: int, count: int, width: int) -> pa.Table:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> LanceDataset:
-    """Make three fragments with stable row ids, rows deleted from two of them.
-
-    An index on the vector.
-    """
+    """Make three fragments with stable row ids, deletions in two of them and a vector index."""
     uri = str(tmp_path / "t.lance")
     schema = rows(0, 1, OLD).schema
     lance.write_dataset(
         schema.empty_table(), uri, enable_stable_row_ids=True, data_storage_version="2.2"
     )
     for first in (0, 100, 200):
-        found = lance.dataset(uri)
+        latest = lance.dataset(uri)
         new = write_fragments(rows(first, 100, OLD), uri, schema=schema, mode="append")
         operation = LanceOperation.Merge(
-            [one.metadata for one in found.get_fragments()] + new,
+            [fragment.metadata for fragment in latest.get_fragments()] + new,
             LanceSchema.from_pyarrow(schema),
             preserves_nullability=True,
         )
-        LanceDataset.commit(found, Transaction(found.version, operation), max_retries=0)
+        LanceDataset.commit(latest, Transaction(latest.version, operation), max_retries=0)
     lance.dataset(uri).delete("uuid IN ('u5', 'u150', 'u151')")
     lance.dataset(uri).create_index("vector", "IVF_FLAT", num_partitions=1)
     return lance.dataset(uri)
 
 
-def written(dataset: LanceDataset) -> dict[int, Joined]:
-    """Write each fragment's new columns, as the tasks do.
-
-    The vector's first number is the row's own.
-    """
-    found = {}
+def join_fragments(dataset: LanceDataset) -> list[JoinedFragment]:
+    """Write each fragment's new columns, as the tasks do; each number is minus the row's number."""
+    joined = []
     for fragment in dataset.get_fragments():
         table = fragment.to_table(columns=["uuid"])
         numbers = np.array([int(uuid[1:]) for uuid in table["uuid"].to_pylist()], np.float32)
@@ -75,26 +70,28 @@ def written(dataset: LanceDataset) -> dict[int, Joined]:
             pa.array(np.repeat(-numbers[:, None], NEW, axis=1).ravel()), NEW
         )
         metadata, _ = fragment.merge_columns(
-            pa.table({"v": vectors, "o": ["made"] * len(numbers)}).to_reader()
+            pa.table({"v": vectors, "o": ["new"] * len(numbers)}).to_reader()
         )
-        found[fragment.fragment_id] = Joined(
-            fragment.fragment_id,
-            seal(fragment.metadata),
-            metadata.to_json()["files"][-1],
-            [],
-            {},
-            {},
-            {},
-            0,
+        joined.append(
+            JoinedFragment(
+                fragment=fragment.fragment_id,
+                state=state_of(fragment.metadata),
+                file=metadata.to_json()["files"][-1],
+                files=[],
+                sums={},
+                collections={},
+                counts={},
+                size=0,
+            )
         )
-    return found
+    return joined
 
 
 FIELDS = (pa.field("vector", pa.list_(pa.float32(), NEW)), pa.field(ORIGIN, pa.string()))
 
 
-def swapped(dataset: LanceDataset) -> LanceDataset:
-    fragments = replaced(dataset, FIELDS, written(dataset))
+def swap_columns(dataset: LanceDataset) -> LanceDataset:
+    fragments = replace_columns(dataset, FIELDS, join_fragments(dataset))
     schema = dataset.schema.set(dataset.schema.get_field_index("vector"), FIELDS[0])
     operation = LanceOperation.Merge(
         fragments,
@@ -115,20 +112,20 @@ def check_rows(dataset: LanceDataset) -> None:
         strict=True,
     ):
         assert vector == [-float(uuid[1:])] * NEW
-        assert origin == "made"
+        assert origin == "new"
 
 
 def test_a_column_gets_new_values_and_another_width_in_one_version(dataset):
-    others = ["uuid", "metadata", "position"]
-    before = dataset.to_table(columns=others, with_row_id=True)
+    other_columns = ["uuid", "metadata", "position"]
+    before = dataset.to_table(columns=other_columns, with_row_id=True)
     dataset.drop_index("vector_idx")
     dataset = lance.dataset(dataset.uri)
     old = dataset.version
-    now = swapped(dataset)
+    now = swap_columns(dataset)
     assert now.version == old + 1
     assert now.schema.metadata == {b"ledger": b"new"}
     check_rows(now)
-    assert now.to_table(columns=others, with_row_id=True).equals(before), (
+    assert now.to_table(columns=other_columns, with_row_id=True).equals(before), (
         "another column, or a stable row id, changed"
     )
     past = lance.dataset(dataset.uri, version=old)
@@ -138,7 +135,7 @@ def test_a_column_gets_new_values_and_another_width_in_one_version(dataset):
 
 def test_compaction_indexes_and_further_commits_work_on_it(dataset):
     dataset.drop_index("vector_idx")
-    now = swapped(lance.dataset(dataset.uri))
+    now = swap_columns(lance.dataset(dataset.uri))
     now.create_index("vector", "IVF_FLAT", num_partitions=1)
     now = lance.dataset(now.uri)
     assert now.to_table(nearest={"column": "vector", "q": [-42.0] * NEW, "k": 1})[
@@ -146,7 +143,7 @@ def test_compaction_indexes_and_further_commits_work_on_it(dataset):
     ].to_pylist() == ["u42"]
     new = write_fragments(rows(300, 10, NEW), now.uri, schema=now.schema, mode="append")
     operation = LanceOperation.Merge(
-        [one.metadata for one in now.get_fragments()] + new,
+        [fragment.metadata for fragment in now.get_fragments()] + new,
         LanceSchema.from_pyarrow(now.schema),
         preserves_nullability=True,
     )
@@ -164,24 +161,20 @@ def test_compaction_indexes_and_further_commits_work_on_it(dataset):
 
 
 def test_an_index_of_the_old_vectors_would_lie(dataset):
-    """Why the index goes first: Lance itself would not notice."""
-    now = swapped(dataset)
+    """Lance itself would keep the index, so cfray drops it before the swap."""
+    now = swap_columns(dataset)
     assert {item.name for item in now.describe_indices()} == {"vector_idx"}
 
 
 def test_a_fragment_that_changed_meanwhile_is_noticed(dataset):
-    made = written(dataset)
+    joined = join_fragments(dataset)
     dataset.delete("uuid = 'u7'")
     with pytest.raises(TargetUnavailable, match="while its vectors were being made"):
-        replaced(lance.dataset(dataset.uri), FIELDS, made)
+        replace_columns(lance.dataset(dataset.uri), FIELDS, joined)
 
 
 def test_a_tombstone_survives_json(dataset):
-    """The metadata of a swapped fragment reads back as it was written.
-
-    Receipts and compactions carry it.
-    """
-    one = replaced(dataset, FIELDS, written(dataset))[0]
-    body = one.to_json()
-    assert [-2 in file["fields"] for file in body["files"]] == [True, False]
-    assert FragmentMetadata.from_json(json.dumps(body)).to_json() == body
+    """Receipts and compactions carry the metadata of a swapped fragment as JSON."""
+    metadata = replace_columns(dataset, FIELDS, join_fragments(dataset))[0].to_json()
+    assert [-2 in file["fields"] for file in metadata["files"]] == [True, False]
+    assert FragmentMetadata.from_json(json.dumps(metadata)).to_json() == metadata

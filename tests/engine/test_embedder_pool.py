@@ -1,29 +1,158 @@
-"""The pool's cases, in a process of their own.
+"""The pool of embedding actors on a real Ray, asking a server that counts what it is asked.
 
-Ray remembers the token of a cluster that another test of this process had.
+The server is a double, which holds back what a test names.
 """
 
 import os
-import subprocess
-import sys
-from pathlib import Path
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-CASES = Path(__file__).with_name("pool_cases.py")
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cfray.embedders.endpoint import Budgets
+from cfray.embedders.open import open_embedder
+from cfray.embedders.spec import Embedding
+from cfray.engine.embedder_pool import divide_texts, start_pool
+from cfray.errors import ConfigError, EmbeddingError, TargetError
+from tests.testbeds.embedding_server import EmbeddingServer, embedded
+from tests.testbeds.processes import until
+
+WIDTH = 8
 
 
-def test_the_pool_on_a_real_ray():
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RAY_", "PYTEST_"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(CASES)],
-        env=clean,
-        cwd=CASES.parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.fixture(autouse=True)
+def ray(shared_ray):
+    """Have this process be a driver on the shared Ray."""
+    shared_ray.join()
+
+
+@pytest.fixture
+def embedding_workers(shared_ray):
+    """Give a function that finds the actors that are computing at this moment."""
+    return lambda: [pid for pid, title in shared_ray.busy().items() if "Worker.embed" in title]
+
+
+@pytest.fixture
+def server():
+    with EmbeddingServer(WIDTH) as found:
+        yield found
+
+
+def spec(server, actors):
+    return Embedding(
+        policy="regenerate",
+        endpoint={"url": server.url, "model": "m", "timeout": 600},
+        actors=actors,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "9 passed" in done.stdout, done.stdout
+
+
+def identity_of(one):
+    return open_embedder(one, Budgets()).identity
+
+
+def texts(count, first=0):
+    return pa.array([f"text {number}" for number in range(first, first + count)])
+
+
+def test_vectors_come_back_in_order(server):
+    job = spec(server, 2)
+    with start_pool(job, identity_of(job)) as handle:
+        found = handle.embed(texts(1_300))
+        assert handle.embed(pa.array([], pa.string())).vectors.shape == (0, WIDTH)
+    np.testing.assert_allclose(
+        found.vectors,
+        np.stack([embedded(f"text {number}", WIDTH) for number in range(1_300)]),
+        atol=1e-6,
+    )
+    assert found.counts["texts_embedded"] == 1_300
+
+
+def test_there_are_as_many_actors_as_there_is_work_for(server):
+    job = spec(server, {"min": 1, "max": 3})
+    with start_pool(job, identity_of(job)) as handle, ThreadPoolExecutor(4) as asking:
+        handle.embed(texts(3))
+        assert handle.figures().actors == 1
+        server.fail("slow", on=range(1, 4))
+        before = len(server.requests)
+        waiting = [asking.submit(handle.embed, texts(3, 100 * number)) for number in range(4)]
+        until(
+            lambda: len(server.requests) - before == 3,
+            "three actors ask at once: two more came up while the first one was kept waiting",
+        )
+        figures = handle.figures()
+        server.release()
+        assert [len(batch.result().missing) for batch in waiting] == [3, 3, 3, 3]
+    assert figures.actors == figures.loaded == 3
+
+
+def test_a_batch_outlives_its_actor(server, embedding_workers):
+    job = spec(server, 1)
+    with start_pool(job, identity_of(job)) as handle, ThreadPoolExecutor(1) as asking:
+        handle.embed(texts(1))
+        server.fail("slow", on=(1,))
+        before = len(server.requests)
+        waiting = asking.submit(handle.embed, texts(3))
+        until(lambda: len(server.requests) > before, "the batch is under way")
+        (actor,) = until(embedding_workers, "an actor embeds")
+        os.kill(actor, signal.SIGKILL)
+        found = waiting.result()
+        figures = handle.figures()
+    server.release()
+    np.testing.assert_allclose(
+        found.vectors,
+        np.stack([embedded(f"text {number}", WIDTH) for number in range(3)]),
+        atol=1e-6,
+    )
+    assert (figures.loaded, figures.actors) == (2, 1)
+
+
+def test_a_batch_that_kills_every_actor_ends_the_run(server, embedding_workers):
+    job = spec(server, 1)
+    with start_pool(job, identity_of(job)) as handle, ThreadPoolExecutor(1) as asking:
+        handle.embed(texts(1))
+        server.fail("slow", on=range(1, 20))
+        waiting = asking.submit(handle.embed, texts(3))
+        killed = set()
+        while not waiting.done():
+            for actor in set(embedding_workers()) - killed:
+                os.kill(actor, signal.SIGKILL)
+                killed.add(actor)
+        with pytest.raises(TargetError, match="3 embedding actors died"):
+            waiting.result()
+    server.release()
+    assert len(killed) == 3
+
+
+def test_an_error_of_the_model_arrives_as_it_is(server):
+    job = spec(server, 2)
+    with start_pool(job, identity_of(job)) as handle:
+        handle.embed(texts(1))
+        server.fail("too few")
+        with pytest.raises(EmbeddingError, match="3 vectors for 4 texts"):
+            handle.embed(texts(4))
+        assert len(handle.embed(texts(4)).missing) == 4
+
+
+def test_an_actor_with_another_model_refuses(server):
+    with (
+        start_pool(
+            spec(server, 1), replace(identity_of(spec(server, 1)), sha256="0" * 64)
+        ) as handle,
+        pytest.raises(ConfigError, match="another model"),
+    ):
+        handle.embed(texts(1))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 512])
+def test_batches_hold_every_text_once(rows):
+    column = pa.array(["a", None, "", "b" * 5_000_000, "c"])
+    found = list(divide_texts(column, rows))
+    assert pa.chunked_array(found).to_pylist() == column.to_pylist()
+    assert all(len(part) <= rows for part in found)
+    assert all(
+        len(part) == 1 or sum(len(text or "") for text in part.to_pylist()) <= 4 * 2**20
+        for part in found
+    )

@@ -13,7 +13,7 @@ from cfray.errors import Interrupted
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_interrupts_the_block_and_the_handlers_come_back(number, code):
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as stopped, interrupts.heeded():
+    with pytest.raises(Interrupted) as stopped, interrupts.catch_signals():
         os.kill(os.getpid(), number)
     assert stopped.value.signal_code == code
     assert signal.getsignal(number) is before
@@ -33,24 +33,24 @@ def renaming() -> None:
 
 @pytest.mark.parametrize("library", [swallowing, renaming])
 def test_a_library_swallows_it_or_calls_it_something_else(library):
-    with pytest.raises(Interrupted), interrupts.heeded():
+    with pytest.raises(Interrupted), interrupts.catch_signals():
         library()
 
 
 def test_a_deferred_interrupt_waits_for_the_end_of_its_block():
-    done = []
+    steps = []
 
     def work() -> None:
-        with interrupts.deferred():
+        with interrupts.defer():
             os.kill(os.getpid(), signal.SIGTERM)
-            done.append("inside")
-        done.append("behind")
+            steps.append("inside")
+        steps.append("behind")
 
-    with pytest.raises(Interrupted), interrupts.heeded():
+    with pytest.raises(Interrupted), interrupts.catch_signals():
         work()
-    assert done == ["inside"]
+    assert steps == ["inside"]
 
 
 def test_an_error_without_a_signal_stays_itself():
-    with pytest.raises(KeyError), interrupts.heeded():
+    with pytest.raises(KeyError), interrupts.catch_signals():
         raise KeyError

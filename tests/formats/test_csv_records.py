@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cfray.errors import SourceError
-from cfray.formats.csv_records import RecordEnds, ranges, read_header, unsplit
-from cfray.formats.lines import whole_records
+from cfray.formats.csv_records import RecordEnds, keep_crlf_together, read_header, split_at_records
+from cfray.formats.lines import gather_records
 
 SOUP = st.text(st.sampled_from('"""",,\n\r\n\rab'), max_size=40).map(str.encode)
 
@@ -25,7 +25,7 @@ def records(data, size=1000):
     ends = RecordEnds(",")
     return [
         record
-        for run in whole_records(unsplit(cut(data, size)), ends, 10**6)
+        for run in gather_records(keep_crlf_together(cut(data, size)), ends, 10**6)
         for _, record in run.records()
     ]
 
@@ -41,28 +41,28 @@ class TestRecordEnds:
     @example(b'"a""b\n",c\n', 4)
     def test_are_those_of_pythons_csv_module_however_the_stream_is_cut(self, data, size):
         want = list(csv.reader(io.StringIO(data.decode(), newline="")))
-        found = records(data, size)
-        assert b"".join(found) == data
-        assert [parsed(record) for record in found] == want
+        cut_records = records(data, size)
+        assert b"".join(cut_records) == data
+        assert [parsed(record) for record in cut_records] == want
 
     @settings(max_examples=500)
     @given(SOUP)
     def test_are_those_of_pyarrow(self, data):
-        found = [record for record in records(data) if record.strip(b"\r\n")]
-        table_rows, wrong = 0, []
-        if found:
+        cut_records = [record for record in records(data) if record.strip(b"\r\n")]
+        table_rows, invalid_rows = 0, []
+        if cut_records:
             table = pacsv.read_csv(
                 pa.BufferReader(data),
                 pacsv.ReadOptions(use_threads=False, column_names=["a", "b"]),
                 pacsv.ParseOptions(
                     newlines_in_values=True,
-                    invalid_row_handler=lambda row: wrong.append(row.number) or "skip",
+                    invalid_row_handler=lambda row: invalid_rows.append(row.number) or "skip",
                 ),
             )
             table_rows = table.num_rows
-        assert table_rows + len(wrong) == len(found)
-        assert [number - 1 for number in wrong] == [
-            at for at, record in enumerate(found) if len(parsed(record)) != 2
+        assert table_rows + len(invalid_rows) == len(cut_records)
+        assert [number - 1 for number in invalid_rows] == [
+            row for row, record in enumerate(cut_records) if len(parsed(record)) != 2
         ]
 
     @given(SOUP)
@@ -70,7 +70,7 @@ class TestRecordEnds:
         ends = RecordEnds(",", quoting=False)
         assert [
             record
-            for run in whole_records([data] if data else [], ends, 10**6)
+            for run in gather_records([data] if data else [], ends, 10**6)
             for _, record in run.records()
         ] == data.splitlines(keepends=True)
 
@@ -79,20 +79,22 @@ class TestRanges:
     @settings(max_examples=300)
     @given(SOUP, st.integers(1, 20), st.integers(1, 8))
     def test_hold_whole_records_and_count_them(self, data, step, size):
-        found = ranges(cut(data, size), RecordEnds(","), 100, step)
-        assert found[0][0] == 100
-        assert found[-1][1] == 100 + len(data)
-        assert all(left[1] == right[0] for left, right in itertools.pairwise(found))
-        pieces = [data[start - 100 : end - 100] for start, end, _ in found]
-        assert [record for piece in pieces for record in records(piece)] == records(data)
-        assert [rows for _, _, rows in found] == [
-            sum(bool(record.strip(b"\r\n")) for record in records(piece)) for piece in pieces
+        ranges = split_at_records(cut(data, size), RecordEnds(","), 100, step)
+        assert ranges[0][0] == 100
+        assert ranges[-1][1] == 100 + len(data)
+        assert all(first[1] == second[0] for first, second in itertools.pairwise(ranges))
+        slices = [data[start - 100 : end - 100] for start, end, _ in ranges]
+        assert [record for range_data in slices for record in records(range_data)] == records(data)
+        assert [rows for _, _, rows in ranges] == [
+            sum(bool(record.strip(b"\r\n")) for record in records(range_data))
+            for range_data in slices
         ]
 
     def test_are_about_as_long_as_asked(self):
         data = b'1,"a\nb"\n' * 1000
         assert {
-            end - start for start, end, _ in ranges(cut(data, 77), RecordEnds(","), 0, 160)
+            end - start
+            for start, end, _ in split_at_records(cut(data, 77), RecordEnds(","), 0, 160)
         } == {160}
 
 

@@ -7,7 +7,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from cfray.formats.csv_types import KNOWN, convert, type_named
+from cfray.formats.csv_types import KNOWN_TYPES, convert_texts, parse_type
 
 UTC = dt.UTC
 FITS = [
@@ -73,10 +73,10 @@ MISFITS = [
 class TestConvert:
     @pytest.mark.parametrize(("name", "text", "value"), FITS)
     def test_reads_what_fits(self, name, text, value):
-        found, wrong = convert(pa.array([text, ""]), type_named(name))
-        assert found.type == type_named(name)
-        assert wrong == []
-        assert found.to_pylist() == [value, None]
+        values, misfits = convert_texts(pa.array([text, ""]), parse_type(name))
+        assert values.type == parse_type(name)
+        assert misfits == []
+        assert values.to_pylist() == [value, None]
 
     @pytest.mark.parametrize(("name", "text"), MISFITS)
     def test_names_what_does_not_fit_and_reads_the_rest(self, name, text):
@@ -87,16 +87,16 @@ class TestConvert:
         )
         if name.startswith("timestamp"):
             good = "2020-01-01T00:00:00Z" if "UTC" in name else "2020-01-01T00:00:00"
-        found, wrong = convert(pa.array(["", good, text, good]), type_named(name))
-        assert wrong == [2]
-        assert found[1] == found[3]
-        assert found[1].is_valid
-        assert not found[0].is_valid
+        values, misfits = convert_texts(pa.array(["", good, text, good]), parse_type(name))
+        assert misfits == [2]
+        assert values[1] == values[3]
+        assert values[1].is_valid
+        assert not values[0].is_valid
 
     def test_a_misfit_among_texts_that_arrow_casts_is_found(self):
-        assert convert(pa.array(["1", "0x10", "7"]), pa.int64())[1] == [1]
-        assert convert(pa.array(["1", "1e999", "inf"]), pa.float64())[1] == [1]
-        assert convert(pa.array(["1e999", "junk", "inf"]), pa.float64())[1] == [0, 1]
+        assert convert_texts(pa.array(["1", "0x10", "7"]), pa.int64())[1] == [1]
+        assert convert_texts(pa.array(["1", "1e999", "inf"]), pa.float64())[1] == [1]
+        assert convert_texts(pa.array(["1e999", "junk", "inf"]), pa.float64())[1] == [0, 1]
 
 
 class TestTypeNamed:
@@ -116,9 +116,9 @@ class TestTypeNamed:
     )
     def test_an_unknown_name_is_refused(self, name):
         with pytest.raises(ValueError, match="is no type"):
-            type_named(name)
+            parse_type(name)
 
     def test_the_error_lists_what_is_known(self):
         with pytest.raises(ValueError, match="known") as caught:
-            type_named("text")
-        assert KNOWN in str(caught.value)
+            parse_type("text")
+        assert KNOWN_TYPES in str(caught.value)

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cfray.formats.jsonarray import ElementEnds
-from cfray.formats.lines import whole_records
+from cfray.formats.lines import gather_records
 
 TEXTS = st.text(st.sampled_from('"\\[]{},: \né'), max_size=8)
 VALUES = st.recursive(
@@ -20,7 +20,7 @@ def records(data, size):
     blocks = [data[at : at + size] for at in range(0, len(data), size)]
     return [
         record
-        for run in whole_records(iter(blocks), ElementEnds(), 10**6)
+        for run in gather_records(iter(blocks), ElementEnds(), 10**6)
         for _, record in run.records()
     ]
 
@@ -31,12 +31,12 @@ class TestElementEnds:
     @example(['\\"', "\\\\", '\\\\"[,'], None, 1)
     def test_an_array_is_cut_at_its_own_commas(self, values, indent, size):
         data = json.dumps(values, indent=indent, ensure_ascii=False).encode()
-        found = records(data, size)
-        assert b"".join(found) == data
-        assert found[0] == b"["
-        assert {record[-1:] for record in found[1:-1]} <= {b","}
-        assert found[-1][-1:] == b"]"
-        assert [json.loads(record[:-1]) for record in found[1:]] == values
+        cut_records = records(data, size)
+        assert b"".join(cut_records) == data
+        assert cut_records[0] == b"["
+        assert {record[-1:] for record in cut_records[1:-1]} <= {b","}
+        assert cut_records[-1][-1:] == b"]"
+        assert [json.loads(record[:-1]) for record in cut_records[1:]] == values
 
     @given(st.dictionaries(TEXTS, VALUES), st.integers(1, 9))
     def test_an_object_is_cut_at_its_end(self, value, size):

@@ -2,13 +2,19 @@
 
 import io
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfray.errors import SourceError, SourceUnavailable
 from cfray.formats import lines
-from cfray.formats.lines import HEAD, Oversized, Run, aligned, blocks, newlines, whole_records
+from cfray.formats.lines import (
+    HEAD,
+    OversizedRecord,
+    RecordRun,
+    gather_records,
+    line_ends,
+    read_blocks,
+    split_at_newlines,
+)
 
 TEXT = st.lists(st.sampled_from([b"a", b"bb", b"\n", b"cccccccccc", b"\r\n"])).map(b"".join)
 
@@ -16,18 +22,21 @@ TEXT = st.lists(st.sampled_from([b"a", b"bb", b"\n", b"cccccccccc", b"\r\n"])).m
 class TestAligned:
     @given(TEXT, st.integers(1, 30))
     def test_ranges_cover_the_file_and_begin_behind_line_breaks(self, text, step):
-        ranges = aligned(io.BytesIO(text), 0, len(text), step)
+        ranges = split_at_newlines(io.BytesIO(text), 0, len(text), step)
         assert b"".join(text[a:b] for a, b in ranges) == text
         assert all(text[a - 1 : a] == b"\n" for a, _ in ranges[1:])
         assert all(a < b for a, b in ranges) or text == b""
 
     def test_a_range_is_no_longer_than_it_must_be(self):
         text = b"123456789\n" * 100
-        assert {b - a for a, b in aligned(io.BytesIO(text), 0, len(text), 50)} == {50}
+        assert {b - a for a, b in split_at_newlines(io.BytesIO(text), 0, len(text), 50)} == {50}
 
     def test_a_line_longer_than_ranges_makes_one_longer_range(self):
         text = b"a\n" + b"x" * 200_000 + b"\nb\n"
-        assert aligned(io.BytesIO(text), 0, len(text), 1000) == [(0, 200_003), (200_003, 200_005)]
+        assert split_at_newlines(io.BytesIO(text), 0, len(text), 1000) == [
+            (0, 200_003),
+            (200_003, 200_005),
+        ]
 
     def test_reads_a_small_piece_for_each_cut(self):
         class Counting(io.BytesIO):
@@ -39,64 +48,47 @@ class TestAligned:
                 return data
 
         stream = Counting(b"0123456789abcde\n" * 1_000_000)
-        assert len(aligned(stream, 0, 16_000_000, 4_000_000)) == 4
+        assert len(split_at_newlines(stream, 0, 16_000_000, 4_000_000)) == 4
         assert stream.read_bytes < 300_000
 
 
 class TestBlocks:
     @given(st.binary(max_size=50), st.integers(1, 7), st.integers(0, 60))
     def test_give_exactly_the_bytes_asked_for(self, data, block, size):
-        assert b"".join(blocks(io.BytesIO(data), "f", size, block)) == data[:size]
-        assert b"".join(blocks(io.BytesIO(data), "f", None, block)) == data
-
-    @pytest.mark.parametrize(
-        ("message", "kind", "transient"),
-        [
-            ("Truncated compressed stream", SourceError, False),
-            ("timed out", SourceUnavailable, True),
-        ],
-    )
-    def test_an_error_is_terminal_only_where_the_bytes_are_wrong(self, message, kind, transient):
-        class Broken:
-            def read(self, size):
-                raise OSError(message)
-
-        with pytest.raises(kind) as caught:
-            list(blocks(Broken(), "part.gz", None))
-        assert "part.gz" in caught.value.what
-        assert caught.value.transient is transient
+        assert b"".join(read_blocks(io.BytesIO(data), size, block)) == data[:size]
+        assert b"".join(read_blocks(io.BytesIO(data), None, block)) == data
 
 
 class TestWholeRecords:
     @given(TEXT, st.integers(1, 9), st.integers(1, 25))
     def test_come_out_the_same_however_the_stream_is_cut(self, text, block, limit):
-        want = [
+        expected = [
             (record if len(record) <= limit else record[:HEAD], len(record))
             for record in text.splitlines(keepends=True)
         ]
-        found, offset = [], 0
-        for run in whole_records(blocks(io.BytesIO(text), "f", None, block), newlines, limit):
+        records, offset = [], 0
+        for run in gather_records(read_blocks(io.BytesIO(text), None, block), line_ends, limit):
             assert run.offset == offset
-            if isinstance(run, Oversized):
+            if isinstance(run, OversizedRecord):
                 assert run.size > limit
-                found.append((run.head, run.size))
+                records.append((run.head, run.size))
                 offset += run.size
             else:
-                found += [(record, len(record)) for _, record in run.records()]
+                records += [(record, len(record)) for _, record in run.records()]
                 offset += len(run.data)
-        assert found == want
+        assert records == expected
         assert offset == len(text)
 
     def test_a_record_over_the_limit_keeps_only_its_head(self):
         data = b"a\n" + b"x" * 300_000 + b"\nb"
-        found = list(whole_records(blocks(io.BytesIO(data), "f", None, 1000), newlines, 100_000))
-        assert found[0] == Run(0, b"a\n", [2])
-        assert found[1] == Oversized(2, b"x" * HEAD, 300_001, b"\n")
-        assert found[2] == Run(300_003, b"b", [1], closed=False)
+        runs = list(gather_records(read_blocks(io.BytesIO(data), None, 1000), line_ends, 100_000))
+        assert runs[0] == RecordRun(0, b"a\n", [2])
+        assert runs[1] == OversizedRecord(2, b"x" * HEAD, 300_001, b"\n")
+        assert runs[2] == RecordRun(300_003, b"b", [1], closed=False)
 
     def test_a_record_is_held_once(self):
         pending = lines._Pending(limit=1000)
         for _ in range(5000):
             pending.add(b"x" * 10)
         assert pending.size == 50_000
-        assert sum(map(len, pending.pieces)) <= 1000 + HEAD
+        assert sum(map(len, pending.blocks)) <= 1000 + HEAD

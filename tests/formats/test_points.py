@@ -10,8 +10,11 @@ IDS = pa.array(["a", "b", "c"])
 
 
 def test_payload_keys_stand_at_the_top_and_missing_ones_stay_missing():
-    batch = points.batch(
-        IDS, {}, [{"n": 1}, {}, {"n": None, "when": Typed("date", "2024-01-01")}], inside="payload"
+    batch = points.build_batch(
+        IDS,
+        {},
+        [{"n": 1}, {}, {"n": None, "when": Typed("date", "2024-01-01")}],
+        payload_name="payload",
     )
     assert plain(batch) == [
         {"id": "a", "n": ("int64", "1")},
@@ -22,7 +25,7 @@ def test_payload_keys_stand_at_the_top_and_missing_ones_stay_missing():
 
 def test_a_payload_key_named_like_one_of_the_points_own_is_kept_under_another_name():
     payload = [{"id": "x", "vector": 1, "payload.id": "y", "text": "t"}, {}, {}]
-    (first, *_) = plain(points.batch(IDS, {}, payload, inside="payload"))
+    (first, *_) = plain(points.build_batch(IDS, {}, payload, payload_name="payload"))
     assert first == {
         "id": "a",
         "payload.id": ("string", "x"),
@@ -31,19 +34,25 @@ def test_a_payload_key_named_like_one_of_the_points_own_is_kept_under_another_na
         "text": ("string", "t"),
     }
     (first, *_) = plain(
-        points.batch(IDS, {}, payload, inside="payload", texts=pa.array(["own", None, None]))
+        points.build_batch(
+            IDS, {}, payload, payload_name="payload", texts=pa.array(["own", None, None])
+        )
     )
     assert (first["text"], first["payload.text"]) == ("own", ("string", "t"))
 
 
 def test_named_vectors_stand_in_one_struct_and_the_unnamed_one_alone():
     kind = pa.list_(pa.float32(), 2)
-    column = points.dense([[0.5, 1.5], None, [1, 2]], kind)
-    batch = points.batch(
+    column = points.dense_column([[0.5, 1.5], None, [1, 2]], kind)
+    batch = points.build_batch(
         IDS,
-        {"": column, "title": column, "sparse": points.sparse([([7], [0.5]), None, ([], [])])},
+        {
+            "": column,
+            "title": column,
+            "sparse": points.sparse_column([([7], [0.5]), None, ([], [])]),
+        },
         [{}] * 3,
-        inside="payload",
+        payload_name="payload",
     )
     assert batch.column("vector").to_pylist() == [[0.5, 1.5], None, [1.0, 2.0]]
     assert batch.column("vectors")[0].as_py() == {
@@ -57,19 +66,21 @@ def test_named_vectors_stand_in_one_struct_and_the_unnamed_one_alone():
 def test_dense_vectors_are_the_same_to_the_bit():
     values = np.array([[-0.0, 1e-45], [3.4028235e38, 0.1]], np.float32)
     assert (
-        points.dense(list(values), pa.list_(pa.float32(), 2)).flatten().to_numpy().tobytes()
+        points.dense_column(list(values), pa.list_(pa.float32(), 2)).flatten().to_numpy().tobytes()
         == values.tobytes()
     )
 
 
 def test_a_vector_of_another_width_is_left_for_its_row_to_be_judged():
-    column = points.dense([[1.0, 2.0], [1.0], None], pa.list_(pa.float32(), 2))
+    column = points.dense_column([[1.0, 2.0], [1.0], None], pa.list_(pa.float32(), 2))
     assert column.to_pylist() == [[1.0, 2.0], [1.0], None]
 
 
 def test_ids_of_mixed_types_are_variants():
     ids = variant_array([7, Typed("uuid", "6f9619ff-8b86-d011-b42d-00c04fc964ff"), 2**64 - 1])
-    assert [row["id"] for row in plain(points.batch(ids, {}, [{}] * 3, inside="payload"))] == [
+    assert [
+        row["id"] for row in plain(points.build_batch(ids, {}, [{}] * 3, payload_name="payload"))
+    ] == [
         ("int64", "7"),
         ("uuid", '"6f9619ff-8b86-d011-b42d-00c04fc964ff"'),
         ("uint64", str(2**64 - 1)),

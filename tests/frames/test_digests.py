@@ -46,7 +46,7 @@ def test_the_order_of_rows_does_not_matter(rows, random):
     frames = batch(rows)
     order = list(range(len(rows)))
     random.shuffle(order)
-    assert digests.add({}, digests.content_hashes(frames)) == digests.add(
+    assert digests.add_hashes({}, digests.content_hashes(frames)) == digests.add_hashes(
         {}, digests.content_hashes(frames.take(pa.array(order)))
     )
 
@@ -54,20 +54,41 @@ def test_the_order_of_rows_does_not_matter(rows, random):
 @given(ROWS, st.integers(0, 8))
 def test_batches_add_up(rows, cut):
     frames = batch(rows)
-    parts = digests.add(
-        digests.add({}, digests.content_hashes(frames.slice(0, cut))),
+    sums = digests.add_hashes(
+        digests.add_hashes({}, digests.content_hashes(frames.slice(0, cut))),
         digests.content_hashes(frames.slice(cut)),
     )
-    assert parts == digests.add({}, digests.content_hashes(frames))
+    assert sums == digests.add_hashes({}, digests.content_hashes(frames))
 
 
 @given(ROWS, ROWS)
-def test_other_content_has_other_sums(one, other):
-    same = batch(one).equals(batch(other))
-    assert (
-        digests.add({}, digests.content_hashes(batch(one)))
-        == digests.add({}, digests.content_hashes(batch(other)))
-    ) == same
+def test_other_content_has_other_sums(first_rows, second_rows):
+    first, second = batch(first_rows), batch(second_rows)
+    are_same = first.equals(second)
+    first_sums = digests.add_hashes({}, digests.content_hashes(first))
+    assert (first_sums == digests.add_hashes({}, digests.content_hashes(second))) == are_same
+
+
+@given(ROWS, st.integers(0, 8))
+def test_sums_of_two_sets_of_rows_add_up_and_subtract(rows, cut):
+    frames = batch(rows)
+    total, first, second = (
+        digests.add_hashes({}, digests.content_hashes(rows_of_sum))
+        for rows_of_sum in (frames, frames.slice(0, cut), frames.slice(cut))
+    )
+    assert digests.add_sums(first, second) == total
+    assert digests.subtract_sums(total, second) == first
+
+
+def test_a_group_that_one_side_lacks_keeps_its_sum():
+    assert digests.add_sums({"text": 2**64 - 1}, {"text": 2, "vector": 3}) == {
+        "text": 1,
+        "vector": 3,
+    }
+    assert digests.subtract_sums({"text": 1, "vector": 3}, {"text": 2}) == {
+        "text": 2**64 - 1,
+        "vector": 3,
+    }
 
 
 def changed(**columns):
@@ -120,8 +141,8 @@ def test_two_rows_that_swap_their_vectors_show():
     rows = [{"title": "a", "vector": [1.0, 0.0, 0.0]}, {"title": "b", "vector": [0.0, 1.0, 0.0]}]
     swapped = [{"title": "a", "vector": [0.0, 1.0, 0.0]}, {"title": "b", "vector": [1.0, 0.0, 0.0]}]
     assert (
-        digests.add({}, digests.content_hashes(batch(rows)))["vector"]
-        != digests.add({}, digests.content_hashes(batch(swapped)))["vector"]
+        digests.add_hashes({}, digests.content_hashes(batch(rows)))["vector"]
+        != digests.add_hashes({}, digests.content_hashes(batch(swapped)))["vector"]
     )
 
 
@@ -145,7 +166,7 @@ def test_values_are_stable():
             }
         ]
     )
-    sums = digests.add({}, digests.content_hashes(frames))
+    sums = digests.add_hashes({}, digests.content_hashes(frames))
     assert {group: f"{total:016x}" for group, total in sums.items()} == STABLE
 
 
@@ -159,11 +180,9 @@ STABLE = {
 
 
 def test_lists_of_floats_differ_by_a_fraction():
-    one, other = (
-        pa.array([[0.25, 0.5]], pa.list_(pa.float32())),
-        pa.array([[0.25, 0.75]], pa.list_(pa.float32())),
-    )
-    assert digests.row_hashes(one)[0] != digests.row_hashes(other)[0]
+    column = pa.array([[0.25, 0.5], [0.25, 0.75]], pa.list_(pa.float32()))
+    first, second = digests.row_hashes(column)
+    assert first != second
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.int8()])

@@ -23,7 +23,7 @@ from cfray.inspection import source as inspection
 from cfray.inspection.drafts import plain, scalar
 from cfray.job.file import read_job
 from cfray.job.mapping import as_path
-from cfray.planning.plan import forecast as foretold
+from cfray.planning.plan import preview
 
 KINDS = ("parquet", "jsonl", "json", "csv", "arrow", "lance")
 
@@ -88,7 +88,7 @@ def planned(source, out):
     draft = inspection.draft(str(source), out)
     out.write_text(draft.text)
     job = read_job(out)
-    plan, forecast = foretold(job)
+    plan, forecast = preview(job)
     return job, plan, forecast, {guess["key"]: guess for guess in draft.guesses}
 
 
@@ -108,7 +108,7 @@ class TestSaneExports:
             "relationships": [{"type": "parent", "to": "parent"}],
         }
         assert (job.name, job.source.kind, job.source.uri) == ("notes", kind, str(place))
-        assert plan.layout.dimension == 16
+        assert plan.shape.dimension == 16
         assert not forecast.quarantined
         assert not forecast.lossy
         assert forecast.duplicates == 0
@@ -139,7 +139,7 @@ class TestSaneExports:
             export(folder, "jsonl", rows[number * 30 : number * 30 + 30], name=f"part-{number}")
         (folder / "README.md").write_text("not data")
         job, plan, *_ = planned(folder, tmp_path / "job.yaml")
-        assert (job.name, job.mapping.id, plan.layout.dimension) == ("my-notes", "uuid", 16)
+        assert (job.name, job.mapping.id, plan.shape.dimension) == ("my-notes", "uuid", 16)
         assert "uri: ./my notes" in (tmp_path / "job.yaml").read_text()
 
     @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -164,7 +164,7 @@ class TestPlaces:
         job = read_job(elsewhere / "job.yaml")
         assert job.source.uri == str(tmp_path / "notes.jsonl")
         assert job.target.uri == str(elsewhere / "notes.lance")
-        foretold(job)
+        preview(job)
 
     def test_with_out_the_source_is_relative_to_the_draft(self, tmp_path):
         place = export(tmp_path, "jsonl", rows_of(20))
@@ -369,7 +369,7 @@ class TestFields:
                 ("doc.text",),
                 "meta.by",
             )
-            assert (mapping.vector, mapping.updated_at, plan.layout.dimension) == (
+            assert (mapping.vector, mapping.updated_at, plan.shape.dimension) == (
                 "meta.deep.vec",
                 "updatedAt",
                 8,
@@ -395,7 +395,7 @@ class TestFields:
         assert {name: as_path(value) for name, value in job.mapping.vectors.items()} == {
             "title_vec": ("title.vec",)
         }
-        assert (plan.layout.dimension, forecast.quarantined) == (12, {})
+        assert (plan.shape.dimension, forecast.quarantined) == (12, {})
 
     def test_lists_of_other_widths_are_no_vectors(self, tmp_path):
         rows = [
@@ -557,7 +557,7 @@ class TestCommand:
             "value": "uuid",
             "why": "unique in 20 of 20 sampled records",
         } in answer["guesses"]
-        foretold(read_job(tmp_path / "job.yaml"))
+        preview(read_job(tmp_path / "job.yaml"))
 
     def test_a_refusal_is_exit_2_without_a_traceback(self, tmp_path):
         done = self.run(tmp_path, "nothing.csv")

@@ -69,6 +69,11 @@ WRONG = {
         ["mapping.author", "meta.bye", "did you mean meta.by?"],
     ),
     "a vector that is none": ("embedding", "body", ["mapping.vector", "body"]),
+    "a dimension that the vectors do not have": (
+        "target:",
+        "embedding: {dimension: 3}\ntarget:",
+        ["embedding.dimension is 3", "(embedding) have 2 numbers"],
+    ),
     "a place where nothing is": ("./export", "./exports", ["exports", "source.uri"]),
     "a filesystem that is none": (
         "./export",
@@ -109,7 +114,7 @@ WRONG = {
     "a policy without a model": (
         "target:",
         "embedding: {policy: remap}\ntarget:",
-        ["line 7", "embedding", "one of model"],
+        ["line 7", "embedding", "either model"],
     ),
     "a model that is nowhere": (
         "target:",
@@ -134,12 +139,12 @@ WRONG = {
     "a key in an address": (
         "target:",
         "embedding: {policy: regenerate, endpoint: {url: 'https://u:hush@host/v1', model: m}}\ntarget:",
-        ["url holds a credential"],
+        ["holds a credential"],
     ),
     "a key in the target's address": (
         "./out/articles.lance",
         "s3://KEY:hush@bucket/out.lance",
-        ["target.uri", "the location holds a credential"],
+        ["target.uri", "the address holds a credential"],
     ),
     "an endpoint without a model": (
         "target:",

@@ -14,17 +14,17 @@ def test_an_empty_source_collection_has_a_header_with_its_facts():
     job = JobSpec.model_validate(
         {"name": "j", "source": {"kind": "qdrant", "url": "http://s"}, "target": {"uri": "t"}}
     )
-    layout = SourceShape("qdrant", "http://s", 4, fixed=False, types={}, vectors={}, id_tag="i")
+    shape = SourceShape("qdrant", "http://s", 4, fixed=False, types={}, vectors={}, id_tag="i")
     plan = Plan(
         [Shard("full#0", {})],
-        layout,
+        shape,
         "per-shard live",
         0,
         exact=True,
         size=0,
         facts={"full": {"m": "16"}, "empty": {"aliases": "a, b"}},
     )
-    rows = headers._rows(job, plan, [], {"records": 0, "read": 0})
+    rows = headers.header_rows(job, plan, {}, {"records": 0, "read": 0})
     by_title = {row["title"]: row for row in rows}
     assert set(by_title) == {"j", "full", "empty"}
     assert by_title["empty"]["uuid"] == oracle.header_uuid("j", "empty")
@@ -34,15 +34,17 @@ def test_an_empty_source_collection_has_a_header_with_its_facts():
 
 
 def test_where_the_mapping_names_collections_no_other_header_is_made():
-    given = {
+    job_keys = {
         "name": "j",
         "source": {"kind": "qdrant", "url": "http://s"},
         "mapping": {"collection": "kind"},
         "target": {"uri": "t"},
     }
-    layout = SourceShape("qdrant", "http://s", 4, fixed=False, types={}, vectors={}, id_tag="i")
-    plan = Plan([], layout, "per-shard live", 0, exact=True, size=0, facts={"empty": {}})
+    shape = SourceShape("qdrant", "http://s", 4, fixed=False, types={}, vectors={}, id_tag="i")
+    plan = Plan([], shape, "per-shard live", 0, exact=True, size=0, facts={"empty": {}})
     assert [
         row["title"]
-        for row in headers._rows(JobSpec.model_validate(given), plan, [], {"records": 0, "read": 0})
+        for row in headers.header_rows(
+            JobSpec.model_validate(job_keys), plan, {}, {"records": 0, "read": 0}
+        )
     ] == ["j"]

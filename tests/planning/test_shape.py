@@ -14,7 +14,8 @@ from cfray.errors import ConfigError
 from cfray.formats import points
 from cfray.frames import digests
 from cfray.job.spec import JobSpec
-from cfray.planning.shape import metric_of, work_out_shape
+from cfray.planning.shape import work_out_shape
+from cfray.planning.vector_columns import metric_of
 from cfray.records.record import Typed
 from cfray.sources.base import Collection, Description
 
@@ -22,12 +23,13 @@ DENSE = pa.list_(pa.float32(), 4)
 MULTI = pa.list_(DENSE)
 
 
-def job(**mapping):
+def job(embedding=None, **mapping):
     return JobSpec.model_validate(
         {
             "name": "j",
             "source": {"kind": "parquet", "uri": "x"},
             "mapping": mapping,
+            "embedding": embedding or {},
             "target": {"uri": "t"},
         }
     )
@@ -36,35 +38,37 @@ def job(**mapping):
 def page(**vectors):
     rows = len(next(iter(vectors.values())))
     ids = pa.array([f"i{n}" for n in range(rows)])
-    return points.batch(
+    return points.build_batch(
         ids,
         {name.replace("unnamed", ""): column for name, column in vectors.items()},
         [{"n": n} for n in range(rows)],
-        inside="payload",
+        payload_name="payload",
     )
 
 
-def described(*collections):
-    return Description(None, None, exact=False, size=0, consistency="none", collections=collections)
+def described(*collections, schema=None):
+    return Description(
+        schema, None, exact=False, size=0, consistency="none", collections=collections
+    )
 
 
 def converted(batch, **mapping):
     spec = job(**mapping)
-    layout = work_out_shape(spec, described(), [batch])
-    return layout, Conversion(spec, layout).convert(batch, "c").frames
+    shape = work_out_shape(spec, described(), [batch])
+    return shape, Conversion(spec, shape).convert(batch, "c").frames
 
 
 A = pa.array([[0.1, 0.2, 0.3, 0.4], [1, 2, 3, 4], None], DENSE)
 B = pa.array([[9, 8, 7, 6], None, [1, 1, 1, 1]], DENSE)
 HALF = pa.array([np.array([0.5, 1.5], np.float16)] * 3, pa.list_(pa.float16(), 2))
 MANY = pa.array([[[1, 2, 3, 4], [5, 6, 7, 8]], [], None], MULTI)
-SPARSE = points.sparse([([4_000_000_000, 1], [0.5, -0.0]), None, ([], [])])
+SPARSE = points.sparse_column([([4_000_000_000, 1], [0.5, -0.0]), None, ([], [])])
 
 
 def test_the_only_named_dense_vector_is_the_primary_one():
-    layout, frames = converted(page(title=A, sparse=SPARSE, many=MANY))
-    assert layout.vector == ("vectors", "title")
-    assert layout.vectors == {"sparse": ("vectors", "sparse"), "many": ("vectors", "many")}
+    shape, frames = converted(page(title=A, sparse=SPARSE, many=MANY))
+    assert shape.vector == ("vectors", "title")
+    assert shape.vectors == {"sparse": ("vectors", "sparse"), "many": ("vectors", "many")}
     assert frames.column("vector").to_pylist()[:2] == A.to_pylist()[:2]
     assert frames.column("x_vector_sparse").equals(SPARSE)
     assert frames.column("x_vector_many").equals(MANY)
@@ -74,31 +78,31 @@ def test_several_named_vectors_need_a_choice_and_the_others_travel_beside():
     with pytest.raises(ConfigError) as refused:
         converted(page(a=A, b=B))
     assert "mapping.vector: vectors.a" in refused.value.remedy
-    layout, frames = converted(page(a=A, b=B, half=HALF), vector="vectors.b")
-    assert layout.dimension == 4
+    shape, frames = converted(page(a=A, b=B, half=HALF), vector="vectors.b")
+    assert shape.dimension == 4
     assert frames.column("vector").to_pylist()[0] == [9, 8, 7, 6]
     assert frames.column("x_vector_a").equals(A)
     assert frames.column("x_vector_half").equals(HALF)
 
 
 def test_an_unnamed_vector_goes_before_named_ones():
-    layout, frames = converted(page(unnamed=A, b=B))
-    assert layout.vector == ("vector",)
+    shape, frames = converted(page(unnamed=A, b=B))
+    assert shape.vector == ("vector",)
     assert frames.column("x_vector_b").equals(B)
 
 
 def test_a_page_without_a_vector_the_sample_had_gives_nulls():
     spec = job()
-    layout = work_out_shape(spec, described(), [page(unnamed=A, b=B)])
-    frames = Conversion(spec, layout).convert(page(unnamed=A), "c").frames
+    shape = work_out_shape(spec, described(), [page(unnamed=A, b=B)])
+    frames = Conversion(spec, shape).convert(page(unnamed=A), "c").frames
     assert frames.column("x_vector_b").null_count == 3
 
 
 def test_a_page_with_a_vector_of_another_kind_than_the_sample_keeps_it_whole():
     spec = job()
-    layout = work_out_shape(spec, described(), [page(unnamed=A, b=B)])
+    shape = work_out_shape(spec, described(), [page(unnamed=A, b=B)])
     odd = page(unnamed=A, b=pa.array([[1.0], [2.0], [3.0]], pa.list_(pa.float32())))
-    frames = Conversion(spec, layout).convert(odd, "c").frames
+    frames = Conversion(spec, shape).convert(odd, "c").frames
     assert frames.column("x_vector_b").null_count == 3
     assert {"key": "vectors.b", "value": "[1.0]"} in frames.column("custom_metadata")[0].as_py()
 
@@ -110,6 +114,45 @@ def test_collections_of_different_widths_are_refused_by_name():
     with pytest.raises(ConfigError, match="4 in one; 8 in two") as refused:
         work_out_shape(job(), told, [page(unnamed=A)])
     assert "source.collections" in refused.value.remedy
+
+
+@pytest.mark.parametrize("more", [{}, {"vector": "vector"}], ids=["found", "mapped"])
+def test_a_declared_dimension_that_no_vector_of_the_sample_has_is_refused(more):
+    with pytest.raises(ConfigError) as refused:
+        work_out_shape(job({"dimension": 8}, **more), described(), [page(unnamed=A)])
+    assert "embedding.dimension is 8" in refused.value.what
+    assert "(vector) have 4 numbers" in refused.value.what
+    assert "embedding.dimension" in refused.value.remedy
+
+
+def test_a_declared_dimension_holds_for_vectors_of_several_widths():
+    widths = pa.array([[1.0, 2.0], [1.0, 2.0, 3.0, 4.0], None], pa.list_(pa.float32()))
+    first, second = page(unnamed=widths.slice(0, 1)), page(unnamed=widths.slice(1, 1))
+    for dimension in (2, 4):
+        shape = work_out_shape(job({"dimension": dimension}), described(), [first, first, second])
+        assert shape.dimension == dimension
+
+
+@pytest.mark.parametrize("dimension", [None, 8])
+def test_a_source_without_vectors_gets_the_declared_dimension_or_1(dimension):
+    batch = page(unnamed=A).drop_columns(["vector"])
+    shape = work_out_shape(job({"dimension": dimension}), described(), [batch])
+    assert shape.dimension == (dimension or 1)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.struct([("key", pa.uuid())]),
+        pa.list_(pa.uuid()),
+        pa.dense_union([pa.field("number", pa.int64())]),
+    ],
+    ids=str,
+)
+def test_a_schema_may_hold_types_that_arrow_makes_no_empty_table_of(kind):
+    schema = pa.schema([("id", pa.string()), ("odd", kind)])
+    shape = work_out_shape(job(), described(schema=schema), [])
+    assert "odd" in shape.types
 
 
 def test_the_metric_is_carried_over_where_the_collections_agree():
@@ -142,7 +185,9 @@ def test_a_store_of_its_own_types_is_mapped_like_plain_ones():
         }
     ]
     payload[0]["picture"] = Typed("binary", "AP8=")
-    batch = points.batch(pa.array(["i"]), {"": A.slice(0, 1)}, payload, inside="payload")
+    batch = points.build_batch(
+        pa.array(["i"]), {"": A.slice(0, 1)}, payload, payload_name="payload"
+    )
     mapping = {
         "created_at": "when",
         "author": "by",

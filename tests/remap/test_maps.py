@@ -1,14 +1,14 @@
-"""Maps and projections as values.
+"""Maps and projections as values: bytes, identity, and NumPy equal to torch.
 
-Bytes, identity, NumPy equal to torch, nothing invented for a vector that is none.
+A vector without a direction stays without one.
 """
 
 import numpy as np
 import pytest
 
 from cfray.errors import ConfigError, LedgerMismatch
-from cfray.remap.maps import BLOCK, Map, gelu, packed, unit
-from cfray.remap.projection import Projection, pca
+from cfray.remap.maps import BLOCK, Map, gelu, pack_arrays, unit_rows
+from cfray.remap.projection import Projection, fit_pca
 
 SHAPES = {
     "affine": {"matrix": (6, 4), "offset": (4,)},
@@ -65,7 +65,7 @@ class TestMap:
         turned = Map(fitted.kind, dict(reversed(fitted.arrays.items())))
         assert turned.to_bytes() == fitted.to_bytes()
 
-    def test_id_is_of_the_numbers_and_of_the_kind(self, fitted):
+    def test_numbers_and_kind_decide_the_id(self, fitted):
         other = some_map(fitted.kind, seed=1)
         assert len(fitted.id) == 64
         assert other.id != fitted.id
@@ -76,11 +76,11 @@ class TestMap:
         assert new.dtype == np.float32
         assert np.allclose(np.linalg.norm(new, axis=1), 1, atol=1e-6)
 
-    def test_does_not_care_for_the_length_of_the_old(self, fitted):
+    def test_the_length_of_old_vectors_does_not_matter(self, fitted):
         old = draw(50, 6)
         assert np.allclose(fitted.apply(old * np.float32(37)), fitted.apply(old), atol=1e-6)
 
-    def test_invents_nothing_for_a_vector_that_is_none(self, fitted):
+    def test_a_vector_without_a_direction_becomes_zero(self, fitted):
         old = draw(6, 6)
         old[1], old[2, 3], old[3, 0], old[4, 5] = 0, np.nan, np.inf, -np.inf
         new = fitted.apply(old)
@@ -98,7 +98,9 @@ class TestMap:
             fitted.apply(draw(3, 5))
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 100, packed("affine", {"matrix": draw(2, 2)})[:-3]])
+@pytest.mark.parametrize(
+    "data", [b"", b"x" * 100, pack_arrays("affine", {"matrix": draw(2, 2)})[:-3]]
+)
 def test_damaged_bytes_are_refused(data):
     with pytest.raises(LedgerMismatch, match="no map of cfray"):
         Map.from_bytes(data)
@@ -106,19 +108,19 @@ def test_damaged_bytes_are_refused(data):
 
 def test_a_projection_is_no_map_and_a_map_no_projection():
     with pytest.raises(LedgerMismatch, match="'pca"):
-        Map.from_bytes(pca(unit(draw(20, 4)), 2).to_bytes())
+        Map.from_bytes(fit_pca(unit_rows(draw(20, 4)), 2).to_bytes())
     with pytest.raises(LedgerMismatch, match="'mlp'"):
         Projection.from_bytes(some_map("mlp").to_bytes())
 
 
 def test_unit_holds_where_squares_leave_float32():
     rows = np.array([[3e38, 3e38, 3e38, 3e38], [1e-44, 1e-44, 1e-44, 1e-44]], np.float32)
-    assert np.allclose(unit(rows), 0.5)
+    assert np.allclose(unit_rows(rows), 0.5)
 
 
 def test_numpy_equals_torch():
     torch = pytest.importorskip("torch")
-    fitted, old = some_map("mlp"), unit(draw(300, 6))
+    fitted, old = some_map("mlp"), unit_rows(draw(300, 6))
     tensors = {name: torch.from_numpy(array) for name, array in fitted.arrays.items()}
     rows = torch.from_numpy(old)
     hidden = torch.nn.functional.gelu(
@@ -139,57 +141,54 @@ def test_numpy_equals_torch():
 class TestPca:
     @pytest.fixture
     def sample(self):
-        """Vectors that fill 8 of 32 dimensions, with a mean far from zero and a little noise.
-
-        At length 1.
-        """
-        return unit(
+        """Unit vectors that fill 8 of 32 dimensions, with a mean far from zero and some noise."""
+        return unit_rows(
             draw(2000, 8) @ draw(8, 32, seed=1)
             + 2 * draw(1, 32, seed=2)
             + 0.01 * draw(2000, 32, seed=3)
         )
 
     def test_keeps_dot_products_and_their_order(self, sample):
-        narrow = pca(sample, 9).apply(sample)
+        narrow = fit_pca(sample, 9).apply(sample)
         before, after = sample[:200] @ sample.T, narrow[:200] @ narrow.T
         assert np.abs(before - after).max() < 0.005
-        kept = [
+        shared = [
             len(set(a) & set(b))
             for a, b in zip(np.argsort(-before)[:, :10], np.argsort(-after)[:, :10], strict=True)
         ]
-        assert np.mean(kept) > 9
+        assert np.mean(shared) > 9
 
     def test_is_exact_at_full_width(self, sample):
-        narrow = pca(sample, 32).apply(sample)
+        narrow = fit_pca(sample, 32).apply(sample)
         assert np.allclose(sample[:100] @ sample.T, narrow[:100] @ narrow.T, atol=1e-5)
 
     def test_gives_length_1_again_only_where_it_was_1(self, sample):
         longer = sample * np.linspace(1, 5, len(sample), dtype=np.float32)[:, None]
-        assert np.allclose(np.linalg.norm(pca(sample, 4).apply(sample), axis=1), 1, atol=1e-6)
-        projection = pca(longer, 4)
+        assert np.allclose(np.linalg.norm(fit_pca(sample, 4).apply(sample), axis=1), 1, atol=1e-6)
+        projection = fit_pca(longer, 4)
         assert not projection.normalise
         assert np.allclose(projection.apply(longer), longer @ projection.matrix, atol=1e-6)
 
     def test_comes_back_and_is_the_same_each_time(self, sample):
-        projection = pca(sample, 4)
+        projection = fit_pca(sample, 4)
         back = Projection.from_bytes(projection.to_bytes())
-        assert back.id == projection.id == pca(sample, 4).id
+        assert back.id == projection.id == fit_pca(sample, 4).id
         assert np.array_equal(back.apply(sample), projection.apply(sample))
         assert (back.source_dimension, back.dimension, back.normalise) == (32, 4, True)
 
-    def test_signs_do_not_hang_on_the_sample_s(self, sample):
-        assert np.allclose(pca(-sample, 4).matrix, pca(sample, 4).matrix, atol=1e-6)
+    def test_the_sample_s_signs_do_not_matter(self, sample):
+        assert np.allclose(fit_pca(-sample, 4).matrix, fit_pca(sample, 4).matrix, atol=1e-6)
 
-    def test_a_vector_that_is_none_stays_none_and_teaches_nothing(self, sample):
+    def test_a_vector_without_a_direction_stays_so_and_teaches_nothing(self, sample):
         damaged = np.concatenate(
             [sample, np.zeros((1, 32), np.float32), np.full((1, 32), np.nan, np.float32)]
         )
-        assert pca(damaged, 4).id == pca(sample, 4).id
-        assert not pca(sample, 4).apply(damaged[-2:]).any()
+        assert fit_pca(damaged, 4).id == fit_pca(sample, 4).id
+        assert not fit_pca(sample, 4).apply(damaged[-2:]).any()
 
-    def test_refuses_what_cannot_be(self, sample):
+    def test_refuses_more_numbers_than_there_are(self, sample):
         for rows, width in ((sample, 33), (sample[:3], 4)):
             with pytest.raises(ConfigError, match="no projection"):
-                pca(rows, width)
+                fit_pca(rows, width)
         with pytest.raises(ConfigError, match="from 32 to 4"):
-            pca(sample, 4).apply(sample[:, :5])
+            fit_pca(sample, 4).apply(sample[:, :5])

@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from cfray.errors import ConfigError
-from cfray.runtime.filesystems import filesystem
+from cfray.runtime.filesystems import open_filesystem
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from cfray.runtime.filesystems import filesystem
 )
 def test_a_location_that_cannot_be_opened_is_named_without_its_secret(uri):
     with pytest.raises(ConfigError) as refused:
-        filesystem(uri)
+        open_filesystem(uri)
     assert "cannot open" in refused.value.what
     assert "://" in refused.value.what
     assert "hush" not in "".join(traceback.format_exception(refused.value))

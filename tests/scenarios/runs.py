@@ -1,9 +1,10 @@
 """Run cfray as an operator does, and end exactly the processes of one run.
 
-A run is a process in a session of its own.  Ray's processes leave that session
-and outlive a killed driver, so each run carries a mark in its environment that
-every process it starts inherits; a run is ended by the ids of the processes
-that carry the mark or descend from one that does, never by a name.
+A run is one of three things.  ``Runner.start`` gives a process that can be killed, stopped and
+interrupted.  ``Runner.run`` waits for a command that nothing disturbs; on the shared Ray it calls
+the command line's ``main`` in this process, which saves the seconds that Python, Ray and its
+workers take to start.  A runner without a shared Ray gives each process a Ray of its own, as on a
+laptop: only there can a test kill the whole tree.
 
 What a target holds is read here with pylance alone, not with cfray.
 """
@@ -11,18 +12,18 @@ What a target holds is read here with pylance alone, not with cfray.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
-MARK = "CFRAY_TEST_RUN"
+from tests.testbeds.processes import MARK, PATIENCE, kill_all, members, title, until
+from tests.testbeds.shared_ray import SharedRay, without_settings
+
 #: The long proofs at full size (``make prove``); CI runs the same tests smaller.
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
-#: Seconds after which a run counts as hanging; nothing is ever judged by how long it takes.
-PATIENCE = 3600 if PROVE else 900
 #: What Ray writes into its logs when one of its processes ends as it should not.
 _DEATH = re.compile(
     r"Check failed|SIG[A-Z]+ received|Fatal Python error|terminate called|panicked|memory pressure|SYSTEM_ERROR|sending SIG"
@@ -60,61 +62,7 @@ WORDS = (
 )
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Give the condition's value as soon as it is true; fail after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain until {what}"
-        time.sleep(0.02)
-    return value
-
-
 # processes
-
-
-def _table() -> dict[int, tuple[int, bytes]]:
-    """List the live processes: id -> (parent, environment)."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            state, parent = (
-                Path(f"/proc/{name}/stat")
-                .read_text(errors="replace")
-                .rpartition(")")[2]
-                .split()[:2]
-            )
-            environment = Path(f"/proc/{name}/environ").read_bytes()
-        except OSError:
-            continue
-        if state != "Z":
-            found[int(name)] = (int(parent), environment)
-    return found
-
-
-def members(mark: str) -> set[int]:
-    """Find every live process of one run: those that carry its mark, and their descendants."""
-    table = _table()
-    entry = f"{MARK}={mark}".encode()
-    found = {pid for pid, (_, environment) in table.items() if entry in environment.split(b"\0")}
-    while grown := {pid for pid, (parent, _) in table.items() if parent in found} - found:
-        found |= grown
-    return found - {os.getpid()}
-
-
-def title(pid: int) -> str:
-    """Give a process's command line, or the title it gave itself."""
-    try:
-        return (
-            Path(f"/proc/{pid}/cmdline")
-            .read_bytes()
-            .replace(b"\0", b" ")
-            .decode(errors="replace")
-            .strip()
-        )
-    except OSError:
-        return ""
 
 
 @dataclass(frozen=True)
@@ -141,11 +89,16 @@ class Ended:
 
 @dataclass
 class Running:
-    """One command at work."""
+    """One command at work in a process.
+
+    Attributes:
+        ray: the Ray that it joined; None: it started one for itself.
+    """
 
     process: subprocess.Popen[bytes]
     mark: str
     folder: Path
+    ray: SharedRay | None
 
     @property
     def ended(self) -> bool:
@@ -166,30 +119,35 @@ class Running:
             return False
         return all(text.rpartition(")")[2].split()[0] == "T" for text in texts)
 
+    def until_stopped(self) -> None:
+        """Wait for SIGSTOP to have stopped the driver."""
+        until(lambda: self.ended or self.stopped, "the driver has stopped")
+        assert not self.ended, f"it ended before it could be stopped: {self._ended().err}"
+
+    def until_ended(self) -> None:
+        """Wait for the driver to be gone."""
+        self.process.wait(PATIENCE)
+
     def workers(self) -> list[int]:
         """Find the Ray workers that are inside a task at this moment."""
-        titles = [(pid, title(pid)) for pid in members(self.mark)]
+        if self.ray:
+            return list(self.ray.busy())
+        titles = {pid: title(pid) for pid in members(self.mark)}
         return [
             pid
-            for pid, name in titles
+            for pid, name in titles.items()
             if name.startswith("ray::") and not name.endswith(("IDLE", "Agent", "Actor"))
         ]
 
     def kill(self) -> Ended:
-        """SIGKILL the whole tree, Ray's processes included.
+        """SIGKILL the driver with all that it started.
 
-        Nothing of the run is left afterwards.
+        Nothing of the run is left afterwards: a Ray of its own dies with it, and the shared one has
+        ended the driver's workers.
         """
-        deadline = time.monotonic() + 60
-        while found := members(
-            self.mark
-        ):  # a process born between the look and the kill carries the mark, too
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            assert time.monotonic() < deadline, (
-                f"cannot be killed: {[(pid, title(pid)) for pid in found]}"
-            )
+        kill_all(self.mark)
+        if self.ray:
+            self.ray.check_idle()
         return self._ended()
 
     def wait(self) -> Ended:
@@ -205,13 +163,13 @@ class Running:
     def _ended(self) -> Ended:
         code = self.process.wait(60)
         out, err = ((self.folder / name).read_text(errors="replace") for name in ("out", "err"))
-        return Ended(code, out, err, self.folder)
+        return Ended(code, out, err, self.ray.folder if self.ray else self.folder)
 
 
 def _deaths(folder: Path) -> str:
     """Find in Ray's logs why its processes died.
 
-    They go with the run's folder, and a worker's crash is told nowhere else.
+    The logs go with the run's folder, and nothing else tells of a worker's crash.
     """
     logs = [path for path in sorted(folder.glob("ray/session_2*/logs/*")) if path.is_file()]
     lines = (
@@ -221,26 +179,33 @@ def _deaths(folder: Path) -> str:
 
 
 class Runner:
-    """Starts commands and, at the end of a test, whatever happened in it.
+    """Starts commands and, at the end of a test, ends what is left of them."""
 
-    Ends what is left of them.
-    """
+    def __init__(self, ray: SharedRay | None = None) -> None:
+        """Start nothing yet.
 
-    def __init__(self) -> None:
+        Args:
+            ray: the Ray that runs join; None: each starts one for itself.
+        """
+        self.ray = ray
         self.begun: list[Running] = []
 
     def start(self, *arguments: object, **settings: str) -> Running:
-        """Start ``cfray`` with these arguments; ``settings`` are environment variables."""
+        """Start ``cfray`` in a process; ``settings`` are environment variables."""
         mark = uuid.uuid4().hex
         folder = Path(
             tempfile.mkdtemp(prefix="cf-")
         )  # short: Ray's sockets live in it, and their paths have a limit of 107 bytes
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("RAY_", "CFRAY_"))
+        environment = {
+            **without_settings(os.environ),
+            **(self.ray.environment if self.ray else {}),
+            MARK: mark,
+            "TMPDIR": str(folder),
+            "COLUMNS": "200",
+            **settings,
         }
-        environment = {**clean, MARK: mark, "TMPDIR": str(folder), "COLUMNS": "200", **settings}
+        if self.ray:
+            self.ray.touched = True
         with (
             (folder / "out").open("wb") as out,
             (folder / "err").open("wb") as err,
@@ -254,19 +219,60 @@ class Runner:
                 stderr=err,
                 start_new_session=True,
             )
-        running = Running(process, mark, folder)
+        running = Running(process, mark, folder, self.ray)
         self.begun.append(running)
         return running
 
     def run(self, *arguments: object, **settings: str) -> Ended:
-        """Run a command to its end."""
-        return self.start(*arguments, **settings).wait()
+        """Run a command to its end: in this process on the shared Ray, else in a process."""
+        if self.ray is None:
+            return self.start(*arguments, **settings).wait()
+        self.ray.join()
+        return called(self.ray.folder, *arguments, **settings)
 
     def close(self) -> None:
         """End everything."""
         for running in self.begun:
+            kill_all(running.mark)
+        for running in self.begun:
             running.kill()
             shutil.rmtree(running.folder, ignore_errors=True)
+
+
+def called(folder: Path, *arguments: object, **settings: str) -> Ended:
+    """Call the command line in this process, which has joined a Ray.
+
+    Args:
+        folder: of that Ray.
+        arguments: of the command.
+        settings: environment variables of the driver; workers do not see them.
+    """
+    from cfray import cli
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    logger = logging.getLogger("cfray")
+    level = logger.level
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        Path(os.devnull).open() as nothing,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        for name, value in {"COLUMNS": "200", **settings}.items():
+            patched.setenv(name, value)
+        patched.setattr("sys.argv", ["cfray", *map(str, arguments)])
+        patched.setattr("sys.stdin", nothing)
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code
+    logger.setLevel(level)
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode())
+    return Ended(code or 0, *texts, folder)
 
 
 # exports and jobs
@@ -292,7 +298,7 @@ class Job:
     def counted(self) -> dict[str, Any]:
         """Give what the last run counted, for the figures shown at the end of the tests.
 
-        Nothing that is zero, seconds of each stage.
+        Zeros are left out; the seconds of each stage are in.
         """
         report = self.report()
         seconds = {
@@ -330,7 +336,7 @@ def write_job(folder: Path, body: dict[str, Any], name: str = "job.yaml") -> Job
 def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> dict[str, Any]:
     """Make rows ``first .. first + rows`` of an export.
 
-    Ids, texts, unit vectors ``(rows, dimension)`` float32 and a few typed columns.
+    They have ids, texts, unit vectors ``(rows, dimension)`` float32 and a few typed columns.
     """
     numbers = range(first, first + rows)
     vectors = rng.standard_normal((rows, dimension)).astype(np.float32)
@@ -411,7 +417,7 @@ def export(
 def digests(target: str, version: int | None = None) -> list[bytes]:
     """Hash every document of a target, all columns of it, vectors as their bytes.
 
-    Sorted, so that equal multisets are equal lists.
+    The hashes are sorted, so that equal multisets are equal lists.
     """
     found: list[bytes] = []
     for batch in _documents(target, version):
@@ -476,9 +482,9 @@ def document_ids(target: str) -> list[str]:
 
 
 def ledger(target: str) -> dict[str, Any]:
-    """Read the ledger of the latest version.
+    """Read the ledger of the latest version: shard -> (first row id, rows, nonce).
 
-    Shard -> (first row id, rows, nonce); nothing where there is no target yet.
+    It is empty where the target does not exist yet.
     """
     try:
         metadata = lance.dataset(target).schema.metadata
@@ -497,10 +503,7 @@ def receipts(job: Job) -> dict[str, list[str]]:
 
 
 def shards_begun(job: Job) -> dict[str, set[str]]:
-    """List which shards each run began to read.
-
-    Epoch -> shard numbers (workers count their starts there).
-    """
+    """List which shards each run began to read: epoch -> shard numbers, as workers count their starts."""
     found: dict[str, set[str]] = {}
     for path in (job.state / "scratch").glob("starts-*/*"):
         found.setdefault(path.parent.name, set()).add(path.name)

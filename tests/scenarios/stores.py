@@ -90,7 +90,7 @@ def tagged(value: Any) -> tuple[str, Any]:
 def differences(bed: StoreBed, job: Job, seeded: dict[str, Sequence[Row]]) -> list[str]:
     """Compare every seeded row, by source collection, with its frame.
 
-    Identity, vectors to the bit, values and their types.
+    Identity, vectors (to the bit), values and their types are compared.
     """
     dataset = lance.dataset(job.target)
     declared = json.loads(dataset.schema.metadata[b"cfray.types"])

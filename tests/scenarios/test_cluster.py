@@ -1,6 +1,6 @@
-"""A cluster of two nodes (on this machine).
+"""A run joins a cluster of two nodes, uses it and leaves it up.
 
-The run joins it, uses it, leaves it up; a target that only one node has is refused.
+A target that only one node can see is refused.  Both nodes are on this machine.
 """
 
 import json

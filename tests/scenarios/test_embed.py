@@ -1,6 +1,6 @@
-"""A finished dataset whose vectors ``cfray embed`` makes anew in place.
+"""``cfray embed`` makes the vectors of a finished dataset anew, exactly, after any kill.
 
-Exact after any kill, everything else as it was to the bit.
+Everything else stays as it was to the bit.
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ def finished(tmp_path_factory, module_cfray):
 
 
 def test_embed_killed_twice(cfray, finished, naive, record_property):
-    """Other columns stay to the bit, the old version is read all the while.
-
-    No computed piece is computed again.
-    """
+    """Other columns stay to the bit, the old version stays readable, no piece is computed twice."""
     before = runs.digests(finished.target)
     version = lance.dataset(finished.target).version
     reader = lance.dataset(finished.target)
@@ -56,7 +53,7 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     computed: dict[str, int] = {}
     for place in ("piece:1", "joined:1"):
         killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=place)
-        runs.until(lambda killed=killed: killed.ended, f"the run kills itself at {place}")
+        killed.until_ended()
         killed.kill()
         earlier, computed = (
             computed,

@@ -37,7 +37,7 @@ def holds(job: Job) -> bool:
 
 
 def test_an_interrupted_run_stops_cleanly_says_how_to_go_on_and_can_be_brought_to_its_end(
-    cfray, job
+    local_cfray, cfray, job
 ):
     staged: list[int] = []
 
@@ -51,7 +51,7 @@ def test_an_interrupted_run_stops_cleanly_says_how_to_go_on_and_can_be_brought_t
         (terminate, 143, more_is_staged),
     )
     for interrupt, code, moment in moments:
-        running = cfray.start("migrate", job.path, "--json")
+        running = local_cfray.start("migrate", job.path, "--json")
         runs.until(moment, "the moment of the signal has come")
         interrupt(running)
         runs.until(lambda running=running: running.ended, "the run has stopped", PATIENCE)

@@ -1,7 +1,4 @@
-"""One writer per target: who may take it, who is sent away.
-
-What a holder that was only slow can still do.
-"""
+"""A target has one writer: who may take it, who is sent away, what a slow holder can still do."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ import pytest
 from cfray.errors import LeaseHeld
 from cfray.runtime.filesystems import Folder
 from cfray.target.lease import Holder, Lease, read, wait_until_free
-from cfray.target.receipts import dumps
+from cfray.target.documents import dumps
 from tests.scenarios import runs
 from tests.scenarios.runs import Job
 
@@ -54,7 +51,7 @@ def test_the_second_of_two_runs_is_sent_away_at_once_and_the_first_finishes(cfra
     first = cfray.start(
         "migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP"
     )  # so that it provably still runs while the second one is judged
-    runs.until(lambda: first.stopped, "the first run has stopped")
+    first.until_stopped()
     before = version(job)
     second = cfray.run("migrate", job.path, "--json", CFRAY_LEASE_SILENCE=FOREVER).ended_with(5)
     assert f"process {first.process.pid}" in second.err
@@ -72,7 +69,7 @@ def test_a_dead_holders_target_is_taken_at_once_and_a_silent_hosts_after_the_sil
         dead = cfray.start(
             "migrate", job.path, CFRAY_FAIL_AT="commit:1", CFRAY_LEASE_SILENCE=FOREVER
         )
-        dead.process.wait(runs.PATIENCE)
+        dead.until_ended()
         assert dead.kill().code == -signal.SIGKILL
         assert held(job)
     lease, before = job.state / "lease.json", version(job)
@@ -113,7 +110,7 @@ class beating:  # noqa: N801  # a context manager
 def test_a_holder_that_was_only_stopped_fails_at_its_next_commit_and_adds_nothing(cfray, job):
     settings = {"CFRAY_LEASE_BEAT": "0.2", "CFRAY_LEASE_SILENCE": "1"}
     first = cfray.start("migrate", job.path, "--json", **settings, CFRAY_FAIL_AT="stage:1:SIGSTOP")
-    runs.until(lambda: first.stopped, "the first run has stopped")
+    first.until_stopped()
     runs.until(
         lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0,
         "the first run's silence is long enough",
@@ -141,7 +138,7 @@ def test_a_stopped_holder_with_nothing_left_to_commit_still_says_that_it_lost_th
 ):
     settings = {"CFRAY_LEASE_BEAT": "0.2", "CFRAY_LEASE_SILENCE": "1"}
     first = cfray.start("migrate", job.path, **settings, CFRAY_FAIL_AT="plan:1:SIGSTOP")
-    runs.until(lambda: first.stopped, "the first run has stopped")
+    first.until_stopped()
     runs.until(
         lambda: cfray.run("migrate", job.path, **settings).ended_with(0, 5).code == 0,
         "the first run's silence is long enough",

@@ -1,20 +1,20 @@
-"""A target on an object store.
+"""A run into an object store is killed after a commit, resumed, verified and cleaned up.
 
-Killed after a commit, resumed, verified and cleaned up, on each real S3 store there is.
+Each S3 store that the tests know takes its turn.
 """
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from cfray.runtime.filesystems import storage_options
+from tests.scenarios.runs import Runner
+from tests.testbeds.shared_ray import SharedRay
 
 ROWS, SHARDS = 1_200, 4
 
@@ -36,18 +36,18 @@ def export(folder):
         pq.write_table(table.slice(shard * step, step), folder / f"{shard}.parquet")
 
 
-def cfray(*words, **env):
-    return subprocess.run(
-        [sys.executable, "-m", "cfray.cli", *map(str, words)],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
+@pytest.fixture
+def runner(s3_place):
+    """Run commands on a Ray whose workers know the store."""
+    ray = SharedRay({})
+    runner = Runner(ray)
+    yield runner
+    runner.close()
+    ray.check_idle()
+    ray.close()
 
 
-def test_a_target_on_an_object_store_survives_a_kill(s3_place, tmp_path):
+def test_a_target_on_an_object_store_survives_a_kill(runner, s3_place, tmp_path):
     exports = tmp_path / "exports"
     exports.mkdir()
     export(exports)
@@ -62,11 +62,10 @@ def test_a_target_on_an_object_store_survives_a_kill(s3_place, tmp_path):
             }
         )
     )
-    killed = cfray("migrate", job, CFRAY_FAIL_AT="commit:1")
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    done = cfray("migrate", job, "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    killed = runner.start("migrate", job, CFRAY_FAIL_AT="commit:1")
+    killed.until_ended()
+    assert killed.kill().code == -signal.SIGKILL
+    report = runner.start("migrate", job, "--json").wait().ended_with(0).document()
     counts = report["counts"]
     assert counts["read"] == counts["staged"] == ROWS
     assert counts["shards_resumed"] >= 1
@@ -76,6 +75,5 @@ def test_a_target_on_an_object_store_survives_a_kill(s3_place, tmp_path):
         "uuid"
     ].to_pylist()
     assert len(uuids) == len(set(uuids)) == ROWS
-    cleaned = cfray("cleanup", job, "--json")
-    assert cleaned.returncode == 0, cleaned.stderr
-    assert cfray("verify", job).returncode == 0
+    runner.start("cleanup", job, "--json").wait().ended_with(0)
+    runner.start("verify", job).wait().ended_with(0)

@@ -1,7 +1,4 @@
-"""Compaction and indexes: built as the job file says, complete after compaction.
-
-Completed again when rows are added.
-"""
+"""Indexes are built as the job file says, and are complete after compaction and after added rows."""
 
 import io
 import json
@@ -15,18 +12,16 @@ import pytest
 from rich.console import Console
 
 from cfray import pipeline
-from cfray.engine.cluster import ray_running
 from cfray.errors import ConfigError
 from cfray.finishing import index
 from cfray.job.file import read_job
 from cfray.report.progress import Progress
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ray():
-    """Have one local Ray for all of this module's jobs."""
-    with ray_running():
-        yield
+@pytest.fixture(autouse=True)
+def ray(shared_ray):
+    """Have this process be a driver on the shared Ray."""
+    shared_ray.join()
 
 
 def export(folder: Path, rows: int, dimension: int, files: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""A poisoned export: every bad row is set aside with its reason, every good row comes in.
+"""Every bad row of an export is set aside with its reason, and every good row comes in.
 
 A repaired row comes in once.
 """
@@ -29,10 +29,7 @@ LONG = 3_000  # bytes; ordinary documents have about 600
 
 @dataclass(frozen=True)
 class Case:
-    """One way for a row to be bad.
-
-    What becomes of the row, and the reason that must stand in quarantine.
-    """
+    """One way for a row to be bad: what becomes of it, and the reason that quarantine must give."""
 
     name: str
     spoil: Callable[[dict[str, Any]], Any]
@@ -88,10 +85,7 @@ def row_of(number: int, vectors: np.ndarray) -> dict[str, Any]:
 
 
 def poisoned(cases: Sequence[Case]) -> tuple[list[Any], dict[int, Case]]:
-    """Make the rows, spoiled ones included (as dict, or as bytes where they are no JSON).
-
-    Say which ones are bad.
-    """
+    """Make the rows, and say which are bad; a row that is no JSON is bytes."""
     vectors = np.random.default_rng(11).standard_normal((ROWS, DIMENSION)).astype(np.float32)
     rows: list[Any] = [row_of(number, vectors) for number in range(ROWS)]
     bad = {}
@@ -201,7 +195,7 @@ def test_bad_rows_are_set_aside_and_the_repaired_ones_come_in_once(cfray, jsonl)
     )
     assert killed.kill().code == -signal.SIGKILL  # just before their commit or just behind it
     killed = cfray.start("quarantine", "replay", corrected.path, CFRAY_FAIL_AT="replay:1")
-    killed.process.wait(runs.PATIENCE)
+    killed.until_ended()
     assert killed.kill().code == -signal.SIGKILL
     for _ in range(2):  # the second time there is nothing left to bring in
         cfray.run("quarantine", "replay", corrected.path).ended_with(3)
@@ -249,10 +243,7 @@ TABLE_REASONS = {
 
 
 def write_csv(path: Path, rows: list[Any]) -> None:
-    """Write rows as CSV, vectors as JSON texts.
-
-    One that is bytes of JSON keeps its invalid byte.
-    """
+    """Write rows as CSV, vectors as JSON texts; a row of bytes keeps its invalid byte."""
     lines = [b"id,number,title,body,embedding"]
     for row in rows:
         values = row if isinstance(row, dict) else json.loads(row.decode("latin-1"))

@@ -1,6 +1,6 @@
-"""A map learned from one space to another.
+"""A map from one space to another is judged by the gate before any frame is written.
 
-Judged by the gate before any frame is written, and exact in what it leaves.
+What it cannot map is left exact.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.testbeds import models
 def old_space(tmp_path_factory):
     """Export short documents whose vectors are the new model's, turned and a little noisy.
 
-    A map can bring them back.
+    So a map can bring them back.
     """
     folder = tmp_path_factory.mktemp("remap")
     rows = shortened(6_000)
@@ -56,7 +56,7 @@ def test_a_good_map_passes_the_gate(cfray, old_space, naive, record_property):
     embedding = {"policy": "remap", "model": MODEL, "remap": {"pairs": 5_000}, "cache": "./cache"}
     job = job_of(old_space, embedding, "good.lance", mapping={**MAPPING, "vector": "embedding"})
     killed = cfray.start("migrate", job.path, "--quiet", CFRAY_FAIL_AT="learned:1")
-    runs.until(lambda: killed.ended, "the run kills itself")
+    killed.until_ended()
     killed.kill()
     assert runs.document_ids(job.target) == []
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
@@ -94,9 +94,9 @@ def test_a_good_map_passes_the_gate(cfray, old_space, naive, record_property):
 
 
 def test_a_bad_map_stops_the_run_before_any_frame(tmp_path, cfray, record_property):
-    """wordllama's vectors, which know no order of words, to MiniLM's.
+    """A map of wordllama's vectors to MiniLM's is refused, and made where the user insists.
 
-    Refused, and made all the same where the user insists.
+    wordllama knows no order of words.
     """
     count, pairs = (45_000, 20_000) if PROVE else (6_000, 5_000)
     rows = documents(count) if PROVE else shortened(count)

@@ -1,6 +1,6 @@
-"""Every vector store, seeded by its vendor's client and moved by ``cfray migrate``.
+"""``cfray migrate`` moves every vector store, seeded by its vendor's client, whatever is killed.
 
-Nothing lost, nothing invented, whatever is killed.
+Nothing is lost and nothing invented.
 """
 
 import os
@@ -13,7 +13,6 @@ import yaml
 
 from tests.scenarios import runs, stores
 from tests.scenarios.runs import PROVE
-from tests.testbeds import lineup
 from tests.testbeds.proxy import Slow
 
 
@@ -21,19 +20,13 @@ from tests.testbeds.proxy import Slow
     scope="module",
     params=[pytest.param(kind, marks=pytest.mark.server(kind)) for kind in stores.KINDS],
 )
-def bed(request, tmp_path_factory):
-    with lineup.taking_part(
-        request.param, stores.bed_of(request.param).serving(tmp_path_factory.mktemp(request.param))
-    ) as bed:
-        yield bed
+def bed(request, shared_bed):
+    return shared_bed(stores.bed_of(request.param))
 
 
 @pytest.fixture(scope="module")
 def seeded(bed):
-    """Give two filled collections, a large and a small one, and their rows.
-
-    They hold the same ids.
-    """
+    """Give a large and a small collection that hold the same ids, and their rows."""
     return {
         bed.seed(rows): rows
         for rows in (bed.awkward(stores.ROWS, stores.DIMENSION), bed.awkward(90, stores.DIMENSION))
@@ -98,7 +91,7 @@ def test_a_killed_run_is_brought_to_the_same_end(bed, job, moved, cfray, place, 
     running = cfray.start(
         "migrate", job.path, CFRAY_FAIL_AT=place, **stores.settings(bed.source("x"))
     )
-    running.process.wait(runs.PATIENCE)
+    running.until_ended()
     assert running.kill().code == -signal.SIGKILL
     done = {name for name in runs.ledger(job.target) if name.isdigit()}
     report = stores.migrate(cfray, bed, job, 0)
@@ -126,10 +119,7 @@ def test_a_killed_worker_costs_its_shard_and_no_row(bed, seeded, cfray, tmp_path
         running = cfray.start(
             "migrate", job.path, CFRAY_FAIL_AT="plan:1:SIGSTOP", **stores.settings(through)
         )
-        runs.until(
-            lambda: running.ended or running.stopped, "the driver has stopped, with its plan saved"
-        )
-        assert not running.ended
+        running.until_stopped()  # with its plan saved
         proxy.fail(Slow(), times=1, matching=bed.page_request())
         running.signal(signal.SIGCONT)
         proxy.until_held()

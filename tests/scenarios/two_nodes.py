@@ -1,6 +1,6 @@
-"""Run by test_cluster.py in a process of its own.
+"""Have a Ray cluster of two nodes on this machine, guarded by the token in the environment.
 
-A Ray cluster of two nodes on this machine, guarded by the token in the environment.
+The test of clusters runs this file in a process.
 
 Usage: two_nodes.py JOB.yaml      prints one JSON document
 """

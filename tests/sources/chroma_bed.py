@@ -1,4 +1,4 @@
-"""Chroma as the tests see it: the real server, filled by chromadb's own client over HTTP."""
+"""Chroma for the tests: the real server, filled by chromadb's own client over HTTP."""
 
 from __future__ import annotations
 
@@ -26,29 +26,31 @@ _INDEX = {"space": "l2", "ef_construction": 8, "max_neighbors": 4}
 
 
 def metadata(row: Row) -> Row | None:
-    """Give what Chroma can hold of a row.
+    """Give the metadata that Chroma can hold of a row.
 
-    No null, no empty list, no nesting (here JSON as a string), and SQLite's zero has no sign.
+    It holds no null and no empty list; a nested value becomes JSON text; zero loses its sign.
     """
-    kept = {key: value for key, value in row.items() if key not in _OWN and value not in (None, [])}
-    return {key: _held(value) for key, value in kept.items()} or None
+    stored = {
+        key: value for key, value in row.items() if key not in _OWN and value not in (None, [])
+    }
+    return {key: _stored_value(value) for key, value in stored.items()} or None
 
 
-def _held(value: Any) -> Any:
+def _stored_value(value: Any) -> Any:
     if isinstance(value, dict):
         return oracle.canonical(value)
     return value + 0.0 if isinstance(value, float) else value
 
 
-def _shown(value: Any) -> tuple[str, str]:
+def _variant_of(value: Any) -> tuple[str, str]:
     if isinstance(value, list) and type(value[0]) is int:
         return "list<int64>" if max(map(abs, value)) <= 2**53 else "list", oracle.metadata_text(
             value
         )
     if isinstance(value, list) and type(value[0]) is bool:
         return "list<bool>", oracle.metadata_text(value)
-    shown: tuple[str, str] = as_json({"it": value})["it"]
-    return shown
+    variant: tuple[str, str] = as_json({"it": value})["it"]
+    return variant
 
 
 def vector(row: Row) -> list[float]:
@@ -58,23 +60,23 @@ def vector(row: Row) -> list[float]:
 def fill(
     client: Any, name: str, rows: Sequence[Row], index: Row | None = None, **options: Any
 ) -> Any:
-    """Make a collection of rows by the vendor's client."""
-    made = client.create_collection(
+    """Create a collection with the vendor's client, and fill it with rows."""
+    collection = client.create_collection(
         name,
         embedding_function=None,
         configuration={"hnsw": {**_INDEX, **(index or {})}},
         **options,
     )
     for start in range(0, len(rows), 1000):
-        part = rows[start : start + 1000]
-        made.add(
-            ids=[row["id"] for row in part],
-            embeddings=np.asarray([vector(row) for row in part], np.float32),
-            metadatas=[metadata(row) for row in part],
-            documents=[row.get("text") for row in part],
-            uris=[row.get("uri") for row in part],
+        page_rows = rows[start : start + 1000]
+        collection.add(
+            ids=[row["id"] for row in page_rows],
+            embeddings=np.asarray([vector(row) for row in page_rows], np.float32),
+            metadatas=[metadata(row) for row in page_rows],
+            documents=[row.get("text") for row in page_rows],
+            uris=[row.get("uri") for row in page_rows],
         )
-    return made
+    return collection
 
 
 class ChromaBed(StoreBed):
@@ -85,7 +87,7 @@ class ChromaBed(StoreBed):
         self.client: Any = self.connected(api_key)
 
     def connected(self, api_key: Secret | None = None, **options: Any) -> Any:
-        """Open a client of the vendor's."""
+        """Open the vendor's client."""
         import chromadb
         from chromadb.config import Settings
 
@@ -104,8 +106,8 @@ class ChromaBed(StoreBed):
     @classmethod
     @contextmanager
     def serving(cls, folder: Path) -> Iterator[Self]:
-        if own := cls.endpoint():
-            yield cls(own)
+        if endpoint := cls.endpoint():
+            yield cls(endpoint)
             return
         with chroma.start(folder) as server:
             yield cls(server.endpoint)
@@ -132,21 +134,21 @@ class ChromaBed(StoreBed):
         )
 
     def expected(self, row: Row) -> Row:
-        found = {key: _shown(value) for key, value in (metadata(row) or {}).items()} | (
+        variants = {key: _variant_of(value) for key, value in (metadata(row) or {}).items()} | (
             {"uri": ("string", row["uri"])} if row.get("uri") else {}
         )
         return {
             "id": row["id"],
-            "vector": [float(np.float32(one)) for one in vector(row)],
+            "vector": [float(np.float32(number)) for number in vector(row)],
             "text": row.get("text"),
-            **found,
+            **variants,
         }
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
         vectors = (
             np.random.default_rng(7).standard_normal((count, dimension)).astype(np.float32).tolist()
         )
-        return [_awkward(n, one) for n, one in enumerate(vectors)]
+        return [_awkward(n, vector) for n, vector in enumerate(vectors)]
 
     def mapping(self) -> dict[str, Any]:
         return {
@@ -155,12 +157,12 @@ class ChromaBed(StoreBed):
         }  # fmt: skip
 
     def vendor_read(self, name: str) -> int:
-        collection, found = self.client.get_collection(name, embedding_function=None), 0
+        collection, row_count = self.client.get_collection(name, embedding_function=None), 0
         while page := collection.get(
-            limit=2_000, offset=found, include=["embeddings", "metadatas", "documents", "uris"]
+            limit=2_000, offset=row_count, include=["embeddings", "metadatas", "documents", "uris"]
         )["ids"]:
-            found += len(page)
-        return found
+            row_count += len(page)
+        return row_count
 
     def proxied(self, name: str) -> tuple[HttpProxy, Chroma]:
         proxy = HttpProxy(self.url)
@@ -171,7 +173,7 @@ class ChromaBed(StoreBed):
         return "/get"
 
 
-def _awkward(n: int, one: list[float]) -> Row:
+def _awkward(n: int, vector: list[float]) -> Row:
     forms = (
         f"doc-{n}",
         f"{n}",
@@ -184,7 +186,7 @@ def _awkward(n: int, one: list[float]) -> Row:
     )
     row: Row = {
         "id": ODD_IDS[n] if n < len(ODD_IDS) else forms[n % len(forms)],
-        "vector": one,
+        "vector": vector,
         "text": (f"Text {n}: “quoted”, naïve ☕ \U0001d4b3 & 'so on'. " * 7)[:300],
         "title": f"Title {n}",
         "created": (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=n)).isoformat(),
@@ -208,10 +210,7 @@ def _awkward(n: int, one: list[float]) -> Row:
 
 
 class Guarded(HttpProxy):
-    """What Chroma advises instead of authentication.
-
-    A proxy in front, which lets a token in and no other.
-    """
+    """A proxy that lets requests with one token pass: Chroma advises it instead of a login."""
 
     def __init__(self, upstream: str, token: str, header: str = "x-chroma-token") -> None:
         super().__init__(upstream)

@@ -33,9 +33,10 @@ from tests.sources.corpus import (
 
 
 class SourceContract:
-    """Inherit, and give ``seed`` (fixture.
+    """Inherit, and give ``seed`` and ``expected``.
 
-    Makes a source of some rows, in several shards) and ``expected`` (a row as it comes).
+    ``seed`` is a fixture: a function that makes a source of rows, in several shards.
+    ``expected`` turns a row that was written into the row that is read.
     """
 
     #: Why the store cannot do what a test asks; empty where it can.
@@ -47,9 +48,9 @@ class SourceContract:
     expected = staticmethod(as_typed)
 
     def nowhere(self, tmp_path):
-        """Give what to change of a source so that nothing is there.
+        """Give the fields of a source that make it point at nothing.
 
-        The job file's key that the remedy names.
+        And the job file's key that the remedy names.
         """
         return {"uri": str(tmp_path / "nowhere")}, "source.uri"
 
@@ -77,17 +78,20 @@ class SourceContract:
                 Context(scratch=str(tmp_path / "elsewhere"), batch_bytes=10**6)
             )
         ] == names
-        asks = "import pickle, sys; s, c = pickle.load(sys.stdin.buffer); print([shard.id for shard in s.shards(c)])"
+        program = (
+            "import pickle, sys; source, context = pickle.load(sys.stdin.buffer); "
+            "print([shard.id for shard in source.shards(context)])"
+        )
         environment = {**os.environ, "PYTHONHASHSEED": "7"}
-        done = subprocess.run(
-            [sys.executable, "-c", asks],
+        finished = subprocess.run(
+            [sys.executable, "-c", program],
             input=pickle.dumps((source, CONTEXT)),
             capture_output=True,
             check=True,
             cwd=tmp_path,
             env=environment,
         )
-        assert done.stdout.decode().strip() == repr(names)
+        assert finished.stdout.decode().strip() == repr(names)
 
     def test_shards_claim_only_row_counts_that_are_true(self, source):
         shards = source.shards(CONTEXT)
@@ -99,9 +103,9 @@ class SourceContract:
         assert described.exact or len(claims) < len(shards)
 
     def test_source_and_shards_travel_to_workers_and_into_the_plan(self, source):
-        cargo = (source, source.shards(CONTEXT))
-        assert pickle.loads(pickle.dumps(cargo)) == cargo
-        assert [Shard(**json.loads(json.dumps(asdict(shard)))) for shard in cargo[1]] == cargo[1]
+        shards = source.shards(CONTEXT)
+        assert pickle.loads(pickle.dumps((source, shards))) == (source, shards)
+        assert [Shard(**json.loads(json.dumps(asdict(shard)))) for shard in shards] == shards
 
     def test_the_schema_it_describes_is_the_schema_it_reads(self, source):
         described = source.describe(CONTEXT, source.shards(CONTEXT)).schema
@@ -131,17 +135,17 @@ class SourceContract:
 
     def test_an_empty_source_has_no_row_or_is_refused_with_a_remedy(self, seed):
         try:
-            found, remedy = rows(seed([])), "none needed"
+            empty_rows, remedy = rows(seed([])), "none needed"
         except SourceError as refused:
-            found, remedy = [], refused.remedy
-        assert found == []
+            empty_rows, remedy = [], refused.remedy
+        assert empty_rows == []
         assert remedy
 
     def test_a_source_of_one_row_has_one_row(self, seed):
         assert rows(seed(CORPUS[:1])) == [self.expected(CORPUS[0])]
 
     def test_odd_ids_come_back_to_the_letter(self, seed):
-        odd = [a_row(n, id=one) for n, one in enumerate(ODD_IDS)]
+        odd = [a_row(n, id=odd_id) for n, odd_id in enumerate(ODD_IDS)]
         assert counted(rows(seed(odd))) == counted(map(self.expected, odd))
 
     def test_integers_are_exact(self, seed):
@@ -162,15 +166,16 @@ class SourceContract:
     def test_null_empty_and_the_word_null_are_told_apart(self, seed):
         if self.cannot_tell_null:
             pytest.skip(self.cannot_tell_null)
-        found = rows(seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")]))
-        assert len({repr(row["text"]) for row in found}) == 3
+        read_rows = rows(seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")]))
+        assert len({repr(row["text"]) for row in read_rows}) == 3
 
     def test_missing_is_told_from_null(self, seed):
         if self.cannot_tell_missing:
             pytest.skip(self.cannot_tell_missing)
         without = {key: value for key, value in a_row(2).items() if key != "text"}
-        found = sorted(rows(seed([a_row(1, text=None), without])), key=lambda row: repr(row["n"]))
-        assert ["text" in row for row in found] == [True, False]
+        read_rows = rows(seed([a_row(1, text=None), without]))
+        read_rows.sort(key=lambda row: repr(row["n"]))
+        assert ["text" in row for row in read_rows] == [True, False]
 
     def test_nothing_there_is_an_error_with_a_remedy(self, source, tmp_path):
         update, key = self.nowhere(tmp_path)
@@ -181,9 +186,9 @@ class SourceContract:
 
 
 class FileContract(SourceContract):
-    """For exports in files: give ``suffix``, ``write``.
+    """Inherit for exports in files, and give ``suffix``, ``write`` and ``source_at``.
 
-    (a file of some rows) and ``source_at`` (the source at a URI).
+    ``write`` writes a file of rows; ``source_at`` makes the source of a location.
     """
 
     suffix = ""
@@ -219,7 +224,7 @@ class FileContract(SourceContract):
         return path, self.source_at(path, shard_bytes=SHARD_BYTES)
 
     def refused(self, source, path, shards=None):
-        """Reading is a terminal error that names the file."""
+        """Check that reading is a terminal error that names the file."""
         with pytest.raises(SourceError) as error:
             rows(source, shards)
         assert error.value.transient is False
@@ -324,10 +329,7 @@ class FileContract(SourceContract):
 
 
 def _pinned_again(shard, path):
-    """Give a shard whose pin agrees with the file as it is now.
-
-    Damage that size and time do not show.
-    """
+    """Give a shard whose pin agrees with the file as it is now: size and time show no damage."""
     parts = [
         {**part, "file": {**part["file"], "modified": path.stat().st_mtime_ns}}
         for part in shard.where["parts"]

@@ -1,7 +1,4 @@
-"""The rows every source is filled with.
-
-What it hands out as plain rows to compare them with.
-"""
+"""The rows that every source is filled with, and what it reads as plain rows to compare."""
 
 import atexit
 import collections
@@ -13,9 +10,8 @@ from cfray.records.record import MISSING, Reject, is_variant, variant_texts, var
 from cfray.sources.base import Context
 from tests.contract import oracle
 
-_SCRATCH = tempfile.TemporaryDirectory(
-    prefix="cfray-scratch-"
-)  # for the lists of ids that some stores' shards are made of
+#: For the lists of ids that some stores' shards are made of.
+_SCRATCH = tempfile.TemporaryDirectory(prefix="cfray-scratch-")
 atexit.register(_SCRATCH.cleanup)
 CONTEXT = Context(batch_bytes=4_000, scratch=_SCRATCH.name)
 SHARD_BYTES = 2_000
@@ -71,7 +67,7 @@ def a_row(n, /, **values):
     return row | {"vector": [n + 0.5, -1.5]} | values
 
 
-CORPUS = [a_row(n) for n in range(60)] + [a_row(60 + n, id=one) for n, one in enumerate(ODD_IDS)]
+CORPUS = [a_row(n) for n in range(60)] + [a_row(60 + n, id=odd) for n, odd in enumerate(ODD_IDS)]
 
 
 def items(source, context=CONTEXT):
@@ -82,9 +78,9 @@ def items(source, context=CONTEXT):
 
 
 def plain(batch):
-    """Give the rows of a batch; a value of a variant column as.
+    """Give the rows of a batch as dicts.
 
-    (type, text), a missing key not at all.
+    A value of a variant column is a pair (type, text); a missing key is missing.
     """
     columns = {
         field.name: _variants(column) if is_variant(field) else column.to_pylist()
@@ -106,12 +102,12 @@ def _variants(column):
 
 def rows(source, shards=None, context=CONTEXT):
     """Read shards (all of them) as plain rows; a reject is a failure."""
-    found = []
+    all_rows = []
     for shard in source.shards(context) if shards is None else shards:
         for item in source.read(shard, context):
             assert not isinstance(item, Reject), item
-            found += plain(item)
-    return found
+            all_rows += plain(item)
+    return all_rows
 
 
 def as_typed(row):
@@ -120,7 +116,7 @@ def as_typed(row):
 
 
 def as_json(row):
-    """Give a row as JSON has it: a type and a text a value, a missing key missing."""
+    """Give a row as JSON has it: each value a pair (type, text); a missing key is missing."""
     names = {
         bool: "bool",
         int: "int64",

@@ -77,8 +77,8 @@ class MilvusBed(StoreBed):
 
     kind = "milvus"
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, server: Server | None = None) -> None:
+        self.url, self.server = url, server
         self._filled: dict[str, str] = {}
         self._spare: dict[tuple[str, ...], list[Future[str]]] = {}
 
@@ -104,7 +104,7 @@ class MilvusBed(StoreBed):
         os.environ[KEY] = ROOT
         try:
             with secured(folder) as server:
-                bed = cls(server.endpoint)
+                bed = cls(server.endpoint, server)
                 with (
                     ThreadPoolExecutor(8) as makers
                 ):  # to load a collection takes three seconds; several at once take no longer

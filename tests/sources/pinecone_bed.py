@@ -1,11 +1,10 @@
-"""Pinecone as its tests see it.
+"""Pinecone for the tests: the double, or a project of the user's.
 
-The double, or a project of the user's own, told by CFRAY_PINECONE_ENDPOINT and CFRAY_PINECONE_KEY.
-
-One index a width and metric, one namespace a collection: a project has room for few indexes.  What
+CFRAY_PINECONE_ENDPOINT and CFRAY_PINECONE_KEY name such a project.  A project has room for few
+indexes, so each dimension and metric has an index, and each collection is a namespace.  What
 Pinecone cannot hold is left out or changed: an id that is not 1 to 512 ASCII characters becomes a
-digest of it, and the id itself a metadata key; null is left out; nested values and lists of other
-things than strings become JSON texts; numbers become floats; a record without a vector gets one.
+digest, and the id itself a metadata key; null is left out; nested values and lists that do not hold
+strings become JSON texts; numbers become floats; a record without a vector gets a vector.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from urllib.parse import quote
 import numpy as np
 
 from cfray.runtime.credentials import Secret
-from cfray.sources.pinecone.source import CONTROL_PLANE, Pinecone
+from cfray.sources.pinecone.settings import CONTROL_PLANE
+from cfray.sources.pinecone.source import Pinecone
 from tests.sources.corpus import as_json
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import pinecone
@@ -66,8 +66,8 @@ class PineconeBed(StoreBed):
         with self.client() as client, client.index(name=name.split("/", maxsplit=1)[0]) as index:
             yield index
 
-    def made(self, index: str, **declared: Any) -> str:
-        """Make an index, if it is not there."""
+    def create_index(self, index: str, **declared: Any) -> str:
+        """Create an index if it does not exist."""
         if index not in self.indexes:
             with self.client() as client:
                 client.indexes.create(name=index, **declared)
@@ -79,7 +79,7 @@ class PineconeBed(StoreBed):
         metric = "dotproduct" if any("sparse" in row for row in rows) else "cosine"
         name = name or f"{self.run}-{metric}-{width}/{self.fresh()}".lower()
         index, _, namespace = name.partition("/")
-        self.made(index, dimension=width, metric=metric)
+        self.create_index(index, dimension=width, metric=metric)
         with self.index(name) as opened:
             if not rows and namespace:
                 opened.create_namespace(name=namespace)
@@ -93,9 +93,9 @@ class PineconeBed(StoreBed):
                 until(
                     lambda: (
                         {
-                            one.id
+                            record.id
                             for page in opened.list(namespace=namespace)
-                            for one in page.vectors
+                            for record in page.vectors
                         }
                         == ids
                     ),
@@ -116,7 +116,9 @@ class PineconeBed(StoreBed):
 
     def delete(self, name: str, ids: Sequence[Any]) -> None:
         with self.index(name) as opened:
-            opened.delete(ids=[store_id(one) for one in ids], namespace=name.partition("/")[2])
+            opened.delete(
+                ids=[store_id(record_id) for record_id in ids], namespace=name.partition("/")[2]
+            )
 
     def source(self, *names: str, **options: Any) -> Pinecone:
         os.environ[KEY] = self.key
@@ -130,25 +132,28 @@ class PineconeBed(StoreBed):
         )
 
     def expected(self, row: Row) -> Row:
-        told = storable(row, width_of([row]))
+        stored = storable(row, width_of([row]))
         numbers = {
             key: float(value) if type(value) is int else value
-            for key, value in told["metadata"].items()
+            for key, value in stored["metadata"].items()
         }
         empty = {key: ("list", "[]") for key, value in numbers.items() if value == []}
-        shown = {
-            "id": told["id"],
-            "vector": [float(one) for one in np.float32(told["values"])],
+        expected_row = {
+            "id": stored["id"],
+            "vector": [float(number) for number in np.float32(stored["values"])],
             **as_json(numbers | dict.fromkeys(empty)),
             **empty,
         }
         if "sparse" not in row:
-            return shown
+            return expected_row
         sparse = row["sparse"] and {
-            key: [float(np.float32(one)) if key == "values" else one for one in row["sparse"][key]]
+            key: [
+                float(np.float32(number)) if key == "values" else number
+                for number in row["sparse"][key]
+            ]
             for key in row["sparse"]
         }
-        return {**shown, "vectors": {"sparse": sparse}}
+        return {**expected_row, "vectors": {"sparse": sparse}}
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
         vectors = np.random.default_rng(7).standard_normal((count, dimension), np.float32).tolist()
@@ -165,25 +170,25 @@ class PineconeBed(StoreBed):
         }
 
     def vendor_read(self, name: str) -> int:
-        """List, and fetch as many at once as an address of 15 kB has room for.
+        """List the ids, and fetch as many at once as an address of 15 kB has room for.
 
-        Four fetches at a time: what the client offers to whoever wants everything.
+        Four fetches run at a time, which is the fastest way that the client offers.
         """
         namespace = name.partition("/")[2]
         with self.index(name) as index, ThreadPoolExecutor(4) as pool:
             ids = [
-                one.id
+                record.id
                 for page in index.list(namespace=namespace, limit=100)
-                for one in page.vectors
+                for record in page.vectors
             ]
             pages: list[list[str]] = [[]]
             room = 15_000
-            for one in ids:
-                size = len(quote(one, safe="")) + len("&ids=")
+            for record_id in ids:
+                size = len(quote(record_id, safe="")) + len("&ids=")
                 if size > room or len(pages[-1]) == 1_000:
                     pages.append([])
                     room = 15_000
-                pages[-1].append(one)
+                pages[-1].append(record_id)
                 room -= size
             return sum(
                 pool.map(
@@ -192,10 +197,7 @@ class PineconeBed(StoreBed):
             )
 
     def proxied(self, name: str) -> tuple[HttpProxy, Pinecone]:
-        """The double tells an index's host by the request's own Host.
-
-        That the proxy stays in front.
-        """
+        """Start a proxy in front of the double, which finds an index by the request's ``Host``."""
         proxy = HttpProxy(self.url)
         proxy.open()
         return proxy, self.source(name, url=proxy.endpoint, shard_bytes=20_000)
@@ -209,13 +211,13 @@ def width_of(rows: Sequence[Row]) -> int:
 
 
 def store_id(text: str) -> str:
-    """Make an id that Pinecone takes."""
+    """Compute an id that Pinecone takes."""
     fits = 1 <= len(text) <= 512 and text.isascii() and "\0" not in text
     return text if fits else f"sha256-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def storable(row: Row, width: int) -> Row:
-    """Say what is put into Pinecone for a row."""
+    """Give the record that is written into Pinecone for a row."""
     number = store_id(row["id"])
     metadata = {
         key: _value(value)
@@ -230,7 +232,7 @@ def storable(row: Row, width: int) -> Row:
 
 def _value(value: Any) -> Any:
     if isinstance(value, bool | str | int | float) or (
-        isinstance(value, list) and all(isinstance(one, str) for one in value)
+        isinstance(value, list) and all(isinstance(item, str) for item in value)
     ):
         return value
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

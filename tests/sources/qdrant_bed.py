@@ -1,9 +1,7 @@
-"""Qdrant as its tests see it.
+"""Qdrant for the tests: the double (the vendor's engine behind REST and gRPC), or a real server.
 
-The double (the vendor's engine behind REST and gRPC), or a server of the user's own.
-
-Ids cannot be free strings there: half of the rows get an integer of 64 bits made from theirs, the
-others a UUID.
+Qdrant takes no free strings as ids: half of the rows get a 64-bit integer that is computed from
+their id, the other half a UUID.
 """
 
 from __future__ import annotations
@@ -63,14 +61,14 @@ class QdrantBed(StoreBed):
     def client(self, **options: Any) -> Any:
         from qdrant_client import QdrantClient
 
-        given = {
+        client_options = {
             "api_key": self.key,
             "timeout": 120,
             "check_compatibility": False,
             "grpc_port": self.grpc_port,
             **options,
         }
-        return closing(QdrantClient(url=self.url, **given))
+        return closing(QdrantClient(url=self.url, **client_options))
 
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
         from qdrant_client import models as m
@@ -99,10 +97,10 @@ class QdrantBed(StoreBed):
 
     def delete(self, name: str, ids: Sequence[Any]) -> None:
         with self.client() as client:
-            client.delete(name, [point_id({"id": one}) for one in ids])
+            client.delete(name, [point_id({"id": record_id}) for record_id in ids])
 
     def source(self, *names: str, **options: Any) -> Qdrant:
-        given: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "url": self.url,
             "grpc_port": self.grpc_port,
             "collections": list(names) or None,
@@ -110,8 +108,8 @@ class QdrantBed(StoreBed):
         }
         if self.key:
             os.environ[KEY] = self.key
-            given["api_key"] = Secret(env=KEY)
-        return Qdrant(**{**given, **options})
+            fields["api_key"] = Secret(env=KEY)
+        return Qdrant(**{**fields, **options})
 
     def expected(self, row: Row) -> Row:
         number = point_id(row)
@@ -120,22 +118,26 @@ class QdrantBed(StoreBed):
             if isinstance(number, str)
             else ("int64" if number < 2**63 else "uint64", str(number))
         )
-        shown = {
+        expected_row = {
             "id": (kind, text),
             **{key: as_variant(value) for key, value in payload_of(row).items()},
         }
         vector = (
-            [float(one) for one in np.float32(row["vector"])]
+            [float(number) for number in np.float32(row["vector"])]
             if row.get("vector") is not None
             else None
         )
         if "vectors" not in row:
-            return {**shown, "vector": vector}
-        whole = [int(one) for one in row["vectors"]["bytes"]] if "bytes" in row["vectors"] else None
+            return {**expected_row, "vector": vector}
+        byte_vector = (
+            [int(number) for number in row["vectors"]["bytes"]]
+            if "bytes" in row["vectors"]
+            else None
+        )
         return {
-            **shown,
+            **expected_row,
             "vectors": {
-                name: {**row["vectors"], "main": vector, "bytes": whole}.get(name)
+                name: {**row["vectors"], "main": vector, "bytes": byte_vector}.get(name)
                 for name in ("bytes", "half", "main", "several", "sparse")
             },
         }
@@ -156,19 +158,16 @@ class QdrantBed(StoreBed):
         }
 
     def vendor_read(self, name: str) -> int:
-        """The client's own scroll in large pages.
-
-        Over the wire that the source of this bed uses.
-        """
-        seen, offset = 0, None
+        """Scroll with the vendor's client in large pages, over the protocol that this bed uses."""
+        row_count, offset = 0, None
         with self.client(prefer_grpc=self.over_grpc) as client:
             while True:
                 points, offset = client.scroll(
                     name, limit=2_000, offset=offset, with_payload=True, with_vectors=True
                 )
-                seen += len(points)
+                row_count += len(points)
                 if offset is None:
-                    return seen
+                    return row_count
 
     def proxied(self, name: str) -> tuple[HttpProxy | GrpcProxy, Qdrant]:
         if self.over_grpc:
@@ -186,17 +185,17 @@ class QdrantBed(StoreBed):
 
 
 def point_id(row: Row) -> int | str:
-    """Make an id that Qdrant takes.
+    """Compute an id that Qdrant takes.
 
-    Salted so that d0001 comes before d0002: ``test_missing_is_told_from_null`` takes the order of
-    insertion for granted, and Qdrant orders by id.
+    The salt makes d0001 come before d0002: ``test_missing_is_told_from_null`` expects the order of
+    insertion, and Qdrant orders by id.
     """
     digest = hashlib.sha256(f"qdrant{row['id']}".encode()).digest()
     return int.from_bytes(digest[1:9]) if digest[0] % 2 else str(uuid.UUID(bytes=digest[:16]))
 
 
 def as_variant(value: Any) -> tuple[str, str]:
-    """Give a payload's value as JSON has it: its type and its text."""
+    """Give the type and the text that a value of a payload has in JSON."""
     if isinstance(value, list):
         items = {str: "list<string>", float: "list<double>", int: "list<int64>"}
         kinds = {type(item) for item in value}
@@ -231,14 +230,14 @@ def vectors_of(row: Row) -> Any:
     if "vectors" not in row:
         return main if main is not None else {}
     named = {
-        key: m.SparseVector(**one) if isinstance(one, dict) else one
-        for key, one in row["vectors"].items()
+        key: m.SparseVector(**vector) if isinstance(vector, dict) else vector
+        for key, vector in row["vectors"].items()
     }
     return named if main is None else {"main": main, **named}
 
 
 def declared(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Declare a vector of every kind; none is normalised, so all come back as they were put."""
+    """Declare a vector of every kind; none is normalised, so all come back unchanged."""
     from qdrant_client import models as m
 
     several = m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM)
@@ -289,11 +288,13 @@ def awkward_row(n: int, main: list[float], random: np.random.Generator) -> Row:
         del row["flag"]
     vectors: Row = {}
     if n % 3:
-        vectors["bytes"] = [float(one) for one in random.integers(0, 256, BYTES)]
-        vectors["half"] = [float(one) for one in random.standard_normal(HALF).astype(np.float16)]
+        vectors["bytes"] = [float(number) for number in random.integers(0, 256, BYTES)]
+        vectors["half"] = [
+            float(number) for number in random.standard_normal(HALF).astype(np.float16)
+        ]
     if n % 5:
         vectors["several"] = [
-            [float(one) for one in random.standard_normal(MULTI).astype(np.float32)]
+            [float(number) for number in random.standard_normal(MULTI).astype(np.float32)]
             for _ in range(1 + n % 3)
         ]
     if n % 2:

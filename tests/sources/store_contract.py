@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from cfray.errors import SourceError, SourceUnavailable
+from cfray.errors import ConfigError, SourceError, SourceUnavailable
 from cfray.sources import remote
 from tests.sources.contract import SourceContract
 from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, rows
@@ -104,7 +104,7 @@ class StoreContract(SourceContract):
             proxy.fail(Dropped(), times=10_000, matching="")
             with pytest.raises(SourceUnavailable) as away:
                 rows(source, shards)
-        assert source.place in away.value.what
+        assert source.address in away.value.what
         assert away.value.remedy
 
     def test_a_page_that_does_not_come_is_given_up_and_asked_for_again(self, bed):
@@ -140,7 +140,7 @@ class StoreContract(SourceContract):
         for module in [module for module in sys.modules if module.split(".")[0] == self.client]:
             monkeypatch.delitem(sys.modules, module)
         monkeypatch.setattr(sys, "meta_path", [_Blocked(self.client), *sys.meta_path])
-        with pytest.raises(SourceError) as missing:
+        with pytest.raises(ConfigError) as missing:
             source.shards(CONTEXT)
         assert f"cfray[{bed.kind}]" in missing.value.remedy
 

@@ -71,17 +71,17 @@ def test_a_stream_cut_exactly_between_two_messages_is_refused(tmp_path):
 
 def test_one_record_batch_of_uneven_rows_is_cut_by_bytes(tmp_path):
     sizes = [10] * 500 + [3_000] * 20 + [10] * 500
-    made = pa.record_batch({"id": range(len(sizes)), "text": ["x" * size for size in sizes]})
-    with ipc.new_file(tmp_path / "a.arrow", made.schema) as writer:
-        writer.write_batch(made)
+    batch = pa.record_batch({"id": range(len(sizes)), "text": ["x" * size for size in sizes]})
+    with ipc.new_file(tmp_path / "a.arrow", batch.schema) as writer:
+        writer.write_batch(batch)
     batches = [item for _, item in items(Arrow(uri=str(tmp_path / "a.arrow")))]
-    assert pa.Table.from_batches(batches) == pa.Table.from_batches([made])
+    assert pa.Table.from_batches(batches) == pa.Table.from_batches([batch])
     assert max(batch.nbytes for batch in batches) <= CONTEXT.batch_bytes
 
 
 def test_a_dictionary_that_every_row_shares_does_not_make_batches_of_single_rows(tmp_path):
     column = pa.array(["x" * 9_000, "y" * 9_000] * 100).dictionary_encode()
-    made = pa.record_batch({"id": range(200), "text": column})
-    with ipc.new_file(tmp_path / "a.arrow", made.schema) as writer:
-        writer.write_batch(made)
+    batch = pa.record_batch({"id": range(200), "text": column})
+    with ipc.new_file(tmp_path / "a.arrow", batch.schema) as writer:
+        writer.write_batch(batch)
     assert len(items(Arrow(uri=str(tmp_path / "a.arrow")))) < 100

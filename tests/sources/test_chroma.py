@@ -1,4 +1,4 @@
-"""Chroma: a real server, the ways it loses rows, and the directory it persists to."""
+"""Chroma: a real server, the ways in which it loses rows, and its persistent directory."""
 
 import json
 import os
@@ -9,6 +9,8 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,16 @@ from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.runtime.credentials import Secret
 from cfray.sources.base import Context
-from cfray.sources.chroma import types
-from cfray.sources.chroma.client import LOST_VECTOR, TOO_MANY
-from cfray.sources.chroma.export import DATABASE, _forget, _holders, _kept
+from cfray.sources.chroma.copy import DATABASE_FILE
+from cfray.sources.chroma.errors import LOST_VECTOR, TOO_MANY_VARIABLES, ErrorAnswer
+from cfray.sources.chroma.export import forget_copies, processes_that_hold, reusable_processes
 from cfray.sources.chroma.source import Chroma
-from cfray.sources.chroma.types import Place, collection, narrowed
+from cfray.sources.chroma.types import (
+    CollectionAddress,
+    build_records,
+    to_collection,
+    to_float32,
+)
 from tests.sources import chroma_bed
 from tests.sources.chroma_bed import ChromaBed, Guarded
 from tests.sources.contract import SourceContract
@@ -41,9 +48,8 @@ BETWEEN = np.uint32(0x15AE43FD).view(np.float32)
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    with lineup.taking_part("chroma", ChromaBed.serving(tmp_path_factory.mktemp("chroma"))) as bed:
-        yield bed
+def bed(shared_bed):
+    return shared_bed(ChromaBed)
 
 
 @pytest.fixture
@@ -77,29 +83,32 @@ class TestWhatIsDeletedOrAddedMeanwhile:
         name = bed.seed(MANY)
         first = vendors(bed, name).get(limit=100, include=[])["ids"]
         bed.delete(name, first[:50])
-        rest = vendors(bed, name).get(limit=300, offset=100, include=[])["ids"]
-        assert len({row["id"] for row in MANY} - set(first) - set(rest)) == 50
+        later_ids = vendors(bed, name).get(limit=300, offset=100, include=[])["ids"]
+        assert len({row["id"] for row in MANY} - set(first) - set(later_ids)) == 50
 
     def test_a_list_of_ids_loses_none_and_names_what_is_gone(self, bed):
         name = bed.seed(MANY)
         source = bed.source(name, shard_bytes=10_000)
         shards = source.shards(CONTEXT)
         assert len(shards) > 3
-        gone = [row["id"] for row in MANY[::7]]
-        found = []
+        deleted_ids = [row["id"] for row in MANY[::7]]
+        read_items = []
         for number, shard in enumerate(shards):
             if number == 1:
-                bed.delete(name, gone)
-            found += list(source.read(shard, CONTEXT))
-        rejects = [item for item in found if isinstance(item, Reject)]
-        came = [row["id"] for item in found if not isinstance(item, Reject) for row in plain(item)]
-        assert sorted(came + [one.content.decode() for one in rejects]) == sorted(
+                bed.delete(name, deleted_ids)
+            read_items += list(source.read(shard, CONTEXT))
+        rejects = [item for item in read_items if isinstance(item, Reject)]
+        read_ids = [
+            row["id"] for item in read_items if not isinstance(item, Reject) for row in plain(item)
+        ]
+        assert sorted(read_ids + [reject.content.decode() for reject in rejects]) == sorted(
             row["id"] for row in MANY
         )
-        assert {row["id"] for row in MANY} - set(gone) <= set(came)
+        assert {row["id"] for row in MANY} - set(deleted_ids) <= set(read_ids)
         assert rejects
         assert all(
-            "deleted meanwhile or lost" in one.reason and name in one.position for one in rejects
+            "deleted meanwhile or lost" in reject.reason and name in reject.position
+            for reject in rejects
         )
 
     def test_the_ids_of_a_collection_are_one_request(self, bed):
@@ -107,18 +116,19 @@ class TestWhatIsDeletedOrAddedMeanwhile:
         proxy, source = bed.proxied(bed.seed(MANY))
         with closing(proxy):
             source.shards(CONTEXT)
-            asked = [path for method, path in proxy.seen if method == "POST"]
-        assert len(asked) == 2  # the ids, and a sample that says what a record weighs
+            posted_paths = [path for method, path in proxy.seen if method == "POST"]
+        # the ids, and a sample to estimate the bytes of a record
+        assert len(posted_paths) == 2
 
     def test_ids_come_in_the_order_of_the_list_whatever_order_chroma_answers_in(self, bed, context):
         name = bed.seed(MANY)
-        asked = [row["id"] for row in MANY[20:10:-1]]
-        assert vendors(bed, name).get(ids=asked, include=[])["ids"] != asked
+        listed_ids = [row["id"] for row in MANY[20:10:-1]]
+        assert vendors(bed, name).get(ids=listed_ids, include=[])["ids"] != listed_ids
         source = bed.source(name)
         (shard,) = source.shards(context)
         listed = Path(context.scratch, shard.where["manifest"])
-        listed.write_text("".join(f"{json.dumps(one)}\n" for one in asked))
-        assert [row["id"] for row in rows(source, [shard], context)] == asked
+        listed.write_text("".join(f"{json.dumps(record_id)}\n" for record_id in listed_ids))
+        assert [row["id"] for row in rows(source, [shard], context)] == listed_ids
 
     def test_a_record_added_later_is_not_read(self, bed):
         name = bed.seed(CORPUS[:20])
@@ -133,21 +143,25 @@ class TestWhatIsDeletedOrAddedMeanwhile:
         source = bed.source(name)
         shards = source.shards(CONTEXT)
         bed.drop(name)
-        with pytest.raises(SourceError) as gone:
+        with pytest.raises(SourceError) as error:
             rows(source, shards)
-        assert not gone.value.transient
-        assert name in gone.value.what
-        assert "source.collections" in gone.value.remedy
+        assert not error.value.transient
+        assert name in error.value.what
+        assert "source.collections" in error.value.remedy
 
 
 class TestPages:
     def test_more_records_than_sqlite_has_variables(self, bed, context):
         name = bed.seed([{"id": f"r{n}", "vector": [n, 1.0], "n": n} for n in range(33_000)])
-        with pytest.raises(Exception, match=TOO_MANY):
+        with pytest.raises(Exception, match=TOO_MANY_VARIABLES):
             vendors(bed, name).get(include=["metadatas"])
         source = bed.source(name)
         (shard,) = source.shards(context)
-        ids = [one for item in source.read(shard, context) for one in item["id"].to_pylist()]
+        ids = [
+            record_id
+            for item in source.read(shard, context)
+            for record_id in item["id"].to_pylist()
+        ]
         assert ids == [f"r{n}" for n in range(33_000)]
 
     @pytest.mark.parametrize(
@@ -164,18 +178,28 @@ class TestPages:
             source = source.model_copy(update={"shard_bytes": 10**7})
             (shard,) = source.shards(CONTEXT)
             proxy.fail(refusal, times=3, matching=bed.page_request())
-            asked = len(proxy.seen)
+            requests_before = len(proxy.seen)
             assert counted(rows(source, [shard])) == counted(map(bed.expected, CORPUS))
-            assert len(proxy.seen) > asked + 4
+            assert len(proxy.seen) > requests_before + 4
 
     def test_a_page_that_stays_too_large_is_a_terminal_error(self, bed):
         proxy, source = bed.proxied(bed.seed(CORPUS[:20]))
         with closing(proxy):
             shards = source.shards(CONTEXT)
             proxy.fail(Status(413), times=10_000, matching=bed.page_request())
-            with pytest.raises(SourceError) as refused:
+            with pytest.raises(SourceError) as error:
                 rows(source, shards)
-        assert not refused.value.transient
+        assert not error.value.transient
+
+    def test_a_retry_after_may_be_a_date(self, bed):
+        proxy, source = bed.proxied(bed.seed(CORPUS[:1]))
+        in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+        with closing(proxy), source.open_store() as store:
+            proxy.fail(Status(503, {"Retry-After": in_an_hour}), matching="/databases")
+            with pytest.raises(ErrorAnswer) as error:
+                store.list_databases("default_tenant")
+        assert 3_590 < error.value.retry_after <= 3_600
+        assert source.classify_error(error.value).retry_after == error.value.retry_after
 
     def test_an_answer_that_is_not_chromas_is_a_terminal_error(self, bed):
         proxy, source = bed.proxied(bed.seed(CORPUS[:20]))
@@ -199,29 +223,29 @@ class TestPages:
             }
         )
         with pytest.raises(SourceError):
-            types.batch(answer.encode(), ["a", "b"], 1)
+            build_records(answer.encode(), ["a", "b"], 1)
 
 
 class TestValues:
     def test_awkward_rows_come_back(self, bed, context):
         awkward = bed.awkward(600, 24)
         source = bed.source(bed.seed(awkward), shard_bytes=100_000)
-        found = rows(source, context=context)
-        assert len(found) == 600
-        assert counted(found) == counted(map(bed.expected, awkward))
+        read_rows = rows(source, context=context)
+        assert len(read_rows) == 600
+        assert counted(read_rows) == counted(map(bed.expected, awkward))
 
     def test_vectors_are_bit_for_bit_where_the_vendors_client_rounds(self, bed):
         name = bed.fresh()
-        made = bed.client.create_collection(
+        collection = bed.client.create_collection(
             name, configuration={"hnsw": {"space": "l2"}}, embedding_function=None
         )
         sent = np.array(
             [BETWEEN, -BETWEEN, 0.1, 1e-45, 1.17549435e-38, 3.4028235e38, -0.0, 16777217.0],
             np.float32,
         )
-        made.add(ids=["x"], embeddings=sent[None, :])
-        vendors_own = made.get(include=["embeddings"])["embeddings"][0].astype(np.float32)
-        assert vendors_own.tobytes() != sent.tobytes()
+        collection.add(ids=["x"], embeddings=sent[None, :])
+        vendors_vector = collection.get(include=["embeddings"])["embeddings"][0].astype(np.float32)
+        assert vendors_vector.tobytes() != sent.tobytes()
         ((_, batch),) = items(bed.source(name))
         assert batch["vector"].flatten().to_numpy().tobytes() == sent.tobytes()
 
@@ -230,26 +254,26 @@ class TestValues:
             np.arange(20_000, dtype=np.uint32) % 2 << 31
         )
         numbers = np.append(bits.view(np.float32), BETWEEN)
-        texts = np.array([float(str(one)) for one in numbers])
-        assert narrowed(texts).tobytes() == numbers.tobytes()
+        texts = np.array([float(str(number)) for number in numbers])
+        assert to_float32(texts).tobytes() == numbers.tobytes()
 
     def test_a_cosine_space_gives_vectors_back_nearly(self, bed):
         name = bed.fresh()
         sent = np.random.default_rng(4).standard_normal((50, 16)).astype(np.float32) * 5
-        given = [{"id": f"{n}", "vector": one.tolist()} for n, one in enumerate(sent)]
-        chroma_bed.fill(bed.client, name, given, {"space": "cosine"})
+        seeded_rows = [{"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(sent)]
+        chroma_bed.fill(bed.client, name, seeded_rows, {"space": "cosine"})
         source = bed.source(name)
         shards = source.shards(CONTEXT)
-        found = np.array([row["vector"] for row in rows(source, shards)])
-        assert 0 < np.abs(found - sent).max() <= 1e-6 * np.abs(sent).max()
+        read_vectors = np.array([row["vector"] for row in rows(source, shards)])
+        assert 0 < np.abs(read_vectors - sent).max() <= 1e-6 * np.abs(sent).max()
         described = source.describe(CONTEXT, shards)
         assert any("cosine" in note and name in note for note in described.notes)
 
     def test_metadata_named_like_a_part_of_the_record_keeps_its_value(self, bed):
         name = bed.fresh()
-        made = bed.client.create_collection(name, embedding_function=None)
-        taken = {"id": 1, "text": "t", "vector": "v", "uri": "own", "metadata.uri": "mine"}
-        made.add(ids=["a"], embeddings=[[1, 2]], metadatas=[taken], uris=["s3://b/a"])
+        collection = bed.client.create_collection(name, embedding_function=None)
+        metadata = {"id": 1, "text": "t", "vector": "v", "uri": "own", "metadata.uri": "mine"}
+        collection.add(ids=["a"], embeddings=[[1, 2]], metadatas=[metadata], uris=["s3://b/a"])
         (row,) = rows(bed.source(name))
         assert (row["id"], row["text"], row["uri"], row["metadata.metadata.uri"]) == (
             "a",
@@ -300,10 +324,10 @@ class TestCollections:
             ids=["a"], embeddings=[[1, 2, 3]]
         )
         source = bed.source(name)
-        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (told.metric, told.dimension, told.rows) == (metric, 3, 1)
-        assert told.facts["hnsw.space"] == space
-        assert told.facts["metadata.owner" if legacy else "hnsw.max_neighbors"] == (
+        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (described.metric, described.dimension, described.rows) == (metric, 3, 1)
+        assert described.facts["hnsw.space"] == space
+        assert described.facts["metadata.owner" if legacy else "hnsw.max_neighbors"] == (
             "x" if legacy else "7"
         )
 
@@ -325,17 +349,17 @@ class TestCollections:
             "metadata": None,
             "configuration_json": {"spann": {"space": "ip"}, "embedding_function": function},
         }
-        told = collection(Place.named("c"), model, 2)
-        assert told.metric == "dot"
-        assert told.facts["embedding_function"] == "openai"
-        assert told.facts["embedding_function.model_name"] == "m"
-        assert "sk-1" not in json.dumps(told.facts)
+        described = to_collection(CollectionAddress.parse("c"), model, 2)
+        assert described.metric == "dot"
+        assert described.facts["embedding_function"] == "openai"
+        assert described.facts["embedding_function.model_name"] == "m"
+        assert "sk-1" not in json.dumps(described.facts)
 
     @pytest.fixture
     def elsewhere(self, bed):
-        """A tenant with two databases.
+        """Create a tenant with two databases.
 
-        Collections of the same name in each and in the default one.
+        Each database, and the default database, has a collection of the same name.
         """
         import chromadb
 
@@ -391,24 +415,24 @@ class TestCollections:
             bed.source("database/docs").shards(CONTEXT)
 
     def test_more_collections_than_one_listing_gives(self, bed, monkeypatch):
-        monkeypatch.setattr("cfray.sources.chroma.client._LISTED", 2)
+        monkeypatch.setattr("cfray.sources.chroma.client._LIST_LIMIT", 2)
         names = [bed.seed(CORPUS[:1]) for _ in range(5)]
-        found = {shard.collection for shard in bed.source().shards(CONTEXT)}
-        assert set(names) <= found
+        collections = {shard.collection for shard in bed.source().shards(CONTEXT)}
+        assert set(names) <= collections
 
     def test_chroma_cloud_is_refused(self, bed):
         with pytest.raises(SourceError, match="Chroma Cloud"):
             bed.source("c", url="https://api.trychroma.com").shards(CONTEXT)
 
     def test_an_address_that_is_none_names_the_key(self, bed):
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             bed.source("c", url="ftp://nowhere").shards(CONTEXT)
-        assert "source.url" in refused.value.remedy
+        assert "source.url" in error.value.remedy
 
     def test_a_server_that_is_not_chroma_names_the_key(self, bed):
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             bed.source("c", url=f"{bed.url}/elsewhere").shards(CONTEXT)
-        assert "source.url" in refused.value.remedy
+        assert "source.url" in error.value.remedy
 
     @pytest.mark.parametrize(
         ("header", "value"), [("x-chroma-token", "sesame"), ("Authorization", "Bearer sesame")]
@@ -421,9 +445,9 @@ class TestCollections:
         with Guarded(bed.url, value, header) as front:
             options = {"url": front.endpoint, "api_key": Secret(env=KEY)}
             assert len(rows(bed.source(name, api_key_header=header, **options))) == 3
-            with pytest.raises(SourceError) as refused:
+            with pytest.raises(SourceError) as error:
                 bed.source(name, api_key_header="x-other", **options).shards(CONTEXT)
-        assert "api_key_header" in refused.value.remedy
+        assert "api_key_header" in error.value.remedy
 
 
 def vendors_directory(folder):
@@ -435,28 +459,25 @@ def vendors_directory(folder):
 
 
 def written(folder, *collections, **index):
-    """Fill a persistent directory by the vendor's client and let go of it.
+    """Fill a persistent directory with the vendor's client, and close it.
 
     Collections are lists of rows.
     """
     with vendors_directory(folder) as client:
-        for number, some in enumerate(collections):
-            chroma_bed.fill(client, f"docs{number}", some, index)
-    return let_go(folder)
+        for number, collection_rows in enumerate(collections):
+            chroma_bed.fill(client, f"docs{number}", collection_rows, index)
+    return wait_until_closed(folder)
 
 
-def let_go(folder):
-    """Wait until nobody holds the directory.
-
-    The client closes its connections a moment after it says so.
-    """
-    database = folder / DATABASE
-    until(lambda: not list(_holders(database)), seconds=30, what=f"{database} is closed")
+def wait_until_closed(folder):
+    """Wait until no process holds the directory: the client closes its connections late."""
+    database = folder / DATABASE_FILE
+    until(lambda: not list(processes_that_hold(database)), seconds=30, what=f"{database} is closed")
     return folder
 
 
 def state(folder):
-    """Give bytes and times of everything in a folder."""
+    """Give the bytes and times of all files in a folder."""
     paths = [folder, *sorted(folder.rglob("*"))]
     return {
         path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
@@ -467,7 +488,24 @@ def state(folder):
 @pytest.fixture(autouse=True, scope="module")
 def _no_copy_is_kept():
     yield
-    _forget()
+    forget_copies()
+
+
+FILL_TWO_DATABASES = """
+import sys
+
+import chromadb
+from chromadb.config import Settings
+
+from tests.sources.chroma_bed import fill
+from tests.sources.corpus import CORPUS
+
+folder = sys.argv[1]
+settings = Settings(anonymized_telemetry=False, is_persistent=True, persist_directory=folder)
+chromadb.AdminClient(settings).create_database("other")
+fill(chromadb.PersistentClient(folder, settings), "docs", CORPUS[:4])
+fill(chromadb.PersistentClient(folder, settings, database="other"), "docs", CORPUS[4:9])
+"""
 
 
 class TestDirectory(SourceContract):
@@ -481,7 +519,9 @@ class TestDirectory(SourceContract):
 
     @pytest.fixture
     def seed(self, folder):
-        return lambda some: Chroma(uri=str(written(folder, some)), shard_bytes=SHARD_BYTES)
+        return lambda seeded_rows: Chroma(
+            uri=str(written(folder, seeded_rows)), shard_bytes=SHARD_BYTES
+        )
 
     def test_it_is_a_snapshot_and_the_original_stays_as_it_is(self, folder):
         written(folder, CORPUS, CORPUS[:10], sync_threshold=20, batch_size=10)
@@ -491,7 +531,8 @@ class TestDirectory(SourceContract):
         described = source.describe(CONTEXT, shards)
         assert described.consistency == "snapshot"
         assert [
-            (one.name, one.rows, one.metric, one.dimension) for one in described.collections
+            (collection.name, collection.rows, collection.metric, collection.dimension)
+            for collection in described.collections
         ] == [("docs0", 72, "l2", 2), ("docs1", 10, "l2", 2)]
         assert counted(rows(source, shards)) == counted(map(self.expected, CORPUS + CORPUS[:10]))
         assert source.count(CONTEXT) == 82
@@ -504,14 +545,8 @@ class TestDirectory(SourceContract):
             source.shards(CONTEXT)
 
     def test_every_database_in_it(self, folder):
-        fills = (  # in a process of its own: an AdminClient cannot be closed
-            "import chromadb, sys; from chromadb.config import Settings; from tests.sources.chroma_bed import fill; from tests.sources.corpus import CORPUS\n"
-            "settings = Settings(anonymized_telemetry=False, is_persistent=True, persist_directory=sys.argv[1])\n"
-            "chromadb.AdminClient(settings).create_database('other')\n"
-            "fill(chromadb.PersistentClient(sys.argv[1], settings), 'docs', CORPUS[:4])\n"
-            "fill(chromadb.PersistentClient(sys.argv[1], settings, database='other'), 'docs', CORPUS[4:9])\n"
-        )
-        subprocess.run([sys.executable, "-c", fills, str(folder)], check=True)
+        # in another process, because an AdminClient cannot be closed
+        subprocess.run([sys.executable, "-c", FILL_TWO_DATABASES, str(folder)], check=True)
         source = Chroma(uri=str(folder), database="*")
         shards = source.shards(CONTEXT)
         assert {shard.collection for shard in shards} == {"docs", "default_tenant/other/docs"}
@@ -523,7 +558,7 @@ class TestDirectory(SourceContract):
             Chroma(uri=str(folder)).shards(CONTEXT)
         assert f"in use by process {os.getpid()}" in busy.value.what
         assert "source.url" in busy.value.remedy
-        assert len(rows(Chroma(uri=str(let_go(folder))))) == 3
+        assert len(rows(Chroma(uri=str(wait_until_closed(folder))))) == 3
 
     def test_a_directory_that_a_server_holds_is_refused(self, tmp_path):
         from tests.testbeds import chroma
@@ -536,7 +571,8 @@ class TestDirectory(SourceContract):
     def test_a_directory_that_changed_after_the_plan_is_a_terminal_error(self, folder):
         source = Chroma(uri=str(written(folder, CORPUS[:3])))
         shards = source.shards(CONTEXT)
-        _forget()  # as a worker that has no copy yet
+        # like a worker that has no copy yet
+        forget_copies()
         os.utime(folder / "chroma.sqlite3", ns=(1, 1))
         with pytest.raises(SourceError, match="changed since") as changed:
             rows(source, shards)
@@ -545,11 +581,11 @@ class TestDirectory(SourceContract):
     def test_records_whose_vector_chroma_lost_are_read_without_it(self, folder):
         """The engine fails the whole page (chroma#2905).
 
-        Here the index is gone, and only what its queue still holds has a vector.
+        Here the index is deleted, and only the records that are still in its queue have a vector.
         """
         written(folder, CORPUS[:30], sync_threshold=10, batch_size=5)
         source = Chroma(uri=str(folder))
-        whole = rows(source)
+        rows_before = rows(source)
         (index,) = [path for path in folder.iterdir() if path.is_dir()]
         shutil.rmtree(index)
         with (
@@ -558,11 +594,11 @@ class TestDirectory(SourceContract):
         ):
             client.get_collection("docs0", embedding_function=None).get(include=["embeddings"])
         shards = source.shards(CONTEXT)
-        found = rows(source, shards)
-        assert [{**row, "vector": None} for row in found] == [
-            {**row, "vector": None} for row in whole
+        read_rows = rows(source, shards)
+        assert [{**row, "vector": None} for row in read_rows] == [
+            {**row, "vector": None} for row in rows_before
         ]
-        assert any(row["vector"] is None for row in found)
+        assert any(row["vector"] is None for row in read_rows)
         assert any("lost the vector" in note for note in source.describe(CONTEXT, shards).notes)
 
     def test_an_index_that_crashes_the_engine_does_not_take_the_worker_along(
@@ -572,9 +608,8 @@ class TestDirectory(SourceContract):
         monkeypatch.setattr("tempfile.tempdir", None)
         (tmp_path / "tmp").mkdir()
         written(folder, CORPUS[:20], sync_threshold=10, batch_size=5)
-        with vendors_directory(
-            folder
-        ) as client:  # these wait in the queue, and enter the index when it is opened
+        # these records wait in the queue, and enter the index when it is opened
+        with vendors_directory(folder) as client:
             client.get_collection("docs0", embedding_function=None).add(
                 ids=["a", "b", "c"], embeddings=[[1, 2], [3, 4], [5, 6]]
             )
@@ -584,45 +619,58 @@ class TestDirectory(SourceContract):
         with pytest.raises(SourceError, match="ended with code -") as crashed:
             rows(source)
         assert not crashed.value.transient
-        _forget()
+        forget_copies()
         assert list((tmp_path / "tmp").iterdir()) == []
 
     def test_a_database_that_is_none_is_a_terminal_error(self, folder):
         written(folder, CORPUS[:3])
         (folder / "chroma.sqlite3").write_bytes(b"\xff" * 5_000)
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             Chroma(uri=str(folder)).shards(CONTEXT)
-        assert not refused.value.transient
-        assert refused.value.remedy
+        assert not error.value.transient
+        assert error.value.remedy
 
     def test_a_reader_that_was_killed_is_started_again(self, folder):
         source = Chroma(uri=str(written(folder, CORPUS)), shard_bytes=SHARD_BYTES)
-        first, *rest = source.shards(CONTEXT)
-        found = rows(source, [first])
-        (child,) = _kept
+        first, *other_shards = source.shards(CONTEXT)
+        read_rows = rows(source, [first])
+        (child,) = reusable_processes
         child.process.kill()
         child.process.wait()
-        assert counted(found + rows(source, rest)) == counted(map(self.expected, CORPUS))
+        assert counted(read_rows + rows(source, other_shards)) == counted(
+            map(self.expected, CORPUS)
+        )
 
     @pytest.mark.parametrize("reader_too", [False, True])
     def test_a_worker_that_is_killed_leaves_no_copy_behind(self, folder, tmp_path, reader_too):
         written(folder, CORPUS[:3])
         (tmp_path / "tmp").mkdir()
-        opens = f"from cfray.sources.chroma.source import Chroma; s = Chroma(uri={str(folder)!r}).store(); print(s.child.process.pid, flush=True); input()"
+        opens = "\n".join(
+            [
+                "from cfray.sources.chroma.source import Chroma",
+                f"store = Chroma(uri={str(folder)!r}).open_store()",
+                "print(store.copy_process.process.pid, flush=True)",
+                "input()",
+            ]
+        )
         worker = subprocess.Popen(
             [sys.executable, "-c", opens],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        )
         with worker:
             reader = int(worker.stdout.readline())
             assert list((tmp_path / "tmp").glob("*/chroma.sqlite3"))
-            if reader_too:  # as Ray ends its workers
+            # Ray ends its workers together with their children
+            if reader_too:
                 os.kill(reader, signal.SIGKILL)
             ended = os.pidfd_open(reader)
             worker.kill()
-            assert (
-                worker.stderr.read() == ""
-            )  # ends when the last that holds it has ended: who deletes the copy
+            # the read ends when the janitor, the last process that holds the pipe, has ended
+            assert worker.stderr.read() == ""
         assert select.select([ended], [], [], 60)[0], "the reader outlived its worker"
         os.close(ended)
         assert list((tmp_path / "tmp").iterdir()) == []

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cfray.errors import SourceError
-from cfray.formats.lines import HEAD, limit_of
+from cfray.formats.lines import HEAD, record_limit
+from cfray.job.mapping import SourceShape
 from cfray.records.record import Reject
 from cfray.sources.base import Context
 from cfray.sources.files.csv import Csv
+from cfray.target.state import Plan
 from tests.sources.contract import FileContract
 from tests.sources.corpus import SCHEMA, as_typed
 
@@ -100,15 +102,15 @@ class TestCsv:
 
     def test_source_and_shards_travel_to_workers(self, tmp_path):
         source = source_of(tmp_path / "a.csv", "a\n" + "1\n" * 100)
-        cargo = (source, source.shards(CONTEXT))
-        assert pickle.loads(pickle.dumps(cargo)) == cargo
-        assert json.loads(json.dumps(dict(cargo[1][0].where))) == cargo[1][0].where
+        shards = source.shards(CONTEXT)
+        assert pickle.loads(pickle.dumps((source, shards))) == (source, shards)
+        assert json.loads(json.dumps(dict(shards[0].where))) == shards[0].where
 
     def test_nothing_is_inferred(self, tmp_path):
         row = ("001", "9007199254740993", "NA", "null", "", "1.0", "2020-01-01", "true", " x ")
         source = source_of(tmp_path / "a.csv", written("abcdefghi", [row]))
         assert read(source) == ([row], [])
-        assert source.record_schema(source.files()[0], CONTEXT) == pa.schema(
+        assert source.record_schema(source.find_files()[0], CONTEXT) == pa.schema(
             [(name, pa.string()) for name in "abcdefghi"]
         )
 
@@ -119,7 +121,7 @@ class TestCsv:
         )
         assert read(source) == ([("x", 9007199254740993, [0.5, 1.0]), ("", None, None)], [])
         batch = next(iter(source.read(source.shards(CONTEXT)[0], CONTEXT)))
-        assert batch.schema == source.record_schema(source.files()[0], CONTEXT)
+        assert batch.schema == source.record_schema(source.find_files()[0], CONTEXT)
         assert batch.schema.field("v").type == pa.list_(pa.float32())
 
     def test_each_bad_row_becomes_a_reject_with_its_bytes_and_offset(self, tmp_path):
@@ -180,7 +182,7 @@ class TestCsv:
 
     def test_a_row_over_the_limit_is_rejected_by_its_head(self, tmp_path):
         context = Context(max_record=1000)
-        large = '"' + "y,\n" * limit_of(1000) + '",2'
+        large = '"' + "y,\n" * record_limit(1000) + '",2'
         rows, rejects = read(source_of(tmp_path / "a.csv", f"a,b\n1,2\n{large}\n3,4\n"), context)
         assert rows == [("1", "2"), ("3", "4")]
         assert [reject.content for reject in rejects] == [large.encode()[:HEAD]]
@@ -251,7 +253,7 @@ class TestEncodings:
         assert {shard.splittable for shard in shards} == {splittable}
         assert (len(shards) > 1) is splittable
         assert read(source) == (list(self.ROWS * 20), [])
-        assert source.record_schema(source.files()[0], CONTEXT).names == ["id", "té"]
+        assert source.record_schema(source.find_files()[0], CONTEXT).names == ["id", "té"]
 
     def test_a_multibyte_encoding_keeps_its_bytes_together(self, tmp_path):
         rows = [
@@ -296,8 +298,8 @@ class TestCompressed:
             gzip.compress(written(["a", "b"], rows).encode()) + gzip.compress(b"bad\n"),
         )
         assert [shard.splittable for shard in source.shards(CONTEXT)] == [False]
-        found, rejects = read(source)
-        assert found == rows
+        read_rows, rejects = read(source)
+        assert read_rows == rows
         assert [reject.position for reject in rejects] == [
             f"a.csv.gz:byte {len(written(['a', 'b'], rows))}"
         ]
@@ -369,3 +371,23 @@ class TestContract(FileContract):
             "vector": "list<double>",
         }
         return Csv(uri=str(uri), types=types, **options)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_plan_of_an_earlier_version_takes_a_blank_for_null_in_csv_only(kind):
+    shape = SourceShape(
+        kind, "/x", 4, fixed=True, types={}, vectors={}, id_tag="s", blank_is_null=kind == "csv"
+    )
+    plan = Plan([], shape, "pinned files", 0, exact=True, size=0)
+    assert Plan.from_json(plan.to_json()) == plan
+    earlier = json.loads(plan.to_json(), object_hook=_without_blank_is_null)
+    assert Plan.from_json(json.dumps(earlier).encode()) == plan
+
+
+def _without_blank_is_null(body):
+    return {key: value for key, value in body.items() if key != "blank_is_null"}
+
+
+def test_the_plan_says_that_a_blank_of_a_csv_stands_for_null(tmp_path):
+    source = source_of(tmp_path / "a.csv", "a,b\n1,\n")
+    assert source.describe(CONTEXT, source.shards(CONTEXT)).blank_is_null

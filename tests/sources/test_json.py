@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfray.errors import SourceError
-from cfray.formats.lines import HEAD, limit_of
+from cfray.formats.lines import HEAD, record_limit
 from cfray.records.record import Reject
 from cfray.sources.base import Context
 from cfray.sources.files.json import JsonFile
@@ -127,7 +127,7 @@ class TestJsonFile:
 
     @pytest.mark.parametrize("place", ["first", "last"])
     def test_an_element_over_the_limit_is_rejected_by_its_head(self, tmp_path, place):
-        large = json.dumps({"t": "y" * 5 * limit_of(1000)})
+        large = json.dumps({"t": "y" * 5 * record_limit(1000)})
         elements = [large, '{"a":1}'] if place == "first" else ['{"a":1}', large]
         rows, rejects = read(
             source_of(tmp_path / "a.json", f"[{','.join(elements)}]"), Context(max_record=1000)
@@ -140,7 +140,7 @@ class TestJsonFile:
     def test_a_cut_element_over_the_limit_is_a_terminal_error(self, tmp_path, before):
         with pytest.raises(SourceError, match=r"ends before|cut or corrupt"):
             read(
-                source_of(tmp_path / "a.json", before + '{"t": "' + "y" * 2 * limit_of(1000)),
+                source_of(tmp_path / "a.json", before + '{"t": "' + "y" * 2 * record_limit(1000)),
                 Context(max_record=1000),
             )
 

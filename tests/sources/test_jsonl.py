@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfray.errors import SourceError
-from cfray.formats.lines import HEAD, limit_of
+from cfray.formats.lines import HEAD, record_limit
 from cfray.records.record import Reject
 from cfray.sources.base import Context
 from cfray.sources.files.jsonl import JsonLines
@@ -103,9 +103,9 @@ class TestJsonLines:
 
     def test_source_and_shards_travel_to_workers(self, tmp_path):
         source = write(tmp_path / "a.jsonl", '{"a":1}\n' * 50)
-        cargo = (source, source.shards(CONTEXT))
-        assert pickle.loads(pickle.dumps(cargo)) == cargo
-        assert json.loads(json.dumps(dict(cargo[1][0].where))) == cargo[1][0].where
+        shards = source.shards(CONTEXT)
+        assert pickle.loads(pickle.dumps((source, shards))) == (source, shards)
+        assert json.loads(json.dumps(dict(shards[0].where))) == shards[0].where
 
     def test_each_bad_line_becomes_a_reject_with_its_bytes_and_position(self, tmp_path):
         bad = {
@@ -161,7 +161,7 @@ class TestJsonLines:
 
     def test_a_line_over_the_limit_is_rejected_by_its_head(self, tmp_path):
         context = Context(max_record=1000)
-        limit = limit_of(1000)
+        limit = record_limit(1000)
         fits = json.dumps({"t": "x" * (limit - 100)})
         large = json.dumps({"t": "y" * 9_000_000})
         rows, rejects = read(

@@ -8,6 +8,7 @@ import itertools
 import lance
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from cfray.errors import SourceError
 from cfray.sources.files.lance import Lance
@@ -112,16 +113,22 @@ def test_blobs_are_read_as_their_bytes(tmp_path):
             pa.field("raw", pa.large_binary(), metadata={b"lance-encoding:blob": b"true"}),
         ]
     )
-    made = pa.table(
+    table = pa.table(
         {
             "id": ["a", "b", "c"],
             "raw": pa.array([b"\x00\xff" * 1000, None, b""], pa.large_binary()),
         },
         schema=schema,
     )
-    lance.write_dataset(made, tmp_path / "b.lance")
+    lance.write_dataset(table, tmp_path / "b.lance")
     assert [row["raw"] for row in rows(Lance(uri=str(tmp_path / "b.lance")))] == [
         b"\x00\xff" * 1000,
         None,
         b"",
     ]
+
+
+def test_an_address_with_a_secret_is_refused_and_never_quoted():
+    with pytest.raises(ValidationError, match="holds a credential") as refused:
+        Lance(uri="s3://KEY:hush@bucket/one.lance")
+    assert "hush" not in str(refused.value)

@@ -16,11 +16,13 @@ import pytest
 from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.milvus.client import _LOADING
-from cfray.sources.milvus.keys import GREATEST, LEAST, Range, _check_order, query_request
-from cfray.sources.milvus.schema import Field, layout
+from cfray.sources.milvus.keys import GREATEST, LEAST, KeyRange
+from cfray.sources.milvus.loading import _LOADING
+from cfray.sources.milvus.queries import query_request
+from cfray.sources.milvus.schema import Field, parse_schema
 from cfray.sources.milvus.source import Milvus
-from cfray.sources.milvus.types import _variants, vector
+from cfray.sources.milvus.types import static_column
+from cfray.sources.milvus.vectors import vector_column
 from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, items, plain, rows
 from tests.sources.milvus_bed import DECLARED, PARTITION, MilvusBed
 from tests.sources.store_contract import StoreContract
@@ -33,9 +35,8 @@ WIDE = Context(batch_bytes=2**20)
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    with lineup.taking_part("milvus", MilvusBed.serving(tmp_path_factory.mktemp("milvus"))) as one:
-        yield one
+def bed(shared_bed):
+    return shared_bed(MilvusBed)
 
 
 @pytest.fixture
@@ -211,7 +212,9 @@ def test_what_was_written_a_moment_ago_is_read(bed):
     )
     from pymilvus.grpc_gen import milvus_pb2
 
-    ours = milvus_pb2.QueryRequest(**query_request(Range("any", "id", "part"), "id > 1", ["*"], 5))
+    ours = milvus_pb2.QueryRequest(
+        **query_request(KeyRange("any", "id", "part"), "id > 1", ["*"], 5)
+    )
     assert theirs.use_default_consistency
     assert not ours.use_default_consistency
     ours.use_default_consistency = True
@@ -280,8 +283,8 @@ def test_a_page_that_is_too_large_is_halved(bed):
 @pytest.mark.parametrize("keys", [[1, 3, 2], [1, 1], [0, 1], [8, 9]])
 def test_keys_out_of_order_or_range_are_a_terminal_error(keys):
     with pytest.raises(SourceError, match="order") as refused:
-        _check_order(
-            Range("docs", "id", None, 1, 9), keys, 1, inclusive=keys[0] != 1 or len(keys) == 3
+        KeyRange("docs", "id", None, 1, 9).check_order(
+            keys, 1, may_repeat=keys[0] != 1 or len(keys) == 3
         )
     assert not refused.value.transient
 
@@ -392,8 +395,8 @@ def test_a_server_that_loads_for_ever_is_not_waited_for(bed, monkeypatch):
     """
     name = made(bed)
     bed.client.release_collection(name)
-    monkeypatch.setattr("cfray.sources.milvus.client._load_state", lambda *_: _LOADING)
-    monkeypatch.setattr("cfray.sources.milvus.client._STUCK", 0)
+    monkeypatch.setattr("cfray.sources.milvus.loading._load_state", lambda *_: _LOADING)
+    monkeypatch.setattr("cfray.sources.milvus.loading._STUCK_AFTER", 0)
     with (
         pytest.raises(SourceError, match=rf"{name} without progress for 0 s, at \d+ %"),
         bed.source(name, load="load").session(),
@@ -613,7 +616,8 @@ def test_null_in_a_declared_field_is_explicit(whole):
             [("int64", "1"), ("null", "null"), ("null", "null")],
         ),
     ):
-        column = _variants(Field("x", kind), message(kind, scalars=scalars, valid_data=valid), {})
+        declared = message(kind, scalars=scalars, valid_data=valid)
+        column = static_column(Field("x", kind), declared, {})
         assert [(one["type"], one["text"]) for one in column.to_pylist()] == shown
 
 
@@ -621,7 +625,7 @@ def test_vectors_that_no_server_here_has():
     eight = np.arange(-4, 4, dtype=np.int8)
     column = message("Int8Vector", vectors={"dim": 4, "int8_vector": eight.tobytes()})
     assert (
-        vector(Field("x", "Int8Vector", "", 4), column, 2).to_pylist()
+        vector_column(Field("x", "Int8Vector", "", 4), column, 2).to_pylist()
         == eight.reshape(2, 4).tolist()
     )
     column = message(
@@ -629,18 +633,22 @@ def test_vectors_that_no_server_here_has():
         vectors={"dim": 2, "float_vector": {"data": [1, 2, 3, 4]}},
         valid_data=[True, False, True],
     )
-    assert vector(Field("x", "FloatVector", "", 2), column, 3).to_pylist() == [[1, 2], None, [3, 4]]
+    assert vector_column(Field("x", "FloatVector", "", 2), column, 3).to_pylist() == [
+        [1, 2],
+        None,
+        [3, 4],
+    ]
     pair = np.array([(5, 0.5)], np.dtype([("index", "<u4"), ("value", "<f4")])).tobytes()
     column = message(
         "SparseFloatVector",
         vectors={"sparse_float_vector": {"contents": [pair, b""]}},
         valid_data=[True, False, True],
     )
-    found = vector(Field("x", "SparseFloatVector"), column, 3).to_pylist()
+    found = vector_column(Field("x", "SparseFloatVector"), column, 3).to_pylist()
     assert found == [{"indices": [5], "values": [0.5]}, None, {"indices": [], "values": []}]
     column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [1, 2, 3]}})
     with pytest.raises(SourceError, match="3 numbers for 2 vectors"):
-        vector(Field("x", "FloatVector", "", 2), column, 2)
+        vector_column(Field("x", "FloatVector", "", 2), column, 2)
 
 
 @pytest.mark.parametrize("rows_of_two", [1, 40, 4_000, 400_000])
@@ -652,7 +660,7 @@ def test_vectors_are_aligned_in_memory(rows_of_two):
     column = message(
         "FloatVector", vectors={"dim": 2, "float_vector": {"data": [0.5] * 2 * rows_of_two}}
     )
-    found = vector(Field("x", "FloatVector", "", 2), column, rows_of_two)
+    found = vector_column(Field("x", "FloatVector", "", 2), column, rows_of_two)
     assert found.values.buffers()[1].address % 8 == 0
 
 
@@ -672,12 +680,12 @@ def test_a_type_that_is_not_read_refuses_its_collection():
         name="bm25", type="BM25", input_field_names=["text"], output_field_names=["terms"]
     )
     with pytest.raises(SourceError, match=r"where \(Geometry\)") as refused:
-        layout(schema_pb2.CollectionSchema(fields=made_of, functions=[bm25]), "docs")
+        parse_schema(schema_pb2.CollectionSchema(fields=made_of, functions=[bm25]), "docs")
     assert "source.collections" in refused.value.remedy
-    told = layout(
+    told = parse_schema(
         schema_pb2.CollectionSchema(fields=[made_of[0], made_of[2]], functions=[bm25]), "docs"
     )
-    assert (told.vectors, told.left_out) == ({}, ("terms",))
+    assert (told.vectors, told.index_only) == ({}, ("terms",))
 
 
 # Files of the vendor's bulk writer.

@@ -52,21 +52,24 @@ class TestBatches:
 
     def test_a_row_whose_text_is_not_utf8_is_a_reject_with_its_bytes(self, tmp_path):
         texts = pa.array([b"good", b"b\xffd", b"fine"]).view(pa.string())
-        found = [
+        read_items = [
             item
             for _, item in items(
                 written(tmp_path / "a.parquet", pa.table({"id": [1, 2, 3], "text": texts}))
             )
         ]
-        (reject,) = [item for item in found if isinstance(item, Reject)]
+        (reject,) = [item for item in read_items if isinstance(item, Reject)]
         assert "text" in reject.reason
         assert json.loads(reject.content) == {
             "id": 2,
             "text": {"base64": base64.b64encode(b"b\xffd").decode()},
         }
-        assert [found.index(reject), len(found)] == [1, 3]  # in its place between the rows
+        assert [read_items.index(reject), len(read_items)] == [
+            1,
+            3,
+        ]  # in its place between the rows
         assert [
-            row["id"] for item in found if not isinstance(item, Reject) for row in plain(item)
+            row["id"] for item in read_items if not isinstance(item, Reject) for row in plain(item)
         ] == [1, 3]
 
     def test_dictionary_columns_and_field_metadata_do_not_change_the_rows(self, tmp_path):
@@ -75,8 +78,8 @@ class TestBatches:
             [pa.array(["a", "b", "a"])], schema=pa.schema([field], metadata={b"pandas": b"{}"})
         )
         encoded = table.set_column(0, "t", table.column(0).dictionary_encode())
-        for one in (table, encoded):
-            source = written(tmp_path / "a.parquet", one)
+        for equal_table in (table, encoded):
+            source = written(tmp_path / "a.parquet", equal_table)
             ((_, batch),) = items(source)
             assert plain(batch) == [{"t": "a"}, {"t": "b"}, {"t": "a"}]
             assert batch.schema == source.describe(CONTEXT, source.shards(CONTEXT)).schema

@@ -1,11 +1,10 @@
-"""Pinecone, against a double.
-
-The contract, the traps of a store that lists ids and fetches by id, and files for its import.
-"""
+"""Pinecone, against a double: the contract, its traps, and files for its import."""
 
 import json
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -15,9 +14,9 @@ import pytest
 
 from cfray.errors import SourceError, SourceUnavailable
 from cfray.records.record import Reject
-from cfray.runtime.throttle import Unlimited
+from cfray.runtime.throttle import UnlimitedThrottle
 from cfray.sources.base import Context
-from cfray.sources.pinecone.client import control, data
+from cfray.sources.pinecone.client import open_control_plane, open_index
 from cfray.sources.pinecone.source import Pinecone
 from tests.sources.contract import SourceContract
 from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, as_json, counted, plain, rows
@@ -38,9 +37,8 @@ POD = {
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("pinecone"))) as bed:
-        yield bed
+def bed(shared_bed):
+    return shared_bed(PineconeBed)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +50,10 @@ def locked_bed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def own_bed(tmp_path_factory):
+def empty_bed(tmp_path_factory):
     with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("own"))) as bed:
         if bed.server is None:
-            pytest.skip("a project of its own is needed")
+            pytest.skip("an empty project is needed")
         yield bed
 
 
@@ -66,27 +64,27 @@ def documents(bed):
         "terms": {"type": "sparse_vector"},
         "body": {"type": "string", "full_text_search": {}},
     }
-    index = bed.made(f"{bed.run}-documents".lower(), schema={"fields": fields})
-    some = [
+    index = bed.create_index(f"{bed.run}-documents".lower(), schema={"fields": fields})
+    records = [
         {
             "_id": f"d/{n:03d}",
             "main": [n + 0.1, 1.0],
             "body": f"text {n}",
             "year": 2000 + n,
-            "vector": "of its own",
+            "vector": "a text",
         }
         for n in range(230)
     ]
-    some[3]["terms"] = {"indices": [4_000_000_000], "values": [0.5]}
+    records[3]["terms"] = {"indices": [4_000_000_000], "values": [0.5]}
     with bed.index(index) as opened:
-        opened.documents.upsert(namespace="published", documents=some)
-        opened.documents.upsert(namespace="__default__", documents=some[:2])
+        opened.documents.upsert(namespace="published", documents=records)
+        opened.documents.upsert(namespace="__default__", documents=records[:2])
     return index
 
 
 @pytest.fixture(scope="module")
 def pod(bed):
-    index = bed.made(
+    index = bed.create_index(
         f"{bed.run}-pod".lower(),
         schema={
             "fields": {"_values": {"type": "dense_vector", "dimension": 2, "metric": "cosine"}}
@@ -100,7 +98,7 @@ def pod(bed):
 
 @pytest.fixture
 def double(bed):
-    """Ask for what only the double can be told to do."""
+    """Give the double, for faults that a service cannot be made to have."""
     if bed.server is None:
         pytest.skip("a service cannot be told to fail")
     return bed.server
@@ -113,28 +111,29 @@ class TestPinecone(StoreContract):
     cannot_tell_missing = "Pinecone strips nulls from metadata when it is written"
 
 
-def both(source, shards=None, context=CONTEXT):
+def read_rows_and_rejects(source, shards=None, context=CONTEXT):
     """Read shards: rows, rejects."""
-    found, rejects = [], []
+    read_rows, rejects = [], []
     for shard in source.shards(context) if shards is None else shards:
         for item in source.read(shard, context):
-            rejects.append(item) if isinstance(item, Reject) else found.extend(plain(item))
-    return found, rejects
+            rejects.append(item) if isinstance(item, Reject) else read_rows.extend(plain(item))
+    return read_rows, rejects
 
 
-def expected(bed, some):
-    return counted(map(bed.expected, some))
+def expected(bed, seeded_rows):
+    return counted(map(bed.expected, seeded_rows))
 
 
 class TestWhatAFetchLeavesOut:
-    """A fetch gives what it has; nothing in its answer says that an id was asked for in vain."""
+    """A fetch gives the records that exist; nothing in its answer names the missing ids."""
 
     def test_an_id_that_was_deleted_after_the_plan_is_rejected_by_name(self, bed):
         name = bed.seed(CORPUS[:30])
         source = bed.source(name, shard_bytes=3_000)
         shards = source.shards(CONTEXT)
         bed.delete(name, ["d0007"])
-        with bed.index(name) as index:  # the naive way: no error, a row less
+        # the naive way: no error, and a row is missing
+        with bed.index(name) as index:
             assert (
                 len(
                     index.fetch(
@@ -143,8 +142,10 @@ class TestWhatAFetchLeavesOut:
                 )
                 == 29
             )
-        found, (reject,) = both(source, shards)
-        assert counted(found) == expected(bed, [row for row in CORPUS[:30] if row["id"] != "d0007"])
+        read_rows, (reject,) = read_rows_and_rejects(source, shards)
+        assert counted(read_rows) == expected(
+            bed, [row for row in CORPUS[:30] if row["id"] != "d0007"]
+        )
         assert (reject.content, reject.position) == (b"d0007", f"{name}:d0007")
         assert "deleted meanwhile or lost" in reject.reason
 
@@ -176,9 +177,10 @@ class TestWhatAFetchLeavesOut:
     def test_a_record_that_the_client_cannot_read_takes_no_other_with_it(self, bed, double):
         name = bed.seed(CORPUS[:30])
         index, _, namespace = name.partition("/")
+        # the record has neither values nor sparse values
         body = json.dumps(
             {"vectors": [{"id": "d0007", "metadata": {"n": 7}}], "namespace": namespace}
-        ).encode()  # neither values nor sparse values
+        ).encode()
         with urlopen(
             Request(
                 f"{bed.url}/data/{index}/vectors/upsert", body, {"Content-Type": "application/json"}
@@ -188,21 +190,25 @@ class TestWhatAFetchLeavesOut:
         with bed.index(name) as opened, pytest.raises(Exception, match="values"):
             opened.fetch(ids=["d0006", "d0007"], namespace=namespace)
         source = bed.source(name, shard_bytes=10**6)
-        found, (reject,) = both(source)
-        assert counted(found) == expected(bed, [row for row in CORPUS[:30] if row["id"] != "d0007"])
+        read_rows, (reject,) = read_rows_and_rejects(source)
+        assert counted(read_rows) == expected(
+            bed, [row for row in CORPUS[:30] if row["id"] != "d0007"]
+        )
         assert reject.content == b"d0007"
 
 
 class TestTheWay:
     def test_addresses_stay_short_whatever_the_ids(self, bed, double):
-        some = [a_row(n, id=f"{n:04d}" + "/" * 508) for n in range(120)]
-        name = bed.seed(some)
+        seeded_rows = [a_row(n, id=f"{n:04d}" + "/" * 508) for n in range(120)]
+        name = bed.seed(seeded_rows)
         with bed.index(name) as index, pytest.raises(Exception, match="414"):
-            index.fetch(ids=[row["id"] for row in some[:30]], namespace=name.partition("/")[2])
+            index.fetch(
+                ids=[row["id"] for row in seeded_rows[:30]], namespace=name.partition("/")[2]
+            )
         proxy, source = bed.proxied(name)
         with closing(proxy):
             assert counted(rows(source.model_copy(update={"shard_bytes": 10**7}))) == expected(
-                bed, some
+                bed, seeded_rows
             )
             assert max(len(path) for _, path in proxy.seen) < 8 * 1024
             assert not any("fetch" in path and "ids=" not in path for _, path in proxy.seen), (
@@ -225,14 +231,13 @@ class TestTheWay:
         with closing(proxy):
             with source_index(source, name) as (index, namespace):
                 pages = index.list(namespace=namespace)
-                seen = len(next(pages).vectors)
-                proxy.fail(
-                    Status(400), matching="/vectors/list"
-                )  # one that the client does not try again by itself
+                first_page_ids = len(next(pages).vectors)
+                # the client does not retry a status of 400 by itself
+                proxy.fail(Status(400), matching="/vectors/list")
                 with pytest.raises(Exception, match="400"):
                     next(pages)
-                assert (seen, list(pages)) == (100, []), (
-                    "the naive way: whoever goes on after the error believes to be at the end"
+                assert (first_page_ids, list(pages)) == (100, []), (
+                    "the naive way: a reader that goes on after the error seems to be at the end"
                 )
             proxy.fail(Status(503), times=2, matching="paginationToken")
             assert sum(shard.rows for shard in source.shards(CONTEXT)) == 250
@@ -245,32 +250,33 @@ class TestTheWay:
                 Status(200, {"Content-Type": "application/json"}, json.dumps(answer).encode()),
                 matching="/vectors/list",
             )
-            with pytest.raises(SourceError, match="not in order") as refused:
+            with pytest.raises(SourceError, match="not in order") as error:
                 source.shards(CONTEXT)
-        assert not refused.value.transient
+        assert not error.value.transient
 
     def test_an_index_that_the_client_leaves_out_is_no_index_less(self, bed, double):
         name = bed.seed(CORPUS[:3])
-        with urlopen(f"{bed.url}/indexes") as answered:
-            told = json.load(answered)
-        odd = {
-            **told["indexes"][0],
+        with urlopen(f"{bed.url}/indexes") as response:
+            listing = json.load(response)
+        unknown_index = {
+            **listing["indexes"][0],
             "name": "of-tomorrow",
             "schema": {"fields": {"v": {"type": "a_kind_of_tomorrow"}}},
         }
         answer = Status(
             200,
             {"Content-Type": "application/json"},
-            json.dumps({"indexes": [*told["indexes"], odd]}).encode(),
+            json.dumps({"indexes": [*listing["indexes"], unknown_index]}).encode(),
         )
         proxy, source = bed.proxied(name)
         with closing(proxy):
             proxy.fail(answer, times=3, matching="GET /indexes")
-            with control(source) as client:  # the naive way: a warning in a log
+            # the naive way: a warning in a log
+            with open_control_plane(source) as client:
                 assert "of-tomorrow" not in {index.name for index in client.indexes.list()}
             with pytest.raises(SourceError, match="of-tomorrow"):
                 source.model_copy(update={"collections": None}).shards(CONTEXT)
-            assert source.homes(CONTEXT)[0].collection.name == name
+            assert source.find_namespaces(CONTEXT)[0].collection.name == name
 
 
 def source_index(source, name):
@@ -279,23 +285,23 @@ def source_index(source, name):
 
     @contextmanager
     def opened():
-        with control(source) as client, client.index(name=name.split("/")[0]) as index:
+        with open_control_plane(source) as client, client.index(name=name.split("/")[0]) as index:
             yield index, name.partition("/")[2]
 
     return opened()
 
 
-class Recorded(Unlimited):
-    """A budget that remembers what it was told."""
+class RecordingThrottle(UnlimitedThrottle):
+    """A budget that records the requests and the pauses."""
 
     def __init__(self):
-        self.taken, self.held = 0.0, []
+        self.requests_taken, self.pauses = 0.0, []
 
     def take(self, requests=1):
-        self.taken += requests
+        self.requests_taken += requests
 
     def hold_off(self, seconds):
-        self.held.append(seconds)
+        self.pauses.append(seconds)
 
 
 class TestTheBudget:
@@ -303,33 +309,39 @@ class TestTheBudget:
         self, bed, double, tmp_path
     ):
         proxy, source = bed.proxied(bed.seed(CORPUS))
-        throttle = Recorded()
+        throttle = RecordingThrottle()
         context = Context(scratch=str(tmp_path), throttle=throttle)
         with closing(proxy):
             shards = source.shards(context)
             proxy.seen.clear()
-            taken = throttle.taken
+            taken_before = throttle.requests_taken
             proxy.fail(Status(429, {"Retry-After": "0.01"}), times=3, matching="/vectors/fetch")
             assert counted(rows(source, shards, context)) == expected(bed, CORPUS)
-            assert throttle.held == [0.01] * 3
-            assert throttle.taken - taken == len(proxy.seen), (
+            assert throttle.pauses == [0.01] * 3
+            assert throttle.requests_taken - taken_before == len(proxy.seen), (
                 "a request that took nothing from the budget"
             )
 
-    def test_the_clients_own_retries_are_off(self, bed, double):
-        """They are off by an attribute that is not the client's public one.
+    def test_a_retry_after_may_be_a_date(self):
+        errors = pytest.importorskip("pinecone.errors.exceptions")
+        in_an_hour = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+        refusal = errors.ApiError("too many requests", 429, headers={"retry-after": in_an_hour})
+        assert 3_590 < Pinecone().classify_error(refusal).retry_after <= 3_600
 
-        This notices when it moves.
-        """
+    def test_the_clients_own_retries_are_off(self, bed, double):
+        """A private attribute of the client turns them off; this test notices when it moves."""
         name = bed.seed(CORPUS[:1])
         proxy, source = bed.proxied(name)
         with closing(proxy):
-            (home,) = source.homes(CONTEXT)
+            (described,) = source.find_namespaces(CONTEXT)
             proxy.seen.clear()
             proxy.fail(Status(503), times=2, matching="")
-            with data(source, home.layout.host) as index, pytest.raises(Exception, match="503"):
+            with (
+                open_index(source, described.namespace.host) as index,
+                pytest.raises(Exception, match="503"),
+            ):
                 index.describe_index_stats()
-            with control(source) as client, pytest.raises(Exception, match="503"):
+            with open_control_plane(source) as client, pytest.raises(Exception, match="503"):
                 client.indexes.describe("any")
             assert len(proxy.seen) == 2
 
@@ -349,46 +361,49 @@ class TestTheBudget:
 
 
 class TestNamespaces:
-    def test_all_indexes_and_namespaces_are_read_where_none_is_named(self, own_bed):
+    def test_all_indexes_and_namespaces_are_read_where_none_is_named(self, empty_bed):
         names = ["one", "one/a", "one/b/c", "two/x", "void"]
         for number, name in enumerate(names[:-1]):
-            own_bed.seed(CORPUS[number : number + 2], name)
-        own_bed.made("void", dimension=2, metric="cosine")
-        source = own_bed.source()
-        assert [home.collection.name for home in source.homes(CONTEXT)] == names
+            empty_bed.seed(CORPUS[number : number + 2], name)
+        empty_bed.create_index("void", dimension=2, metric="cosine")
+        source = empty_bed.source()
+        assert [described.collection.name for described in source.find_namespaces(CONTEXT)] == names
         shards = source.shards(CONTEXT)
         for number, name in enumerate(names[:-1]):
-            found = rows(source, [shard for shard in shards if shard.collection == name])
-            assert counted(found) == expected(own_bed, CORPUS[number : number + 2])
+            read_rows = rows(source, [shard for shard in shards if shard.collection == name])
+            assert counted(read_rows) == expected(empty_bed, CORPUS[number : number + 2])
         assert not [shard for shard in shards if shard.collection == "void"]
-        assert {one.name: one.rows for one in source.describe(CONTEXT, shards).collections} == {
+        assert {
+            collection.name: collection.rows
+            for collection in source.describe(CONTEXT, shards).collections
+        } == {
             **dict.fromkeys(names[:-1], 2),
             "void": 0,
         }
 
-    def test_more_namespaces_than_a_page_lists(self, own_bed):
-        own_bed.made("many", dimension=2, metric="cosine")
-        with own_bed.index("many") as index:
+    def test_more_namespaces_than_a_page_lists(self, empty_bed):
+        empty_bed.create_index("many", dimension=2, metric="cosine")
+        with empty_bed.index("many") as index:
             for number in range(130):
                 index.upsert(
                     vectors=[{"id": "a", "values": [1.0, float(number)]}],
                     namespace=f"n{number:03d}",
                 )
-        source = own_bed.source(*(f"many/n{number:03d}" for number in range(130)))
+        source = empty_bed.source(*(f"many/n{number:03d}" for number in range(130)))
         assert sorted(row["vector"][1] for row in rows(source)) == list(map(float, range(130)))
 
-    def test_a_near_miss_is_suggested(self, own_bed):
-        own_bed.made("birds", dimension=2, metric="cosine")
+    def test_a_near_miss_is_suggested(self, empty_bed):
+        empty_bed.create_index("birds", dimension=2, metric="cosine")
         with pytest.raises(SourceError, match="did you mean birds"):
-            own_bed.source("bird").shards(CONTEXT)
+            empty_bed.source("bird").shards(CONTEXT)
 
 
 class TestKindsOfIndex:
     def test_sparse_values_stand_beside_the_dense_ones(self, bed):
-        some = bed.awkward(60, 8)
-        name = bed.seed(some)
+        seeded_rows = bed.awkward(60, 8)
+        name = bed.seed(seeded_rows)
         source = bed.source(name, shard_bytes=4_000)
-        assert counted(rows(source)) == expected(bed, some)
+        assert counted(rows(source)) == expected(bed, seeded_rows)
         kinds = {
             batch.schema.field("vectors").type
             for shard in source.shards(CONTEXT)
@@ -406,11 +421,13 @@ class TestKindsOfIndex:
                 ]
             )
         }
-        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (told.metric, told.dimension) == ("dot", 8)
+        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (described.metric, described.dimension) == ("dot", 8)
 
     def test_an_index_of_sparse_vectors_only_has_no_vector(self, bed):
-        index = bed.made(f"{bed.run}-sparse".lower(), vector_type="sparse", metric="dotproduct")
+        index = bed.create_index(
+            f"{bed.run}-sparse".lower(), vector_type="sparse", metric="dotproduct"
+        )
         with bed.index(index) as opened:
             opened.upsert(
                 vectors=[
@@ -433,8 +450,12 @@ class TestKindsOfIndex:
                 },
             }
         ]
-        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (told.metric, told.dimension, told.facts["vector_type"]) == (None, None, "sparse")
+        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (described.metric, described.dimension, described.facts["vector_type"]) == (
+            None,
+            None,
+            "sparse",
+        )
         with pytest.raises(SourceError, match="no dense vectors"):
             source.search(f"{index}/s", [1.0], 1)
 
@@ -445,21 +466,25 @@ class TestKindsOfIndex:
         assert {"id": "bare", "vector": [1.0, 2.0]} in rows(bed.source(name))
 
     @pytest.mark.parametrize(
-        ("theirs", "ours"), [("cosine", "cosine"), ("euclidean", "l2"), ("dotproduct", "dot")]
+        ("declared_metric", "metric"),
+        [("cosine", "cosine"), ("euclidean", "l2"), ("dotproduct", "dot")],
     )
-    def test_metrics_and_what_else_is_declared(self, bed, theirs, ours):
-        index = bed.made(
-            f"{bed.run}-told-{theirs}".lower(), dimension=2, metric=theirs, tags={"team": "birds"}
+    def test_metrics_and_what_else_is_declared(self, bed, declared_metric, metric):
+        index = bed.create_index(
+            f"{bed.run}-told-{declared_metric}".lower(),
+            dimension=2,
+            metric=declared_metric,
+            tags={"team": "birds"},
         )
         source = bed.source(index)
-        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (told.metric, told.facts["metric"]) == (ours, theirs)
-        assert json.loads(told.facts["tags"]) == {"team": "birds"}
-        assert json.loads(told.facts["deployment"])["cloud"] == "aws"
+        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (described.metric, described.facts["metric"]) == (metric, declared_metric)
+        assert json.loads(described.facts["tags"]) == {"team": "birds"}
+        assert json.loads(described.facts["deployment"])["cloud"] == "aws"
 
     def test_numbers_are_as_the_wire_gives_them(self, bed):
-        found = rows(bed.source(bed.seed([a_row(1, n=5, ratio=-0.0)])))[0]
-        assert (found["n"], found["ratio"]) == (("double", "5.0"), ("double", "-0.0"))
+        row = rows(bed.source(bed.seed([a_row(1, n=5, ratio=-0.0)])))[0]
+        assert (row["n"], row["ratio"]) == (("double", "5.0"), ("double", "-0.0"))
 
     def test_search_gives_the_nearest_first(self, bed):
         name = bed.seed([a_row(n, vector=[float(n), 1.0]) for n in range(20)])
@@ -467,13 +492,13 @@ class TestKindsOfIndex:
 
 
 class TestDocuments:
-    """Indexes whose schema names fields of its own: another interface of the same service."""
+    """Indexes of documents: another interface of the same service."""
 
     def test_their_fields_come_back(self, bed, documents):
         source = bed.source(f"{documents}/published", shard_bytes=10_000)
-        found = {row["id"]: row for row in rows(source)}
-        assert len(found) == 230
-        assert found["d/003"] == {
+        rows_by_id = {row["id"]: row for row in rows(source)}
+        assert len(rows_by_id) == 230
+        assert rows_by_id["d/003"] == {
             "id": "d/003",
             "vectors": {
                 "main": [float(np.float32(3.1)), 1.0],
@@ -481,10 +506,14 @@ class TestDocuments:
             },
             "body": ("string", "text 3"),
             "year": ("double", "2003.0"),
-            "fields.vector": ("string", "of its own"),
+            "fields.vector": ("string", "a text"),
         }
-        (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (told.vectors, told.dimension, told.rows) == ({"main": (2, "l2")}, None, 230)
+        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (described.vectors, described.dimension, described.rows) == (
+            {"main": (2, "l2")},
+            None,
+            230,
+        )
 
     def test_the_default_namespace_is_a_namespace_like_others(self, bed, documents):
         assert len(rows(bed.source(documents))) == 2
@@ -494,23 +523,23 @@ class TestDocuments:
         shards = source.shards(CONTEXT)
         with bed.index(documents) as opened:
             opened.documents.delete(namespace="__default__", ids=["d/001"])
-        found, (reject,) = both(source, shards)
-        assert ([row["id"] for row in found], reject.content) == (["d/000"], b"d/001")
+        read_rows, (reject,) = read_rows_and_rejects(source, shards)
+        assert ([row["id"] for row in read_rows], reject.content) == (["d/000"], b"d/001")
 
 
 class TestGivenIds:
     def test_a_pod_index_is_refused_without_its_ids(self, bed, pod):
-        with pytest.raises(SourceError, match="pod index") as refused:
+        with pytest.raises(SourceError, match="pod index") as error:
             bed.source(pod).shards(CONTEXT)
-        assert "source.ids" in refused.value.remedy
+        assert "source.ids" in error.value.remedy
 
     @pytest.mark.parametrize(("name", "line"), [("ids.txt", "p {n}"), ("ids.jsonl", '"p {n}"')])
     def test_ids_from_a_file_are_read_once_each(self, bed, pod, tmp_path, name, line):
         lines = [line.replace("{n}", str(n)) for n in [*range(30), 5, 31]]
         (tmp_path / name).write_text("\n".join(lines) + "\r\n\n")
-        source = bed.source(pod, ids=name).located(tmp_path)
-        found, (reject,) = both(source)
-        assert sorted(row["vector"][1] for row in found) == list(map(float, range(30)))
+        source = bed.source(pod, ids=name).resolve_paths(tmp_path)
+        read_rows, (reject,) = read_rows_and_rejects(source)
+        assert sorted(row["vector"][1] for row in read_rows) == list(map(float, range(30)))
         assert reject.content == b"p 31"
         assert source.count(CONTEXT) is None
         assert any(
@@ -520,8 +549,8 @@ class TestGivenIds:
 
     def test_an_id_that_the_client_does_not_ask_for_is_rejected(self, bed, pod, tmp_path):
         (tmp_path / "ids.txt").write_text("p 1\nnaïve\n" + "x" * 513)
-        found, rejects = both(bed.source(pod, ids=str(tmp_path / "ids.txt")))
-        assert [row["id"] for row in found] == ["p 1"]
+        read_rows, rejects = read_rows_and_rejects(bed.source(pod, ids=str(tmp_path / "ids.txt")))
+        assert [row["id"] for row in read_rows] == ["p 1"]
         assert {reject.content for reject in rejects} == {"naïve".encode(), b"x" * 513}
         assert all("ASCII" in reject.reason for reject in rejects)
 
@@ -584,15 +613,15 @@ class TestTheJobFile:
 
     def test_a_key_that_is_no_header_is_named_and_not_shown(self, bed, monkeypatch):
         monkeypatch.setenv("CFRAY_TEST_BROKEN_KEY", "secret\nof two lines")
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             bed.source("any", api_key={"env": "CFRAY_TEST_BROKEN_KEY"}).shards(CONTEXT)
-        assert "source.api_key" in refused.value.remedy
-        assert "two lines" not in str(refused.value.args)
+        assert "source.api_key" in error.value.remedy
+        assert "two lines" not in str(error.value.args)
 
     def test_certificates_that_are_not_there_are_named(self, bed, tmp_path):
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             bed.source("any", ca_file=str(tmp_path / "no.pem")).shards(CONTEXT)
-        assert "source.ca_file" in refused.value.remedy
+        assert "source.ca_file" in error.value.remedy
 
     def test_store_ids_of_the_bed_are_ids(self):
         assert all(len(store_id(row["id"])) <= 512 for row in CORPUS)
@@ -631,7 +660,7 @@ def write_import(folder, some_rows, schema=IMPORT, name="0.parquet"):
 
 
 class TestFilesForItsImport(SourceContract):
-    """No tool of Pinecone's writes them; these are built to its documented layout."""
+    """Pinecone has no tool that writes such files; these follow its documented layout."""
 
     @pytest.fixture
     def seed(self, tmp_path):
@@ -643,18 +672,17 @@ class TestFilesForItsImport(SourceContract):
 
     @staticmethod
     def expected(row):
-        rest = {key: value for key, value in row.items() if key not in ("id", "vector")}
+        metadata = {key: value for key, value in row.items() if key not in ("id", "vector")}
         return {
             "id": row["id"],
-            "vector": [float(one) for one in np.float32(row["vector"])],
-            **as_json(rest),
+            "vector": [float(number) for number in np.float32(row["vector"])],
+            **as_json(metadata),
         }
 
     def test_a_folder_is_a_namespace_and_the_folder_of_all_the_index(self, tmp_path):
-        for number, space in enumerate(
-            ("__default__", "a", "_b")
-        ):  # a folder that begins so is hidden elsewhere
-            write_import(tmp_path / "birds" / space, CORPUS[number : number + 2])
+        # other programs hide a folder whose name begins with an underscore
+        for number, namespace in enumerate(("__default__", "a", "_b")):
+            write_import(tmp_path / "birds" / namespace, CORPUS[number : number + 2])
         source = Pinecone(uri=str(tmp_path / "birds"))
         shards = source.shards(CONTEXT)
         assert [shard.collection for shard in shards] == ["birds", "birds/_b", "birds/a"]
@@ -666,26 +694,29 @@ class TestFilesForItsImport(SourceContract):
         assert len(rows(source.model_copy(update={"collections": ["birds/a"]}))) == 2
         described = source.describe(CONTEXT, shards)
         assert (described.rows, described.exact, described.consistency) == (6, True, "pinned files")
-        assert [(one.name, one.rows, one.dimension) for one in described.collections] == [
+        assert [
+            (collection.name, collection.rows, collection.dimension)
+            for collection in described.collections
+        ] == [
             ("birds", 2, 2),
             ("birds/_b", 2, 2),
             ("birds/a", 2, 2),
         ]
 
     def test_sparse_values_and_missing_ones(self, tmp_path):
-        some = [
+        seeded_rows = [
             a_row(1, sparse={"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}),
             a_row(2, sparse=None),
             a_row(3, vector=None, sparse=None),
         ]
-        write_import(tmp_path / "birds" / "a", some, IMPORT.append(SPARSE))
-        found = rows(Pinecone(uri=str(tmp_path / "birds")))
-        assert [row["vectors"]["sparse"] for row in found] == [
+        write_import(tmp_path / "birds" / "a", seeded_rows, IMPORT.append(SPARSE))
+        read_rows = rows(Pinecone(uri=str(tmp_path / "birds")))
+        assert [row["vectors"]["sparse"] for row in read_rows] == [
             {"indices": [7, 4_000_000_000], "values": [0.5, 2.0]},
             None,
             None,
         ]
-        assert [row["vector"] for row in found] == [[1.5, -1.5], [2.5, -1.5], None]
+        assert [row["vector"] for row in read_rows] == [[1.5, -1.5], [2.5, -1.5], None]
 
     def test_sparse_vectors_only(self, tmp_path):
         schema = pa.schema([IMPORT.field("id"), SPARSE])
@@ -734,8 +765,11 @@ class TestFilesForItsImport(SourceContract):
             IMPORT,
         )
         pq.write_table(table, tmp_path / "birds" / "a" / "0.parquet")
-        found, (reject,) = both(Pinecone(uri=str(tmp_path / "birds")))
-        assert [(row["id"], row.get("n")) for row in found] == [("x", ("int64", "1")), ("z", None)]
+        read_rows, (reject,) = read_rows_and_rejects(Pinecone(uri=str(tmp_path / "birds")))
+        assert [(row["id"], row.get("n")) for row in read_rows] == [
+            ("x", ("int64", "1")),
+            ("z", None),
+        ]
         assert reject.content == text.encode()
         assert "id y" in reject.position
 

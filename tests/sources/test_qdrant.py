@@ -1,8 +1,7 @@
-"""Qdrant: the contract over gRPC with slices and over REST with id ranges.
+"""Qdrant: the contract, the traps of its scroll, and snapshots of its shards.
 
-The traps of its scroll, and snapshots of its shards.
-
-The snapshots are archives of shards that the vendor's engine wrote; a server's own were never seen.
+The contract is tested over gRPC with slices and over REST with id ranges.  The snapshots are
+archives of shards that the vendor's engine wrote; snapshots that a server wrote were never seen.
 """
 
 import pickle
@@ -12,6 +11,7 @@ import tarfile
 import uuid
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,11 +20,13 @@ import pytest
 
 from cfray.errors import SourceError, SourceUnavailable
 from cfray.sources.base import Context
+from cfray.sources.paging import PageSize
 from cfray.sources.qdrant import schema
-from cfray.sources.qdrant.client import Reach, Scroll, knows_slices
+from cfray.sources.qdrant.client import open_client, server_knows_slices
+from cfray.sources.qdrant.decode import decode_floats, decode_message
+from cfray.sources.qdrant.scroll import PageTransport, ScrollQuery
 from cfray.sources.qdrant.source import Qdrant
-from cfray.sources.qdrant.types import Page, floats, from_message, risen
-from cfray.sources.remote import PageSize
+from cfray.sources.qdrant.types import Page, check_order
 from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, plain, rows
 from tests.sources.qdrant_bed import QdrantBed, declared, payload_of, point_id, vectors_of
 from tests.sources.store_contract import StoreContract
@@ -33,16 +35,14 @@ from tests.testbeds.proxy import Slow, Status
 
 pytestmark = [
     pytest.mark.server("qdrant"),
-    pytest.mark.filterwarnings(
-        "ignore:Api key is used with an insecure connection"
-    ),  # the seeding client's
+    # the client that seeds gives this warning
+    pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection"),
 ]
 
 
 @pytest.fixture(scope="module")
-def current(tmp_path_factory):
-    with taking_part("qdrant", QdrantBed.serving(tmp_path_factory.mktemp("qdrant"))) as bed:
-        yield bed
+def current(shared_bed):
+    return shared_bed(QdrantBed)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +91,10 @@ def way(request, current, older):
 
 def test_every_kind_of_vector_and_value_comes_back_whichever_way(way):
     bed, options = way
-    some = bed.awkward(90, 12)
-    found = rows(bed.source(bed.seed(some), **options))
-    assert counted(found) == counted(map(bed.expected, some))
-    assert {row["id"][0] for row in found} == {"int64", "uint64", "uuid"}
+    seeded_rows = bed.awkward(90, 12)
+    read_rows = rows(bed.source(bed.seed(seeded_rows), **options))
+    assert counted(read_rows) == counted(map(bed.expected, seeded_rows))
+    assert {row["id"][0] for row in read_rows} == {"int64", "uint64", "uuid"}
 
 
 def test_column_types_are_the_declared_ones_even_on_a_page_without_any_vector(way):
@@ -120,19 +120,21 @@ def test_ranges_of_integers_alone_lose_the_uuids(way):
     bed, options = way
     name = bed.seed(CORPUS)
     bounds = [0, 2**62, 2**63, 2**63 + 2**62, 2**64]
-    naive = []
+    naive_ids = []
     with bed.client() as client:
         for start, end in pairwise(bounds):
             page, _ = client.scroll(name, offset=start, limit=1_000, with_payload=False)
-            naive += [point.id for point in page if isinstance(point.id, int) and point.id < end]
+            naive_ids += [
+                point.id for point in page if isinstance(point.id, int) and point.id < end
+            ]
     assert (
-        len(naive)
-        == len(set(naive))
+        len(naive_ids)
+        == len(set(naive_ids))
         == sum(isinstance(point_id(row), int) for row in CORPUS)
         < len(CORPUS)
     )
-    found = rows(bed.source(name, **options))
-    assert counted(found) == counted(map(bed.expected, CORPUS))
+    read_rows = rows(bed.source(name, **options))
+    assert counted(read_rows) == counted(map(bed.expected, CORPUS))
 
 
 def test_an_older_server_refuses_slices_and_ranges_are_used_instead(older, current):
@@ -167,7 +169,7 @@ def test_an_older_server_refuses_slices_and_ranges_are_used_instead(older, curre
     ],
 )
 def test_slices_are_known_since_1_19(version, knows):
-    assert knows_slices(version) is knows
+    assert server_knows_slices(version) is knows
 
 
 @pytest.mark.parametrize("planned", [True, False], ids=["known when planned", "set meanwhile"])
@@ -206,10 +208,7 @@ def test_a_limit_of_strict_mode_makes_pages_smaller(way, planned):
 
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2.0**63, 2.0**64, -(2**63), 2**63 - 1])
 def test_integers_beyond_int64_are_exact_over_grpc_too(current, number):
-    """Trap: gRPC's payloads have no unsigned integers.
-
-    The server sends such numbers as doubles.
-    """
+    """Trap: gRPC has no unsigned integers, so the server sends large integers as doubles."""
     source = current.source(current.seed([a_row(1, n=number)]), prefer_grpc=True)
     (row,) = rows(source)
     kind = "double" if isinstance(number, float) else "int64" if number < 2**63 else "uint64"
@@ -228,15 +227,15 @@ def test_cosine_vectors_come_as_the_store_holds_them_and_the_plan_says_so(way):
         client.upsert(
             name, [m.PointStruct(id=n, vector={"c": [n + 1.0, 2.0, 5.0]}) for n in range(20)]
         )
-        held = {
+        stored_vectors = {
             point.id: np.float32(point.vector["c"]).tolist()
             for point in client.scroll(name, limit=100, with_vectors=True)[0]
         }
     source = bed.source(name, **options)
-    assert {int(row["id"][1]): row["vectors"]["c"] for row in rows(source)} == held
-    told = source.describe(CONTEXT, source.shards(CONTEXT))
-    assert told.collections[0].vectors == {"c": (3, "cosine")}
-    assert any("magnitude is gone" in note for note in told.notes)
+    assert {int(row["id"][1]): row["vectors"]["c"] for row in rows(source)} == stored_vectors
+    described = source.describe(CONTEXT, source.shards(CONTEXT))
+    assert described.collections[0].vectors == {"c": (3, "cosine")}
+    assert any("magnitude is gone" in note for note in described.notes)
 
 
 def test_a_collection_says_how_it_is_kept(current):
@@ -258,22 +257,19 @@ def test_a_collection_says_how_it_is_kept(current):
         client.upsert(name, [m.PointStruct(id=1, vector={}, payload={"title": "a"})])
     source = current.source(name)
     described = source.describe(CONTEXT, source.shards(CONTEXT))
-    (told,) = described.collections
-    assert (told.dimension, told.metric) == (None, None)
-    assert told.vectors == {"bytes": (5, "dot"), "half": (6, None), "main": (12, "l2")}
-    assert '"m":24' in told.facts["hnsw_config"]
-    assert '"int8"' in told.facts["quantization_config"]
-    assert '"keyword"' in told.facts["payload_schema"]
-    assert '"Manhattan"' in told.facts["vectors"]
-    assert '"sparse"' in told.facts["sparse_vectors"]
+    (collection,) = described.collections
+    assert (collection.dimension, collection.metric) == (None, None)
+    assert collection.vectors == {"bytes": (5, "dot"), "half": (6, None), "main": (12, "l2")}
+    assert '"m":24' in collection.facts["hnsw_config"]
+    assert '"int8"' in collection.facts["quantization_config"]
+    assert '"keyword"' in collection.facts["payload_schema"]
+    assert '"Manhattan"' in collection.facts["vectors"]
+    assert '"sparse"' in collection.facts["sparse_vectors"]
     assert any("half" in note and "no counterpart" in note for note in described.notes)
 
 
 def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(way):
-    """Trap: with custom sharding one id under two keys is two points.
-
-    A scroll without a key gives one of them.
-    """
+    """Trap: an id under two shard keys is two points, and a scroll without a key gives one."""
     from qdrant_client import models as m
 
     bed, options = way
@@ -295,14 +291,14 @@ def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(way)
         assert len(client.scroll(name, limit=1_000)[0]) == 12
     source = bed.source(name, **options)
     shards = source.shards(CONTEXT)
-    found = rows(source, shards)
-    assert len(found) == source.count(CONTEXT) == 36
-    assert {(row["shard_key"], row["of"][1]) for row in found} == {
+    read_rows = rows(source, shards)
+    assert len(read_rows) == source.count(CONTEXT) == 36
+    assert {(row["shard_key"], row["of"][1]) for row in read_rows} == {
         (("string", "eu/1"), "eu/1"),
         (("int64", "7"), "7"),
         (("string", "7"), "7"),
     }
-    assert {row["payload.shard_key"] for row in found} == {("string", "own")}
+    assert {row["payload.shard_key"] for row in read_rows} == {("string", "own")}
     assert len({shard.id for shard in shards}) == len(shards)
     assert any("two shard keys" in note for note in source.describe(CONTEXT, shards).notes)
 
@@ -314,23 +310,23 @@ def test_what_is_deleted_and_added_meanwhile_costs_no_other_row(way):
     (shard,) = source.shards(CONTEXT)
     reading = source.read(shard, replace(CONTEXT, batch_bytes=1))
     first = plain(next(reading))
-    gone = [row["id"] for row in CORPUS if bed.expected(row)["id"] == first[0]["id"]]
-    bed.delete(name, gone)
-    found = first + [row for batch in reading for row in plain(batch)]
-    assert counted(found) == counted(map(bed.expected, CORPUS))
+    deleted_ids = [row["id"] for row in CORPUS if bed.expected(row)["id"] == first[0]["id"]]
+    bed.delete(name, deleted_ids)
+    read_rows = first + [row for batch in reading for row in plain(batch)]
+    assert counted(read_rows) == counted(map(bed.expected, CORPUS))
 
 
 def test_a_page_that_takes_too_long_is_half_as_large_the_next_time_and_stays_so(current):
     proxy, source = current.proxied(current.seed(CORPUS))
     size = PageSize(64, 10_000, 10**6)
     (name,) = source.collections
-    with closing(proxy), source._opened() as store:
+    with closing(proxy), open_client(source) as client:
         proxy.fail(Slow(), matching=current.page_request())
-        reach = Reach(source.place, 1.0, True, Context().throttle)
-        wants = Scroll(name, schema.declared({"size": 2, "distance": "Dot"}, None))
-        asked = lambda: wants.page(store, None, size, reach)  # noqa: E731
-        assert len(source.ask(asked, CONTEXT).ids) == 32
-        size.learn(32, 32)
+        transport = PageTransport(source.address, 1.0, True, Context().throttle)
+        vectors = schema.parse_vectors({"vectors": {"size": 2, "distance": "Dot"}})
+        fetch = partial(ScrollQuery(name, vectors).fetch_page, client, None, size, transport)
+        assert len(source.send_request(fetch, CONTEXT).ids) == 32
+        size.adjust(32, 32)
         assert size.rows == 32
 
 
@@ -350,43 +346,48 @@ def test_a_vector_that_the_plan_did_not_know_is_an_error(way):
     source = bed.source(bed.seed(bed.awkward(9, 2)), **options)
     shards = source.shards(CONTEXT)
     config = shards[0].where["config"]
-    known = {
+    known_config = {
         **config,
-        "vectors": {name: one for name, one in config["vectors"].items() if name != "half"},
+        "vectors": {
+            name: vector_config
+            for name, vector_config in config["vectors"].items()
+            if name != "half"
+        },
     }
     with pytest.raises(SourceError, match="'half'"):
-        rows(source, [replace(shard, where={**shard.where, "config": known}) for shard in shards])
+        rows(
+            source,
+            [replace(shard, where={**shard.where, "config": known_config}) for shard in shards],
+        )
 
 
 def test_pages_that_repeat_or_go_back_are_an_error():
     first, later = "0" * 8 + "-0000-4000-8000-" + "0" * 12, "f" * 8 + "-0000-4000-8000-" + "0" * 12
-    page = Page([1, 2**64 - 1, first], following=later)
-    assert risen(page, 0, "x") == first
+    page = Page([1, 2**64 - 1, first], next_id=later)
+    assert check_order(page, 0, "x") == first
     for last in (1, 5, first):
         with pytest.raises(SourceError, match="out of order"):
-            risen(page, last, "x")
+            check_order(page, last, "x")
     with pytest.raises(SourceError, match="out of order"):
-        risen(Page([2, 1]), None, "x")
+        check_order(Page([2, 1]), None, "x")
     with pytest.raises(SourceError, match="out of order"):
-        risen(Page([1, 2], following=2), None, "x")
+        check_order(Page([1, 2], next_id=2), None, "x")
 
 
 @pytest.mark.parametrize("width", [0, 1, 31, 32, 4_095, 4_096, 65_536])
 def test_packed_floats_are_read_to_the_bit(width):
-    """The bytes of a message are read instead of its fields.
-
-    This notices a protobuf that lays them out otherwise.
-    """
+    """The bytes of a message are read; this test notices a protobuf with another layout."""
     from qdrant_client import grpc
 
-    odd = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
-    held = np.resize(np.concatenate([odd, np.linspace(-3, 3, 97, dtype=np.float32)]), width)
-    message = grpc.DenseVector(data=held.tolist())
-    assert floats(message).tobytes() == held.tobytes()
-    newer = grpc.DenseVector.FromString(
-        message.SerializeToString() + b"\x7a\x02hi"
-    )  # field 15 of a protocol to come
-    assert floats(newer).tobytes() == held.tobytes()
+    special_numbers = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
+    numbers = np.resize(
+        np.concatenate([special_numbers, np.linspace(-3, 3, 97, dtype=np.float32)]), width
+    )
+    message = grpc.DenseVector(data=numbers.tolist())
+    assert decode_floats(message).tobytes() == numbers.tobytes()
+    # field 15 of a future protocol
+    newer = grpc.DenseVector.FromString(message.SerializeToString() + b"\x7a\x02hi")
+    assert decode_floats(newer).tobytes() == numbers.tobytes()
 
 
 def test_vectors_of_servers_before_the_present_fields_are_read():
@@ -399,46 +400,44 @@ def test_vectors_of_servers_before_the_present_fields_are_read():
     named["several"].vectors_count = 2
     named["sparse"].data.extend([0.5])
     named["sparse"].indices.data.extend([9])
-    _, _, vectors = from_message(point)
+    _, _, vectors = decode_message(point)
     assert vectors["dense"].tolist() == [1.0, 2.0]
-    assert [one.tolist() for one in vectors["several"]] == [[1.0, 2.0], [3.0, 4.0]]
+    assert [vector.tolist() for vector in vectors["several"]] == [[1.0, 2.0], [3.0, 4.0]]
     assert (vectors["sparse"][0], list(vectors["sparse"][1])) == ([9], [0.5])
 
 
 def test_search_wants_one_vector_of_that_width(current):
-    some = current.awkward(20, 6)  # as wide as "half"
-    source = current.source(current.seed(some))
+    # the vector "half" has this dimension, too
+    seeded_rows = current.awkward(20, 6)
+    source = current.source(current.seed(seeded_rows))
     with pytest.raises(SourceError, match="2 vectors of 6"):
         source.search(source.collections[0], [0.0] * 6, 3)
     other = current.awkward(20, 12)
     source = current.source(current.seed(other))
-    wanted = point_id(other[7])
+    nearest_id = point_id(other[7])
     assert source.search(source.collections[0], other[7]["vector"], 1) == [
-        f"{'u' if isinstance(wanted, str) else 'i'}:{wanted}"
+        f"{'u' if isinstance(nearest_id, str) else 'i'}:{nearest_id}"
     ]
 
 
 @pytest.mark.parametrize("consistency", ["all", "majority", "quorum", 2])
 def test_consistency_goes_with_every_page_and_count(way, older, consistency):
-    """The double has one replica.
-
-    What is tested is what is asked for, and that the protocol of both ways takes it.
-    """
+    """The double has one replica: this tests the requests, and that both protocols take them."""
     bed, options = way
     source = bed.source(bed.seed(CORPUS[:5]), consistency=consistency, **options)
     assert len(rows(source)) == source.count(CONTEXT) == 5
     proxy, watched = older.proxied(older.seed(CORPUS[:5]))
     with closing(proxy):
         rows(watched.model_copy(update={"consistency": consistency}))
-        asked = [
+        paths = [
             path for _, path in proxy.seen if path.split("?")[0].endswith(("/scroll", "/count"))
         ]
-    assert len(asked) > 2
-    assert all(f"consistency={consistency}" in path for path in asked)
+    assert len(paths) > 2
+    assert all(f"consistency={consistency}" in path for path in paths)
 
 
 @pytest.mark.parametrize(
-    ("fault", "transient", "said"),
+    ("fault", "transient", "remedy_word"),
     [
         (Status(401, {}, b"Invalid API key or JWT"), False, "source.api_key"),
         (
@@ -456,19 +455,19 @@ def test_consistency_goes_with_every_page_and_count(way, older, consistency):
     ],
     ids=str,
 )
-def test_answers_are_told_apart(older, monkeypatch, fault, transient, said):
+def test_answers_are_told_apart(older, monkeypatch, fault, transient, remedy_word):
     monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
     monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
     monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.001)
     proxy, source = older.proxied(older.seed(CORPUS[:3]))
     with closing(proxy):
         proxy.fail(fault, times=99, matching="/collections")
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             source.shards(CONTEXT)
-    assert refused.value.transient is transient
-    assert said in refused.value.remedy
-    assert source.place in refused.value.what
-    assert pickle.loads(pickle.dumps(refused.value)).args == refused.value.args
+    assert error.value.transient is transient
+    assert remedy_word in error.value.remedy
+    assert source.address in error.value.what
+    assert pickle.loads(pickle.dumps(error.value)).args == error.value.args
 
 
 def test_replicas_hidden_points_and_failures_are_noted():
@@ -478,9 +477,11 @@ def test_replicas_hidden_points_and_failures_are_noted():
         "status": "red",
         "update_queue": {"deferred_points": 9},
     }
-    notes = " ".join(schema.notes("c", config, consistent=False))
+    notes = " ".join(schema.collection_notes("c", config, replicas_must_agree=False))
     assert all(word in notes for word in ("rounded", "3 replicas", "9 points", "red"))
-    assert "replicas" not in " ".join(schema.notes("c", config, consistent=True))
+    assert "replicas" not in " ".join(
+        schema.collection_notes("c", config, replicas_must_agree=True)
+    )
 
 
 def test_a_url_that_is_none_is_an_error():
@@ -491,14 +492,14 @@ def test_a_url_that_is_none_is_an_error():
 # Snapshots of shards
 
 
-def write_shard(folder, some, *, awkward=False):
+def write_shard(folder, seeded_rows, *, awkward=False):
     """Let the vendor's engine write a shard; give its folder."""
     edge = pytest.importorskip("qdrant_edge")
     from qdrant_client import models as m
 
     from tests.testbeds.qdrant_terms import to_config, to_engine
 
-    width = next((len(row["vector"]) for row in some if row.get("vector")), 2)
+    width = next((len(row["vector"]) for row in seeded_rows if row.get("vector")), 2)
     vectors, sparse = (
         declared(width)
         if awkward
@@ -508,7 +509,8 @@ def write_shard(folder, some, *, awkward=False):
         str(folder), to_config(m.CreateCollection(vectors=vectors, sparse_vectors=sparse))
     )
     points = [
-        edge.Point(point_id(row), to_engine(vectors_of(row)), payload_of(row)) for row in some
+        edge.Point(point_id(row), to_engine(vectors_of(row)), payload_of(row))
+        for row in seeded_rows
     ]
     if points:
         shard.update(edge.UpdateOperation.upsert_points(points))
@@ -528,8 +530,8 @@ def pack(folder, archive):
 def archives(tmp_path_factory):
     """A folder of two shards' archives with a server's names, and the rows in them."""
     home = tmp_path_factory.mktemp("snapshots")
-    for number, some in enumerate((CORPUS[:40], CORPUS[40:])):
-        folder = write_shard(home / f"s{number}", some)
+    for number, seeded_rows in enumerate((CORPUS[:40], CORPUS[40:])):
+        folder = write_shard(home / f"s{number}", seeded_rows)
         pack(folder, home / "archives" / f"docs-shard-{number}-2026-07-01-10-00-00.snapshot")
         shutil.rmtree(folder)
     return home / "archives"
@@ -553,15 +555,19 @@ def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, cur
     assert shards == source.shards(CONTEXT)
     assert len({shard.id for shard in shards}) == len(shards) == 16
     assert {shard.collection for shard in shards} == {"docs"}
-    found = rows(source, shards)
-    assert counted(found) == counted(map(current.expected, CORPUS))
+    read_rows = rows(source, shards)
+    assert counted(read_rows) == counted(map(current.expected, CORPUS))
     assert [shard.rows for shard in shards] == [len(rows(source, [shard])) for shard in shards]
     live = current.source(current.seed(CORPUS))
-    assert counted(found) == counted(rows(live))
-    told = source.describe(CONTEXT, shards)
-    assert (told.rows, told.exact, told.consistency) == (len(CORPUS), True, "pinned files")
-    assert (told.collections[0].dimension, told.collections[0].metric) == (2, "l2")
-    assert any("cannot be proven complete" in note for note in told.notes)
+    assert counted(read_rows) == counted(rows(live))
+    described = source.describe(CONTEXT, shards)
+    assert (described.rows, described.exact, described.consistency) == (
+        len(CORPUS),
+        True,
+        "pinned files",
+    )
+    assert (described.collections[0].dimension, described.collections[0].metric) == (2, "l2")
+    assert any("cannot be proven complete" in note for note in described.notes)
 
 
 @pytest.mark.parametrize(
@@ -571,15 +577,15 @@ def test_an_unpacked_shard_is_read_from_a_copy_and_stays_as_it_was(tmp_path, cur
     """Loading a shard writes to it (and a second process cannot): the original is never loaded."""
     import qdrant_edge
 
-    some = current.awkward(60, 12)
-    folder = write_shard(tmp_path / "docs", some, awkward=True)
+    seeded_rows = current.awkward(60, 12)
+    folder = write_shard(tmp_path / "docs", seeded_rows, awkward=True)
     if not own_file:
         (folder / "edge_config.json").unlink()
     before = contents(folder)
     source = snapshot(folder, collections=["named"])
     shards = source.shards(CONTEXT)
     assert {shard.collection for shard in shards} == {"named"}
-    assert counted(rows(source, shards)) == counted(map(current.expected, some))
+    assert counted(rows(source, shards)) == counted(map(current.expected, seeded_rows))
     assert contents(folder) == before
     qdrant_edge.EdgeShard.load(str(folder)).close()
     assert own_file or contents(folder) != before
@@ -600,8 +606,8 @@ def test_an_archive_that_changed_is_refused(archives, tmp_path):
     shutil.copytree(archives, tmp_path / "a")
     source = snapshot(tmp_path / "a")
     shards = source.shards(CONTEXT)
-    (one, _) = sorted((tmp_path / "a").iterdir())
-    one.touch()
+    (archive, _) = sorted((tmp_path / "a").iterdir())
+    archive.touch()
     with pytest.raises(SourceError, match="changed since the plan"):
         rows(source, shards)
 
@@ -614,7 +620,8 @@ def test_what_is_no_whole_shard_is_refused_and_named(tmp_path, damage):
     folder = write_shard(tmp_path / "s", CORPUS[:5])
     (segment,) = (folder / "segments").iterdir()
     if damage == "without a segment's version":
-        (segment / "version.info").unlink()  # the engine leaves such a segment out, without a word
+        # the engine leaves such a segment out without an error
+        (segment / "version.info").unlink()
     if damage == "a panic":
         (segment / "vector_storage/vectors/status.dat").write_bytes(b"")
     archive = pack(folder, tmp_path / "bad.snapshot")
@@ -628,11 +635,11 @@ def test_what_is_no_whole_shard_is_refused_and_named(tmp_path, damage):
             damage, data
         )
     )
-    with pytest.raises(SourceError) as refused:
+    with pytest.raises(SourceError) as error:
         rows(snapshot(archive))
-    assert not refused.value.transient
-    assert "bad.snapshot" in refused.value.what
-    assert "snapshots" in refused.value.remedy
+    assert not error.value.transient
+    assert "bad.snapshot" in error.value.what
+    assert "snapshots" in error.value.remedy
 
 
 def test_two_archives_of_one_shard_are_refused(archives, tmp_path):
@@ -644,9 +651,9 @@ def test_two_archives_of_one_shard_are_refused(archives, tmp_path):
 
 
 def test_nothing_there_names_the_uri(tmp_path):
-    with pytest.raises(SourceError, match="nowhere") as refused:
+    with pytest.raises(SourceError, match="nowhere") as error:
         snapshot(tmp_path / "nowhere").shards(CONTEXT)
-    assert "source.uri" in refused.value.remedy
+    assert "source.uri" in error.value.remedy
 
 
 def test_an_empty_shard_gives_no_row(tmp_path):
@@ -664,11 +671,11 @@ def test_uuids_in_any_spelling_are_one_id(current):
     """The store gives the canonical text whatever was put."""
     from qdrant_client import models as m
 
-    name, one = current.fresh(), uuid.UUID(int=2**127 + 5)
+    name, point_uuid = current.fresh(), uuid.UUID(int=2**127 + 5)
     with current.client() as client:
         client.create_collection(
             name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT)
         )
-        client.upsert(name, [m.PointStruct(id=one.hex.upper(), vector=[1.0, 2.0])])
+        client.upsert(name, [m.PointStruct(id=point_uuid.hex.upper(), vector=[1.0, 2.0])])
     (row,) = rows(current.source(name))
-    assert row["id"] == ("uuid", f'"{one}"')
+    assert row["id"] == ("uuid", f'"{point_uuid}"')

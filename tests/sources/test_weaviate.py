@@ -17,12 +17,11 @@ from pydantic import ValidationError
 from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.sources.base import Context
-from cfray.sources.weaviate.schema import declared
+from cfray.sources.weaviate.schema import parse_definition
 from cfray.sources.weaviate.source import Weaviate
 from tests.sources.corpus import CONTEXT, CORPUS, a_row, counted, items, plain, rows
 from tests.sources.store_contract import StoreContract
 from tests.sources.weaviate_bed import WeaviateBed, object_id
-from tests.testbeds import lineup
 from tests.testbeds.proxy import Dropped, Grpc, HttpProxy, Slow, Status, Truncated
 
 pytestmark = pytest.mark.server("weaviate")
@@ -30,19 +29,13 @@ NIL = uuid.UUID(int=0)
 
 
 @pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    with lineup.taking_part(
-        "weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("weaviate"))
-    ) as bed:
-        yield bed
+def bed(shared_bed):
+    return shared_bed(WeaviateBed)
 
 
 @pytest.fixture(scope="module")
-def locked_bed(tmp_path_factory):
-    with lineup.taking_part(
-        "weaviate", WeaviateBed.serving(tmp_path_factory.mktemp("locked"), api_key="sesame")
-    ) as bed:
-        yield bed
+def locked_bed(shared_bed):
+    return shared_bed(WeaviateBed, api_key="sesame")
 
 
 class TestWeaviate(StoreContract):
@@ -203,7 +196,9 @@ def test_named_vectors_and_aliases_are_told_of(bed):
 def test_a_type_that_is_not_known_is_refused_by_name():
 
     with pytest.raises(SourceError, match=r"Docs.when is of type duration") as refused:
-        declared({"class": "Docs", "properties": [{"name": "when", "dataType": ["duration"]}]})
+        parse_definition(
+            {"class": "Docs", "properties": [{"name": "when", "dataType": ["duration"]}]}
+        )
     assert "source.collections" in refused.value.remedy
 
 
@@ -294,7 +289,7 @@ def test_cuts_follow_the_density(bits):
 
     In every position and scale.
     """
-    from cfray.sources.weaviate.pages import cuts
+    from cfray.sources.weaviate.ranges import split_ids
 
     drawn = random.Random(bits)
     ids = sorted(
@@ -305,7 +300,7 @@ def test_cuts_follow_the_density(bits):
     def following(number, limit):
         return [one for one in ids if one > number][:limit]
 
-    ends = cuts(following, ids[0], 10)
+    ends = split_ids(following, ids[0], 10)
     held = np.histogram(np.asarray(ids, float), [-1.0, *map(float, ends), float(2**128)])[0]
     assert len(ends) == 9
     assert held.sum() == len(ids)
@@ -341,7 +336,7 @@ def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
 
     From the second page on.
     """
-    monkeypatch.setattr("cfray.sources.weaviate.pages._MOST", 1)
+    monkeypatch.setattr("cfray.sources.weaviate.pages._PAGE_ROWS", 1)
     name = bed.seed(CORPUS[:3])
     proxy, source = bed.proxied(name)
     with closing(proxy):

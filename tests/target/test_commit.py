@@ -5,6 +5,7 @@ An upgrade that breaks it must be noticed here.
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import lance
 import pyarrow as pa
@@ -16,6 +17,7 @@ from cfray.errors import LeaseHeld, LedgerMismatch, TargetError
 from cfray.frames.schema import frame_schema
 from cfray.target import commit
 from cfray.target.commit import without_rows
+from cfray.target.creation import create_target, find_target
 from cfray.target.ledger import Ledger
 from cfray.target.receipts import Receipt, StagedFile
 
@@ -55,7 +57,7 @@ def staged(target, name, count=10):
 
 @pytest.fixture
 def target(tmp_path):
-    return commit.create(
+    return create_target(
         str(tmp_path / "t.lance"), SCHEMA, {"cfray.types": '{"a":"int64"}'}, "f" * 64
     )
 
@@ -88,8 +90,8 @@ def test_the_same_merge_is_refused_the_second_time(target):
     dataset = target.open()
     fragments = write_fragments(frames(7), target.uri, schema=SCHEMA, mode="append")
     ledger = replace(target.ledger(), next_row=10)
-    assert commit._merged(dataset, ledger, fragments, None)
-    assert not commit._merged(dataset, ledger, fragments, None)
+    assert commit._merge(dataset, ledger, fragments, None)
+    assert not commit._merge(dataset, ledger, fragments, None)
     assert target.open().count_rows() == 10
 
 
@@ -101,6 +103,52 @@ def test_a_foreign_append_is_kept_and_row_ids_stay_true(target):
     entry = target.ledger().entries["1"]
     assert (entry.start, entry.rows) == (15, 10)
     assert row_ids(target)[-10:] == list(range(15, 25))
+
+
+@pytest.mark.parametrize("foreign_rows", [1, 5])
+def test_row_ids_stay_true_after_foreign_rows_before_the_first_shard(target, foreign_rows):
+    lance.write_dataset(pa.table(frames(99, foreign_rows)), target.uri, mode="append")
+    commit.commit_receipts(target, [staged(target, "0")])
+    assert target.ledger().entries["0"].start == foreign_rows
+    assert row_ids(target)[foreign_rows:] == list(range(foreign_rows, foreign_rows + 10))
+
+
+def test_row_ids_stay_true_when_a_run_takes_over_after_a_foreign_append(target):
+    commit.commit_receipts(target, [staged(target, "0")])
+    lance.write_dataset(pa.table(frames(99, 3)), target.uri, mode="append")
+    target = commit.take_over(target.uri)
+    commit.commit_receipts(target, [staged(target, "1")])
+    assert target.ledger().entries["1"].start == 13
+    assert row_ids(target)[-10:] == list(range(13, 23))
+
+
+def test_row_ids_stay_true_after_foreign_rows_that_were_deleted_again(target):
+    commit.commit_receipts(target, [staged(target, "0")])
+    lance.write_dataset(pa.table(frames(99, 3)), target.uri, mode="append")
+    target.open().delete("uuid LIKE '00000099%'")
+    commit.commit_receipts(target, [staged(target, "1")])
+    assert target.ledger().entries["1"].start == 13
+    assert row_ids(target)[-10:] == list(range(13, 23))
+
+
+def test_row_ids_stay_true_after_foreign_rows_whose_version_was_removed(target):
+    commit.commit_receipts(target, [staged(target, "0")])
+    lance.write_dataset(pa.table(frames(99, 3)), target.uri, mode="append")
+    target.open().create_scalar_index("uuid", "BTREE")
+    target.open().cleanup_old_versions(older_than=timedelta(0), retain_versions=1)
+    assert len(target.open().versions()) == 1
+    commit.commit_receipts(target, [staged(target, "1")])
+    assert row_ids(target)[-10:] == list(range(13, 23))
+    assert target.ledger().entries["1"].start == 13
+
+
+def test_row_ids_stay_true_after_a_compaction_and_an_index(target):
+    commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")])
+    target.open().create_scalar_index("uuid", "BTREE")
+    target.open().optimize.compact_files()
+    commit.commit_receipts(target, [staged(target, "2")])
+    assert target.ledger().entries["2"].start == 20
+    assert row_ids(target) == list(range(30))
 
 
 def test_stable_row_ids_and_index_coverage_survive(target):
@@ -137,8 +185,8 @@ def test_an_older_holder_is_refused_and_adds_nothing(target):
 def test_only_one_of_two_takeovers_from_the_same_version_wins(target):
     dataset = target.open()
     ledger = target.ledger()
-    assert commit._merged(dataset, replace(ledger, epoch=2), [], None)
-    assert not commit._merged(dataset, replace(ledger, epoch=2), [], None)
+    assert commit._merge(dataset, replace(ledger, epoch=2), [], None)
+    assert not commit._merge(dataset, replace(ledger, epoch=2), [], None)
 
 
 def test_a_staged_file_that_is_gone_is_refused_before_the_commit(target, tmp_path):
@@ -158,33 +206,33 @@ def test_a_staged_file_of_another_size_is_refused(target):
 
 def test_creating_twice_is_refused(target):
     with pytest.raises(LeaseHeld):
-        commit.create(target.uri, SCHEMA, {}, "e" * 64)
+        create_target(target.uri, SCHEMA, {}, "e" * 64)
 
 
 def test_a_dataset_of_somebody_else_is_refused_untouched(tmp_path):
     uri = str(tmp_path / "other.lance")
     lance.write_dataset(pa.table({"a": [1]}), uri)
     with pytest.raises(LedgerMismatch, match="did not make"):
-        commit.find(uri)
+        find_target(uri)
     assert lance.dataset(uri).version == 1
 
 
 @pytest.mark.parametrize("content", ["file", "folder"])
 def test_something_that_is_no_dataset_is_refused_untouched(tmp_path, content):
-    place = tmp_path / "thing"
+    path = tmp_path / "thing"
     if content == "file":
-        place.write_text("mine")
+        path.write_text("mine")
     else:
-        place.mkdir()
-        (place / "x").write_text("mine")
+        path.mkdir()
+        (path / "x").write_text("mine")
     with pytest.raises(LedgerMismatch):
-        commit.find(str(place))
-    assert (place if content == "file" else place / "x").read_text() == "mine"
+        find_target(str(path))
+    assert (path if content == "file" else path / "x").read_text() == "mine"
 
 
 def test_an_empty_folder_is_no_target_yet(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert commit.find(str(tmp_path / "empty")) is None
+    assert find_target(str(tmp_path / "empty")) is None
 
 
 def test_the_ledger_survives_compaction_and_cleanup(target):
@@ -204,3 +252,15 @@ def test_fragments_travel_as_json(target):
 def test_a_ledger_reads_back_as_it_was_written():
     ledger = Ledger(3, 7, 100, ("a", "b")).with_entry("0", 5, "n")
     assert Ledger.from_metadata({b"cfray.ledger": ledger.to_json().encode()}, "x") == ledger
+
+
+def test_a_ledger_of_a_newer_format_is_refused_by_name(target):
+    body = {**json.loads(target.ledger().to_json()), "v": 2}
+    with pytest.raises(LedgerMismatch, match="has format 2; this cfray reads format 1"):
+        Ledger.from_metadata({b"cfray.ledger": json.dumps(body).encode()}, target.uri)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "{}", '{"v": 1}', '{"v": "x"}'])
+def test_a_damaged_ledger_is_refused(text):
+    with pytest.raises(LedgerMismatch, match="is damaged"):
+        Ledger.from_metadata({b"cfray.ledger": text.encode()}, "x.lance")

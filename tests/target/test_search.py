@@ -81,15 +81,15 @@ def test_headers_are_no_hits_and_a_condition_narrows(uri):
 
 
 def test_without_a_known_model_words_alone(tmp_path, embedder):
-    kept = dataset(tmp_path, embedder, None)
-    answer = search_target(kept, Question("xylophone"))
+    modelless_uri = dataset(tmp_path, embedder, None)
+    answer = search_target(modelless_uri, Question("xylophone"))
     assert answer.mode == "text"
-    assert "--model" in answer.told
+    assert "--model" in answer.note
     with pytest.raises(ConfigError, match="does not say which model"):
-        search_target(kept, Question("dog", mode="vector"))
-    answer = search_target(kept, Question("young dog resting", mode="vector", model=MODEL))
+        search_target(modelless_uri, Question("dog", mode="vector"))
+    answer = search_target(modelless_uri, Question("young dog resting", mode="vector", model=MODEL))
     assert titles(answer)[0] == "puppy"
-    assert "nothing says" in answer.told
+    assert "nothing says" in answer.note
 
 
 def test_another_model_and_a_wrong_condition_are_refused(tmp_path, embedder):

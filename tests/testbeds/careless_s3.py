@@ -1,6 +1,6 @@
 """A careless S3 store, on a real socket: the negative control of the conditional-put probe.
 
-Knows PUT, GET and DELETE of objects, keeps them in memory and gets conditions wrong in the ways
+It knows PUT, GET and DELETE of objects, keeps them in memory and gets conditions wrong in the ways
 that real stores do. It proves nothing about any product; it shows that the probe can say no.
 """
 

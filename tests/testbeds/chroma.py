@@ -1,6 +1,4 @@
-"""Chroma 1.5: the server that ``chroma run`` of PyPI ``chromadb`` starts.
-
-(Apache-2.0, written in Rust).
+"""Chroma 1.5: the server that ``chroma run`` of PyPI ``chromadb`` starts (Apache-2.0, Rust).
 
 It offers no authentication: the ``CHROMA_SERVER_AUTHN_*`` settings of 0.x are accepted and change
 nothing (tried on 1.5.9), and ``chroma run`` has no option for a key.  So there is none to test

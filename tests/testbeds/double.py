@@ -1,6 +1,4 @@
-"""What the doubles have in common.
-
-JSON over HTTP on a loopback port, a proof of which process answers, a launcher.
+"""JSON over HTTP on a loopback port, a proof of which process answers, a launcher: for all doubles.
 
 A double is a program of its own, so that it can be killed, and a client talks to it as to a server.
 ``GET /__double__`` gives its name, the nonce it was started with and its process id, without a key.
@@ -97,10 +95,7 @@ def started(
     settings: Mapping[str, str],
     env: Mapping[str, str],
 ) -> Iterator[Server]:
-    """Start ``tests.testbeds.<name>_double`` on the first of its ports.
-
-    Wait until it answers on all of them.
-    """
+    """Start ``tests.testbeds.<name>_double``, and wait until it answers on all of its ports."""
     missing = [package for package in needs if not importlib.util.find_spec(package)]
     if missing:
         raise Unavailable(

@@ -1,6 +1,6 @@
-"""A double that embeds: the OpenAI API.
+"""A double that embeds, over real sockets on loopback, as OpenAI's API and as TEI's.
 
-(``/v1/embeddings``) and TEI's (``/embed``, ``/tokenize``) over real sockets on loopback.
+The paths are ``/v1/embeddings``, and ``/embed`` with ``/tokenize``.
 
 It is a double because neither server can be had from the registries: OpenAI's is a service, and
 text-embeddings-inference ships as containers. The embedding is real, cheap and deterministic: a

@@ -1,7 +1,4 @@
-"""What the fault proxies have in common.
-
-The faults, which request meets which, and a loopback listener that can stop.
-"""
+"""The faults, which request meets which, and a listener that can stop: for all fault proxies."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ POLL_SECONDS = 0.05  # between two looks whether to stop listening
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """No answer: the request never reaches the server. In gRPC.
+    """No answer: the request never reaches the server.
 
-    What a client reports of a closed connection.
+    A gRPC client gets what it reports of a closed connection.
     """
 
 
@@ -36,10 +33,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """The server's answer with its full length promised, half of it sent.
-
-    The connection closed. HTTP only.
-    """
+    """Half of the server's answer, its full length promised, then a closed connection; HTTP only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +43,7 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Grpc:
-    """A gRPC error instead of the server's answer.
-
-    ``code`` is a ``grpc.StatusCode`` or its name.
-    """
+    """A gRPC error instead of the server's answer; ``code`` is a ``grpc.StatusCode`` or its name."""
 
     code: Any
     details: str = ""

@@ -1,6 +1,4 @@
-"""Build a server from its public Go module, once.
-
-The second and later runs take it from the cache folder.
+"""Build a server from its public Go module, once; later runs take it from the cache folder.
 
 ``-mod=readonly`` with a go.sum keeps every module to the bytes it was tested with.
 """
@@ -43,7 +41,7 @@ def require_go(major: int, minor: int) -> str:
 def built(module: Path, package: str, name: str) -> Path:
     """Give the program of a Go package at the version that ``module``'s go.mod pins.
 
-    Building it if it is not cached.
+    It is built if it is not cached.
 
     Raises:
         Unavailable: no toolchain, or the build failed (no network, too little disk).

@@ -7,9 +7,9 @@ as passed. ``CFRAY_REQUIRE_SERVERS`` (``all``, or names with commas) makes it a 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -28,9 +28,9 @@ def is_required(name: str) -> bool:
 
 @contextmanager
 def taking_part(name: str, server: AbstractContextManager[T]) -> Iterator[T]:
-    """Start a server for the tests that asked for it, or note why it cannot run and skip.
+    """Start a server for the tests that asked for it.
 
-    (or fail) them.
+    Where it cannot run, note why, and skip the tests or fail them.
     """
     with ExitStack() as stack:
         try:
@@ -44,6 +44,31 @@ def taking_part(name: str, server: AbstractContextManager[T]) -> Iterator[T]:
                 )
             pytest.skip(f"{name}: {missing}")
         yield started
+
+
+_SHARED: dict[str, tuple[ExitStack, Any]] = {}
+
+
+def shared(name: str, start: Callable[[], AbstractContextManager[T]]) -> T:
+    """Give the server that all tests of its group share; the first of them starts it.
+
+    Args:
+        name: of the server in the tests; what stands behind a comma tells two of one kind apart.
+        start: starts it.
+    """
+    if name not in _SHARED:
+        stack = ExitStack()
+        server = stack.enter_context(taking_part(name.partition(",")[0], start()))
+        _SHARED[name] = (stack, server)
+    server: T = _SHARED[name][1]
+    return server
+
+
+def stop_shared() -> None:
+    """Stop the servers that a group of tests shared."""
+    with ExitStack() as stopping:
+        while _SHARED:
+            stopping.push(_SHARED.popitem()[1][0])
 
 
 def summary() -> list[str]:

@@ -1,6 +1,6 @@
 """Milvus 2.3.5 standalone: a real server with etcd and the message queue inside.
 
-(PyPI ``milvus``, Apache-2.0), of January 2024.
+PyPI ``milvus``, Apache-2.0, of January 2024.
 
 It binds every address on most of its ports, so it runs in the jail. The package's own
 ``milvus-server`` unpacks 250 MB of programs for each data folder and leaves the server behind when
@@ -10,18 +10,15 @@ ready: only a query that answers is.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import lzma
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.testbeds.jail import jailed
-from tests.testbeds.server import Launch, Server, Unavailable, free_ports, running
-from tests.testbeds.wheels import installed, made_once
+from tests.testbeds.server import Server
+from tests.testbeds.wheels import made_once
 
 VERSION = "2.3.5"
 PORT = 19530
@@ -77,28 +74,6 @@ def answers(server: Server) -> bool:
             client.close()
         return len(found) == 1
     return False
-
-
-@contextmanager
-def start(folder: Path) -> Iterator[Server]:
-    """Start Milvus on a free port, installing it first if it is not in the cache."""
-    if not importlib.util.find_spec("pymilvus"):
-        raise Unavailable('pymilvus is not installed; pip install -e ".[dev]" brings it')
-    site = installed("milvus", VERSION)
-    ports = free_ports(1)
-    command = [sys.executable, "-I", "-c", BECOME_MILVUS, str(site), str(programs(site))]
-    try:
-        with running(
-            Launch(
-                "milvus", jailed(command, {ports[0]: PORT}), ports, answers, patience=0, slowest=240
-            ),
-            folder,
-        ) as server:
-            yield server
-    finally:
-        shutil.rmtree(
-            folder / "data", ignore_errors=True
-        )  # 270 MB of logs that were made full size
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """milvus-lite 2.5.1: Milvus's own segment engine behind a thin server.
 
-(PyPI ``milvus-lite``, Apache-2.0).
+PyPI ``milvus-lite``, Apache-2.0.
 
 It has the vector types that Milvus 2.3.5 lacks (FLOAT16, BFLOAT16, SPARSE), but no HNSW and not
 every call: keep off partitions, flush and the server's version.  Not 3.x: that is another program

@@ -1,6 +1,6 @@
-"""MinIO, the release of 2026-02-12.
+"""MinIO, the release of 2026-02-12: a real S3 store, built from its Go module.
 
-A second real S3 store, built from its Go module (``minio_module/``, Go 1.26 or newer).
+The module is ``minio_module/``; it needs Go 1.26 or newer.
 
 AGPL-3.0: a test tool only, in a process of its own; neither its source nor its program is
 distributed with cfray. Do not run ``go mod tidy`` in its module: it would drop the pins.

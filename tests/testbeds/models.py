@@ -1,6 +1,6 @@
 """Real models and real text for tests and benchmarks.
 
-Without a network once the packages are installed.
+Once the packages are installed, no network is needed.
 
 The weights travel in PyPI packages; Debian's package descriptions come once from the machine's own
 apt sources and stay in the test cache, outside the repository.  Nothing here may reach for a model
@@ -40,7 +40,7 @@ def minilm_l6() -> Path:
 def minilm_l3(cache: Path | None = None) -> Path:
     """Give a folder of paraphrase-MiniLM-L3-v2, 384 wide, in sentence-transformers' layout.
 
-    Made once of the ONNX in its package.
+    It is made once of the ONNX in its package.
 
     Raises:
         Unavailable: a package is missing.
@@ -66,9 +66,9 @@ def minilm_l3(cache: Path | None = None) -> Path:
 def wordllama_vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Embed texts with wordllama's static model.
 
-    ``(n, 256)`` float32, mean of the token rows at unit length.
+    A vector is the mean of the token rows at unit length; the result is ``(n, 256)`` float32.
 
-    Its own loader asks the model hub first; weights and tokenizer are in the wheel.
+    Its loader asks the model hub first; weights and tokenizer are in the wheel.
     """
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
@@ -93,7 +93,7 @@ def debian_documents(
 ) -> list[tuple[str, str, str]]:
     """Give Debian packages as (name, synopsis, description).
 
-    Descriptions are distinct, the order is shuffled and always the same.
+    Descriptions are distinct; the order is shuffled and always the same.
 
     Raises:
         Unavailable: apt is not here or reaches no mirror, and nothing was fetched before.
@@ -118,7 +118,7 @@ def _package(module: str, distribution: str) -> Path:
 def _bert_weights(onnx: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Read the weights by BERT's names.
 
-    The exporter kept them but for matrices, which are named by the product that uses them.
+    The exporter kept the names but for matrices', which are named by the product that uses them.
     """
     import openvino
 

@@ -1,8 +1,8 @@
-"""moto 5.2 as an S3 store: an emulator in Python.
+"""moto 5.2 as an S3 store: an emulator in Python, the light default.
 
-(PyPI ``moto[server]``, Apache-2.0), the light default.
+PyPI ``moto[server]``, Apache-2.0.
 
-Keeps everything in memory and lets any key in, so it cannot show what wrong credentials do.
+It keeps everything in memory and lets any key in, so it cannot show what wrong credentials do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pinecone as a source: the double of pinecone_double.py. There is no server to be had.
+"""Pinecone as a source: the double of pinecone_double.py, for no server is published.
 
 The service is never asked.
 """

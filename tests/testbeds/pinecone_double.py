@@ -1,6 +1,4 @@
-"""A Pinecone double: control plane and data plane of serverless and pod indexes over REST.
-
-For the official SDK 10.
+"""A Pinecone double for the official SDK 10: both planes of serverless and pod indexes over REST.
 
 No emulator is published as a package and no description of the wire ships with the SDK: its code
 was read, the vendor's documentation and issues. So it shows what our code does with these answers,

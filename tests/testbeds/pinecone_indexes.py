@@ -1,6 +1,4 @@
-"""What the Pinecone double keeps.
-
-Indexes of vectors and indexes of documents, and how the service changes what it stores.
+"""The indexes that the Pinecone double keeps, and how the service changes what it stores.
 
 Vectors are float32, sparse indices uint32, every number of metadata a float, ids sorted bitwise. A
 schema of ``_values`` and ``_sparse_values`` only is an index of vectors, any other one of
@@ -237,10 +235,7 @@ class Index:
 
 
 def matches(record: Record, where: Mapping[str, Any]) -> bool:
-    """Tell whether a record fits a filter.
-
-    One that lacks the field never does, but for ``$exists``.
-    """
+    """Tell whether a record fits a filter; without the field it only fits ``$exists``."""
     held = record.get("metadata", {} if "values" in record else record)
     for name, wanted in where.items():
         if name in {"$and", "$or"}:

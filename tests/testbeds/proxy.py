@@ -1,6 +1,4 @@
-"""Fault proxies on loopback: between a client and a real server.
-
-They break exactly the requests that a test names.
+"""Fault proxies on loopback, between a client and a server, break the requests that a test names.
 
 They run in the test's own process, forward everything else unchanged, and never wait for a clock: a
 held answer goes on when the test says so. HttpProxy takes whole requests and answers, so it
@@ -144,10 +142,7 @@ def _chunks(stream: Any) -> Iterator[bytes]:
 
 
 class GrpcProxy(Proxy):
-    """In front of a gRPC server ("host:port", no TLS).
-
-    Any method of any service, as a stream of messages both ways.
-    """
+    """In front of a gRPC server ("host:port", no TLS): any method, as a stream of messages both ways."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__()
@@ -175,10 +170,7 @@ class TcpProxy(Proxy):
         self._left_to_send: int | None = None
 
     def cut_after(self, n_bytes: int) -> None:
-        """Let so many more bytes of answers pass, then close the connection that carries the last.
-
-        Once.
-        """
+        """Let so many more bytes of answers pass, then close the connection of the last, once."""
         with self.changed:
             self._left_to_send = n_bytes
 

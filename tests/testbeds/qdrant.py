@@ -1,7 +1,4 @@
-"""Qdrant as a source: the double of qdrant_double.py, whose engine is the vendor's own.
-
-(PyPI ``qdrant-edge-py``).
-"""
+"""Qdrant as a source: the double of qdrant_double.py before the vendor's ``qdrant-edge-py``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""A Qdrant double: the server's wire.
+"""A Qdrant double: the server's wire (REST and gRPC of 1.20) before the vendor's own engine.
 
-(REST and gRPC, as of 1.20) before the vendor's own engine, see qdrant_engine.py.
-
-No package brings a Qdrant server. Knows collections (list, get, create, delete, exists), shard keys
+No package brings a Qdrant server; qdrant_engine.py holds the engine. The double knows collections (list, get, create, delete, exists), shard keys
 (custom sharding), payload indexes, and of points: upsert, scroll, count, query (nearest, sample,
 none), retrieve, delete. A filter takes every condition but geo, values_count and dates; anything
 else is refused, never imitated. An older server than 1.19 knows no slices and refuses them. With a

@@ -1,7 +1,4 @@
-"""The gRPC half of the Qdrant double.
-
-The same collections, in the protos that the official client ships.
-"""
+"""The gRPC half of the Qdrant double: the same collections, in the official client's protos."""
 
 from __future__ import annotations
 

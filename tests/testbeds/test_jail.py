@@ -1,7 +1,4 @@
-"""A jailed server binds every address and is reached on loopback alone.
-
-It never outlives its jail.
-"""
+"""A jailed server binds every address, is reached on loopback alone, and dies with its jail."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What could not run is named last and never passes.
+"""A server that could not run is named last and never passes; a required one fails the run.
 
-Required, it fails. Each case is a test run of its own.
+Each case is a test run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Lance and pyarrow on every S3 store.
-
-With the four variables that a user sets and nothing else.
-"""
+"""Lance and pyarrow use every S3 store with the four variables that a user sets."""
 
 from __future__ import annotations
 
@@ -16,16 +13,13 @@ from lance.commit import CommitConflictError
 from lance.schema import LanceSchema
 
 from cfray.errors import TargetError, TargetUnavailable
-from cfray.runtime.filesystems import Folder, filesystem, storage_options
+from cfray.runtime.filesystems import Folder, open_filesystem, storage_options
 
 ROWS = pa.table({"uuid": [f"row {number}" for number in range(200)], "number": list(range(200))})
 
 
 def merge_commit(dataset: lance.LanceDataset, rows: pa.Table, ledger: str) -> lance.LanceDataset:
-    """Commit rows and ledger as cfray does.
-
-    One Merge on the version that was read, never retried.
-    """
+    """Commit rows and ledger as cfray does: one Merge on the version that was read, never retried."""
     new = lance.fragment.write_fragments(
         rows, dataset.uri, schema=dataset.schema, storage_options=storage_options(dataset.uri)
     )
@@ -61,7 +55,7 @@ def test_a_merge_on_an_outdated_version_is_refused(s3_place):
 
 
 def test_pyarrow_reads_what_it_wrote(s3, s3_place):
-    system, path = filesystem(f"{s3_place}/x.bin")
+    system, path = open_filesystem(f"{s3_place}/x.bin")
     with system.open_output_stream(path) as stream:
         stream.write(b"whole")
     with system.open_input_file(path) as stream:
@@ -72,19 +66,19 @@ def test_pyarrow_reads_what_it_wrote(s3, s3_place):
 def test_a_folder_on_s3_keeps_small_files(s3_place):
     folder = Folder(f"{s3_place}/docs.lance.cfray")
     assert not folder.exists()
-    assert folder.names() == []
+    assert folder.list_names() == []
     assert folder.read("job.json") is None
     folder.publish("job.json", b"old")
     folder.publish("job.json", b"new")
     folder.publish("plan.json", b"")
     folder.child("staged").publish("a.json", b"{}")
     assert folder.exists()
-    assert folder.names() == ["job.json", "plan.json"]
-    assert folder.child("staged").names() == ["a.json"]
+    assert folder.list_names() == ["job.json", "plan.json"]
+    assert folder.child("staged").list_names() == ["a.json"]
     assert (folder.read("job.json"), folder.read("plan.json")) == (b"new", b"")
     folder.remove("job.json")
     folder.remove("job.json")
-    assert folder.names() == ["plan.json"]
+    assert folder.list_names() == ["plan.json"]
     assert folder.read("job.json") is None
 
 
@@ -92,14 +86,11 @@ def test_a_folder_emptied_on_s3_lists_nothing(s3_place):
     folder = Folder(f"{s3_place}/docs.lance.cfray/staged")
     folder.publish("a.json", b"{}")
     folder.remove("a.json")
-    assert folder.names() == []
+    assert folder.list_names() == []
 
 
 def test_publishing_is_one_request(s3, s3_place):
-    """A multipart upload would be left open by a kill.
-
-    It is not used below pyarrow's buffer of 10 MB.
-    """
+    """A kill would leave a multipart upload open; below pyarrow's buffer of 10 MB none is used."""
     Folder(s3_place).publish("big.json", b"x" * 6_000_000)
     bucket, _, prefix = s3_place.removeprefix("s3://").partition("/")
     head = s3.client().head_object(Bucket=bucket, Key=f"{prefix}/big.json")
@@ -128,7 +119,7 @@ import lance, sys
 from cfray.runtime.filesystems import Folder, storage_options
 lance.write_dataset({"number": [1, 2]}, sys.argv[1] + "/docs.lance", storage_options=storage_options(sys.argv[1]))
 Folder(sys.argv[1]).publish("job.json", b"{}")
-print(lance.dataset(sys.argv[1] + "/docs.lance", storage_options=storage_options(sys.argv[1])).count_rows(), Folder(sys.argv[1]).names())
+print(lance.dataset(sys.argv[1] + "/docs.lance", storage_options=storage_options(sys.argv[1])).count_rows(), Folder(sys.argv[1]).list_names())
 """
 RENAMED = {
     "endpoint only for S3": (

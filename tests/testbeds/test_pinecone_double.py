@@ -1,7 +1,4 @@
-"""The Pinecone double speaks the wire of the official SDK, gives back what the service would.
-
-Leaves nothing.
-"""
+"""The Pinecone double speaks the official SDK's wire, answers as the service, leaves nothing."""
 
 from __future__ import annotations
 

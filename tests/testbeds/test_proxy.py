@@ -1,7 +1,4 @@
-"""The proxies change nothing but what a test asks for.
-
-What they break is what a client meets in the field.
-"""
+"""The proxies change nothing but what a test asks for, and break it as networks do."""
 
 from __future__ import annotations
 
@@ -28,10 +25,7 @@ from tests.testbeds.server import is_open
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the request itself.
-
-    Line, headers, body; zipped for /zip, in chunks for /chunks.
-    """
+    """Answers with the request's line, headers and body; zipped for /zip, in chunks for /chunks."""
 
     protocol_version = "HTTP/1.1"
 

@@ -1,7 +1,4 @@
-"""The Qdrant double speaks the wire of the official client, gives back what was put.
-
-Leaves nothing when it stops.
-"""
+"""The Qdrant double speaks the official client's wire, gives back what was put, leaves nothing."""
 
 from __future__ import annotations
 

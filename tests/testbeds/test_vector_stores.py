@@ -1,7 +1,4 @@
-"""Each vector store starts, is ours, keeps rows for its vendor's own client.
-
-Is open to nobody else, and stops whole.
-"""
+"""Each vector store is ours, keeps rows for its vendor's own client and is open to nobody else."""
 
 from __future__ import annotations
 
@@ -12,21 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.testbeds import chroma, milvus, milvus_lite, weaviate
+from tests.sources.milvus_bed import KEY, MilvusBed
+from tests.sources.weaviate_bed import WeaviateBed
+from tests.testbeds import chroma, milvus_lite, weaviate
 from tests.testbeds.lineup import taking_part
 from tests.testbeds.server import is_open, listening, members, require_loopback
 
 VECTORS = [[float(number), 0.5, -1.0, 2.0] for number in range(5)]
 
 
-def through_weaviate(server):
+def through_weaviate(server, name="Docs"):
     from weaviate.classes.config import Configure, DataType, Property
     from weaviate.classes.data import DataObject
 
     with weaviate.connected(server) as client:
         properties = [Property(name="number", data_type=DataType.INT)]
         docs = client.collections.create(
-            "Docs", vector_config=Configure.Vectors.self_provided(), properties=properties
+            name, vector_config=Configure.Vectors.self_provided(), properties=properties
         )
         made = docs.data.insert_many(
             [
@@ -56,7 +55,7 @@ def through_chroma(server):
 def through_milvus(server):
     from pymilvus import DataType, MilvusClient
 
-    with closing(MilvusClient(server.endpoint)) as client:
+    with closing(MilvusClient(server.endpoint, token=os.environ.get(KEY, ""))) as client:
         schema = (
             MilvusClient.create_schema()
             .add_field("id", DataType.INT64, is_primary=True)
@@ -73,16 +72,13 @@ def through_milvus(server):
         return {row["id"]: row["vector"] for row in rows}
 
 
-STORES = {
-    "chroma": (chroma.start, through_chroma),
-    "weaviate": (weaviate.start, through_weaviate),
-    "milvus": (milvus.start, through_milvus),
-    "milvus-lite": (milvus_lite.start, through_milvus),
-}
-"""Launcher and round trip by name."""
-
-
-JAILED = {"weaviate", "milvus"}
+@pytest.fixture
+def shared_server(request, shared_bed):
+    """Give the server that the tests of a store share."""
+    server = shared_bed(request.param).server
+    if server is None:
+        pytest.skip("a service of the user's own is not ours to judge")
+    return server
 
 
 def networks(server):
@@ -96,52 +92,77 @@ def networks(server):
     return found
 
 
+def check_is_ours_and_open_to_nobody_else(server, through_its_client):
+    assert {("127.0.0.1", port) for port in server.ports} <= listening(server.pid)
+    assert through_its_client(server) == dict(enumerate(VECTORS))
+    require_loopback(server)
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.server(name)) for name in STORES]
+    ("name", "start", "through_its_client"),
+    [
+        pytest.param(name, start, through, marks=pytest.mark.server(name), id=name)
+        for name, start, through in (
+            ("chroma", chroma.start, through_chroma),
+            ("milvus-lite", milvus_lite.start, through_milvus),
+        )
+    ],
 )
-def test_a_vector_store_is_ours_keeps_rows_and_stops_whole(tmp_path, name):
-    start, through_its_client = STORES[name]
+def test_a_vector_store_is_ours_keeps_rows_and_stops_whole(
+    tmp_path, name, start, through_its_client
+):
     with taking_part(name, start(tmp_path / name)) as server:
-        assert {("127.0.0.1", port) for port in server.ports} <= listening(server.pid)
-        assert through_its_client(server) == dict(enumerate(VECTORS))
-        require_loopback(server)
-        if (
-            name in JAILED
-        ):  # the sockets that it opens to every address are in a network of one interface
-            assert os.readlink("/proc/self/ns/net") not in networks(server)
-            assert list(networks(server).values()) == [{"lo"}]
+        check_is_ours_and_open_to_nobody_else(server, through_its_client)
     assert members(server.pid) == []
     assert not any(map(is_open, server.ports))
 
 
+@pytest.mark.parametrize(
+    ("shared_server", "through_its_client"),
+    [
+        pytest.param(bed, through, marks=pytest.mark.server(bed.kind), id=bed.kind)
+        for bed, through in ((MilvusBed, through_milvus), (WeaviateBed, through_weaviate))
+    ],
+    indirect=["shared_server"],
+)
+def test_a_jailed_store_is_ours_and_keeps_rows(shared_server, through_its_client):
+    """It serves all the tests of its store; ``server.running`` checks at their end that it stops whole."""
+    check_is_ours_and_open_to_nobody_else(shared_server, through_its_client)
+    # the sockets that it opens to every address are in a network of one interface
+    assert os.readlink("/proc/self/ns/net") not in networks(shared_server)
+    assert list(networks(shared_server).values()) == [{"lo"}]
+
+
 @pytest.mark.server("weaviate")
-def test_weaviate_lets_in_its_key_and_no_other(tmp_path):
+def test_weaviate_lets_in_its_key_and_no_other(shared_bed):
     from weaviate.exceptions import UnexpectedStatusCodeError
 
-    with taking_part("weaviate", weaviate.start(tmp_path / "weaviate", api_key="sesame")) as server:
-        assert through_weaviate(server) == dict(enumerate(VECTORS))
-        for env in ({}, {"WEAVIATE_API_KEY": "another"}):
-            with (
-                pytest.raises(UnexpectedStatusCodeError, match="401"),
-                weaviate.connected(replace(server, env=env)) as client,
-            ):
-                client.collections.list_all()
+    server = shared_bed(WeaviateBed, api_key="sesame").server
+    assert through_weaviate(server) == dict(enumerate(VECTORS))
+    for env in ({}, {"WEAVIATE_API_KEY": "another"}):
+        with (
+            pytest.raises(UnexpectedStatusCodeError, match="401"),
+            weaviate.connected(replace(server, env=env)) as client,
+        ):
+            client.collections.list_all()
 
 
 @pytest.mark.server("weaviate")
-def test_weaviate_exports_to_its_folder(tmp_path):
+@pytest.mark.parametrize("shared_server", [WeaviateBed], indirect=True, ids=["weaviate"])
+def test_weaviate_exports_to_its_folder(shared_server):
     import pyarrow.parquet as pq
     from weaviate.export.export import ExportFileFormat
 
-    with taking_part("weaviate", weaviate.start(tmp_path / "weaviate")) as server:
-        through_weaviate(server)
-        with weaviate.connected(server) as client:
-            client.export.create(
-                export_id="one",
-                backend="filesystem",
-                file_format=ExportFileFormat.PARQUET,
-                include_collections=["Docs"],
-                wait_for_completion=True,
-            )
-    files = list((tmp_path / "weaviate" / weaviate.FILES).rglob("*.parquet"))
-    assert sum(pq.read_metadata(file).num_rows for file in files) == 5
+    name = "Exported"
+    through_weaviate(shared_server, name)
+    with weaviate.connected(shared_server) as client:
+        client.export.create(
+            export_id="rows",
+            backend="filesystem",
+            file_format=ExportFileFormat.PARQUET,
+            include_collections=[name],
+            wait_for_completion=True,
+        )
+    folder = shared_server.log.parent / weaviate.FILES / "rows"
+    files = list(folder.rglob("*.parquet"))
+    assert sum(pq.read_metadata(file).num_rows for file in files) == len(VECTORS)

@@ -1,6 +1,6 @@
-"""Weaviate 1.39.2: the real server, built from its Go module.
+"""Weaviate 1.39.2: the real server, built from its Go module (BSD-3-Clause).
 
-(``weaviate_module/``, Go 1.26 or newer; BSD-3-Clause).
+The module is ``weaviate_module/``; it needs Go 1.26 or newer.
 
 Its gRPC and cluster ports bind every address and have no setting for it, so it runs in the jail.
 ``ports`` are HTTP and gRPC.  Parquet exports and backups go to the server's own file system, under

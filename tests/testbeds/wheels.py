@@ -1,8 +1,7 @@
 """Install a server's PyPI package once, in the cache folder.
 
-Its requirements must not meet those of the test environment.
-
-Only the package itself: what runs of it here is its compiled program.
+Its requirements must not meet those of the test environment, so only the package itself is
+installed: what runs of it here is its compiled program.
 """
 
 from __future__ import annotations
@@ -54,10 +53,7 @@ def installed(package: str, version: str) -> Path:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Give a folder, having it filled first if it is not there.
-
-    Of several test runs one does it and the others wait.
-    """
+    """Give a folder, filled first if it does not exist; of several test runs one fills it."""
     with folder.with_name("lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel gives it back even if this run is killed
         if not folder.exists():

@@ -1,8 +1,8 @@
 """Arrow IPC exports, file and stream format.
 
-A file is cut by record batches; a stream is read from its start by one
-worker.  A stream that was cut exactly between two messages reads as complete
-unless one looks for its end marker, so we do (``sources.md`` 2.11).
+A file is cut by record batches; a stream is read from its start by one worker.  A stream
+that was cut exactly between two messages reads as complete, so the plan looks for its end
+marker and refuses a stream without it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from cfray.errors import SourceError
-from cfray.formats.columns import plain_batch, plain_schema
+from cfray.formats.columns import drop_field_metadata, separate_invalid_text
 from cfray.records.record import Reject
 from cfray.sources.base import Context, Json
-from cfray.sources.files.base import FileSource, Part
-from cfray.sources.files.listing import PinnedFile, opened, undamaged
+from cfray.sources.files.base import FilePart, FileSource
+from cfray.sources.files.kinds import SUFFIXES
+from cfray.sources.files.listing import PinnedFile, check_kind, explain_read_errors, open_file
 
 _MAGIC = b"ARROW1"
-_END_OF_STREAM = (
-    b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow columnar format, "IPC Streaming Format"
-)
+#: Source: Arrow columnar format, "IPC Streaming Format".
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
 class Arrow(FileSource):
@@ -34,23 +34,23 @@ class Arrow(FileSource):
     """
 
     kind: Literal["arrow"] = "arrow"
-    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc", ".arrows")
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["arrow"]
 
-    def parts(self, file: PinnedFile, context: Context) -> list[Part]:
+    def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
         """Gather a file's record batches, in order, into parts of about ``shard_bytes``.
 
         A stream is one part.
         """
         if not _is_file_format(file):
             _check_stream_end(file)
-            return [Part(file, "0", {"stream": True}, file.size, splittable=False)]
-        with undamaged(file), opened(file) as stream:
+            return [FilePart(file, "0", {"stream": True}, file.size, splittable=False)]
+        with explain_read_errors(file, "arrow"), open_file(file) as stream:
             reader = ipc.open_file(stream)
             count = reader.num_record_batches
-            wanted = max(1, min(count, -(-file.size // self.shard_bytes)))
-            cuts = sorted({count * cut // wanted for cut in range(wanted + 1)})
+            part_count = max(1, min(count, -(-file.size // self.shard_bytes)))
+            cuts = sorted({count * number // part_count for number in range(part_count + 1)})
         return [
-            Part(
+            FilePart(
                 file,
                 f"{first:06d}",
                 {"stream": False, "from": first, "to": end},
@@ -63,11 +63,11 @@ class Arrow(FileSource):
         self, file: PinnedFile, where: dict[str, Json], context: Context
     ) -> Iterator[pa.RecordBatch | Reject]:
         """Decode record batches one at a time, cut to the bytes a batch may have."""
-        with undamaged(file), opened(file) as stream:
+        with explain_read_errors(file, "arrow"), open_file(file) as stream:
             for number, batch in _batches(stream, where):
                 step = max(1, context.batch_bytes * batch.num_rows // max(1, batch.nbytes))
                 for start in range(0, batch.num_rows, step):
-                    yield from plain_batch(
+                    yield from separate_invalid_text(
                         batch.slice(start, step),
                         f"{file.name}:batch {number}, from row {start}",
                         context.batch_bytes,
@@ -75,9 +75,9 @@ class Arrow(FileSource):
 
     def record_schema(self, file: PinnedFile, context: Context) -> pa.Schema:
         """Give the columns as Arrow types."""
-        with undamaged(file), opened(file) as stream:
+        with explain_read_errors(file, "arrow"), open_file(file) as stream:
             reader = ipc.open_file(stream) if _is_file_format(file) else ipc.open_stream(stream)
-            return plain_schema(reader.schema)
+            return drop_field_metadata(reader.schema)
 
 
 def _batches(stream: pa.NativeFile, where: dict[str, Json]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -91,24 +91,26 @@ def _batches(stream: pa.NativeFile, where: dict[str, Json]) -> Iterator[tuple[in
 
 def _is_file_format(file: PinnedFile) -> bool:
     if file.codec:
-        # a compressed file cannot be read from its end, so only streams may be compressed
+        # The file format is read from its end, which a compressed file does not allow.
         return False
-    with opened(file) as stream:
+    with open_file(file) as stream:
         return bool(stream.read(len(_MAGIC)) == _MAGIC)
 
 
 def _check_stream_end(file: PinnedFile) -> None:
-    """Refuse a stream without its end marker: what is missing behind the cut could not be noticed.
+    """Refuse a stream without its end marker: rows behind a cut would be lost without a word.
 
     Raises:
-        SourceError: the marker is not there.
+        SourceError: the marker is missing.
     """
     tail = b""
-    with undamaged(file), opened(file) as stream:
+    with explain_read_errors(file, "arrow"), open_file(file) as stream:
         while block := stream.read(1 << 20):
             tail = (tail + block)[-len(_END_OF_STREAM) :]
     if tail != _END_OF_STREAM:
+        check_kind(file, "arrow")
         raise SourceError(
-            f"{file.uri} is an Arrow stream without its end marker: it was cut short, or its writer was not closed",
+            f"{file.uri} is an Arrow stream without its end marker: it was cut short, or its "
+            "writer was not closed",
             "export it again; what is missing behind the cut cannot be known",
         )

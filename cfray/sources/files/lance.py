@@ -6,47 +6,52 @@ Fragments of one pinned version, an exact snapshot whatever is written meanwhile
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from cfray.errors import SourceError
-from cfray.formats.columns import plain_batch, plain_schema
+from cfray.formats.columns import drop_field_metadata, separate_invalid_text
 from cfray.records.record import Reject
+from cfray.runtime.error_text import describe_error
 from cfray.runtime.filesystems import storage_options
+from cfray.runtime.models import Location
+from cfray.runtime.storage_errors import classify_read_error, is_refused_access, is_unanswered
 from cfray.sources.base import Context, Description, Shard, Source
+from cfray.sources.files import kinds
+from cfray.sources.files.listing import list_files
 
 if TYPE_CHECKING:
     import lance
 
 
 class Lance(Source):
-    """One Lance dataset; ``version`` pins one of its versions (default.
-
-    The latest when the plan is made).
-    """
+    """One Lance dataset."""
 
     kind: Literal["lance"] = "lance"
-    uri: str = Field(min_length=1)
+    uri: Location
+    #: The version to read; default: the latest when the plan is made.
     version: int | None = Field(default=None, ge=1)
 
     def shards(self, context: Context) -> list[Shard]:
         """Gather fragments, in order, into shards of about ``shard_bytes``."""
         dataset = self._open(self.version)
         shards: list[Shard] = []
-        group: list[int] = []
+        numbers: list[int] = []
         rows = size = 0
         for fragment in dataset.get_fragments():
-            weight = sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
-            if group and size + weight > self.shard_bytes:
-                shards.append(_shard(dataset.version, group, rows, size))
-                group, rows, size = [], 0, 0
-            group.append(fragment.fragment_id)
+            fragment_bytes = sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
+            if numbers and size + fragment_bytes > self.shard_bytes:
+                shards.append(_shard_of(dataset.version, numbers, rows, size))
+                numbers, rows, size = [], 0, 0
+            numbers.append(fragment.fragment_id)
             rows += fragment.count_rows()
-            size += weight
-        if group:
-            shards.append(_shard(dataset.version, group, rows, size))
+            size += fragment_bytes
+        if numbers:
+            shards.append(_shard_of(dataset.version, numbers, rows, size))
         if not shards:
             raise SourceError(
                 f"the Lance dataset at {self.uri} has no rows", "correct source.uri in the job file"
@@ -59,34 +64,25 @@ class Lance(Source):
         numbers = shard.where["fragments"]
         assert isinstance(numbers, list)
         for number in numbers:
-            fragment = dataset.get_fragment(int(str(number)))
-            scanner = fragment.scanner(
-                batch_size_bytes=context.batch_bytes, blob_handling="all_binary"
-            )
-            try:
-                for count, batch in enumerate(scanner.to_batches()):
-                    yield from plain_batch(
-                        batch, f"fragment {number}, batch {count}", context.batch_bytes
+            with self._explain_errors(f"fragment {number}"):
+                fragment = dataset.get_fragment(int(str(number)))
+                scanner = fragment.scanner(
+                    batch_size_bytes=context.batch_bytes, blob_handling="all_binary"
+                )
+                for batch_number, batch in enumerate(scanner.to_batches()):
+                    yield from separate_invalid_text(
+                        batch, f"fragment {number}, batch {batch_number}", context.batch_bytes
                     )
-            except (pa.ArrowInvalid, ValueError, OSError) as error:
-                raise SourceError(
-                    f"{self.uri}, fragment {number}, cannot be read: {error}",
-                    "restore the dataset's data files",
-                ) from error
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the pinned version holds."""
-        base = super().describe(context, shards)
         version = int(str(shards[0].where["version"]))
-        dataset = self._open(version)
-        schema = plain_schema(dataset.scanner(blob_handling="all_binary").projected_schema)
-        return Description(
-            schema,
-            base.rows,
-            base.exact,
-            base.size,
-            "snapshot",
-            (f"version {version} of the dataset is read",),
+        scanner = self._open(version).scanner(blob_handling="all_binary")
+        return replace(
+            super().describe(context, shards),
+            schema=drop_field_metadata(scanner.projected_schema),
+            consistency="snapshot",
+            notes=(f"version {version} of the dataset is read",),
         )
 
     def _open(self, version: int | None) -> lance.LanceDataset:
@@ -97,17 +93,43 @@ class Lance(Source):
                 self.uri, version=version, storage_options=storage_options(self.uri)
             )
         except (ValueError, OSError) as error:
-            at = f", version {version}" if version else ""
+            if is_refused_access(error) or is_unanswered(error):
+                raise classify_read_error(error, self.uri) from error
+            raise self._no_dataset(error, version) from error
+
+    def _no_dataset(self, error: Exception, version: int | None) -> SourceError:
+        """Say why there is nothing to open: no such version, other files, or nothing at all."""
+        if not kinds.is_lance_dataset(self.uri):
+            present, right_kind = kinds.describe_names(file.name for file in list_files(self.uri))
+            if right_kind:
+                return SourceError(
+                    f"no Lance dataset at {self.uri}; there are: {present}",
+                    f"write source.kind: {right_kind} in the job file, or correct source.uri",
+                )
+        at_version = f", version {version}" if version else ""
+        return SourceError(
+            f"cannot open the Lance dataset at {self.uri}{at_version}: {describe_error(error)}",
+            "correct source.uri or source.version in the job file",
+        )
+
+    @contextmanager
+    def _explain_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowInvalid, ValueError, OSError) as error:
+            location = f"{self.uri}, {what},"
+            if is_refused_access(error) or is_unanswered(error):
+                raise classify_read_error(error, location) from error
             raise SourceError(
-                f"cannot open the Lance dataset at {self.uri}{at}: {error}",
-                "correct source.uri or source.version in the job file",
+                f"{location} cannot be read: {describe_error(error)}",
+                "restore the dataset's data files",
             ) from error
 
 
-def _shard(version: int, fragments: list[int], rows: int, size: int) -> Shard:
+def _shard_of(version: int, numbers: list[int], rows: int, size: int) -> Shard:
     return Shard(
-        id=f"{fragments[0]:08d}",
-        where={"version": version, "fragments": list(fragments)},
+        id=f"{numbers[0]:08d}",
+        where={"version": version, "fragments": list(numbers)},
         rows=rows,
         size=size,
     )

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 import pyarrow as pa
 
-from cfray.formats.columns import plain_schema
+from cfray.formats.columns import drop_field_metadata
 from cfray.records.record import Reject
 from cfray.sources.base import Context, Json
 from cfray.sources.files import rowgroups
-from cfray.sources.files.base import FileSource, Part
+from cfray.sources.files.base import FilePart, FileSource
 from cfray.sources.files.listing import PinnedFile
 
 
@@ -24,16 +24,16 @@ class Parquet(FileSource):
     kind: Literal["parquet"] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = rowgroups.SUFFIXES
 
-    def parts(self, file: PinnedFile, context: Context) -> list[Part]:
+    def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
         """Gather row groups, in order, up to ``shard_bytes`` of uncompressed data."""
-        return rowgroups.parts(file, self.shard_bytes)
+        return rowgroups.split_file(file, self.shard_bytes)
 
     def read_part(
         self, file: PinnedFile, where: dict[str, Json], context: Context
     ) -> Iterator[pa.RecordBatch | Reject]:
         """Decode the part's row groups, one at a time."""
-        return rowgroups.batches(file, where, context.batch_bytes)
+        return rowgroups.read_part(file, where, context.batch_bytes)
 
     def record_schema(self, file: PinnedFile, context: Context) -> pa.Schema:
         """Give the columns as Arrow types."""
-        return plain_schema(rowgroups.footer(file).schema.to_arrow_schema())
+        return drop_field_metadata(rowgroups.read_footer(file).schema.to_arrow_schema())

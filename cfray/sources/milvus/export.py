@@ -1,10 +1,9 @@
 """Files of pymilvus's bulk writer: Parquet, ``{"rows": [...]}`` and JSON Lines, one record a row.
 
-They hold no schema.  Parquet shows widths of numbers, JSON shows nothing: a
-vector of bytes looks like an array, and JSON text like any other.  So
-``source.fields`` names such fields, in Milvus's words; if it names no vector,
-the only field of float lists is the vector.  Files do not name their collection
-either: it is the one of ``source.collections``, else the folder's name.
+They hold no schema.  Parquet shows widths of numbers, JSON shows nothing: a vector of bytes
+looks like an array, and JSON text like any other text.  So ``source.fields`` names such fields, in
+Milvus's words; if it names no vector, the only field of float lists is the vector.  Nor do
+the files name their collection: it is that of ``source.collections``, else the folder's name.
 
 Source: pymilvus 3.0.2, ``bulk_writer/buffer.py``.
 """
@@ -22,31 +21,25 @@ from pydantic import Field as Option
 
 from cfray.errors import SourceError
 from cfray.formats import jsonarray, jsonl, lines
-from cfray.formats.columns import pieces
+from cfray.formats.columns import split_by_bytes
 from cfray.records.record import Reject
 from cfray.runtime import filesystems
-from cfray.sources.base import Collection, Context, Description, Json, Metric, Shard
+from cfray.sources.base import Collection, Context, Description, Json, Shard
 from cfray.sources.files import rowgroups
-from cfray.sources.files.base import FileSource, Part, parts_of
-from cfray.sources.files.listing import PinnedFile, opened
-from cfray.sources.milvus.rows import dimension, float_length, records_of
-from cfray.sources.milvus.schema import DENSE, SCALARS, Field
+from cfray.sources.files.base import FilePart, FileSource, parts_of
+from cfray.sources.files.listing import PinnedFile, open_file
+from cfray.sources.milvus.field_words import FIELD_WORDS
+from cfray.sources.milvus.rows import build_records, count_floats, vector_dimension
+from cfray.sources.milvus.schema import Field, is_main_vector
 
-_SCALAR_WORDS = {word.upper(): word for word in SCALARS}
-#: A type in Milvus's words -> (kind, kind of an array's elements).
-_WORDS = {
-    **{word: (kind, "") for word, kind in _SCALAR_WORDS.items()},
-    **{f"ARRAY<{word}>": ("Array", kind) for word, kind in _SCALAR_WORDS.items()},
-    **{f"{kind.removesuffix('Vector').upper()}_VECTOR": (kind, "") for kind in DENSE},
-    "SPARSE_FLOAT_VECTOR": ("SparseFloatVector", ""),
-    "JSON": ("JSON", ""),
-}
+#: The start of a file of rows, before the array.
 _HEAD = re.compile(rb'\s*\{\s*"rows"\s*:\s*(?=\[)')
-_LOOK = 4096  # bytes in which the brackets around a file's rows are looked for
+#: Bytes in which the brackets around a file's rows are looked for.
+_HEAD_BYTES = 4096
 
 
 class BulkFiles(FileSource):
-    """One collection's files: one, a folder or a glob."""
+    """The files of one collection: a file, a folder or a glob."""
 
     suffixes: ClassVar[tuple[str, ...]] = (*rowgroups.SUFFIXES, ".json", ".jsonl")
 
@@ -59,47 +52,46 @@ class BulkFiles(FileSource):
     @property
     def name(self) -> str:
         """Give the collection's name."""
-        system, path = filesystems.filesystem(self.uri)
-        folder = path if system.get_file_info(path).is_file is False else os.path.dirname(path)
+        system, path = filesystems.open_filesystem(self.uri)
+        is_file = system.get_file_info(path).is_file
+        folder = os.path.dirname(path) if is_file else path
         return self.collection or os.path.basename(folder.rstrip("/"))
 
-    def parts(self, file: PinnedFile, context: Context) -> list[Part]:
+    def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
         """Cut Parquet at row groups and JSON Lines at line breaks.
 
-        Say what each field is, by the file's first record.
+        Each part also says what the fields are, by the file's first record.
         """
         suffix = os.path.splitext(file.name)[1]
         if suffix == ".json":
-            found = [Part(file, "0", {}, file.size, splittable=False)]
+            parts = [FilePart(file, "0", {}, file.size, splittable=False)]
         elif suffix == ".jsonl":
-            with opened(file) as stream:
-                ranges = lines.aligned(stream, 0, file.size, self.shard_bytes)
-            found = [
-                Part(file, f"{start:015d}", {"from": start, "to": end}, end - start)
+            with open_file(file) as stream:
+                ranges = lines.split_at_newlines(stream, 0, file.size, self.shard_bytes)
+            parts = [
+                FilePart(file, f"{start:015d}", {"from": start, "to": end}, end - start)
                 for start, end in ranges
             ]
         else:
-            found = rowgroups.parts(file, self.shard_bytes)
-        first = next(
-            (
-                item
-                for part in found
-                for item in self._raw(file, part.where, replace(context, batch_bytes=1))
-                if not isinstance(item, Reject)
-            ),
-            None,
-        )
-        kinds: dict[str, Json] = (
-            {}
-            if first is None
-            else {
-                one.name: [one.kind, one.element, one.dimension] for one in self._kinds(file, first)
-            }
-        )
-        return [replace(part, where={**part.where, "kinds": kinds}) for part in found]
+            parts = rowgroups.split_file(file, self.shard_bytes)
+        first_record = self._read_first_record(file, parts, context)
+        kinds: dict[str, Json] = {}
+        if first_record is not None:
+            for field in self._type_fields(file, first_record):
+                kinds[field.name] = [field.kind, field.element, field.dimension]
+        return [replace(part, where={**part.where, "kinds": kinds}) for part in parts]
+
+    def _read_first_record(
+        self, file: PinnedFile, parts: list[FilePart], context: Context
+    ) -> pa.RecordBatch | None:
+        for part in parts:
+            for item in self._read_raw(file, part.where, replace(context, batch_bytes=1)):
+                if not isinstance(item, Reject):
+                    return item
+        return None
 
     def shards(self, context: Context) -> list[Shard]:
-        """Cut the files, and put the collection's name before each shard's."""
+        """Cut the files, and put the collection's name before the id of each shard."""
         return [
             replace(shard, id=f"{self.name}#{shard.id}", collection=self.name)
             for shard in super().shards(context)
@@ -108,129 +100,130 @@ class BulkFiles(FileSource):
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the files hold."""
         base = super().describe(context, shards)
-        kinds: dict[str, Any] = {}
+        fields: dict[str, Field] = {}
         for shard in shards:
             for _, where in parts_of(shard):
-                kinds |= cast("dict[str, Any]", where["kinds"])
-        vectors: dict[str, tuple[int, Metric | None]] = {
-            name: (size, None)
-            for name, (kind, _, size) in kinds.items()
-            if kind in DENSE and kind != "BinaryVector"
+                fields |= _typed_fields(where)
+        vector_fields = [field for field in fields.values() if field.is_vector]
+        widths = {
+            "" if is_main_vector(field, vector_fields) else field.name: field.dimension
+            for field in vector_fields
+            if field.is_numbers
         }
-        alone = [
-            kind for kind, _, _ in kinds.values() if kind in DENSE or kind == "SparseFloatVector"
-        ] == ["FloatVector"]
-        width = next(iter(vectors.values()))[0] if alone else None
-        told = Collection(
+        collection = Collection(
             self.name,
             base.rows,
-            width,
+            widths.pop("", None),
             None,
-            {} if alone else vectors,
+            {name: (width, None) for name, width in widths.items()},
             {"primary_field": self.primary},
         )
-        note = "the files of a bulk writer declare no types: what source.fields does not name is read as it looks"
-        return replace(base, schema=None, collections=(told,), notes=(*base.notes, note))
+        note = (
+            "the files of a bulk writer declare no types: "
+            "a field that source.fields does not name is read as it looks"
+        )
+        return replace(base, schema=None, collections=(collection,), notes=(*base.notes, note))
 
-    def _raw(
+    def _read_raw(
         self, file: PinnedFile, where: dict[str, Json], context: Context
     ) -> Iterator[pa.RecordBatch | Reject]:
         """Read a part with its columns as they are in the file."""
         suffix = os.path.splitext(file.name)[1]
         if suffix not in (".json", ".jsonl"):
-            yield from rowgroups.batches(file, where, context.batch_bytes)
+            yield from rowgroups.read_part(file, where, context.batch_bytes)
             return
-        limit = lines.limit_of(context.max_record)
-        with opened(file) as stream:
+        limit = lines.record_limit(context.max_record)
+        with open_file(file) as stream:
             if suffix == ".json":
-                start, end = _rows(stream, file)
+                start, end = _find_rows(stream, file)
                 stream.seek(start)
-                runs = lines.whole_records(
-                    lines.blocks(stream, file.name, end - start), jsonarray.ElementEnds(), limit
-                )
+                blocks = lines.read_blocks(stream, end - start)
+                runs = lines.gather_records(blocks, jsonarray.ElementEnds(), limit)
                 yield from jsonarray.decode(runs, file.name, context.batch_bytes)
             else:
                 start, end = int(str(where["from"])), int(str(where["to"]))
                 stream.seek(start)
-                runs = lines.whole_records(
-                    lines.blocks(stream, file.name, end - start), lines.newlines, limit, start
-                )
+                blocks = lines.read_blocks(stream, end - start)
+                runs = lines.gather_records(blocks, lines.line_ends, limit, start)
                 yield from jsonl.decode(runs, file.name, context.batch_bytes)
 
-    def _kinds(self, file: PinnedFile, first: pa.RecordBatch) -> list[Field]:
-        """Say which fields are vectors and JSON, by the options and a first record."""
-        if self.primary not in first.schema.names:
+    def _type_fields(self, file: PinnedFile, first_record: pa.RecordBatch) -> list[Field]:
+        """Say which fields are vectors and JSON, by the job file and a first record.
+
+        Raises:
+            SourceError: there is no primary field, or a field of bytes that the job file does not
+                name.
+        """
+        file_schema = first_record.schema
+        if self.primary not in file_schema.names:
             raise SourceError(
                 f"{file.uri} has no field {self.primary}",
                 "name the primary field with source.primary",
             )
-        words = {name: _WORDS[word] for name, word in self.fields.items()}
-        lengths = {
-            name: float_length(first.schema.field(name), first[name])
-            for name in first.schema.names
-            if name != self.primary
-        }
-        bytes_ = [
-            name
-            for name in lengths
-            if name not in words and first.schema.field(name).type == pa.list_(pa.uint8())
+        types = {name: FIELD_WORDS[word] for name, word in self.fields.items()}
+        unnamed = [name for name in file_schema.names if name not in {self.primary, *types}]
+        byte_fields = [
+            name for name in unnamed if file_schema.field(name).type == pa.list_(pa.uint8())
         ]
-        if bytes_:
+        if byte_fields:
             raise SourceError(
-                f"{file.uri} has fields of bytes that may be vectors of several types: {', '.join(bytes_)}",
-                f"name them, e.g. source.fields: {{{bytes_[0]}: BINARY_VECTOR}} (or FLOAT16_VECTOR, BFLOAT16_VECTOR)",
+                f"{file.uri} has fields of bytes that may be vectors of several types: "
+                f"{', '.join(byte_fields)}",
+                f"name them, e.g. source.fields: {{{byte_fields[0]}: BINARY_VECTOR}} "
+                "(or FLOAT16_VECTOR, BFLOAT16_VECTOR)",
             )
-        if not any(kind in DENSE or kind == "SparseFloatVector" for kind, _ in words.values()):
-            floats = [name for name, length in lengths.items() if length and name not in words]
-            words |= {name: ("FloatVector", "") for name in floats if len(floats) == 1}
+        if not any(Field(name, kind).is_vector for name, (kind, _) in types.items()):
+            float_fields = [
+                name
+                for name in unnamed
+                if count_floats(file_schema.field(name), first_record[name])
+            ]
+            if len(float_fields) == 1:
+                types[float_fields[0]] = ("FloatVector", "")
         return [
-            Field(name, kind, element, dimension(kind, first, name))
-            for name, (kind, element) in words.items()
-            if name in first.schema.names
+            Field(name, kind, element, vector_dimension(kind, first_record, name))
+            for name, (kind, element) in types.items()
+            if name in file_schema.names
         ]
 
     def read_part(
         self, file: PinnedFile, where: dict[str, Json], context: Context
     ) -> Iterator[pa.RecordBatch | Reject]:
         """Give the records of a part."""
-        kinds = where["kinds"]
-        assert isinstance(kinds, dict)
-        told = {
-            name: Field(name, str(one[0]), str(one[1]), int(str(one[2])))
-            for name, one in kinds.items()
-            if isinstance(one, list)
-        }
-        for item in self._raw(file, where, context):
-            if isinstance(item, Reject):
-                yield item
+        fields = _typed_fields(where)
+        for batch in self._read_raw(file, where, context):
+            if isinstance(batch, Reject):
+                yield batch
                 continue
-            for one in records_of(item, self.primary, told, file.name):
-                yield from [one] if isinstance(one, Reject) else pieces(one, context.batch_bytes)
+            for records in build_records(batch, self.primary, fields, file.name):
+                if isinstance(records, Reject):
+                    yield records
+                else:
+                    yield from split_by_bytes(records, context.batch_bytes)
 
 
-def checked(fields: dict[str, str]) -> dict[str, str]:
-    """Refuse words that Milvus does not have.
+def _typed_fields(where: dict[str, Json]) -> dict[str, Field]:
+    """Give the fields of a part whose type the plan found, by name."""
+    kinds = cast("dict[str, Any]", where["kinds"])
+    return {
+        name: Field(name, str(kind), str(element), int(dimension))
+        for name, (kind, element, dimension) in kinds.items()
+    }
+
+
+def _find_rows(stream: pa.NativeFile, file: PinnedFile) -> tuple[int, int]:
+    """Find where the array of rows starts and ends inside the object that the file is.
 
     Raises:
-        ValueError: names one.
+        SourceError: the file is no such object.
     """
-    for name, word in fields.items():
-        if word not in _WORDS:
-            raise ValueError(
-                f"fields: {name} is {word!r}, which is none of {', '.join(sorted(_WORDS))}"
-            )
-    return fields
-
-
-def _rows(stream: pa.NativeFile, file: PinnedFile) -> tuple[int, int]:
-    """Find the array of rows inside the object that the file is."""
-    head = _HEAD.match(stream.read(_LOOK))
-    stream.seek(max(0, file.size - _LOOK))
-    tail = stream.read(_LOOK).rstrip()
+    head = _HEAD.match(stream.read(_HEAD_BYTES))
+    tail_start = max(0, file.size - _HEAD_BYTES)
+    stream.seek(tail_start)
+    tail = stream.read(_HEAD_BYTES).rstrip()
     if head is None or not tail.endswith(b"}"):
         raise SourceError(
             f'{file.uri} is not {{"rows": [...]}}',
             "correct source.uri; a file cut short must be written again",
         )
-    behind = file.size - min(file.size, _LOOK) + len(tail) - 1
-    return head.end(), behind
+    return head.end(), tail_start + len(tail) - 1

@@ -1,9 +1,7 @@
-"""Rows of bulk-writer files as the records that a live read gives.
+"""Rows of bulk-writer files as the records that a live read gives: the same types and vectors.
 
-The same names of types, the same vectors.
-
-A column is an Arrow type (Parquet) or a variant (JSON); what the job file says
-of a field decides where that does not.
+A column is an Arrow type (Parquet) or a variant (JSON); where that does not show a field's
+type, what the job file says of the field decides.
 """
 
 from __future__ import annotations
@@ -11,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.formats import points
-from cfray.formats.columns import interleaved
-from cfray.formats.jsontext import NotExact, parse
+from cfray.formats.columns import interleave
+from cfray.formats.jsontext import InexactJson, parse_json
 from cfray.records.record import (
     MISSING,
     Reject,
@@ -26,194 +25,218 @@ from cfray.records.record import (
     variant_texts,
     variant_types,
 )
-from cfray.sources.milvus.schema import DENSE, Field
+from cfray.sources.milvus.schema import DENSE, Field, is_main_vector
 from cfray.sources.milvus.types import DYNAMIC
+from cfray.sources.milvus.vectors import widen_bfloat16
 
-_NAMES = {"Int8": "int8", "Int16": "int16", "Int32": "int32", "Float": "float"}
-_HALVES = ("Float16Vector", "BFloat16Vector")
+#: Kind -> the recorded type of its numbers, where parsed JSON would call them otherwise.
+_NUMBER_TYPES = {"Int8": "int8", "Int16": "int16", "Int32": "int32", "Float": "float"}
+#: Kinds whose vectors Parquet holds as bytes, two for each number.
+_HALF_KINDS = ("Float16Vector", "BFloat16Vector")
+_BYTE_LIST = pa.list_(pa.uint8())
+#: Characters of a primary key that a reject shows.
+_SHOWN_KEY = 80
+
+#: Row number -> why the row cannot become a record.
+Reasons = dict[int, str]
 
 
-def records_of(
-    batch: pa.RecordBatch, primary: str, told: Mapping[str, Field], position: str
+def build_records(
+    batch: pa.RecordBatch, primary: str, fields: Mapping[str, Field], position: str
 ) -> Iterator[pa.RecordBatch | Reject]:
-    """Make records of rows; a row that cannot become one is set aside.
+    """Make records of rows, and a Reject for each row that cannot become a record.
 
     Args:
         batch: a file's columns, as they are in it.
         primary: the field that is the record's id.
-        told: the fields whose type is known, by name.
+        fields: the fields whose type is known, by name.
         position: where the batch stands.
     """
-    bad: dict[int, str] = {}
+    reasons: Reasons = {}
     vectors: dict[str, pa.Array] = {}
     cells: dict[str, list[object]] = {}
-    dense = [one for one in told.values() if one.kind in DENSE or one.kind == "SparseFloatVector"]
+    vector_fields = [field for field in fields.values() if field.is_vector]
     for name in batch.schema.names:
-        field, column, kind = batch.schema.field(name), batch[name], told.get(name)
-        if kind in dense and kind is not None:
-            shown = "" if len(dense) == 1 and kind.kind == "FloatVector" else name
-            vectors[shown] = (
-                _sparse(field, column, bad)
-                if kind.kind == "SparseFloatVector"
-                else _dense(kind, field, column, bad)
-            )
+        file_field, column, field = batch.schema.field(name), batch[name], fields.get(name)
+        if name == DYNAMIC:
+            field = Field(name, "JSON")
+        if field is not None and field.is_vector:
+            build = _sparse_column if field.kind == "SparseFloatVector" else _dense_column
+            key = "" if is_main_vector(field, vector_fields) else name
+            vectors[key] = build(field, file_field, column, reasons)
         elif name != primary:
-            cells[name] = _values(
-                Field(name, "JSON") if name == DYNAMIC else kind, field, column, bad
-            )
-    beside = cells.pop(DYNAMIC, [None] * len(batch))
+            cells[name] = _read_values(field, file_field, column, reasons)
+    payload = _build_payload(cells, len(batch))
+    records = points.build_batch(batch[primary], vectors, payload, payload_name="fields")
+    good_rows = [row for row in range(len(batch)) if row not in reasons]
+    rejects = (
+        (row, _reject(batch, primary, row, reasons[row], position)) for row in sorted(reasons)
+    )
+    yield from interleave(good_rows, records.take(pa.array(good_rows, pa.int64())), rejects)
+
+
+def _build_payload(cells: dict[str, list[object]], rows: int) -> list[dict[str, object]]:
+    """Give the values of each row; the dynamic keys stand beside the declared fields."""
+    dynamic_keys = cells.pop(DYNAMIC, [None] * rows)
     payload = [
         {name: column[row] for name, column in cells.items() if column[row] is not MISSING}
-        for row in range(len(batch))
+        for row in range(rows)
     ]
-    for point, more in zip(payload, beside, strict=True):
-        point.update(
-            {f"{DYNAMIC}.{key}" if key in point else key: value for key, value in more.items()}
-            if isinstance(more, dict)
-            else {}
-        )
-    whole = points.batch(batch[primary], vectors, payload, inside="fields")
-    good = [row for row in range(len(batch)) if row not in bad]
-    rejects = (
-        (
-            row,
-            Reject(
-                bad[row],
-                f"{position}: {_id(batch, primary, row)}",
-                repr(batch.slice(row, 1).to_pylist()).encode(),
-            ),
-        )
-        for row in sorted(bad)
-    )
-    yield from interleaved(good, whole.take(pa.array(good, pa.int64())), rejects)
+    for row, content in zip(payload, dynamic_keys, strict=True):
+        if isinstance(content, dict):
+            row |= {
+                f"{DYNAMIC}.{key}" if key in row else key: value for key, value in content.items()
+            }
+    return payload
 
 
-def float_length(field: pa.Field, column: pa.Array) -> int:
-    """Give how many floats a first value has; 0 where it is no list of floats."""
-    if is_variant(field):
-        kind, _, numbers = column.flatten()
-        return len(numbers[0]) if kind[0].as_py() == "list<double>" else 0
-    return len(column[0]) if field.type == pa.list_(pa.float32()) and column[0].is_valid else 0
+def _reject(batch: pa.RecordBatch, primary: str, row: int, reason: str, position: str) -> Reject:
+    key = str(batch[primary][row].as_py())[:_SHOWN_KEY]
+    return Reject(reason, f"{position}: {key}", repr(batch.slice(row, 1).to_pylist()).encode())
 
 
-def dimension(kind: str, first: pa.RecordBatch, name: str) -> int:
-    """Give the width of a field's first vector, in the collection's own count."""
+def count_floats(file_field: pa.Field, column: pa.Array) -> int:
+    """Count the floats of a column's first value; 0 where that is no list of floats."""
+    if is_variant(file_field):
+        types, _, numbers = column.flatten()
+        return len(numbers[0]) if types[0].as_py() == "list<double>" else 0
+    is_floats = file_field.type == pa.list_(pa.float32()) and column[0].is_valid
+    return len(column[0]) if is_floats else 0
+
+
+def vector_dimension(kind: str, batch: pa.RecordBatch, name: str) -> int:
+    """Give the dimension of a field's first vector as the collection counts it; 0 for no vector."""
     if kind not in DENSE:
         return 0
-    field, column = first.schema.field(name), first[name]
-    numbers = column.flatten()[2] if is_variant(field) else column
-    length = len(numbers[0]) if len(numbers) and numbers[0].is_valid else 0
-    halves = kind in _HALVES and field.type == pa.list_(pa.uint8())
-    return length * DENSE[kind][2] // (2 if halves else 1)
+    file_field, column = batch.schema.field(name), batch[name]
+    lists = column.flatten()[2] if is_variant(file_field) else column
+    elements = len(lists[0]) if len(lists) and lists[0].is_valid else 0
+    return elements * DENSE[kind].packed // (2 if _is_halves(kind, file_field) else 1)
 
 
-def _dense(told: Field, field: pa.Field, column: pa.Array, bad: dict[int, str]) -> pa.Array:
+def _is_halves(kind: str, file_field: pa.Field) -> bool:
+    """Tell whether a column holds 16-bit floats as bytes."""
+    return kind in _HALF_KINDS and bool(file_field.type == _BYTE_LIST)
+
+
+def _dense_column(
+    field: Field, file_field: pa.Field, column: pa.Array, reasons: Reasons
+) -> pa.Array:
     """Make a vector column of lists of numbers, or of bytes.
 
-    A row of another length is no record.
+    A row whose list has another length than the first record's cannot become a record.
     """
-    lists = column.flatten()[2] if is_variant(field) else column
-    given = lists.is_valid().to_numpy(zero_copy_only=False)
-    if is_variant(field):
-        none = pc.fill_null(pc.equal(variant_types(column), "null"), True).to_numpy(
-            zero_copy_only=False
-        )  # pyarrow's signature
-        bad.update(
-            {
-                int(row): f"field {told.name}: no list of numbers"
-                for row in np.flatnonzero(~given & ~none)
-            }
+    lists = column.flatten()[2] if is_variant(file_field) else column
+    is_list = lists.is_valid().to_numpy(zero_copy_only=False)
+    if is_variant(file_field):
+        is_null = pc.fill_null(pc.equal(variant_types(column), "null"), fill_value=True)
+        no_list = ~is_list & ~is_null.to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(no_list):
+            reasons[int(row)] = f"field {field.name}: no list of numbers"
+    is_halves = _is_halves(field.kind, file_field)
+    expected_length = field.dimension // DENSE[field.kind].packed * (2 if is_halves else 1)
+    lengths = pc.list_value_length(lists).fill_null(expected_length).to_numpy()
+    for row in np.flatnonzero(lengths != expected_length):
+        reasons[int(row)] = (
+            f"field {field.name}: {lengths[row]} numbers, "
+            f"where the first record has {expected_length}"
         )
-    code, element, packed = DENSE[told.kind]
-    halves = told.kind in _HALVES and field.type == pa.list_(pa.uint8())
-    width = told.dimension // packed * (2 if halves else 1)
-    lengths = pc.list_value_length(lists).fill_null(width).to_numpy()
-    for row in np.flatnonzero(lengths != width):
-        bad[int(row)] = (
-            f"field {told.name}: {lengths[row]} numbers, where the first record has {width}"
-        )
-    right = given & (lengths == width)
-    flat = lists.filter(pa.array(right)).flatten().to_numpy(zero_copy_only=False)
-    flat = flat.view(code) if halves else flat
-    if told.kind == "BFloat16Vector" and halves:
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    spread = np.zeros((len(column), told.arrow.list_size), element.to_pandas_dtype())
-    spread[right] = flat.astype(spread.dtype).reshape(-1, told.arrow.list_size)
+    is_vector = is_list & (lengths == expected_length)
+    elements = lists.filter(pa.array(is_vector)).flatten().to_numpy(zero_copy_only=False)
+    if is_halves:
+        elements = _read_halves(field.kind, elements)
+    width, element_type = field.arrow.list_size, DENSE[field.kind].element
+    matrix = np.zeros((len(column), width), element_type.to_pandas_dtype())
+    matrix[is_vector] = elements.astype(matrix.dtype).reshape(-1, width)
     return pa.FixedSizeListArray.from_arrays(
-        pa.array(spread.reshape(-1)), told.arrow.list_size, mask=pa.array(~right)
+        pa.array(matrix.reshape(-1)), width, mask=pa.array(~is_vector)
     )
 
 
-def _sparse(field: pa.Field, column: pa.Array, bad: dict[int, str]) -> pa.Array:
+def _read_halves(
+    kind: str, content: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
+    numbers = content.view(DENSE[kind].reply_type)
+    return widen_bfloat16(numbers) if kind == "BFloat16Vector" else numbers
+
+
+def _sparse_column(
+    field: Field, file_field: pa.Field, column: pa.Array, reasons: Reasons
+) -> pa.Array:
     """Read ``{"index": value}`` or ``{"indices": [...], "values": [...]}``."""
-    found: list[tuple[list[int], list[float]] | None] = []
-    for row, value in enumerate(_values(Field(field.name, "JSON"), field, column, bad)):
+    vectors: list[tuple[list[int], list[float]] | None] = []
+    contents = _read_values(Field(field.name, "JSON"), file_field, column, reasons)
+    for row, content in enumerate(contents):
         try:
-            found.append(_pairs(value) if isinstance(value, dict) else None)
+            vectors.append(_read_pairs(content) if isinstance(content, dict) else None)
         except (TypeError, ValueError):
-            found.append(None)
-            bad[row] = f"field {field.name}: no sparse vector"
-    return points.sparse(found)
+            vectors.append(None)
+            reasons[row] = f"field {field.name}: no sparse vector"
+    return points.sparse_column(vectors)
 
 
-def _pairs(value: dict[str, object]) -> tuple[list[int], list[float]]:
-    """Order by index, as servers do."""
-    items: Iterable[tuple[object, object]] = value.items()
-    if value.keys() == {"indices", "values"}:
-        indices, values = value["indices"], value["values"]
+def _read_pairs(content: dict[str, object]) -> tuple[list[int], list[float]]:
+    """Give indices and values in the order of the indices, as servers do."""
+    items: Iterable[tuple[object, object]] = content.items()
+    if content.keys() == {"indices", "values"}:
+        indices, values = content["indices"], content["values"]
         if not isinstance(indices, list) or not isinstance(values, list):
             raise TypeError
         items = zip(indices, values, strict=True)
-    pairs = sorted((int(str(index)), float(str(one))) for index, one in items)
-    return [index for index, _ in pairs], [one for _, one in pairs]
+    pairs = sorted((int(str(index)), float(str(value))) for index, value in items)
+    return [index for index, _ in pairs], [value for _, value in pairs]
 
 
-def _values(
-    told: Field | None, field: pa.Field, column: pa.Array, bad: dict[int, str]
+def _read_values(
+    field: Field | None, file_field: pa.Field, column: pa.Array, reasons: Reasons
 ) -> list[object]:
-    """Give a column's values, typed as a live read types them."""
-    if is_variant(field):
-        name = _NAMES.get((told.element or told.kind) if told else "", "")
-        texts, kinds = variant_texts(column).to_pylist(), variant_types(column).to_pylist()
+    """Give a column's values, with the types of a live read."""
+    if is_variant(file_field):
+        return _read_variants(field, column)
+    if field and field.kind == "JSON":
         return [
-            MISSING if was is None else _typed(name, text if was == "string" else parsed(text))
-            for was, text in zip(kinds, texts, strict=True)
+            _parse_json(field.name, row, text, reasons)
+            for row, text in enumerate(column.to_pylist())
         ]
-    if told and told.kind == "JSON":
-        return [_parsed(field.name, row, text, bad) for row, text in enumerate(column.to_pylist())]
-    name = str(field.type.value_type if pa.types.is_list(field.type) else field.type)
-    return [_typed(name if name in _NAMES.values() else "", value) for value in column.to_pylist()]
+    is_list = pa.types.is_list(file_field.type)
+    arrow_name = str(file_field.type.value_type if is_list else file_field.type)
+    number_type = arrow_name if arrow_name in _NUMBER_TYPES.values() else ""
+    return [_with_type(number_type, value) for value in column.to_pylist()]
 
 
-def _typed(name: str, value: object) -> object:
-    """Say the type of a number, or of a list of them, that parsed JSON would call otherwise.
+def _read_variants(field: Field | None, column: pa.StructArray) -> list[object]:
+    number_type = _NUMBER_TYPES.get((field.element or field.kind) if field else "", "")
+    types, texts = variant_types(column).to_pylist(), variant_texts(column).to_pylist()
+    values: list[object] = []
+    for value_type, text in zip(types, texts, strict=True):
+        if value_type is None:
+            values.append(MISSING)
+        else:
+            value = text if value_type == "string" else parsed(text)
+            values.append(_with_type(number_type, value))
+    return values
 
-    Float32 as its shortest text.
-    """
+
+def _with_type(number_type: str, value: object) -> object:
+    """Record the type of a number, or of a list of numbers, where it has one to record."""
+    if not number_type or value is None:
+        return value
     if isinstance(value, list):
-        return (
-            Typed(f"list<{name}>", [_short(one) if name == "float" else one for one in value])
-            if name
-            else value
-        )
-    return (
-        Typed(name, _short(value) if name == "float" else value)
-        if name and value is not None
-        else value
-    )
+        numbers = [_shortest(number_type, number) for number in value]
+        return Typed(f"list<{number_type}>", numbers)
+    return Typed(number_type, _shortest(number_type, value))
 
 
-def _short(value: object) -> object:
-    return float(str(np.float32(value))) if isinstance(value, float) else value
+def _shortest(number_type: str, value: object) -> object:
+    """Give a float32 as the float with its shortest text; any other value as it is."""
+    if number_type == "float" and isinstance(value, float):
+        return float(str(np.float32(value)))
+    return value
 
 
-def _parsed(name: str, row: int, text: str | None, bad: dict[int, str]) -> object:
+def _parse_json(name: str, row: int, text: str | None, reasons: Reasons) -> object:
     try:
-        return None if text is None else parse(text.encode())
-    except NotExact as error:
-        bad[row] = f"field {name}: {error}"
+        return None if text is None else parse_json(text.encode())
+    except InexactJson as error:
+        reasons[row] = f"field {name}: {error}"
         return None
-
-
-def _id(batch: pa.RecordBatch, primary: str, row: int) -> str:
-    return str(batch[primary][row].as_py())[:80]

@@ -1,47 +1,70 @@
 """What Milvus declares of a collection, and what becomes of its fields.
 
-The schema fixes each column's type before the first record is read.  A field of
-a type that is not read here refuses the collection: nothing is left out that
-the server would give.
+The schema fixes each column's type before the first record is read.  A field of a type that
+is not read here refuses the collection: no field that the server would give is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
 from cfray.errors import SourceError
-from cfray.records.record import canonical
-from cfray.sources.base import Collection, Metric
 
 #: Messages of the protocol: ``schema_pb2.CollectionSchema`` and the like, which ship no types.
 Message: TypeAlias = Any
 
-#: Kind of a dense vector field -> (type in a reply, Arrow type of an element, numbers that an
-#: element holds).
+
+class DenseKind(NamedTuple):
+    """How a kind of dense vector is stored.
+
+    Attributes:
+        reply_type: numpy's code of an element in a reply.
+        element: Arrow type of an element of the column.
+        packed: numbers that an element holds.
+    """
+
+    reply_type: str
+    element: pa.DataType
+    packed: int
+
+
+class ScalarKind(NamedTuple):
+    """How a kind of scalar is stored.
+
+    Attributes:
+        reply_field: the field of a reply that holds its values.
+        arrow_name: Arrow's name of the type.
+    """
+
+    reply_field: str
+    arrow_name: str
+
+
+#: Kind of a dense vector field, in the protocol's words.
 DENSE = {
-    "FloatVector": ("<f4", pa.float32(), 1),
-    "Float16Vector": ("<f2", pa.float16(), 1),
-    "BFloat16Vector": ("<u2", pa.float32(), 1),
-    "Int8Vector": ("i1", pa.int8(), 1),
-    "BinaryVector": ("u1", pa.uint8(), 8),
+    "FloatVector": DenseKind("<f4", pa.float32(), 1),
+    "Float16Vector": DenseKind("<f2", pa.float16(), 1),
+    "BFloat16Vector": DenseKind("<u2", pa.float32(), 1),
+    "Int8Vector": DenseKind("i1", pa.int8(), 1),
+    "BinaryVector": DenseKind("u1", pa.uint8(), 8),
 }
-#: Kind of a scalar -> (where a reply has it, Arrow's name of it).
+#: Kind of a scalar field, in the protocol's words.
 SCALARS = {
-    "Bool": ("bool_data", "bool"),
-    "Int8": ("int_data", "int8"),
-    "Int16": ("int_data", "int16"),
-    "Int32": ("int_data", "int32"),
-    "Int64": ("long_data", "int64"),
-    "Float": ("float_data", "float"),
-    "Double": ("double_data", "double"),
-    "VarChar": ("string_data", "string"),
+    "Bool": ScalarKind("bool_data", "bool"),
+    "Int8": ScalarKind("int_data", "int8"),
+    "Int16": ScalarKind("int_data", "int16"),
+    "Int32": ScalarKind("int_data", "int32"),
+    "Int64": ScalarKind("long_data", "int64"),
+    "Float": ScalarKind("float_data", "float"),
+    "Double": ScalarKind("double_data", "double"),
+    "VarChar": ScalarKind("string_data", "string"),
 }
 #: Functions whose output the server computes at insert and gives in no query.
-_INDEX_ONLY = ("BM25", "MinHash")
+_INDEX_ONLY_FUNCTIONS = ("BM25", "MinHash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +72,10 @@ class Field:
     """A field as the collection declares it.
 
     Attributes:
-        name: its own.
-        kind: the protocol's word: ``VarChar``, ``FloatVector``.
+        name: of the field.
+        kind: its type in the protocol's words: ``VarChar``, ``FloatVector``.
         element: kind of an array's elements.
-        dimension: of a dense vector, in numbers (bits, for a binary one).
+        dimension: of a dense vector, in numbers (bits, for a binary vector).
     """
 
     name: str
@@ -61,8 +84,13 @@ class Field:
     dimension: int = 0
 
     @property
+    def is_vector(self) -> bool:
+        """Tell whether it is a vector, dense or sparse."""
+        return self.is_dense or self.kind == "SparseFloatVector"
+
+    @property
     def is_dense(self) -> bool:
-        """Tell whether it is a vector of one width."""
+        """Tell whether it is a vector of a fixed width."""
         return self.kind in DENSE
 
     @property
@@ -71,7 +99,14 @@ class Field:
         return self.is_dense and self.kind != "BinaryVector"
 
     @property
-    def words(self) -> str:
+    def is_readable(self) -> bool:
+        """Tell whether its type is read here."""
+        if self.kind == "Array":
+            return self.element in SCALARS
+        return self.is_vector or self.kind in SCALARS or self.kind == "JSON"
+
+    @property
+    def type_text(self) -> str:
         """Write its type in one line: ``FloatVector(384)``, ``Array<Int8>``."""
         if self.kind == "Array":
             return f"Array<{self.element}>"
@@ -80,8 +115,8 @@ class Field:
     @property
     def arrow(self) -> pa.DataType:
         """Give the type of a dense vector's column."""
-        _, element, packed = DENSE[self.kind]
-        return pa.list_(element, self.dimension // packed)
+        dense = DENSE[self.kind]
+        return pa.list_(dense.element, self.dimension // dense.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,177 +125,101 @@ class MilvusSchema:
 
     Attributes:
         primary: the record's id.
-        vectors: name of a record's vector ("" for the one called ``vector``) -> field.
-        statics: the other declared fields.
-        dynamic: whether records may have further keys.
-        left_out: fields that only the server's index has.
+        vectors: name of a record's vector ("" for the column ``vector``) -> field.
+        static_fields: the other declared fields.
+        is_dynamic: whether records may have further keys.
+        index_only: fields that only the server's index has, and no query gives.
     """
 
     primary: Field
     vectors: Mapping[str, Field]
-    statics: tuple[Field, ...]
-    dynamic: bool
-    left_out: tuple[str, ...]
+    static_fields: tuple[Field, ...]
+    is_dynamic: bool
+    index_only: tuple[str, ...]
 
     @property
-    def is_text(self) -> bool:
+    def has_text_keys(self) -> bool:
         """Tell whether primary keys are strings."""
         return self.primary.kind == "VarChar"
 
-
-def layout(schema: Message, collection: str) -> MilvusSchema:
-    """Read a declared schema.
-
-    Raises:
-        SourceError: a field of a type that is not read here.
-    """
-    from pymilvus.grpc_gen import schema_pb2 as protocol
-
-    computed = {
-        name
-        for one in schema.functions
-        if protocol.FunctionType.Name(one.type) in _INDEX_ONLY
-        for name in one.output_field_names
-    }
-    fields = [
-        _field(one, protocol.DataType.Name)
-        for one in schema.fields
-        if one.name not in computed and not one.is_dynamic
-    ]
-    known = {*SCALARS, *DENSE, "SparseFloatVector", "JSON", "Array"}
-    strange = [
-        f"{one.name} ({one.kind})"
-        for one in fields
-        if one.kind not in known or (one.kind == "Array" and one.element not in SCALARS)
-    ]
-    strange += [f"{one.name} (ArrayOfStruct)" for one in schema.struct_array_fields]
-    if strange:
-        raise SourceError(
-            f"collection {collection} has fields of types that are not read: {', '.join(strange)}",
-            "leave the collection out with source.collections, or copy those fields elsewhere first",
-        )
-    (primary,) = (
-        _field(one, protocol.DataType.Name) for one in schema.fields if one.is_primary_key
-    )
-    vectors = [one for one in fields if one.is_dense or one.kind == "SparseFloatVector"]
-    alone = len(vectors) == 1 and vectors[0].kind == "FloatVector"
-    return MilvusSchema(
-        primary,
-        {"" if alone else one.name: one for one in vectors},
-        tuple(one for one in fields if one not in vectors and one != primary),
-        bool(schema.enable_dynamic_field),
-        tuple(sorted(computed)),
-    )
-
-
-def _field(declared: Message, name_of: Callable[[int], str]) -> Field:
-    params = {pair.key: pair.value for pair in declared.type_params}
-    element = name_of(declared.element_type) if declared.element_type else ""
-    return Field(declared.name, name_of(declared.data_type), element, int(params.get("dim", 0)))
+    @property
+    def fields(self) -> list[Field]:
+        """Give all declared fields that a query gives."""
+        return [self.primary, *self.vectors.values(), *self.static_fields]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CollectionInfo:
     """What the server says of a collection.
 
     Attributes:
         name: in its database.
-        described: the declared schema and what is beside it (``DescribeCollectionResponse``).
-        layout: the same, by what becomes of its fields.
-        partitions: those that a user made and the default one, sorted; (None,) where that is alone,
-            or where the server spreads records by a key.
+        description: the declared schema and what is beside it (``DescribeCollectionResponse``).
+        schema: the declared schema, by what becomes of the fields.
+        partitions: those that a user created and the default partition, sorted; (None,) where the
+            default partition is alone, or where the server spreads records by a key.
     """
 
     name: str
-    described: Message
-    layout: MilvusSchema
+    description: Message
+    schema: MilvusSchema
     partitions: tuple[str | None, ...]
 
 
-def spreads(described: Message) -> str | None:
-    """Give the field by which the server spreads records over partitions that no query can name."""
-    return next((field.name for field in described.schema.fields if field.is_partition_key), None)
+def parse_schema(schema: Message, collection: str) -> MilvusSchema:
+    """Read a declared schema.
 
-
-def collection(
-    shown: str, one: Told, rows: int, indexes: Mapping[str, dict[str, str]]
-) -> Collection:
-    """Say what is worth keeping of a collection.
-
-    Args:
-        shown: its name as a source collection.
-        one: what the server says of it.
-        rows: counted.
-        indexes: field -> parameters of its index.
+    Raises:
+        SourceError: a field is of a type that is not read here.
     """
-    dense = {
-        name: (field.dimension, metric(indexes.get(field.name, {})))
-        for name, field in one.layout.vectors.items()
-        if field.is_numbers
-    }
-    own = dense.pop("", (None, None))
-    return Collection(shown, rows, own[0], own[1], dense, _facts(one, indexes))
+    from pymilvus.grpc_gen import schema_pb2
 
-
-def metric(index: Mapping[str, str]) -> Metric | None:
-    """Give an index's metric by Lance's name."""
-    known: dict[str, Metric] = {"COSINE": "cosine", "L2": "l2", "IP": "dot"}
-    return known.get(index.get("metric_type", "").upper())
-
-
-def _facts(one: Told, indexes: Mapping[str, dict[str, str]]) -> dict[str, str]:
-    from pymilvus.grpc_gen import common_pb2, schema_pb2
-
-    schema = one.described.schema
-    told = one.layout
-    fields = [told.primary, *told.vectors.values(), *told.statics]
-    functions = {
-        function.name: [
-            schema_pb2.FunctionType.Name(function.type),
-            list(function.input_field_names),
-            list(function.output_field_names),
-        ]
+    index_only = {
+        name
         for function in schema.functions
+        if schema_pb2.FunctionType.Name(function.type) in _INDEX_ONLY_FUNCTIONS
+        for name in function.output_field_names
     }
-    found: dict[str, object] = {
-        "primary_field": told.primary.name,
-        "fields": {field.name: field.words for field in fields},
-        "nullable": [field.name for field in schema.fields if field.nullable],
-        "indexes": dict(indexes),
-        "functions": functions,
-        "computed_by_the_server": list(told.left_out),
-        "partition_key": spreads(one.described),
-        "partitions": [name for name in one.partitions if name is not None],
-        "aliases": sorted(one.described.aliases),
-        "properties": {pair.key: pair.value for pair in one.described.properties},
-        "description": schema.description,
-        "consistency_level": common_pb2.ConsistencyLevel.Name(one.described.consistency_level),
-        "dynamic_field": told.dynamic,
-        "auto_id": any(field.autoID for field in schema.fields),
-        "shards": one.described.shards_num,
-    }
-    return {
-        name: value if isinstance(value, str) else canonical(value)
-        for name, value in found.items()
-        if value or value is False
-    }
-
-
-def notes(shown: str, one: Told, beyond: int) -> list[str]:
-    """Say what an operator should know of a collection.
-
-    Args:
-        shown: its name as a source collection.
-        one: what the server says of it.
-        beyond: rows that it counts and gives in no query.
-    """
-    found = []
-    if beyond > 0:
-        found.append(
-            f"{shown}: {beyond} rows have the primary key of another one; queries give one row a key, the others will be quarantined"
+    type_name = schema_pb2.DataType.Name
+    fields = [
+        _parse_field(declared, type_name)
+        for declared in schema.fields
+        if declared.name not in index_only and not declared.is_dynamic
+    ]
+    unreadable = [f"{field.name} ({field.kind})" for field in fields if not field.is_readable]
+    unreadable += [f"{field.name} (ArrayOfStruct)" for field in schema.struct_array_fields]
+    if unreadable:
+        raise SourceError(
+            f"collection {collection} has fields of types that are not read: "
+            f"{', '.join(unreadable)}",
+            "leave the collection out with source.collections, "
+            "or copy those fields elsewhere first",
         )
-    if one.layout.left_out:
-        found.append(
-            f"{shown}: {', '.join(one.layout.left_out)} is computed by the server for its index and not given; it is left out"
-        )
-    return found
+    (primary,) = (
+        _parse_field(declared, type_name) for declared in schema.fields if declared.is_primary_key
+    )
+    vectors = [field for field in fields if field.is_vector]
+    return MilvusSchema(
+        primary,
+        {"" if is_main_vector(field, vectors) else field.name: field for field in vectors},
+        tuple(field for field in fields if field not in vectors and field != primary),
+        is_dynamic=bool(schema.enable_dynamic_field),
+        index_only=tuple(sorted(index_only)),
+    )
+
+
+def is_main_vector(field: Field, vectors: list[Field]) -> bool:
+    """Tell whether a field is the column ``vector``: the only vector, and one of floats."""
+    return vectors == [field] and field.kind == "FloatVector"
+
+
+def _parse_field(declared: Message, type_name: Callable[[int], str]) -> Field:
+    params = {pair.key: pair.value for pair in declared.type_params}
+    element = type_name(declared.element_type) if declared.element_type else ""
+    return Field(declared.name, type_name(declared.data_type), element, int(params.get("dim", 0)))
+
+
+def partition_key_field(description: Message) -> str | None:
+    """Give the field by which the server spreads records over partitions that no query can name."""
+    fields = description.schema.fields
+    return next((field.name for field in fields if field.is_partition_key), None)

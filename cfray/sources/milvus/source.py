@@ -1,10 +1,9 @@
 """Milvus: a shard is a range of primary keys of a partition, read by a keyset loop.
 
-Offsets end at 16,384 rows, and pymilvus's iterator loses a key with a quote, an
-empty one and the greatest integer; so ranges are cut by a pass over the keys
-alone and read page by page behind the last key, whose order is checked.  What
-the server counts and no query gives (duplicate primary keys) is set aside, so
-that a read accounts for every row.
+Offsets end at 16,384 rows, and pymilvus's iterator loses a key with a quote, an empty key and
+the greatest integer.  So the plan reads all keys and cuts them into ranges, and a range is
+read page by page behind the last key, whose order is checked.  What the server counts and no
+query gives (duplicate primary keys) becomes rejects, so that a read accounts for every row.
 """
 
 from __future__ import annotations
@@ -12,199 +11,150 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any
 
 import pyarrow as pa
-from pydantic import Field, model_validator
 
 from cfray.errors import SourceError
 from cfray.records.record import Reject
-from cfray.sources.base import MIB, Context, Description, Json, Shard
-from cfray.sources.milvus import client, schema
-from cfray.sources.milvus.client import Connection, indexes, nearest, release, told, unloaded
-from cfray.sources.milvus.export import BulkFiles, checked
-from cfray.sources.milvus.keys import MOST_ROWS, Key, Range, count_rows, everything, pages
-from cfray.sources.milvus.schema import Told
-from cfray.sources.milvus.types import keys_of, records_of
-from cfray.sources.remote import PageSize, RemoteSource
+from cfray.runtime.models import MIB
+from cfray.sources.base import Context, Description, Json, Shard
+from cfray.sources.milvus.client import (
+    Connection,
+    fetch_collection,
+    fetch_indexes,
+    list_collections,
+    open_connection,
+    search_nearest,
+)
+from cfray.sources.milvus.describe import collection_notes, describe_collection
+from cfray.sources.milvus.export import BulkFiles
+from cfray.sources.milvus.keys import Key, KeyRange
+from cfray.sources.milvus.loading import Partition, list_unloaded, load_for_run
+from cfray.sources.milvus.pages import fetch_pages, read_range
+from cfray.sources.milvus.queries import MAX_PAGE_ROWS, count_rows
+from cfray.sources.milvus.schema import CollectionInfo
+from cfray.sources.milvus.settings import MilvusSettings
+from cfray.sources.milvus.types import build_records, keys_of
+from cfray.sources.paging import PageSize
 
-_SAMPLED, _MOST_SHARDS = 64, 4_000
-#: Bytes an answer aims at: what the figures in the README were measured with.
-_PAGE = 16 * MIB
+#: Records of a sample, and shards of one partition at most.
+_SAMPLE_ROWS, _MAX_SHARDS = 64, 4_000
+#: Bytes that a record is taken for where there is no sample.
+_DEFAULT_ROW_BYTES = 1024
+#: Bytes that a page of records aims at: what the figures in the README were measured with.
+_PAGE_BYTES = 16 * MIB
+#: Bytes that a page of keys alone aims at.
+_KEY_PAGE_BYTES = 8 * MIB
 
 
-class Milvus(RemoteSource):
-    """Collections of one database of a Milvus server.
-
-    (2.3 or later), or the files of its bulk writer.
-    """
-
-    unfingerprinted: ClassVar[frozenset[str]] = RemoteSource.unfingerprinted | {"load"}
-
-    kind: Literal["milvus"] = "milvus"
-    database: str = Field(default="default", min_length=1)
-    #: What to do with a collection that is not loaded, which cannot be read: refuse it, or load it
-    #: for the run and release it at the end.
-    load: Literal["refuse", "load"] = "refuse"
-    #: A query gives one row a primary key, and uniqueness is not enforced: set the further rows
-    #: aside one by one, or refuse such a collection.
-    duplicates: Literal["quarantine", "refuse"] = "quarantine"
-    #: Export files only: field -> type as Milvus writes it (``FLOAT_VECTOR``), where the file does
-    #: not show it.
-    fields: dict[str, str] = Field(default_factory=dict)
-    #: Export files only: the primary field.
-    primary: str = "id"
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        at = urlsplit(self.url if self.url is None or "://" in self.url else f"http://{self.url}")
-        if self.url and (at.scheme not in ("http", "https") or at.path not in ("", "/")):
-            raise ValueError(
-                "url is http(s)://host:port of a server; the database goes to database, a milvus-lite file is served by milvus-lite"
-            )
-        if self.uri and len(self.collections or []) > 1:
-            raise ValueError("export files hold one collection; name that one in collections")
-        checked(self.fields)
-        if self.insecure:
-            raise ValueError(
-                "gRPC cannot skip the check of a certificate; name the server's own with ca_file"
-            )
-        return self
+class Milvus(MilvusSettings):
+    """Collections of one database of a Milvus server (2.3 or later), or bulk-writer files."""
 
     def _files(self) -> BulkFiles:
         assert self.uri is not None
-        one = self.collections[0] if self.collections else ""
         return BulkFiles(
             uri=self.uri,
             shard_bytes=self.shard_bytes,
-            collection=one,
+            collection=self.collections[0] if self.collections else "",
             primary=self.primary,
             fields=self.fields,
         )
 
     @contextmanager
-    def _connected(self, context: Context) -> Iterator[Connection]:
-        assert self.url is not None
-        metadata = client.metadata(self.secret(), self.database)
-        with Connection(
-            self.url,
-            metadata,
-            timeout=self.timeout,
-            ca_file=self.ca_file,
-            ask=lambda action: self.ask(action, context),
-        ) as connection:
-            yield connection
-
-    def judge(self, error: Exception) -> SourceError | None:
-        """Say what an error of a call means."""
-        return client.judge(error, self.place)
-
-    def _shown(self, name: str) -> str:
-        return name if self.database == "default" else f"{self.database}/{name}"
-
-    def _told(self, connection: Connection) -> list[Told]:
-        return [
-            told(connection, name)
-            for name in self.chosen(connection.call("ShowCollections").collection_names)
-        ]
-
-    @contextmanager
     def session(self) -> Iterator[Json]:
-        """Load what is not loaded, where the job file allows it.
-
-        Release the same at the end, also after an error.
-        """
-        done: list[tuple[Told, list[str | None]]] = []
+        """Load what is not loaded, if the job file says so, and release the same at the end."""
         if self.uri or self.load == "refuse":
             yield None
             return
-        with self._connected(Context()) as connection:
-            try:
-                for one in self._told(connection):
-                    if parts := unloaded(connection, one):
-                        done.append((one, parts))
-                        client.load(connection, one, parts)
-                yield {one.name: list[Json](parts) for one, parts in done}
-            finally:
-                for one, parts in done:
-                    release(connection, one, parts)
+        with open_connection(self, Context()) as connection:
+            collections = list_collections(self, connection)
+            with load_for_run(connection, collections) as loaded:
+                yield {name: list[Json](partitions) for name, partitions in loaded.items()}
 
     def shards(self, context: Context) -> list[Shard]:
         """Cut each partition of each collection at every n-th primary key."""
         if self.uri:
             return self._files().shards(context)
-        with self._connected(context) as connection:
-            collections = self._told(connection)
-            for one in collections:
-                if parts := unloaded(connection, one):
-                    which = (
-                        ""
-                        if len(parts) == len(one.partitions)
-                        else f": partition {', '.join(map(str, parts))}"
-                    )
-                    raise SourceError(
-                        f"collection {self._shown(one.name)} is not loaded{which}",
-                        "load it, or set source.load: load, which loads it for the run (the server needs the memory) and releases it at the end",
-                    )
+        with open_connection(self, context) as connection:
+            collections = list_collections(self, connection)
+            for collection in collections:
+                self._check_loaded(connection, collection)
             return [
                 shard
-                for one in collections
-                for part in one.partitions
-                for shard in self._cut(connection, one, part)
+                for collection in collections
+                for partition in collection.partitions
+                for shard in self._cut_partition(connection, collection, partition)
             ]
 
-    def _cut(self, connection: Connection, one: Told, part: str | None) -> Iterator[Shard]:
-        whole = Range(one.name, one.layout.primary.name, part)
-        before = count_rows(connection, whole)
-        sample = next(pages(connection, whole, ["*"], PageSize(_SAMPLED, _SAMPLED, MIB)), None)
-        row_bytes = (
-            1024 if sample is None else 1 + sample.ByteSize() // len(keys_of(sample, whole.primary))
+    def _check_loaded(self, connection: Connection, collection: CollectionInfo) -> None:
+        """Check that a collection can be read.
+
+        Raises:
+            SourceError: names the partitions that are not loaded.
+        """
+        unloaded = list_unloaded(connection, collection)
+        if not unloaded:
+            return
+        names = ", ".join(map(str, unloaded))
+        which = "" if len(unloaded) == len(collection.partitions) else f": partition {names}"
+        raise SourceError(
+            f"collection {self.source_collection(collection.name)} is not loaded{which}",
+            "load it, or set source.load: load, which loads it for the run "
+            "(the server needs the memory) and releases it at the end",
         )
-        each = max(1, self.shard_bytes // row_bytes, -(-before // _MOST_SHARDS))
-        cuts: list[Key | None] = [None]
-        seen = 0
-        for page in pages(
-            connection, whole, [whole.primary], PageSize(MOST_ROWS, MOST_ROWS, 8 * MIB)
-        ):
-            keys = keys_of(page, whole.primary)
-            cuts += [keys[index] for index in range(-seen % each, len(keys), each) if seen + index]
-            seen += len(keys)
-        beyond = min(before, count_rows(connection, whole)) - seen
-        if beyond > 0 and self.duplicates == "refuse":
+
+    def _cut_partition(
+        self, connection: Connection, collection: CollectionInfo, partition: Partition
+    ) -> Iterator[Shard]:
+        name = self.source_collection(collection.name)
+        key_range = KeyRange(collection.name, collection.schema.primary.name, partition)
+        counted_rows = count_rows(connection, key_range)
+        row_bytes = _sample_row_bytes(connection, key_range)
+        shard_rows = max(1, self.shard_bytes // row_bytes, -(-counted_rows // _MAX_SHARDS))
+        cut_keys, read_rows = _find_cuts(connection, key_range, shard_rows)
+        # rows may have been written or deleted while the keys were read
+        hidden_rows = min(counted_rows, count_rows(connection, key_range)) - read_rows
+        if hidden_rows > 0 and self.duplicates == "refuse":
             raise SourceError(
-                f"collection {self._shown(one.name)} holds {beyond} rows more than it gives in queries: duplicate primary keys",
+                f"collection {name} holds {hidden_rows} rows more than it gives in queries: "
+                "duplicate primary keys",
                 "delete the duplicates, or set source.duplicates: quarantine",
             )
-        shown = self._shown(one.name)
-        for number, (low, high) in enumerate(pairwise([*cuts, None]) if before or seen else ()):
-            rows = each if high is not None else seen - each * number
+        if not counted_rows and not read_rows:
+            return
+        prefix = name if partition is None else f"{name}#{partition}"
+        # None is an open end
+        for number, (low, high) in enumerate(pairwise([None, *cut_keys, None])):
+            rows = shard_rows if high is not None else read_rows - shard_rows * number
             yield Shard(
-                f"{shown}#{number:06d}" if part is None else f"{shown}#{part}#{number:06d}",
-                {"partition": part, "from": low, "to": high, "keys": rows},
-                rows=None if beyond > 0 else rows,
+                f"{prefix}#{number:06d}",
+                {"partition": partition, "from": low, "to": high, "keys": rows},
+                rows=None if hidden_rows > 0 else rows,
                 size=rows * row_bytes,
-                collection=shown,
+                collection=name,
             )
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
-        """Read a range page by page, then set aside what is counted in it and was not given."""
+        """Read a range page by page, then give a reject for each row counted and not given."""
         if self.uri:
             yield from self._files().read(shard, context)
             return
         where: dict[str, Any] = dict(shard.where)
-        part = where["partition"]
-        with self._connected(context) as connection:
-            one = told(connection, shard.collection.removeprefix(self._shown("")))
-            over = Range(one.name, one.layout.primary.name, part, where["from"], where["to"])
-            aim = min(context.batch_bytes, _PAGE)
-            size = PageSize(max(1, aim * where["keys"] // max(1, shard.size)), MOST_ROWS, aim)
-            for item in everything(connection, over, size):
-                if isinstance(item, Reject):
-                    yield item
+        partition = where["partition"]
+        with open_connection(self, context) as connection:
+            collection = fetch_collection(connection, self.collection_name(shard.collection))
+            primary = collection.schema.primary.name
+            key_range = KeyRange(collection.name, primary, partition, where["from"], where["to"])
+            page_bytes = min(context.batch_bytes, _PAGE_BYTES)
+            first_rows = max(1, page_bytes * where["keys"] // max(1, shard.size))
+            size = PageSize(first_rows, MAX_PAGE_ROWS, page_bytes)
+            for reply in read_range(connection, key_range, size):
+                if isinstance(reply, Reject):
+                    yield reply
                 else:
-                    yield from records_of(
-                        item, one.layout, shard.collection, part, context.batch_bytes
+                    yield from build_records(
+                        reply, collection, shard.collection, partition, context.batch_bytes
                     )
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
@@ -212,43 +162,74 @@ class Milvus(RemoteSource):
         if self.uri:
             return self._files().describe(context, shards)
         collections, notes = [], []
-        with self._connected(context) as connection:
-            for one in self._told(connection):
-                shown = self._shown(one.name)
-                rows = count_rows(connection, Range(one.name, one.layout.primary.name))
-                keys = sum(
-                    int(str(shard.where["keys"])) for shard in shards if shard.collection == shown
+        with open_connection(self, context) as connection:
+            for collection in list_collections(self, connection):
+                name = self.source_collection(collection.name)
+                rows = _count_collection(connection, collection)
+                indexes = fetch_indexes(connection, collection.name)
+                collections.append(describe_collection(name, collection, rows, indexes))
+                planned_rows = sum(
+                    int(str(shard.where["keys"])) for shard in shards if shard.collection == name
                 )
-                collections.append(
-                    schema.collection(shown, one, rows, indexes(connection, one.name))
-                )
-                notes += schema.notes(shown, one, rows - keys)
-        size = sum(shard.size for shard in shards)
+                notes += collection_notes(name, collection, rows - planned_rows)
         return Description(
-            None,
-            sum(one.rows or 0 for one in collections),
-            True,
-            size,
-            "per-shard live",
-            tuple(notes),
-            tuple(collections),
+            schema=None,
+            rows=sum(collection.rows or 0 for collection in collections),
+            exact=True,
+            size=sum(shard.size for shard in shards),
+            consistency="per-shard live",
+            notes=tuple(notes),
+            collections=tuple(collections),
         )
 
     def count(self, context: Context) -> int | None:
-        """Count the rows, duplicates too: each is read, or set aside."""
+        """Count the rows, duplicates too: a read gives a record or a reject for each."""
         if self.uri:
             return None
-        with self._connected(context) as connection:
+        with open_connection(self, context) as connection:
             return sum(
-                count_rows(connection, Range(one.name, one.layout.primary.name))
-                for one in self._told(connection)
+                _count_collection(connection, collection)
+                for collection in list_collections(self, connection)
             )
 
     def search(self, collection: str, vector: list[float], k: int) -> list[str]:
         """Search the collection's only float vector field of that width."""
         if self.uri:
             return super().search(collection, vector, k)
-        with self._connected(Context()) as connection:
-            return nearest(
-                connection, told(connection, collection.removeprefix(self._shown(""))), vector, k
-            )
+        with open_connection(self, Context()) as connection:
+            searched = fetch_collection(connection, self.collection_name(collection))
+            return search_nearest(connection, searched, vector, k)
+
+
+def _count_collection(connection: Connection, collection: CollectionInfo) -> int:
+    return count_rows(connection, KeyRange(collection.name, collection.schema.primary.name))
+
+
+def _sample_row_bytes(connection: Connection, key_range: KeyRange) -> int:
+    """Estimate the bytes of a record by the first records of a range."""
+    size = PageSize(_SAMPLE_ROWS, _SAMPLE_ROWS, MIB)
+    sample = next(fetch_pages(connection, key_range, ["*"], size), None)
+    if sample is None:
+        return _DEFAULT_ROW_BYTES
+    return 1 + int(sample.ByteSize()) // len(keys_of(sample, key_range.primary))
+
+
+def _find_cuts(
+    connection: Connection, key_range: KeyRange, shard_rows: int
+) -> tuple[list[Key], int]:
+    """Read the keys of a range.
+
+    Returns:
+        The first key of each shard but the first, and how many keys there are.
+    """
+    cut_keys: list[Key] = []
+    read_rows = 0
+    size = PageSize(MAX_PAGE_ROWS, MAX_PAGE_ROWS, _KEY_PAGE_BYTES)
+    for page in fetch_pages(connection, key_range, [key_range.primary], size):
+        keys = keys_of(page, key_range.primary)
+        next_cut = -read_rows % shard_rows
+        cut_keys += [
+            keys[index] for index in range(next_cut, len(keys), shard_rows) if read_rows + index
+        ]
+        read_rows += len(keys)
+    return cut_keys, read_rows

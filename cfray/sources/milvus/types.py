@@ -1,8 +1,8 @@
 """Milvus's columnar replies as batches of records.
 
-A reply holds one column a field.  Vectors are taken from it as the bytes they
-came as; pymilvus's own rows make a Python float of every number.  What was put
-beside the declared fields (``$meta``) comes as further keys of the record.
+A reply holds one column for each field.  The bytes of vectors are taken from it as they came;
+pymilvus's rows make a Python float of every number.  The keys beside the declared fields
+(``$meta``) become further keys of the record.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.errors import SourceError
 from cfray.formats import points
-from cfray.formats.columns import interleaved, pieces
-from cfray.formats.jsontext import NotExact, parse
+from cfray.formats.columns import interleave, split_by_bytes
+from cfray.formats.jsontext import InexactJson, parse_json
 from cfray.records.record import (
     VARIANT,
     Reject,
@@ -28,223 +27,187 @@ from cfray.records.record import (
     variant_array,
     variant_field,
 )
-from cfray.records.types import SPARSE
-from cfray.sources.milvus.schema import DENSE, SCALARS, Field, Message, MilvusSchema
+from cfray.sources.milvus.schema import SCALARS, CollectionInfo, Field, Message
+from cfray.sources.milvus.vectors import vector_column
 
 T = TypeVar("T")
 
+#: The field of dynamic keys, and the record's key for its partition.
 DYNAMIC, PARTITION = "$meta", "$partition"
-#: Kind of a dense vector field -> where the reply has its bytes.
-_BYTES = {
-    "Float16Vector": "float16_vector",
-    "BFloat16Vector": "bfloat16_vector",
-    "Int8Vector": "int8_vector",
-    "BinaryVector": "binary_vector",
-}
-#: Kinds whose lists parsed JSON has under the same name.
-_AS_JSON = ("Bool", "Int64", "Double", "VarChar")
+#: Keys that every record has for something else.
+_RESERVED_KEYS = ("id", "vector", "vectors")
+#: Kinds whose lists parsed JSON calls by the same name.
+_JSON_KINDS = ("Bool", "Int64", "Double", "VarChar")
 
 
-def keys_of(answer: Message, primary: str) -> list[int | str]:
+#: Row number -> why the row cannot become a record, and the content that cannot be kept.
+Reasons = dict[int, tuple[str, bytes]]
+
+
+def keys_of(reply: Message, primary: str) -> list[int | str]:
     """Give the primary keys of a reply."""
-    for column in answer.fields_data:
+    for column in reply.fields_data:
         if column.field_name == primary:
             return list(column.scalars.long_data.data) or list(column.scalars.string_data.data)
     return []
 
 
-def records_of(
-    answer: Message, told: MilvusSchema, collection: str, partition: str | None, batch_bytes: int
+def build_records(
+    reply: Message,
+    collection: CollectionInfo,
+    source_collection: str,
+    partition: str | None,
+    batch_bytes: int,
 ) -> Iterator[pa.RecordBatch | Reject]:
     """Turn a reply into batches, and a Reject for each row whose JSON cannot be kept.
+
+    Args:
+        reply: to a query of all fields.
+        collection: what is declared.
+        source_collection: its name in rejects.
+        partition: the partition of the records, where it is worth recording.
+        batch_bytes: bytes that a batch aims at.
 
     Raises:
         SourceError: the reply lacks a declared field, which was not loaded.
     """
-    columns = {column.field_name: column for column in answer.fields_data}
-    wanted = [told.primary, *told.vectors.values(), *told.statics]
-    if lost := [one.name for one in wanted if one.name not in columns]:
+    schema = collection.schema
+    columns = {column.field_name: column for column in reply.fields_data}
+    missing = [field.name for field in schema.fields if field.name not in columns]
+    if missing:
         raise SourceError(
-            f"collection {collection} was loaded without its fields {', '.join(lost)}",
-            "release it and load it whole, then run again",
+            f"collection {source_collection} was loaded without its fields {', '.join(missing)}",
+            "release it and load all of it, then run again",
         )
-    keys = keys_of(answer, told.primary.name)
-    bad: dict[int, tuple[str, bytes]] = {}
-    own = {one.name: _variants(one, columns[one.name], bad) for one in told.statics}
+    keys = keys_of(reply, schema.primary.name)
+    reasons: Reasons = {}
+    static_columns = {
+        field.name: static_column(field, columns[field.name], reasons)
+        for field in schema.static_fields
+    }
     if partition is not None:
-        own[PARTITION] = variant_array([partition] * len(keys))
-    beside = (
-        _json(DYNAMIC, columns[DYNAMIC], bad)
-        if told.dynamic and DYNAMIC in columns
-        else [{}] * len(keys)
-    )
-    payload = [_renamed(more, own) if isinstance(more, dict) else {} for more in beside]
-    ids = pa.array(keys, pa.string() if told.is_text else pa.int64())
-    whole = points.batch(
-        ids,
-        {name: vector(one, columns[one.name], len(keys)) for name, one in told.vectors.items()},
-        payload,
-        inside=DYNAMIC,
-    )
-    for name, column in own.items():
-        whole = whole.append_column(
-            variant_field(f"fields.{name}" if name in ("id", "vector", "vectors") else name), column
-        )
-    good = [row for row in range(len(keys)) if row not in bad] if bad else list(range(len(keys)))
-    rejects = (
-        (row, Reject(bad[row][0], f"{collection}: {canonical(keys[row])}", bad[row][1]))
-        for row in sorted(bad)
-    )
-    for item in interleaved(
-        good, whole.take(pa.array(good, pa.int64())) if bad else whole, rejects
-    ):
+        static_columns[PARTITION] = variant_array([partition] * len(keys))
+    dynamic_keys: list[object] = [{}] * len(keys)
+    if schema.is_dynamic and DYNAMIC in columns:
+        dynamic_keys = _parse_json_column(DYNAMIC, columns[DYNAMIC], reasons)
+    vectors = {
+        name: vector_column(field, columns[field.name], len(keys))
+        for name, field in schema.vectors.items()
+    }
+    ids = pa.array(keys, pa.string() if schema.has_text_keys else pa.int64())
+    records = _join_columns(ids, vectors, dynamic_keys, static_columns)
+    for item in _separate_rejects(records, keys, reasons, source_collection):
         if isinstance(item, Reject):
             yield item
         else:
-            yield from pieces(item, batch_bytes)
+            yield from split_by_bytes(item, batch_bytes)
 
 
-def _renamed(more: dict[str, object], own: Mapping[str, object]) -> dict[str, object]:
-    """Keep apart what has the name of a declared field, though servers refuse that."""
-    return (
-        more
-        if own.keys().isdisjoint(more)
-        else {f"{DYNAMIC}.{key}" if key in own else key: value for key, value in more.items()}
+def _join_columns(
+    ids: pa.Array,
+    vectors: Mapping[str, pa.Array],
+    dynamic_keys: Sequence[object],
+    static_columns: Mapping[str, pa.StructArray],
+) -> pa.RecordBatch:
+    payload = [_dynamic_payload(content, static_columns) for content in dynamic_keys]
+    records = points.build_batch(ids, vectors, payload, payload_name=DYNAMIC)
+    for name, array in static_columns.items():
+        key = f"fields.{name}" if name in _RESERVED_KEYS else name
+        records = records.append_column(variant_field(key), array)
+    return records
+
+
+def _separate_rejects(
+    records: pa.RecordBatch, keys: Sequence[int | str], reasons: Reasons, source_collection: str
+) -> Iterator[pa.RecordBatch | Reject]:
+    """Give the good records, and each reject where its row stood."""
+    good_rows = [row for row in range(len(keys)) if row not in reasons]
+    if reasons:
+        records = records.take(pa.array(good_rows, pa.int64()))
+    rejected = (
+        (row, Reject(reason, f"{source_collection}: {canonical(keys[row])}", content))
+        for row, (reason, content) in sorted(reasons.items())
     )
+    return interleave(good_rows, records, rejected)
 
 
-def _variants(told: Field, column: Message, bad: dict[int, tuple[str, bytes]]) -> pa.StructArray:
-    """Give a static field as a column of variants.
+def _dynamic_payload(content: object, static_columns: Mapping[str, object]) -> dict[str, object]:
+    """Give the dynamic keys of a record.
 
-    Null is explicit, for a declared field is never missing.
+    A key with the name of a declared field, which servers refuse, gets another name.
     """
-    if told.kind == "JSON":
-        return variant_array(_json(told.name, column, bad))
-    if told.kind == "Array":
-        return variant_array(
-            _aligned(
-                column, [_array(told.element, cell) for cell in column.scalars.array_data.data]
-            )
-        )
-    where, name = SCALARS[told.kind]
-    texts = pa.array(
-        _aligned(column, _texts(told.kind, getattr(column.scalars, where).data)), pa.string()
-    )
-    given = texts.is_valid()
-    types = pc.if_else(given, name, "null")
+    if not isinstance(content, dict):
+        return {}
+    if static_columns.keys().isdisjoint(content):
+        return content
+    return {
+        f"{DYNAMIC}.{key}" if key in static_columns else key: value
+        for key, value in content.items()
+    }
+
+
+def static_column(field: Field, column: Message, reasons: Reasons) -> pa.StructArray:
+    """Give a declared field as a column of variants; a null is a null, never a missing key."""
+    if field.kind == "JSON":
+        return variant_array(_parse_json_column(field.name, column, reasons))
+    if field.kind == "Array":
+        arrays = [_array_value(field.element, cell) for cell in column.scalars.array_data.data]
+        return variant_array(_insert_nulls(column, arrays))
+    reply_field, arrow_name = SCALARS[field.kind]
+    values = _scalar_texts(field.kind, getattr(column.scalars, reply_field).data)
+    texts = pa.array(_insert_nulls(column, values), pa.string())
+    types = pc.if_else(texts.is_valid(), arrow_name, "null")
+    numbers = pa.nulls(len(texts), VARIANT.field("numbers").type)
     return pa.StructArray.from_arrays(
-        [types, texts.fill_null("null"), pa.nulls(len(texts), VARIANT.field("numbers").type)],
-        fields=list(VARIANT),
+        [types, texts.fill_null("null"), numbers], fields=list(VARIANT)
     )
 
 
-def _aligned(column: Message, found: Sequence[T]) -> Sequence[T | None]:
+def _insert_nulls(column: Message, values: Sequence[T]) -> Sequence[T | None]:
     """Put None where a nullable field is null.
 
     Some servers leave such cells out, others send a value that means nothing.
     """
     if not column.valid_data:
-        return found
-    given = list(column.valid_data)
-    rest = iter(found)
-    if len(found) < len(given):
-        return [next(rest) if valid else None for valid in given]
-    return [value if valid else None for value, valid in zip(rest, given, strict=True)]
+        return values
+    is_valid = list(column.valid_data)
+    if len(values) < len(is_valid):
+        present = iter(values)
+        return [next(present) if valid else None for valid in is_valid]
+    return [value if valid else None for value, valid in zip(values, is_valid, strict=True)]
 
 
-def _texts(kind: str, found: Sequence[Any]) -> list[str]:
+def _scalar_texts(kind: str, values: Sequence[Any]) -> list[str]:
     """Write scalars as canonical JSON, strings as they are."""
     if kind == "VarChar":
-        return list(found)
+        return list(values)
     if kind == "Bool":
-        return ["true" if value else "false" for value in found]
-    return (
-        [number_text(value) for value in _shortest(kind, found)]
-        if kind in ("Float", "Double")
-        else list(map(str, found))
-    )
+        return ["true" if value else "false" for value in values]
+    if kind in ("Float", "Double"):
+        return [number_text(value) for value in _python_numbers(kind, values)]
+    return list(map(str, values))
 
 
-def _array(kind: str, cell: Message) -> object:
-    where, name = SCALARS[kind]
-    found = _shortest(kind, getattr(cell, where).data)
-    return found if kind in _AS_JSON else Typed(f"list<{name}>", found)
+def _array_value(element: str, cell: Message) -> object:
+    """Give an array with its type, unless parsed JSON would show the same type."""
+    reply_field, arrow_name = SCALARS[element]
+    values = _python_numbers(element, getattr(cell, reply_field).data)
+    return values if element in _JSON_KINDS else Typed(f"list<{arrow_name}>", values)
 
 
-def _shortest(kind: str, found: Sequence[Any]) -> list[Any]:
-    """Give numbers as Python has them.
-
-    A float32 as the float whose text is the shortest for 32 bits.
-    """
-    return (
-        [float(str(value)) for value in np.array(found, np.float32)]
-        if kind == "Float"
-        else list(found)
-    )
+def _python_numbers(kind: str, values: Sequence[Any]) -> list[Any]:
+    """Give values as Python has them; a float32 as the float with its shortest text."""
+    if kind == "Float":
+        return [float(str(value)) for value in np.array(values, np.float32)]
+    return list(values)
 
 
-def _json(name: str, column: Message, bad: dict[int, tuple[str, bytes]]) -> list[object]:
-    found: list[object] = []
-    for row, text in enumerate(_aligned(column, column.scalars.json_data.data)):
+def _parse_json_column(name: str, column: Message, reasons: Reasons) -> list[object]:
+    values: list[object] = []
+    for row, text in enumerate(_insert_nulls(column, column.scalars.json_data.data)):
         try:
-            found.append(None if text is None else parse(text))
-        except NotExact as error:
-            found.append(None)
-            bad[row] = f"field {name}: {error}", bytes(text or b"")
-    return found
-
-
-def vector(told: Field, column: Message, rows: int) -> pa.Array:
-    """Give a vector field's column; a null (nullable vectors) takes no room in the reply."""
-    given = np.array(column.valid_data, np.bool_) if column.valid_data else np.ones(rows, np.bool_)
-    if told.kind == "SparseFloatVector":
-        return _sparse(column.vectors.sparse_float_vector.contents, given)
-    width = told.arrow.list_size
-    numbers = _numbers(told, column.vectors)
-    if numbers.size != given.sum() * width:
-        raise SourceError(
-            f"field {told.name}: {numbers.size} numbers for {given.sum()} vectors of {width}",
-            "report this with the server's version",
-        )
-    if not given.all():
-        spread = np.zeros((rows, width), numbers.dtype)
-        spread[given] = numbers.reshape(-1, width)
-        return pa.FixedSizeListArray.from_arrays(
-            pa.array(spread.reshape(-1)), width, mask=pa.array(~given)
-        )
-    return pa.FixedSizeListArray.from_arrays(pa.array(numbers), width)
-
-
-def _numbers(told: Field, data: Message) -> npt.NDArray[Any]:
-    kind = DENSE[told.kind][0]
-    if (
-        told.kind == "FloatVector"
-    ):  # the last bytes of the packed field; going through its items would make a Python float of each
-        packed = data.float_vector.SerializeToString()
-        return np.frombuffer(
-            packed, kind, offset=len(packed) - 4 * len(data.float_vector.data)
-        ).copy()  # Lance takes aligned memory only
-    numbers = np.frombuffer(getattr(data, _BYTES[told.kind]), kind)
-    if told.kind == "BFloat16Vector":  # the upper half of a float32
-        return (numbers.astype(np.uint32) << 16).view(np.float32)
-    return numbers
-
-
-def _sparse(contents: Sequence[bytes], given: npt.NDArray[np.bool_]) -> pa.Array:
-    """Read rows of (uint32 index, float32 value) pairs, 8 bytes each.
-
-    (milvus-proto, ``SparseFloatArray``).
-    """
-    if len(contents) == len(given):
-        contents = [row for row, there in zip(contents, given, strict=True) if there]
-    lengths = np.zeros(len(given), np.int64)
-    lengths[given] = [len(row) // 8 for row in contents]
-    ends = pa.array(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
-    pairs = np.frombuffer(b"".join(contents), np.dtype([("index", "<u4"), ("value", "<f4")]))
-    children = [
-        pa.ListArray.from_arrays(ends, pa.array(np.ascontiguousarray(pairs["index"]))),
-        pa.ListArray.from_arrays(ends, pa.array(np.ascontiguousarray(pairs["value"]))),
-    ]
-    return pa.StructArray.from_arrays(
-        children, fields=list(SPARSE), mask=None if given.all() else pa.array(~given)
-    )
+            values.append(None if text is None else parse_json(text))
+        except InexactJson as error:
+            values.append(None)
+            reasons[row] = f"field {name}: {error}", bytes(text or b"")
+    return values

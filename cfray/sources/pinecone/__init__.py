@@ -1,1 +1,1 @@
-"""Pinecone: a live index, or files in its import layout."""
+"""Pinecone: a live project, or files in the layout of its import."""

@@ -1,11 +1,9 @@
-"""Files in the layout of Pinecone's import.
+"""Files in the layout of Pinecone's import: a folder a namespace, with Parquet files in each.
 
-A folder with one folder a namespace, in each Parquet files of records.
-
-Pinecone itself exports nothing; this is what it takes, so what other tools
-write for it.  Columns ``id``, ``values``, ``sparse_values`` (indices, values)
-and ``metadata`` (a JSON object as text); others Pinecone ignores.  The folder's
-name stands for the index, so that records have the identity they have live.
+Pinecone itself exports nothing; this is the layout that it imports, so other tools write it.
+Columns are ``id``, ``values``, ``sparse_values`` (indices, values) and ``metadata`` (a JSON
+object as text); Pinecone ignores all others.  The folder's name stands for the index, so
+that records have the same identity as in the live index.
 
 Source: docs.pinecone.io, "Import records" and "Import vectors into a legacy vector index".
 """
@@ -22,8 +20,8 @@ import pyarrow.parquet as pq
 
 from cfray.errors import SourceError
 from cfray.formats import points
-from cfray.formats.columns import interleaved, pieces
-from cfray.formats.jsontext import NotExact, parse
+from cfray.formats.columns import interleave, split_by_bytes
+from cfray.formats.jsontext import InexactJson, parse_json
 from cfray.records.record import Reject
 from cfray.records.types import SPARSE
 from cfray.runtime import filesystems
@@ -31,208 +29,221 @@ from cfray.sources.base import Collection, Context, Description, Json, Shard
 from cfray.sources.files import listing, rowgroups
 from cfray.sources.files.base import pack_parts, parts_of
 from cfray.sources.files.listing import PinnedFile
-from cfray.sources.pinecone.types import DEFAULT
+from cfray.sources.pinecone.types import DEFAULT_NAMESPACE
 
-_COLUMNS = ("id", "values", "sparse_values", "metadata")
+_RECORD_COLUMNS = ("id", "values", "sparse_values", "metadata")
 
 
-def shards(uri: str, shard_bytes: int, chosen: Callable[[Iterable[str]], list[str]]) -> list[Shard]:
-    """Cut the files of each namespace.
+def plan_shards(
+    uri: str, shard_bytes: int, choose_collections: Callable[[Iterable[str]], list[str]]
+) -> list[Shard]:
+    """Cut the files of each chosen namespace into shards.
 
     Raises:
-        SourceError: no namespace, or one without a Parquet file, or a file that has no ids.
+        SourceError: no namespace, or a namespace without a Parquet file, or a file without ids.
     """
-    spaces = _namespaces(uri)
-    found: list[Shard] = []
-    for name in chosen(spaces):
-        pinned = [replace(file, name=f"{name}/{file.name}") for file in _files(spaces[name])]
-        parts = [part for file in pinned for part in rowgroups.parts(file, shard_bytes)]
-        width = _width(pinned)
-        packed = pack_parts(parts, shard_bytes)
-        found += [
+    folders = _namespace_folders(uri)
+    shards: list[Shard] = []
+    for collection in choose_collections(folders):
+        files = [
+            replace(file, name=f"{collection}/{file.name}")
+            for file in _list_files(folders[collection])
+        ]
+        parts = [part for file in files for part in rowgroups.split_file(file, shard_bytes)]
+        dimension = _find_dimension(files)
+        shards += [
             replace(
                 shard,
-                id=f"{name}#{shard.id}",
-                where={**shard.where, "width": width},
-                collection=name,
+                id=f"{collection}#{shard.id}",
+                where={**shard.where, "width": dimension},
+                collection=collection,
             )
-            for shard in packed
+            for shard in pack_parts(parts, shard_bytes)
         ]
-    return found
+    return shards
 
 
-def _namespaces(uri: str) -> dict[str, str]:
-    """Give the collections: their names, and their folders."""
+def _namespace_folders(uri: str) -> dict[str, str]:
+    """Map the name of each collection to its folder."""
     root = uri.rstrip("/")
-    system, path = filesystems.filesystem(root)
+    system, path = filesystems.open_filesystem(root)
     infos: list[pafs.FileInfo] = system.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    loose = sorted(
+    files_in_root = sorted(
         info.base_name
         for info in infos
         if info.type == pafs.FileType.File and info.base_name.endswith(rowgroups.SUFFIXES)
     )
-    if loose:
+    if files_in_root:
         raise SourceError(
-            f"{root}/{loose[0]} is in no namespace's folder",
-            f"move it into {root}/{DEFAULT}, or correct source.uri",
+            f"{root}/{files_in_root[0]} is in no namespace's folder",
+            f"move it into {root}/{DEFAULT_NAMESPACE}, or correct source.uri",
         )
     index = root.rpartition("/")[2]
-    spaces = sorted(
+    namespaces = sorted(
         info.base_name
         for info in infos
         if info.type == pafs.FileType.Directory and not info.base_name.startswith(".")
     )
-    if not spaces:
+    if not namespaces:
         raise SourceError(
             f"no namespace's folder at {root}",
-            "correct source.uri: it holds one folder a namespace, each with Parquet files",
+            "correct source.uri: it names a folder with a folder for each namespace, "
+            "and Parquet files in those",
         )
-    return {index if one == DEFAULT else f"{index}/{one}": f"{root}/{one}" for one in spaces}
+    return {
+        index if namespace == DEFAULT_NAMESPACE else f"{index}/{namespace}": f"{root}/{namespace}"
+        for namespace in namespaces
+    }
 
 
-def _files(folder: str) -> list[PinnedFile]:
+def _list_files(folder: str) -> list[PinnedFile]:
     """List the Parquet files of a namespace."""
-    found = [file for file in listing.listed(folder) if file.name.endswith(rowgroups.SUFFIXES)]
-    if not found:
+    files = [file for file in listing.list_files(folder) if file.name.endswith(rowgroups.SUFFIXES)]
+    if not files:
         raise SourceError(
             f"no {' or '.join(rowgroups.SUFFIXES)} file at {folder}",
-            "put the namespace's files there, or take the folder away",
+            "put the namespace's files into it, or remove the folder",
         )
-    return found
+    return files
 
 
-def _width(pinned: list[PinnedFile]) -> int:
-    """Find how many numbers a vector has.
+def _find_dimension(files: list[PinnedFile]) -> int:
+    """Find the dimension of the vectors; 0 where the files have no vector.
 
-    The files do not declare it, the first vector tells; 0 where there is none.
+    The files do not declare it, so the first vector decides.
     """
-    for file in pinned:
-        with listing.undamaged(file), listing.opened(file) as stream:
+    for file in files:
+        with listing.explain_read_errors(file), listing.open_file(file) as stream:
             reader = pq.ParquetFile(stream)
-            names = reader.schema_arrow.names
-            if "id" not in names:
+            columns = reader.schema_arrow.names
+            if "id" not in columns:
                 raise SourceError(
                     f"{file.uri} has no column id",
                     "correct source.uri: these are no files for Pinecone's import",
                 )
-            batches = (
-                reader.iter_batches(1000, columns=["values"], use_threads=False)
-                if "values" in names
-                else ()
-            )
-            for batch in batches:
-                widths = pc.list_value_length(batch.column(0)).drop_null()
-                if len(widths):
-                    return int(widths[0].as_py())
+            if "values" not in columns:
+                continue
+            for batch in reader.iter_batches(1000, columns=["values"], use_threads=False):
+                lengths = pc.list_value_length(batch.column(0)).drop_null()
+                if len(lengths):
+                    return int(lengths[0].as_py())
     return 0
 
 
-def read(shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
+def read_shard(shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
     """Read the parts of a shard, one after the other."""
-    width = int(str(shard.where["width"]))
+    dimension = int(str(shard.where["width"]))
     for file, where in parts_of(shard):
-        for item in rowgroups.batches(file, where, context.batch_bytes):
+        position = f"{file.name}:{_describe_row_groups(where)}"
+        for item in rowgroups.read_part(file, where, context.batch_bytes):
             if isinstance(item, Reject):
                 yield item
                 continue
-            with listing.undamaged(file):
-                found = list(_records(item, width, f"{file.name}:{_where(where)}"))
-            for one in found:
-                yield from [one] if isinstance(one, Reject) else pieces(one, context.batch_bytes)
+            with listing.explain_read_errors(file):
+                converted = list(_convert(item, dimension, position))
+            for record_item in converted:
+                if isinstance(record_item, Reject):
+                    yield record_item
+                else:
+                    yield from split_by_bytes(record_item, context.batch_bytes)
 
 
-def _where(where: dict[str, Json]) -> str:
+def _describe_row_groups(where: dict[str, Json]) -> str:
     return f"row groups {where['from']} to {where['to']}"
 
 
-def _records(batch: pa.RecordBatch, width: int, position: str) -> Iterator[pa.RecordBatch | Reject]:
-    """Make records of rows; a row whose metadata is no JSON object is set aside."""
-    given = dict(zip(batch.schema.names, batch.columns, strict=True))
-    texts = given["metadata"].to_pylist() if "metadata" in given else [None] * len(batch)
+def _convert(
+    batch: pa.RecordBatch, dimension: int, position: str
+) -> Iterator[pa.RecordBatch | Reject]:
+    """Make records of rows, and a reject of each row whose metadata is no JSON object."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    texts = columns["metadata"].to_pylist() if "metadata" in columns else [None] * len(batch)
     payload: list[dict[str, object]] = []
-    good: list[int] = []
-    bad: list[tuple[int, Reject]] = []
+    record_rows: list[int] = []
+    rejects: list[tuple[int, Reject]] = []
     for row, text in enumerate(texts):
         try:
-            payload.append(_metadata(text))
-        except NotExact as error:
-            name = str(given["id"][row].as_py())
-            bad.append(
-                (
-                    row,
-                    Reject(f"metadata: {error}", f"{position}, id {name[:80]}", str(text).encode()),
-                )
-            )
+            payload.append(_parse_metadata(text))
+        except InexactJson as error:
+            row_position = f"{position}, id {str(columns['id'][row].as_py())[:80]}"
+            reject = Reject(f"metadata: {error}", row_position, str(text).encode())
+            rejects.append((row, reject))
         else:
-            good.append(row)
-    rows = batch.take(pa.array(good, pa.int64())) if bad else batch
+            record_rows.append(row)
+    rows = batch.take(pa.array(record_rows, pa.int64())) if rejects else batch
     vectors: dict[str, pa.Array] = {}
-    if width and "values" in given:
-        vectors[""] = _dense(rows["values"], width)
-    if "sparse_values" in given:
-        vectors["sparse"] = _sparse(rows["sparse_values"])
-    yield from interleaved(
-        good,
-        points.batch(rows["id"].cast(pa.string()), vectors, payload, inside="metadata"),
-        iter(bad),
+    if dimension and "values" in columns:
+        vectors[""] = _dense_vectors(rows["values"], dimension)
+    if "sparse_values" in columns:
+        vectors["sparse"] = _sparse_vectors(rows["sparse_values"])
+    records = points.build_batch(
+        rows["id"].cast(pa.string()), vectors, payload, payload_name="metadata"
     )
+    yield from interleave(record_rows, records, iter(rejects))
 
 
-def _metadata(text: str | None) -> dict[str, object]:
-    value = {} if text is None else parse(text.encode())
+def _parse_metadata(text: str | None) -> dict[str, object]:
+    value = {} if text is None else parse_json(text.encode())
     if not isinstance(value, dict):
-        raise NotExact("JSON, but no object")
+        raise InexactJson("JSON, but no object")
     return value
 
 
-def _dense(column: pa.Array, width: int) -> pa.Array:
-    """Make vectors of lists; where one has another width, all stay lists.
+def _dense_vectors(column: pa.Array, dimension: int) -> pa.Array:
+    """Make a vector column of lists.
 
-    That each row is judged for itself.
+    If a vector has another dimension, all stay lists, and each row is judged by itself later.
     """
-    widths = pc.list_value_length(column)
-    if not pc.all(pc.equal(widths, width)).as_py():
+    lengths = pc.list_value_length(column)
+    if not pc.all(pc.equal(lengths, dimension)).as_py():
         return column.cast(pa.list_(pa.float32()))
-    empty = pc.fill_null(pc.equal(widths, 0), False)
-    return pc.if_else(empty, None, column).cast(pa.list_(pa.float32(), width))
+    is_empty = pc.fill_null(pc.equal(lengths, 0), False)
+    return pc.if_else(is_empty, None, column).cast(pa.list_(pa.float32(), dimension))
 
 
-def _sparse(column: pa.StructArray) -> pa.Array:
+def _sparse_vectors(column: pa.StructArray) -> pa.Array:
     indices, values = pc.struct_field(column, "indices"), pc.struct_field(column, "values")
-    wraps = pa.types.is_int32(
-        indices.type.value_type
-    )  # Parquet's INT32 holds the upper half of uint32 as negative numbers
-    parts = [
-        indices.cast(SPARSE.field("indices").type, safe=not wraps),
+    # Parquet's INT32 holds the upper half of uint32 as negative numbers
+    wraps_around = pa.types.is_int32(indices.type.value_type)
+    children = [
+        indices.cast(SPARSE.field("indices").type, safe=not wraps_around),
         values.cast(SPARSE.field("values").type),
     ]
-    return pa.StructArray.from_arrays(parts, fields=list(SPARSE), mask=column.is_null())
+    return pa.StructArray.from_arrays(children, fields=list(SPARSE), mask=column.is_null())
 
 
-def describe(uri: str, base: Description, plan: list[Shard]) -> Description:
-    """Say what the files are, and what of them is not read."""
+def describe_files(uri: str, base: Description, shards: list[Shard]) -> Description:
+    """Say what the files are, and which of their columns are not read."""
     rows: dict[str, int] = {}
-    widths: dict[str, int] = {}
-    for shard in plan:
+    dimensions: dict[str, int] = {}
+    for shard in shards:
         rows[shard.collection] = rows.get(shard.collection, 0) + (shard.rows or 0)
-        widths[shard.collection] = int(str(shard.where["width"]))
+        dimensions[shard.collection] = int(str(shard.where["width"]))
     collections = tuple(
-        Collection(name, rows=count, dimension=widths[name] or None)
+        Collection(name, rows=count, dimension=dimensions[name] or None)
         for name, count in sorted(rows.items())
     )
     notes = [
-        "Pinecone stores every number of the metadata as a float64; these files are read as they are written"
+        (
+            "Pinecone stores every number of the metadata as a float64; "
+            "these files are read as they are written"
+        )
     ]
-    names = {one for folder in _namespaces(uri).values() for one in _strangers(folder)}
-    if names:
+    ignored_columns = {
+        column
+        for folder in _namespace_folders(uri).values()
+        for column in _columns_not_read(folder)
+    }
+    if ignored_columns:
         notes.append(
-            f"columns that Pinecone's import ignores are not read: {', '.join(sorted(names))}"
+            "columns that Pinecone's import ignores are not read: "
+            + ", ".join(sorted(ignored_columns))
         )
     return replace(base, consistency="pinned files", notes=tuple(notes), collections=collections)
 
 
-def _strangers(folder: str) -> set[str]:
-    """Name the columns of a namespace's first file that are no part of a record."""
-    first = _files(folder)[0]
-    with listing.undamaged(first), listing.opened(first) as stream:
-        return set(pq.ParquetFile(stream).schema_arrow.names) - set(_COLUMNS)
+def _columns_not_read(folder: str) -> set[str]:
+    """Name the columns of a namespace's first file that belong to no record."""
+    first_file = _list_files(folder)[0]
+    with listing.explain_read_errors(first_file), listing.open_file(first_file) as stream:
+        return set(pq.ParquetFile(stream).schema_arrow.names) - set(_RECORD_COLUMNS)

@@ -1,9 +1,9 @@
 """Pinecone, serverless: ids are listed once and written down, records are fetched by id.
 
-There is no snapshot and no scan: a list of ids, 100 a request, in one order, is
-the only complete way through a namespace, and a fetch leaves out what it does
-not find without a word.  So what was asked for is compared with what came back.
-A pod index lists no ids; whoever has them gives them in a file.
+Pinecone has no snapshot and no scan.  A list of ids is the only complete way through a
+namespace, and a fetch leaves out what it does not find without saying so: every id that was
+asked for is compared with what came back.  A pod index lists no ids; whoever has them
+gives them in a file.
 
 Source: docs.pinecone.io, "List record IDs", "Fetch data", "Rate limits", "Understand Pinecone
 cost".
@@ -18,194 +18,210 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from pydantic import Field, model_validator
 
 from cfray.errors import SourceError
-from cfray.formats.columns import interleaved, pieces
+from cfray.formats.columns import interleave, split_by_bytes
 from cfray.records.record import Reject
-from cfray.runtime import filesystems
-from cfray.runtime.credentials import Secret
+from cfray.runtime.models import MIB
 from cfray.sources import manifests
-from cfray.sources.base import MIB, Context, Description, Shard
-from cfray.sources.pinecone import client, export, types
-from cfray.sources.pinecone.client import Ask, in_order, namespaces, nearest, reconciled
-from cfray.sources.pinecone.types import Home, PineconeIndex, is_of_pods, read_units, refuse_pods
-from cfray.sources.remote import PageSize, RemoteSource
+from cfray.sources.base import Context, Description, Shard
+from cfray.sources.paging import PageSize
+from cfray.sources.pinecone import client, export, plan
+from cfray.sources.pinecone.client import SendRequest
+from cfray.sources.pinecone.fetch import FetchedRecords, RecordFetcher
+from cfray.sources.pinecone.records import build_records
+from cfray.sources.pinecone.settings import PineconeSettings
+from cfray.sources.pinecone.types import (
+    DescribedNamespace,
+    NamespaceSize,
+    PineconeNamespace,
+    describe_namespaces,
+    is_pod_index,
+)
 
 T = TypeVar("T")
 
-CONTROL_PLANE = "https://api.pinecone.io"
-#: Records a fetch may ask for: https://docs.pinecone.io/reference/api/latest/data-plane/fetch
-_MOST = 1000
-#: Fetches under way at once for one shard, and namespaces listed at once.
-_FETCHES, _LISTS = 4, 8
+#: Records of the first fetch, and records that a fetch may ask for at most:
+#: https://docs.pinecone.io/reference/api/latest/data-plane/fetch
+_FIRST_PAGE_ROWS, _MAX_PAGE_ROWS = 100, 1000
+#: Bytes that a page aims at.
+_PAGE_BYTES = 2 * MIB
+#: Fetches at once for one shard, and namespaces listed at once.
+_PARALLEL_FETCHES, _PARALLEL_LISTS = 4, 8
 _NOTES = (
-    "Pinecone has no snapshot and is eventually consistent: what is written during the run may be missed, what is deleted is rejected by name",
-    "Pinecone stores every number of the metadata as a float64, and no null: 5 may come back as 5.0",
+    (
+        "Pinecone has no snapshot and is eventually consistent: what is written during the run "
+        "may be missed, what is deleted is rejected by name"
+    ),
+    (
+        "Pinecone stores every number of the metadata as a float64, and no null: "
+        "5 may come back as 5.0"
+    ),
 )
 
 
-class Pinecone(RemoteSource):
-    """The indexes of a Pinecone project.
+class Pinecone(PineconeSettings):
+    """The indexes of a Pinecone project, or a folder in the layout of Pinecone's import.
 
-    Or a folder in the layout of Pinecone's import.  A collection is ``index`` or
-    ``index/namespace``.
+    A collection is ``index`` or ``index/namespace``.
     """
 
-    kind: Literal["pinecone"] = "pinecone"
-    api_key: Secret | None = Secret(env="PINECONE_API_KEY")
-    #: Pinecone lets 100 fetches a second through, and 200 lists, per index.
-    requests_per_second: float | None = Field(default=100, gt=0)
-    #: File of ids to read instead of listing them: one a line, in ``.jsonl`` as JSON strings.
-    ids: str | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_address(cls, data: Any) -> Any:
-        return (
-            {"url": CONTROL_PLANE, **data}
-            if isinstance(data, dict) and not {"url", "uri"} & data.keys()
-            else data
-        )
-
-    def located(self, base: Path) -> Self:
-        """Resolve the file of ids, too."""
-        at = super().located(base)
-        return at.model_copy(update={"ids": filesystems.absolute(at.ids, base)}) if at.ids else at
-
-    def judge(self, error: Exception) -> SourceError | None:
-        """Say what an error of the client means."""
-        return types.judge(error, self.place)
-
-    def homes(self, context: Context) -> list[Home]:
+    def find_namespaces(self, context: Context) -> list[DescribedNamespace]:
         """Find the chosen collections, sorted by name.
 
         Raises:
-            SourceError: one that is named is not there, or there is none, or an index that cannot
-                be read.
+            SourceError: a collection that the job names does not exist, or none exists, or an
+                index cannot be read.
         """
-        ask = self._asking(context)
-        wanted = {name.split("/", 1)[0] for name in self.collections or []}
-        with client.control(self) as control:
-            models, left_out = client.indexes(control, ask)
-        names = {model.name for model in models}
-        if left_out and not (wanted and wanted <= names):
+        send = self._bind_budget(context)
+        chosen_indexes = {name.split("/", 1)[0] for name in self.collections or []}
+        with client.open_control_plane(self) as control_plane:
+            models, warnings = client.list_indexes(control_plane, send)
+        index_names = {model.name for model in models}
+        if warnings and not (chosen_indexes and chosen_indexes <= index_names):
             raise SourceError(
-                f"{self.place} holds an index that its client cannot read: {left_out[0]}",
-                "name the others in source.collections, or upgrade pinecone",
+                f"{self.address} holds an index that its client cannot read: {warnings[0]}",
+                "name the other indexes in source.collections, or upgrade pinecone",
             )
-        found: dict[str, Home] = {}
+        described: dict[str, DescribedNamespace] = {}
         for model in models:
-            if not wanted or model.name in wanted:
-                found |= {home.collection.name: home for home in self._homes_in(model, ask)}
-        return [found[name] for name in self.chosen({*found, *(names - wanted if wanted else ())})]
+            if not chosen_indexes or model.name in chosen_indexes:
+                for namespace in self._describe_index(model, send):
+                    described[namespace.collection.name] = namespace
+        # indexes that were not described are named, too, so that an error can suggest them
+        undescribed = index_names - chosen_indexes if chosen_indexes else set()
+        return [described[name] for name in self.choose_collections({*described, *undescribed})]
 
-    def _homes_in(self, model: Any, ask: Ask) -> list[Home]:
+    def _describe_index(self, model: Any, send: SendRequest) -> list[DescribedNamespace]:
         if not model.host:
             raise SourceError(
-                f"index {model.name} of {self.place} is {model.status.state}",
+                f"index {model.name} of {self.address} is {model.status.state}",
                 "wait until it is ready, then run again",
             )
-        with client.data(self, model.host) as index:
-            stats = ask(index.describe_index_stats)
-            spaces = namespaces(index, stats, ask, pod=is_of_pods(model))
-        if not spaces or model.name in (self.collections or []):
-            spaces.setdefault(
-                "", (0, 0)
-            )  # the default namespace is there, also where nobody has written into it
-        return types.homes(model, stats, spaces)
+        with client.open_index(self, model.host) as index:
+            stats = send(index.describe_index_stats)
+            sizes = client.list_namespaces(index, stats, send, is_pod=is_pod_index(model))
+        # the default namespace exists even if nobody has written into it
+        if not sizes or model.name in (self.collections or []):
+            sizes.setdefault("", NamespaceSize(0))
+        return describe_namespaces(model, stats, sizes)
 
-    def _asking(self, context: Context, stop: threading.Event | None = None) -> Ask:
-        def ask(action: Callable[[], T]) -> T:
+    def _bind_budget(self, context: Context, stop: threading.Event | None = None) -> SendRequest:
+        """Bind ``send_request`` to a run's budget; after ``stop`` it sends nothing more."""
+
+        def send(action: Callable[[], T]) -> T:
             if stop and stop.is_set():
                 raise SourceError("stopped", "see the error that stopped it")
-            return self.ask(action, context)
+            return self.send_request(action, context)
 
-        return ask
+        return send
 
     def shards(self, context: Context) -> list[Shard]:
         """List the ids of every namespace, several at once, and write them down."""
         if self.uri:
-            return export.shards(self.uri, self.shard_bytes, self.chosen)
-        homes = self.homes(context)
-        refuse_pods(homes, self.ids)
+            return export.plan_shards(self.uri, self.shard_bytes, self.choose_collections)
+        namespaces = self.find_namespaces(context)
+        plan.check_readable(namespaces, self.ids)
         stop = threading.Event()
-        with ExitStack() as opened, ThreadPoolExecutor(_LISTS) as pool:
+        with ExitStack() as stack, ThreadPoolExecutor(_PARALLEL_LISTS) as pool:
             indexes = {
-                host: opened.enter_context(client.data(self, host))
-                for host in {home.layout.host for home in homes}
+                host: stack.enter_context(client.open_index(self, host))
+                for host in {described.namespace.host for described in namespaces}
             }
-            ask = self._asking(context, stop)
-            parts = [
-                pool.submit(client.shards, self, indexes[home.layout.host], home, ask, context)
-                for home in homes
+            send = self._bind_budget(context, stop)
+            listings = [
+                pool.submit(
+                    plan.write_shards,
+                    self,
+                    indexes[described.namespace.host],
+                    described,
+                    send,
+                    context,
+                )
+                for described in namespaces
             ]
             try:
-                ended, _ = wait(parts, return_when=FIRST_EXCEPTION)
-                return [
-                    shard
-                    for part in (parts if len(ended) == len(parts) else ended)
-                    for shard in part.result()
-                ]
+                ended, running = wait(listings, return_when=FIRST_EXCEPTION)
+                # if some still run, a listing has failed: its result() raises
+                finished = ended if running else listings
+                return [shard for listing in finished for shard in listing.result()]
             finally:
-                # after an error nobody waits for the rest of the lists, or pays for them
+                # after an error nobody waits for the other lists, or pays for them
                 stop.set()
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Fetch the listed records, in the order of the list."""
         if self.uri:
-            yield from export.read(shard, context)
+            yield from export.read_shard(shard, context)
             return
-        layout, ask = PineconeIndex.from_json(shard.where), self._asking(context)
-        page = PageSize(100, _MOST, min(context.batch_bytes, 2 * MIB))
-        chunks = client.chunks(manifests.ids_of(shard, context), page, layout)
-        with client.data(self, layout.host) as index:
-            tasks = (partial(reconciled, index, layout, chunk, page, ask) for chunk in chunks)
-            for wanted, found in in_order(tasks, _FETCHES):
-                good = [row for row, one in enumerate(wanted) if not isinstance(found[one], str)]
-                bad = [
-                    (row, Reject(found[one], f"{shard.collection}:{one[:80]}", one.encode()))
-                    for row, one in enumerate(wanted)
-                    if isinstance(found[one], str)
-                ]
-                names = [wanted[row] for row in good]
-                batch = (
-                    types.batch(layout, names, [found[one] for one in names])
-                    if good
-                    else pa.RecordBatch.from_pydict({})
-                )
-                page.learn(len(good), batch.nbytes)
-                for item in interleaved(good, batch, iter(bad)):
-                    yield from (
-                        [item] if isinstance(item, Reject) else pieces(item, context.batch_bytes)
-                    )
+        namespace = PineconeNamespace.from_json(shard.where)
+        page_size = PageSize(
+            _FIRST_PAGE_ROWS, _MAX_PAGE_ROWS, min(context.batch_bytes, _PAGE_BYTES)
+        )
+        ids = manifests.read_ids(shard, context)
+        with client.open_index(self, namespace.host) as index:
+            fetcher = RecordFetcher(index, namespace, page_size, self._bind_budget(context))
+            for fetched in fetcher.fetch_in_order(ids, _PARALLEL_FETCHES):
+                for item in self._convert(fetched, fetcher, shard.collection):
+                    if isinstance(item, Reject):
+                        yield item
+                    else:
+                        yield from split_by_bytes(item, context.batch_bytes)
+
+    def _convert(
+        self, fetched: FetchedRecords, fetcher: RecordFetcher, collection: str
+    ) -> Iterator[pa.RecordBatch | Reject]:
+        """Make records of a page, and a reject of each id without a record."""
+        record_rows: list[int] = []
+        rejects: list[tuple[int, Reject]] = []
+        for row, record_id in enumerate(fetched.ids):
+            if record_id in fetched.records:
+                record_rows.append(row)
+            else:
+                position = f"{collection}:{record_id[:80]}"
+                reason = fetched.reasons[record_id]
+                rejects.append((row, Reject(reason, position, record_id.encode())))
+        record_ids = [fetched.ids[row] for row in record_rows]
+        records = [fetched.records[record_id] for record_id in record_ids]
+        batch = (
+            build_records(fetcher.namespace, record_ids, records)
+            if records
+            else pa.RecordBatch.from_pydict({})
+        )
+        fetcher.page_size.adjust(len(records), batch.nbytes)
+        yield from interleave(record_rows, batch, iter(rejects))
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
-        """Say what the plan has listed, and what it costs to read it.
+        """Say what the plan has listed, and what reading it costs.
 
-        The records are counted by the list.
+        The number of records is the length of the list.
         """
         base = super().describe(context, shards)
         if self.uri:
-            return export.describe(self.uri, base, shards)
-        rows = Counter[str]()
+            return export.describe_files(self.uri, base, shards)
+        listed_rows = Counter[str]()
         for shard in shards:
-            rows[shard.collection] += shard.rows or 0
-        found = [(home.collection, rows[home.collection.name]) for home in self.homes(context)]
-        notes = [*_NOTES, read_units([count for _, count in found], listed=not self.ids)]
-        notes += [
-            f"{one.name}: {count} ids were {'given' if self.ids else 'listed'}, Pinecone's own count says {one.rows}"
-            for one, count in found
-            if count != one.rows
-        ]
+            listed_rows[shard.collection] += shard.rows or 0
+        collections = [described.collection for described in self.find_namespaces(context)]
+        counts = [listed_rows[collection.name] for collection in collections]
+        notes = [*_NOTES, plan.read_units_note(counts, ids_listed=not self.ids)]
+        for collection, count in zip(collections, counts, strict=True):
+            if count != collection.rows:
+                origin = "given" if self.ids else "listed"
+                notes.append(
+                    f"{collection.name}: {count} ids were {origin}, "
+                    f"Pinecone's own count says {collection.rows}"
+                )
         return replace(
             base,
             notes=tuple(notes),
-            collections=tuple(replace(one, rows=count) for one, count in found),
+            collections=tuple(
+                replace(collection, rows=count)
+                for collection, count in zip(collections, counts, strict=True)
+            ),
         )
 
     def count(self, context: Context) -> int | None:
@@ -215,16 +231,16 @@ class Pinecone(RemoteSource):
         """
         if self.uri or self.ids:
             return None
-        return sum(home.collection.rows or 0 for home in self.homes(context))
+        return sum(described.collection.rows or 0 for described in self.find_namespaces(context))
 
     def search(self, collection: str, vector: list[float], k: int) -> list[str]:
-        """Query the index."""
+        """Search the index of a collection, and give the tagged ids, nearest first."""
         if self.uri:
             return super().search(collection, vector, k)
         context = Context()
-        (home,) = self.model_copy(update={"collections": [collection]}).homes(context)
-        with client.data(self, home.layout.host) as index:
-            return [
-                f"s:{one}"
-                for one in self.ask(partial(nearest, index, home.layout, vector, k), context)
-            ]
+        only_this = self.model_copy(update={"collections": [collection]})
+        (described,) = only_this.find_namespaces(context)
+        namespace = described.namespace
+        with client.open_index(self, namespace.host) as index:
+            query = partial(client.nearest_ids, index, namespace, vector, k)
+            return [f"s:{record_id}" for record_id in self.send_request(query, context)]

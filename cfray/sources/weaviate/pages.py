@@ -1,10 +1,8 @@
-"""The cursor of one Weaviate collection, or tenant.
+"""Read one Weaviate collection or tenant page by page, behind its cursor.
 
-A look at it, cuts of it, and a walk through a range.
-
-The cursor takes an id and gives those behind it, ascending; the id need not exist.
-Order is checked, a page that is too large is halved, and only an empty page or
-the range's own end is the end.
+The cursor takes an id and gives the objects behind it, ascending; the id need not exist.
+The order is checked, a page that is too large is halved, and only an empty page or the
+range's last id is the end.
 
 Source: https://docs.weaviate.io/weaviate/manage-objects/read-all-objects
 """
@@ -13,269 +11,262 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 from cfray.errors import SourceError
 from cfray.records.record import Reject
-from cfray.sources.remote import PageSize
-from cfray.sources.weaviate import types
-from cfray.sources.weaviate.client import TooLarge, Wire
-from cfray.sources.weaviate.schema import Declared, asked_for
+from cfray.sources.paging import PageSize
+from cfray.sources.weaviate.batches import vector_widths
+from cfray.sources.weaviate.client import Connection
+from cfray.sources.weaviate.errors import TooLargeError
+from cfray.sources.weaviate.schema import Definition, Message, property_request
 
-#: Records a page asks for at most: above, pages are no faster (measured with 384 dimensions).
-_MOST = 2_000
-#: Bytes a page aims at, at most: the server sends no message above 104,858,000 bytes.
-_AIM = 32 * 1024 * 1024
-#: Ids that one look at the density asks for, and looks that a plan may take (about 1.5 ms each).
-_LOOK, _LOOKS = 32, 2_000
-#: How often a page is asked for again because of writes in between.
-_AGAIN = 10
-#: Records of a sample, in each of four places.
-_SAMPLE = 8
+#: An object's reference properties, as REST gives them.
+References: TypeAlias = dict[str, Any]
+
+#: Records that a page asks for at most: above, pages are no faster (measured with 384 dimensions).
+_PAGE_ROWS = 2_000
+#: Bytes that a page aims at, at most: the server sends no message above 104,858,000 bytes.
+_PAGE_BYTES = 32 * 1024 * 1024
+#: Records beyond the expected end of a range, or of a page, that a request asks for.
+_SPARE_ROWS = 32
+#: How often a page is requested again because objects were written meanwhile.
+_PAGE_ATTEMPTS = 10
+#: Records of a sample, in each of so many quarters of the ids.
+_SAMPLE_ROWS, _SAMPLE_QUARTERS = 8, 4
+#: The flags of a request that a server of 1.27 or later expects.
+_API_FLAGS = {"uses_123_api": True, "uses_125_api": True, "uses_127_api": True}
 
 
 @dataclass(frozen=True)
 class Page:
-    """Objects as the wire has them, and the references of each where the collection has any."""
+    """Objects as gRPC gives them, and the references of each if the collection has any."""
 
-    objects: list[Any]
-    references: list[dict[str, Any]] | None
+    objects: list[Message]
+    references: list[References] | None
+
+
+class Sample(NamedTuple):
+    """What a look at some objects shows.
+
+    Attributes:
+        first_id: the lowest id; None where the collection is empty.
+        row_bytes: bytes that an object takes.
+        widths: width of each vector that was seen.
+    """
+
+    first_id: int | None
+    row_bytes: int
+    widths: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where to read.
+    """The cursor of a collection, or of a tenant of it.
 
     Attributes:
-        tenant: empty where the collection has none.
-        level: consistency level; empty for the server's own.
+        tenant: empty where the collection has no tenants.
+        consistency_level: empty for the server's setting.
     """
 
-    wire: Wire
-    declared: Declared
+    connection: Connection
+    collection: Definition
     tenant: str
-    level: str
+    consistency_level: str
 
-    def page(self, after: str, limit: int, *, whole: bool) -> tuple[list[Any], int]:
-        """Give the objects behind an id (their ids only, unless ``whole``).
+    def fetch(self, after: str, limit: int, *, with_content: bool) -> tuple[list[Message], int]:
+        """Give the objects behind an id, and the bytes that they took.
 
-        The bytes they took.
+        Args:
+            after: an id, or empty for the start.
+            limit: objects at most.
+            with_content: whether vectors and properties come, too, or the ids alone.
         """
-        wire = self.wire.proto.search_get_pb2
-        metadata = wire.MetadataRequest(
-            uuid=True, vector=whole, creation_time_unix=whole, last_update_time_unix=whole
+        messages = self.connection.protocol.search_get_pb2
+        metadata = messages.MetadataRequest(
+            uuid=True,
+            vector=with_content,
+            creation_time_unix=with_content,
+            last_update_time_unix=with_content,
         )
-        properties = (
-            asked_for(self.declared, self.wire.proto) if whole else wire.PropertiesRequest()
+        level = self.consistency_level
+        request = messages.SearchRequest(
+            collection=self.collection.name,
+            tenant=self.tenant,
+            limit=limit,
+            after=after,
+            metadata=metadata,
+            properties=property_request(self.collection, self.connection.protocol)
+            if with_content
+            else messages.PropertiesRequest(),
+            consistency_level=f"CONSISTENCY_LEVEL_{level}" if level else None,
+            **_API_FLAGS,
         )
-        request = wire.SearchRequest(
-            collection=self.declared.name, tenant=self.tenant, limit=limit, after=after, metadata=metadata, properties=properties,
-            consistency_level=f"CONSISTENCY_LEVEL_{self.level}" if self.level else None,
-            uses_123_api=True, uses_125_api=True, uses_127_api=True,
-        )  # fmt: skip
-        reply = self.wire.call("Search", request)
-        return list(wire.SearchReply.FromString(reply).results), len(reply)
+        reply = self.connection.call_grpc("Search", request)
+        return list(messages.SearchReply.FromString(reply).results), len(reply)
 
-    def following(self, number: int, limit: int) -> list[int]:
+    def ids_after(self, number: int, limit: int) -> list[int]:
         """Give the next ids behind a number."""
-        found, _ = self.page(id_of(number), limit, whole=False)
-        return [int.from_bytes(one.metadata.id_as_bytes, "big") for one in found]
+        objects, _ = self.fetch(format_id(number), limit, with_content=False)
+        return [_id_number(result) for result in objects]
 
-    def nearest(self, vector: bytes, k: int) -> list[str]:
+    def search(self, vector: bytes, k: int) -> list[str]:
         """Give the tagged ids of the objects that the index finds nearest, nearest first."""
-        index = min(
-            ((name, one.wire) for name, one in self.declared.vectors.items() if not one.multi),
-            default=None,
-        )
-        if index is None:
+        single_indexes = [
+            (column, index.target_name)
+            for column, index in self.collection.vectors.items()
+            if not index.is_multi
+        ]
+        if not single_indexes:
             raise SourceError(
-                f"{self.declared.name} has no vector index that one vector can ask",
+                f"{self.collection.name} has no vector index that holds one vector an object",
                 "compare with a collection that has one",
             )
-        proto = self.wire.proto
-        vectors = [proto.base_pb2.Vectors(vector_bytes=vector, type="VECTOR_TYPE_SINGLE_FP32")]
-        targets = proto.base_search_pb2.Targets(target_vectors=[index[1]]) if index[1] else None
-        near = proto.base_search_pb2.NearVector(vectors=vectors, targets=targets)
-        request = proto.search_get_pb2.SearchRequest(
-            collection=self.declared.name, tenant=self.tenant, limit=k, near_vector=near, metadata=proto.search_get_pb2.MetadataRequest(uuid=True),
-            properties=proto.search_get_pb2.PropertiesRequest(), uses_123_api=True, uses_125_api=True, uses_127_api=True,
-        )  # fmt: skip
-        found = proto.search_get_pb2.SearchReply.FromString(
-            self.wire.call("Search", request)
-        ).results
-        return [f"u:{one.metadata.id}" for one in found]
+        _, target_name = min(single_indexes)
+        protocol = self.connection.protocol
+        messages = protocol.search_get_pb2
+        vectors = [protocol.base_pb2.Vectors(vector_bytes=vector, type="VECTOR_TYPE_SINGLE_FP32")]
+        targets = (
+            protocol.base_search_pb2.Targets(target_vectors=[target_name]) if target_name else None
+        )
+        request = messages.SearchRequest(
+            collection=self.collection.name,
+            tenant=self.tenant,
+            limit=k,
+            near_vector=protocol.base_search_pb2.NearVector(vectors=vectors, targets=targets),
+            metadata=messages.MetadataRequest(uuid=True),
+            properties=messages.PropertiesRequest(),
+            **_API_FLAGS,
+        )
+        reply = messages.SearchReply.FromString(self.connection.call_grpc("Search", request))
+        return [f"u:{result.metadata.id}" for result in reply.results]
 
-    def sample(self, rows: int) -> tuple[int | None, int, dict[str, int]]:
-        """Look at some objects.
+    def sample(self, rows: int) -> Sample:
+        """Look at some objects of a collection of ``rows`` objects."""
+        first_id, seen_rows, seen_bytes, widths = None, 0, 0, dict[str, int]()
+        for quarter in range(_SAMPLE_QUARTERS if rows > _SAMPLE_ROWS else 1):
+            # the nil id is seen only without a cursor
+            after = format_id(quarter << 126) if quarter else ""
+            size = PageSize(_SAMPLE_ROWS, _SAMPLE_ROWS, _PAGE_BYTES)
+            objects, page_bytes = self._fetch_fitting(after, size)
+            if objects and first_id is None:
+                first_id = _id_number(objects[0])
+            seen_rows, seen_bytes = seen_rows + len(objects), seen_bytes + page_bytes
+            for column, width in vector_widths(self.collection, objects):
+                widths.setdefault(column, width)
+        return Sample(first_id, max(1, seen_bytes // max(1, seen_rows)), widths)
 
-        Returns:
-            the lowest id (None: there is no object), bytes an object, and the width of each vector
-            that was seen.
-        """
-        first, seen, size, widths = None, 0, 0, dict[str, int]()
-        for part in range(4 if rows > _SAMPLE else 1):
-            found, weight = self._fitting(
-                id_of(part << 126) if part else "", PageSize(_SAMPLE, _SAMPLE, _AIM)
-            )
-            if found and first is None:
-                first = int.from_bytes(found[0].metadata.id_as_bytes, "big")
-            seen, size = seen + len(found), size + weight
-            for name, width in types.widths(self.declared, found):
-                widths.setdefault(name, width)
-        return first, max(1, size // max(1, seen)), widths
-
-    def _fitting(self, after: str, size: PageSize) -> tuple[list[Any], int]:
-        """Ask for a page, for half of it while it is too large.
+    def _fetch_fitting(self, after: str, size: PageSize) -> tuple[list[Message], int]:
+        """Fetch a page, or half of it while it is too large.
 
         Raises:
-            TooLarge: one record is.
+            TooLargeError: a single object is too large.
         """
         while True:
             try:
-                return self.page(after, size.rows, whole=True)
-            except TooLarge:
+                return self.fetch(after, size.rows, with_content=True)
+            except TooLargeError:
                 if not size.halve():
                     raise
 
-    def walk(self, where: dict[str, Any], batch_bytes: int) -> Iterator[Page | Reject]:
-        """Read the range behind ``after`` up to ``until``, which belongs to it."""
+    def read_range(self, where: dict[str, Any], batch_bytes: int) -> Iterator[Page | Reject]:
+        """Read the objects behind the id ``after`` up to and with the id ``until``."""
         after, until = str(where["after"]), str(where["until"])
-        aim, left = min(batch_bytes, _AIM), int(where["rows"])
-        size = PageSize(max(1, aim // where["row_bytes"]), _MOST, aim)
+        target_bytes, remaining_rows = min(batch_bytes, _PAGE_BYTES), int(where["rows"])
+        size = PageSize(max(1, target_bytes // where["row_bytes"]), _PAGE_ROWS, target_bytes)
         while True:
-            try:  # the plan's estimate keeps the last page short
-                found, links, weight = self._linked(
-                    after, PageSize(size.rows, max(left, _LOOK) + 1, aim)
-                )
-            except TooLarge as error:
-                alone = [one.metadata.id for one in self.page(after, 1, whole=False)[0]]
-                if alone and until and alone[0] > until:
+            # the plan's estimate keeps the last page short
+            limit = PageSize(size.rows, max(remaining_rows, _SPARE_ROWS) + 1, target_bytes)
+            try:
+                objects, references, page_bytes = self._fetch_with_references(after, limit)
+            except TooLargeError as error:
+                ids = [_id_of(result) for result in self.fetch(after, 1, with_content=False)[0]]
+                if ids and until and ids[0] > until:
                     return
-                yield from (self._aside(error.what, one) for one in alone)
-                after = alone[0] if alone else after
+                yield from (self._reject(error.what, object_id) for object_id in ids)
+                after = ids[0] if ids else after
                 continue
-            ids = [one.metadata.id for one in found]
-            self._ascend(after, ids)
-            there = [one for one in found if not until or one.metadata.id <= until]
-            kept = [one for one in there if links is None or one.metadata.id in links]
-            yield Page(kept, None if links is None else [links[one.metadata.id] for one in kept])
-            if links is not None:
-                yield from (
-                    self._aside("its references did not come", one.metadata.id)
-                    for one in there
-                    if one.metadata.id not in links
-                )
-            if len(there) < len(found) or not found:
+            ids = [_id_of(result) for result in objects]
+            self._check_order(after, ids)
+            in_range = [result for result in objects if not until or _id_of(result) <= until]
+            yield from self._split_page(in_range, references)
+            if len(in_range) < len(objects) or not objects:
                 return
-            after, left = ids[-1], left - len(ids)
-            size.learn(len(ids), weight)
+            after, remaining_rows = ids[-1], remaining_rows - len(ids)
+            size.adjust(len(ids), page_bytes)
 
-    def _aside(self, reason: str, name: str) -> Reject:
-        return Reject(reason, f"{self.declared.name} {name}", json.dumps({"id": name}).encode())
+    def _split_page(
+        self, objects: list[Message], references: dict[str, References] | None
+    ) -> Iterator[Page | Reject]:
+        """Give a page, then a reject for each object whose references did not come."""
+        if references is None:
+            yield Page(objects, None)
+            return
+        complete = [result for result in objects if _id_of(result) in references]
+        yield Page(complete, [references[_id_of(result)] for result in complete])
+        for result in objects:
+            if _id_of(result) not in references:
+                yield self._reject("its references did not come", _id_of(result))
 
-    def _ascend(self, after: str, ids: list[str]) -> None:
-        """Check the order.
+    def _reject(self, reason: str, object_id: str) -> Reject:
+        content = json.dumps({"id": object_id}).encode()
+        return Reject(reason, f"{self.collection.name} {object_id}", content)
+
+    def _check_order(self, after: str, ids: Sequence[str]) -> None:
+        """Check that the ids of a page ascend.
 
         Raises:
-            SourceError: an id comes twice or out of order: what is behind the cursor could not be
-                trusted.
+            SourceError: an id comes twice or out of order, so that no object behind the cursor
+                could be trusted to come.
         """
-        for before, one in zip([after, *ids], ids, strict=False):
-            if before and one <= before:
+        for previous_id, object_id in pairwise([after, *ids]):
+            if previous_id and object_id <= previous_id:
                 raise SourceError(
-                    f"{self.declared.name}: {one} came behind {before}",
+                    f"{self.collection.name}: {object_id} came behind {previous_id}",
                     "report it to Weaviate; its cursor promises ascending ids",
                 )
 
-    def _linked(
+    def _fetch_with_references(
         self, after: str, size: PageSize
-    ) -> tuple[list[Any], dict[str, dict[str, Any]] | None, int]:
-        """Ask for a page, and for the references in it over REST.
+    ) -> tuple[list[Message], dict[str, References] | None, int]:
+        """Fetch a page over gRPC, and the references in it over REST.
 
-        GRPC gives only those whose target is there, and of one collection.
-
-        An object that only one of the two answers has was written in between: both are asked again.
+        gRPC gives only references whose target exists, and of one target collection.  An object
+        that only one of the two answers has was written in between: both are requested again.
 
         Returns:
-            objects, properties by id (None where the collection declares no reference), and the
-            bytes of the objects.
+            The objects, their references by id (None where the collection declares no reference),
+            and the bytes of the objects.
         """
-        links: dict[str, dict[str, Any]] | None = None
-        for _ in range(_AGAIN):
-            found, weight = self._fitting(after, size)
-            if not self.declared.references or not found:
+        references: dict[str, References] | None = None
+        for _ in range(_PAGE_ATTEMPTS):
+            objects, page_bytes = self._fetch_fitting(after, size)
+            if not self.collection.references or not objects:
                 break
-            query = {
-                "class": self.declared.name,
-                "limit": str(len(found) + _LOOK),
-                "after": after,
-            } | ({"tenant": self.tenant} if self.tenant else {})
-            links = {
-                one["id"]: one["properties"] or {}
-                for one in self.wire.rest("/objects", **query)["objects"]
-            }
-            if all(one.metadata.id in links for one in found):
+            references = self._fetch_references(after, len(objects) + _SPARE_ROWS)
+            if all(_id_of(result) in references for result in objects):
                 break
-        return found, links, weight
+        return objects, references, page_bytes
+
+    def _fetch_references(self, after: str, limit: int) -> dict[str, References]:
+        query = {"class": self.collection.name, "limit": str(limit), "after": after}
+        if self.tenant:
+            query["tenant"] = self.tenant
+        objects = self.connection.call_rest("/objects", **query)["objects"]
+        return {result["id"]: result["properties"] or {} for result in objects}
 
 
-def cuts(following: Callable[[int, int], list[int]], first: int, parts: int) -> list[int]:
-    """Cut the ids into ranges of about as many records each.
-
-    A wrong estimate makes shards uneven, never wrong.
-
-    UUIDs of one's own making are skewed (counters fill the lowest range only), and the server needs
-    a scan to count a range.  So the cursor is looked at in some places: how far 32 ids reach from
-    there tells how dense they are.
-
-    Args:
-        following: (id, n) -> the next n ids.
-        first: the lowest id.
-        parts: how many ranges.
-
-    Returns:
-        the last id of each range but the last, ascending; fewer than ``parts``.
-    """
-    todo, known, looks = [(first, _last(following, first))], [], 0
-    while todo:
-        low, high = todo.pop()
-        places = sorted({low + (high - low) * part // 4 for part in range(4)})
-        dense = [_density(following, place, high) for place in places]
-        looks += len(places)
-        if max(dense) > 4 * min(dense) and high - low > _LOOK and looks < _LOOKS:
-            middle = (low + high) // 2
-            todo += [(low, middle), (middle + 1, high)]
-        else:
-            known.append((low, high, (high - low + 1) * sum(dense) / len(dense)))
-    found: list[int] = []
-    each, before = sum(rows for _, _, rows in known) / parts, 0.0
-    for low, high, rows in sorted(known):
-        while len(found) < parts - 1 and rows and each * (len(found) + 1) < before + rows:
-            found.append(low + int((high - low) * ((each * (len(found) + 1) - before) / rows)))
-        before += rows
-    return sorted(set(found))
+def _id_of(result: Message) -> str:
+    return str(result.metadata.id)
 
 
-def _last(following: Callable[[int, int], list[int]], first: int) -> int:
-    """Find the highest id, or a little more: the cursor goes upwards only."""
-    low, high = first, 2**128 - 1
-    while high - low > (low - first) // 1000:
-        middle = (low + high) // 2
-        there = following(middle, 1)
-        low, high = (there[-1], high) if there else (low, middle)
-    return max(low, high)
+def _id_number(result: Message) -> int:
+    return int.from_bytes(result.metadata.id_as_bytes, "big")
 
 
-def _density(following: Callable[[int, int], list[int]], place: int, high: int) -> float:
-    """Give the ids there are to each number from a place on."""
-    there = following(place, _LOOK)
-    if len(there) == _LOOK and there[-1] <= high:
-        return _LOOK / (there[-1] - place)
-    return sum(one <= high for one in there) / max(1, high - place)
-
-
-def id_of(number: int) -> str:
+def format_id(number: int) -> str:
     """Write a 128-bit number as the cursor takes it."""
     return str(uuid.UUID(int=number))

@@ -1,0 +1,61 @@
+"""What a resume must agree on: the keys of a job file that decide what the rows of a target are.
+
+A target remembers the agreement of the job that made it.  A job with another one is refused,
+because its rows would not fit those that are there.  Where the target lies, its indexes, limits
+and credentials are no part of it: they change no row.  The agreement is written with the
+defaults, so that a default that changes between two versions of cfray is noticed, too.
+
+Fingerprints and agreements are stored beside targets: a change to either makes every run that
+is under way impossible to resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from cfray.embedders.spec import Embedding
+from cfray.job.mapping import Mapping
+from cfray.sources.base import Source
+
+#: Keys that decide what the rows of the target are; a resume must agree on them.
+FINGERPRINTED = ("name", "source", "mapping", "embedding")
+
+
+def agreement(name: str, source: Source, mapping: Mapping, embedding: Embedding) -> dict[str, Any]:
+    """Give what a job's fingerprint is made of, as parsed JSON; its keys are ``FINGERPRINTED``."""
+    settings = source.model_dump(mode="json", exclude=set(source.unfingerprinted))
+    return {
+        "name": name,
+        "source": settings,
+        "mapping": mapping.model_dump(mode="json"),
+        "embedding": embedding.agreed(),
+    }
+
+
+def fingerprint(agreed: dict[str, Any]) -> str:
+    """Give the SHA-256 of an agreement, written as canonical JSON."""
+    text = json.dumps(agreed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def changed_keys(before: object, after: object, prefix: str = "") -> list[str]:
+    """Name the keys in which two agreements differ, with both values.
+
+    Args:
+        before: the agreement of the target, or a part of it.
+        after: the same part of the agreement of the job.
+        prefix: dotted key of that part; empty for a whole agreement.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            line
+            for key in sorted({*before, *after})
+            for line in changed_keys(
+                before.get(key), after.get(key), f"{prefix}.{key}" if prefix else key
+            )
+        ]
+    if before == after:
+        return []
+    return [f"{prefix}: was {json.dumps(before)}, is {json.dumps(after)}"]

@@ -1,0 +1,90 @@
+"""Show a plan and its forecast: as a table and sentences for people, as JSON for programs.
+
+The keys of the JSON are a contract with scripts that read ``cfray plan --json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cfray.planning.forecast import Forecast
+from cfray.target.state import Plan
+
+
+def as_json(plan: Plan, forecast: Forecast) -> dict[str, Any]:
+    """Give plan and forecast as one JSON document."""
+    return {
+        "shards": len(plan.shards),
+        "unsplittable_shards": sum(not shard.splittable for shard in plan.shards),
+        "records": plan.rows,
+        "records_exact": plan.exact,
+        "source_bytes": plan.size,
+        "dimension": plan.shape.dimension,
+        "consistency": plan.consistency,
+        **asdict(forecast),
+        "notes": list(plan.notes),
+    }
+
+
+def show_forecast(name: str, plan: Plan, forecast: Forecast, console: Console) -> None:
+    """Print what would happen: how large it is, where each field lands, what would be lost."""
+    for line in _size_lines(name, plan, forecast):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    table = Table("field", "type", "lands in", box=None)
+    for landing in forecast.landings:
+        cells = (landing.field, landing.type, landing.lands)
+        table.add_row(*(cell.replace("[", r"\[") for cell in cells))
+    console.print(table)
+    for line in _warning_lines(plan, forecast):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print("nothing was written", highlight=False)
+
+
+def _size_lines(name: str, plan: Plan, forecast: Forecast) -> list[str]:
+    """Say how much there is to copy and what that costs."""
+    records = "an unknown number of records"
+    if plan.rows is not None:
+        records = f"{'exactly' if plan.exact else 'about'} {plan.rows:,} records"
+    cost = "disk and time: unknown"
+    if plan.rows:
+        cost = (
+            f"needs about {_size(forecast.disk)} of disk and about {forecast.seconds:,.0f} s on "
+            "this machine"
+        )
+    return [
+        (
+            f"{name}: {records}, {_size(plan.size)} at the source, in {len(plan.shards):,} shards; "
+            f"vectors of {plan.shape.dimension}"
+        ),
+        f"consistency of the source: {plan.consistency}",
+        cost,
+    ]
+
+
+def _warning_lines(plan: Plan, forecast: Forecast) -> list[str]:
+    """Say what would be lost, refused or doubled, and what else the operator should know."""
+    sampled = f"{forecast.sampled:,} sampled records"
+    lines = [f"LOSSY  {sentence}" for sentence in forecast.lossy]
+    lines += [
+        f"would be quarantined: {count:,} of {sampled}: {reason}"
+        for reason, count in forecast.quarantined.items()
+    ]
+    if forecast.duplicates:
+        lines.append(
+            f"{forecast.duplicates:,} of {sampled} have the id of an earlier sampled record"
+        )
+    lines += plan.notes
+    return lines or [f"nothing lossy, nothing to quarantine among {sampled}"]
+
+
+def _size(count: int) -> str:
+    """Write a number of bytes for people."""
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:,.1f} {units[0]}"

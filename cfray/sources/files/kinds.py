@@ -1,0 +1,78 @@
+"""Which kind of source reads which file: by its suffix, or by its first bytes.
+
+A job file may name the wrong kind for its files.  Then the error says which files lie at
+the location and which kind reads them; nothing here decides what is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+import pyarrow.fs as pafs
+
+from cfray.runtime import filesystems
+
+#: Suffixes of compressed files and the codec that pyarrow reads them with.
+CODECS = {".gz": "gzip", ".zst": "zstd"}
+
+#: Suffixes, without a codec's, of the files that a kind reads in a folder.
+SUFFIXES = {
+    "parquet": (".parquet", ".pq"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "json": (".json",),
+    "csv": (".csv", ".tsv"),
+    "arrow": (".arrow", ".feather", ".ipc", ".arrows"),
+}
+
+#: Kinds whose files are text: a text's first bytes say nothing about its kind.
+TEXT_KINDS = frozenset({"jsonl", "json", "csv"})
+
+#: First bytes of binary formats, which no text file begins with.
+_FIRST_BYTES = {b"PAR1": "parquet", b"ARROW1": "arrow"}
+FIRST_BYTES_NEEDED = max(map(len, _FIRST_BYTES))
+
+
+def suffix_of(name: str) -> str:
+    """Give a file name's suffix, in lower case and without the suffix of a codec."""
+    stem, suffix = os.path.splitext(name.lower())
+    return os.path.splitext(stem)[1] if suffix in CODECS else suffix
+
+
+def kind_of_name(name: str) -> str | None:
+    """Give the kind that reads files with this name; None where no kind does."""
+    suffix = suffix_of(name)
+    return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+
+
+def kind_of_bytes(first_bytes: bytes) -> str | None:
+    """Give the kind of a binary file by its first bytes; None where they say nothing."""
+    return next(
+        (kind for magic, kind in _FIRST_BYTES.items() if first_bytes.startswith(magic)), None
+    )
+
+
+def is_lance_dataset(location: str) -> bool:
+    """Tell whether a folder is a Lance dataset: it holds a folder ``_versions``."""
+    system, path = filesystems.open_filesystem(location)
+    info: pafs.FileInfo = system.get_file_info(f"{path.rstrip('/')}/_versions")
+    return bool(info.type == pafs.FileType.Directory)
+
+
+def describe_names(names: Iterable[str]) -> tuple[str, str]:
+    """Say how many files of which suffix there are, and which kind reads most of them.
+
+    Returns:
+        A text such as ``3 .parquet files (kind: parquet reads them), 1 .txt file``, and that kind;
+        the kind is empty where no kind reads any of the files.
+    """
+    counts = Counter(suffix_of(name) for name in names)
+    texts, kinds = [], []
+    for suffix, count in counts.most_common():
+        kind = kind_of_name(suffix and f"x{suffix}")
+        kinds.append(kind)
+        files = f"{count:,} {suffix or 'suffixless'} file{'s' if count > 1 else ''}"
+        pronoun = "them" if count > 1 else "it"
+        texts.append(f"{files} (kind: {kind} reads {pronoun})" if kind else files)
+    return ", ".join(texts[:5]), next((kind for kind in kinds if kind), "")

@@ -1,0 +1,117 @@
+"""Start over: say what a target and the folder beside it hold, and remove both.
+
+A restart that is killed leaves a mark beside the target; every later command
+refuses the target by name until a restart has come to its end.  A dataset that
+cfray did not make is never removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow.fs as pafs
+
+from cfray.errors import LedgerMismatch
+from cfray.runtime.filesystems import Folder, open_filesystem
+from cfray.runtime.storage_errors import classify_write_error
+from cfray.target.commit import Target
+from cfray.target.creation import find_target
+from cfray.target.state import State
+
+#: File beside the target that stands there while a restart removes it.
+MARK = "restarting.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a restart would remove.
+
+    Attributes:
+        rows: in the latest version of the dataset; None where there is no dataset that opens.
+        versions: of the dataset that can still be opened.
+        state_files: in the folder beside the target.
+        state_bytes: their size together.
+    """
+
+    rows: int | None
+    versions: int
+    state_files: int
+    state_bytes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is to be removed."""
+        return self.rows is None and not self.state_files
+
+    def sentence(self, uri: str) -> str:
+        """Say what a restart of this target removes."""
+        state = (
+            f"{uri}.cfray ({self.state_files:,} files, {self.state_bytes:,} bytes: plan, receipts, "
+            "quarantined rows, reports)"
+        )
+        if self.rows is None:
+            return f"--restart removes {state}; there is no dataset at {uri}"
+        return (
+            f"--restart removes the dataset {uri} ({self.rows:,} rows in its latest version, "
+            f"{self.versions:,} versions) and {state}"
+        )
+
+
+def is_interrupted(state: State) -> bool:
+    """Tell whether a restart was killed before it came to its end."""
+    return state.folder.read(MARK) is not None
+
+
+def take_inventory(uri: str) -> Inventory:
+    """Look at what a restart would remove.
+
+    Raises:
+        LedgerMismatch: the dataset was not made by cfray, or something else is there; a dataset
+            that an interrupted restart has half removed is no reason.
+    """
+    state = State(uri)
+    rows, versions = None, 0
+    try:
+        if find_target(uri) is not None:
+            dataset = Target(uri).open()
+            rows, versions = dataset.count_rows(), len(dataset.versions())
+    except LedgerMismatch:
+        if not is_interrupted(state):
+            raise
+    files = _files(f"{uri}.cfray")
+    return Inventory(rows, versions, len(files), sum(info.size for info in files))
+
+
+def remove(uri: str) -> None:
+    """Remove the dataset and the folder beside it; the mark goes last.
+
+    Raises:
+        TargetError: the storage refused.
+    """
+    state = State(uri)
+    state.folder.publish(MARK, b"{}\n")
+    _delete(uri)
+    for name in ("staged", "quarantine", "scratch", "maps", "reports"):
+        _delete(f"{uri}.cfray/{name}")
+    for name in state.folder.list_names():
+        if name != MARK:
+            state.folder.remove(name)
+    state.folder.remove(MARK)
+
+
+def _files(uri: str) -> list[pafs.FileInfo]:
+    if not Folder(uri).exists():
+        return []
+    system, path = open_filesystem(uri)
+    infos: list[pafs.FileInfo] = system.get_file_info(pafs.FileSelector(path, recursive=True))
+    return [info for info in infos if info.type == pafs.FileType.File]
+
+
+def _delete(uri: str) -> None:
+    if not Folder(uri).exists():
+        return
+    system, path = open_filesystem(uri)
+    try:
+        system.delete_dir(path)
+    except OSError as error:
+        raise classify_write_error(error, f"could not remove {uri}") from error

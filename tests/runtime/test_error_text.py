@@ -1,0 +1,67 @@
+"""What of a library's error text an operator reads."""
+
+import lance
+import pytest
+
+from cfray.runtime.error_text import describe_error
+
+RUST = "/home/runner/work/lance/lance/rust/lance"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            (
+                f"Not found: x/_versions, {RUST}-table/src/io/commit.rs:653:26, "
+                f"{RUST}/src/dataset/builder.rs:921:29"
+            ),
+            "Not found: x/_versions",
+        ),
+        (
+            f"fields did not match, unexpected=[b], location: {RUST}/schema.rs:213:17",
+            "fields did not match, unexpected=[b]",
+        ),
+        (
+            "LanceError(IO): no such object, /rustc/48a229ceaefd/library/core/function.rs:250:5",
+            "LanceError(IO): no such object",
+        ),
+        ("disk error, rust/lance-io/src/local.rs:12", "disk error"),
+        (
+            f'conflict, location: Location {{ file: "{RUST}/a.rs", line: 1, column: 2 }}',
+            "conflict",
+        ),
+        (
+            (
+                "Expected to read 32 bytes\n../../src/arrow/ipc/reader.cc:740  ReadMessage(file)\n"
+                "/arrow/cpp/src/arrow/ipc/message.cc:12  _s"
+            ),
+            "Expected to read 32 bytes",
+        ),
+        (
+            "Couldn't deserialize thrift: no type\nDeserializing page header failed.\n",
+            "Couldn't deserialize thrift: no type Deserializing page header failed.",
+        ),
+        ("cannot read /data/main.rs: it is gone", "cannot read /data/main.rs: it is gone"),
+        (
+            "[Errno 13] Permission denied: '/a/b.parquet'",
+            "[Errno 13] Permission denied: '/a/b.parquet'",
+        ),
+        ("at 12:30:45 the server was away", "at 12:30:45 the server was away"),
+    ],
+)
+def test_positions_in_a_librarys_source_code_are_left_out(text, shown):
+    assert describe_error(OSError(text)) == shown
+    assert describe_error(text) == shown
+
+
+def test_an_error_without_a_text_is_named_by_its_type():
+    assert describe_error(TimeoutError()) == "TimeoutError"
+    assert describe_error(OSError("rust/lance-io/src/local.rs:12:3")) == "OSError"
+
+
+def test_the_installed_lance_is_understood(tmp_path):
+    with pytest.raises(ValueError, match=r"\.rs:\d+") as missing:
+        lance.dataset(str(tmp_path / "nowhere.lance"))
+    assert ".rs" not in describe_error(missing.value)
+    assert "nowhere.lance" in describe_error(missing.value)

@@ -1,0 +1,72 @@
+"""Cleanup counts what it removes."""
+
+import pathlib
+
+import pyarrow as pa
+import pytest
+
+from cfray.copying.write import Tally, write_frames
+from cfray.frames.schema import frame_schema
+from cfray.target import commit
+from cfray.target.cleanup import clean_up
+from cfray.target.creation import create_target
+from cfray.target.receipts import Receipt
+from cfray.target.state import State
+
+SCHEMA = frame_schema(4)
+
+
+def stage(target, name):
+    rows = [
+        {
+            "title": name,
+            "uuid": f"{name}0000000-0000-0000-0000-{row:012d}",
+            "vector": [float(row)] * 4,
+            "collection": "c",
+            "collection_id": "h",
+        }
+        for row in range(3)
+    ]
+    tally = Tally()
+    batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+    fragments, files = write_frames(target.uri, SCHEMA, [batch], tally)
+    receipt = Receipt(name, name, "n", frames=3, fragments=fragments, files=files, sums=tally.sums)
+    State(target.uri).publish_receipt(receipt)
+    return receipt
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Make a target of many versions: shards, an index, deletions, a compaction."""
+    target = create_target(str(tmp_path / "t.lance"), SCHEMA, {}, "f" * 64)
+    for name in "012":
+        commit.commit_receipts(target, [stage(target, name)])
+    target.open().create_scalar_index("uuid", "BTREE")
+    target.open().delete("uuid LIKE '%000000001'")
+    target.open().optimize.compact_files()
+    target.open().create_scalar_index("uuid", "BTREE", replace=True)
+    return target
+
+
+def sizes(target):
+    return {
+        path: path.stat().st_size for path in pathlib.Path(target.uri).rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("keep_versions", [None, 1, 3])
+def test_files_and_bytes_are_counted_as_they_disappear(target, keep_versions):
+    (pathlib.Path(target.uri) / "data/orphan.lance").write_bytes(b"12345")
+    before = sizes(target)
+    removed = clean_up(target, State(target.uri), keep_versions)
+    after = sizes(target)
+    gone = [size for path, size in before.items() if path not in after]
+    assert (removed.files, removed.bytes) == (len(gone), sum(gone))
+    assert (removed.files > 1) == (keep_versions is not None)
+
+
+def test_a_staged_shard_is_no_orphan(target):
+    receipt = stage(target, "3")
+    clean_up(target, State(target.uri), 1)
+    assert commit.commit_receipts(target, [receipt]) == ["3"]
+    assert target.open().count_rows() == 9
