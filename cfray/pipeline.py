@@ -239,7 +239,7 @@ def search(location: str, question: Question) -> Answer:
     """
     if location.endswith((".yaml", ".yml")) and not is_uri(location):
         job = read_job(Path(location))
-        uri, question = job.target.uri, relocation(question, embedding=job.embedding)
+        uri, question = job.target.uri, replace(question, embedding=job.embedding)
     else:
         uri = resolve_path(location, Path.cwd()).rstrip("/")
     if find_target(uri) is None:

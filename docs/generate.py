@@ -249,7 +249,7 @@ _SECTIONS = {
     "mapping": "Mapping",
     "mapping: a constant": "Const",
     "mapping: a template": "Template",
-    "mapping: a path with dots in its names": "LiteralPath",
+    "mapping: a field": "LiteralPath",
     "mapping: a composite id": "Key",
     "mapping.relationships": "RelationshipRule",
     "embedding": "Embedding",
@@ -265,6 +265,12 @@ _SECTIONS = {
     "index.vector": "VectorIndexSpec",
     "limits": "Limits",
     "a credential": "Secret",
+}
+
+#: What stands before the description of a section.
+_NOTES = {
+    "LiteralPath": "A field of the source is a text: its name, or a dotted path such as `meta.by`. "
+    "Where a name holds a dot, write `{path: [meta.by]}`. ",
 }
 
 _HEAD = """# Reference: the job file
@@ -292,7 +298,7 @@ def _section(title: str, name: str, body: dict[str, Any], level: int = 2) -> str
     section = body if name == "JobSpec" else body["$defs"][name]
     lines = [f"{'#' * level} {title}\n"]
     if name != "JobSpec":
-        lines.append(section["description"].rstrip(".") + ".\n")
+        lines.append(_NOTES.get(name, "") + section["description"].rstrip(".") + ".\n")
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, value in section["properties"].items():
         default = _default(value, required=key in section.get("required", []))
@@ -341,8 +347,11 @@ def _type(value: dict[str, Any]) -> str:
 
 
 def _alternatives(options: list[dict[str, Any]]) -> str:
-    """Join types by ``or``; a list of something stands last, so that it cannot be misread."""
+    """Join types by ``or``; a text or a path is a field, and a list of something stands last."""
     words = [_type(option) for option in options if option.get("type") != "null"]
+    field = next((text for text in words if "#mapping-a-field" in text), None)
+    if field is not None and "text" in words:
+        words.remove("text")
     lists = [text for text in words if text.startswith("list of")]
     return " or ".join(dict.fromkeys([text for text in words if text not in lists] + lists))
 

@@ -1,1 +1,1 @@
-"""Record to frame, in memory: no Ray, no Lance, no file. One module a step."""
+"""From record to frame, in memory: no Ray, no Lance, no file.  Each step is a module."""

@@ -1,9 +1,9 @@
 """Chunk frames: parts of a long document's text, each a frame right behind its document.
 
 Chunks are derived, so they are not records and are counted beside them.  The uuid of a chunk is
-computed from its number and its document's id, so it is the same in every run.  A chunk carries the
-columns of its document, a text and a vector of its own, and as ``custom_metadata`` only where it
-comes from.  It is ``member_of`` its document.
+computed from its number and its document's id, so it is the same in every run.  A chunk has its
+text and its vector; its other columns are the document's, except that its ``custom_metadata`` says
+only which chunk of which document it is.  It is ``member_of`` its document.
 """
 
 from __future__ import annotations

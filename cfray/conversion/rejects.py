@@ -1,7 +1,7 @@
 """Rows that did not fit, as the quarantine holds them.
 
-Each has two copies of its content: one that people read, and an exact one for replay, an
-Arrow IPC stream of one row as base64.  Text would not do for replay: it loses the types.
+Each row has two copies of its content: a text for people, and an exact copy for replay, which is an
+Arrow IPC stream of the row as base64.  A text would not do for replay, for it loses the types.
 A quarantine file is JSON Lines; its keys are a contract with the files on disk.
 """
 

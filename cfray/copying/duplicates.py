@@ -24,7 +24,6 @@ from cfray.conversion import chunks
 from cfray.conversion.rejects import RejectedRow, reject_frame
 from cfray.copying.write import Tally, add_vectors, new_nonce, publish
 from cfray.errors import LimitReached
-from cfray.frames import digests
 from cfray.frames.schema import binary_view
 from cfray.target.books import DUPLICATES, Content, RemovedRows
 from cfray.target.commit import Target, commit, without_rows
@@ -221,10 +220,9 @@ class _Removal:
                 reason, position = self.duplicates[row_id], self.origins.position(row_id)
                 self.rejected.append(reject_frame(frames.slice(row, 1), reason, position))
         for name, rows in by_entry(batch, self.origins):
-            content = Content(rows.num_rows, digests.add_hashes({}, digests.content_hashes(rows)))
             earlier = self.removed.get(name, RemovedRows())
             self.removed[name] = RemovedRows(
-                earlier.content + content, earlier.chunks + _count_chunks(rows)
+                earlier.content + Content.of(rows), earlier.chunks + _count_chunks(rows)
             )
             add_vectors(self.tally.collections, rows, -1)
 

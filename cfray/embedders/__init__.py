@@ -1,4 +1,4 @@
 """Embedders: text in, vectors out.
 
-``base.Embedder`` is what each of them is, ``open.opened`` the way in.
+``base.Embedder`` says what an embedder is; ``open.open_embedder`` opens the job's.
 """

@@ -1,4 +1,4 @@
-"""New vectors for rows that the target has already.
+"""New vectors for the target: the embedding actors, what a run must learn, ``cfray embed``.
 
-What a map is learned from, pieces, the swap.
+``reembed.py`` says in which steps ``cfray embed`` makes the vectors of a finished target anew.
 """

@@ -1,8 +1,8 @@
 """What a resume must agree on: the keys of a job file that decide what the rows of a target are.
 
-A target remembers the agreement of the job that made it.  A job with another one is refused,
-because its rows would not fit those that are there.  Where the target lies, its indexes, limits
-and credentials are no part of it: they change no row.  The agreement is written with the
+A target remembers the agreement of the job that made it.  A job with another agreement is refused,
+because its rows would not fit the rows of the target.  The target's location, its indexes, limits
+and credentials are no part of an agreement: they change no row.  An agreement is written with all
 defaults, so that a default that changes between two versions of cfray is noticed, too.
 
 Fingerprints and agreements are stored beside targets: a change to either makes every run that

@@ -1,8 +1,8 @@
 """The keys that a job file may hold, read from the models, so that no section is forgotten.
 
-Pydantic says where a fault is as a path that mixes the file's keys with its own names for the
+Pydantic says where a fault is as a path that mixes the file's keys with pydantic's names for the
 branches of a union.  ``locate`` tells the two apart: a step that leads somewhere in the models is
-a key of the file, any other is a branch.
+a key of the file, any other step is a branch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class KeyLocation:
     Attributes:
         keys: the file's keys that lead there; numbers stand for items of lists.  They end where a
             credential should be named, for what stands there may be the credential itself.
-        models: what may stand there, as far as it has keys of its own.
+        models: the models of what may stand there; empty where only plain values may.
         is_secret: whether a credential should be named there.
         branch: the first branch of a union on the way; None where there is none.
         branch_depth: how many keys lead to that union.

@@ -16,7 +16,7 @@ from cfray.embedders.spec import Embedding
 from cfray.job.agreement import FINGERPRINTED, agreement, fingerprint
 from cfray.job.mapping import Mapping
 from cfray.runtime import filesystems
-from cfray.runtime.models import ByteSize, Location, Strict
+from cfray.runtime.models import MIB, ByteSize, Location, Strict
 from cfray.sources.chroma.source import Chroma
 from cfray.sources.files.arrow import Arrow
 from cfray.sources.files.csv import Csv
@@ -39,7 +39,7 @@ KINDS: dict[str, type[BaseModel]] = {
     for model in (*get_args(AnyFiles), *get_args(AnyStore))
 }
 
-#: The kinds that are databases; each is a folder of its own and an extra of its own.
+#: The kinds that are databases; each has a folder in ``sources`` and an extra.
 STORES = tuple(str(model.model_fields["kind"].default) for model in get_args(AnyStore))
 
 
@@ -85,8 +85,8 @@ class Index(Strict):
     ] = Field(default=["uuid", "collection"])
 
 
-def _share(value: object) -> object:
-    """Read ``1%`` or ``0.01`` as a share, a whole number as a count."""
+def _share_or_count(value: object) -> object:
+    """Read ``1%`` or ``0.01`` as a share, an integer as a number of records."""
     if isinstance(value, str) and value.strip().endswith("%"):
         try:
             return float(value.strip()[:-1]) / 100
@@ -95,12 +95,13 @@ def _share(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
         # pydantic turns a ValueError into its finding
         raise ValueError(  # noqa: TRY004
-            f"{value!r} is neither a share like 1% nor a number of records"
+            "is neither a share like 1% nor a number of records"
         )
     return value
 
 
-def _positive(value: float) -> float:
+def _in_range(value: float) -> float:
+    """Refuse what no number of records can be."""
     if value < 0:
         raise ValueError("must not be negative")
     if isinstance(value, float) and value > 1:
@@ -112,13 +113,14 @@ class Limits(Strict):
     """What a run may cost before it stops; nothing here changes a row."""
 
     #: A share of the records (a float or 1%) or their number (an integer).
-    max_quarantined: Annotated[int | float, BeforeValidator(_share), AfterValidator(_positive)] = (
-        0.01
-    )
-    max_document: ByteSize = 128 * 2**20
-    #: Memory of one worker task that Ray reserves; ``auto``: shared out by Ray.
+    max_quarantined: Annotated[
+        int | float, BeforeValidator(_share_or_count), AfterValidator(_in_range)
+    ] = 0.01
+    #: Bytes of UTF-8 beyond which a document goes to quarantine.
+    max_document: ByteSize = 128 * MIB
+    #: Memory that Ray reserves for a worker task; ``auto``: Ray divides what the cluster has.
     memory: Literal["auto"] | ByteSize = "auto"
-    #: Worker tasks at once; ``auto``: one a core of the cluster.
+    #: Worker tasks at the same time; ``auto``: as many as the cluster has cores.
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
 
 

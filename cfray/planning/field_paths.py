@@ -1,7 +1,7 @@
 """The paths of a source's fields, as its schema and a sample show them.
 
 A mapping may name only fields that exist.  A source without a fixed schema may have fields that
-the sample lacks, so there only a missing id, vector or text is a mistake.
+the sample lacks; of such a source only a missing id, vector or text is a mistake.
 """
 
 from __future__ import annotations

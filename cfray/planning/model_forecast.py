@@ -1,6 +1,6 @@
 """What the embedding of a run will do, cost and lose, before it begins.
 
-The driver looks at the model with the plan's sample, and lets it go: workers load their own.
+The driver looks at the model with the plan's sample, and lets it go: each worker loads it again.
 What is decided here is what every worker must agree on: the model's identity, the number type
 that it computes in, and the width of the target's vectors.
 """

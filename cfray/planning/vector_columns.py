@@ -1,7 +1,7 @@
 """The vector columns of a source: which is the primary vector, and which travel beside it.
 
 A frame has one primary vector, and all frames of a dataset have it in one width.  Every other
-vector that a source holds lands in a column ``x_vector_<name>`` of its own.
+vector that a source holds lands in a column ``x_vector_<name>``.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from cfray.finishing import index
 from cfray.frames import digests
 from cfray.report.facts import Report
 from cfray.runtime import filesystems
+from cfray.runtime.error_text import describe_error
 from cfray.target.books import Content, read_books, recorded_files
 from cfray.target.commit import Target
 from cfray.target.ledger import Ledger
@@ -66,7 +67,7 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> None:
         actual = _read_again(target, dataset, plan, ledger)
     except (OSError, pa.ArrowException) as error:
         # the type of Lance's error depends on where in a file the damage is
-        detail = f"the dataset cannot be read: {str(error).splitlines()[0][:200]}"
+        detail = f"the dataset cannot be read: {describe_error(error)[:200]}"
         if damaged_files:
             detail += f"; damaged: {', '.join(damaged_files)}"
         report.check("content of every shard", "fail", detail)
@@ -159,8 +160,7 @@ def _sum_fragments(scan: _Scan) -> dict[EntryName, Content]:
         for batch in scanner.to_batches():
             for entry, rows in by_entry(batch, scan.origins):
                 name = EntryName(entry)
-                content = Content(rows.num_rows, digests.add_hashes({}, digests.content_hashes(rows)))
-                contents[name] = contents.get(name, Content()) + content
+                contents[name] = contents.get(name, Content()) + Content.of(rows)
     return contents
 
 
@@ -214,7 +214,8 @@ def _digest_files(work: tuple[str, list[str]]) -> dict[str, tuple[int, str] | No
             digest_by_path[path] = None
         except OSError as error:
             raise TargetError(
-                f"cannot read {uri}/{path}: {error}", "check the storage, then run verify again"
+                f"cannot read {uri}/{path}: {describe_error(error)}",
+                "check the storage, then run verify again",
             ) from error
     return digest_by_path
 

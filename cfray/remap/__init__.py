@@ -1,4 +1,4 @@
-"""Vectors into another model's space.
+"""Remap: the old model's vectors in, vectors of the new model's space out.
 
-Pairs, the maps that are fitted to them, the gate that judges a map.
+``learn.learn_best_map`` finds a map and judges it; ``maps.Map`` applies it.
 """

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cfray.errors import CfrayError, ConfigError, Interrupted, TargetError
-from cfray.target.ledger import Ledger
 from cfray.target.documents import dumps
+from cfray.target.ledger import Ledger
 from cfray.target.state import State
 
 Status = Literal["pass", "fail", "not_run"]

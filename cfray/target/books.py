@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from cfray.errors import LedgerMismatch
+from cfray.frames import digests
 from cfray.target.ledger import Ledger
 from cfray.target.receipts import Receipt, StagedFile
 from cfray.target.state import State
@@ -110,6 +112,11 @@ class Content:
 
     rows: int = 0
     sums: Sums = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, frames: pa.RecordBatch) -> Content:
+        """Hash frames."""
+        return cls(frames.num_rows, digests.add_hashes({}, digests.content_hashes(frames)))
 
     def __add__(self, other: Content) -> Content:
         """Add rows."""

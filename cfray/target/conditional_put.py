@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfray.errors import CfrayError, ConfigError, TargetUnavailable
+from cfray.runtime.error_text import describe_error
 from cfray.runtime.filesystems import s3_endpoint, s3_region, strip_credentials
 
 #: Races; the first race opens the connections, and the later races run on open connections.
@@ -178,6 +179,6 @@ def _classify_error(error: Exception, location: str) -> CfrayError:
             f"set {KEYS} to a key that may write and delete there",
         )
     return ConfigError(
-        f"cannot address the store of {location}: {error}",
+        f"cannot address the store of {location}: {describe_error(error)}",
         f"set {KEYS}, and AWS_ENDPOINT_URL for a store that is not Amazon's",
     )

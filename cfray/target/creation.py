@@ -11,6 +11,7 @@ import pyarrow.fs as pafs
 
 from cfray.errors import LeaseHeld, LedgerMismatch
 from cfray.runtime import filesystems, storage_errors
+from cfray.runtime.error_text import describe_error
 from cfray.runtime.filesystems import Folder, storage_options
 from cfray.target.commit import Target
 from cfray.target.ledger import LEDGER_KEY, Ledger
@@ -33,7 +34,7 @@ def find_target(uri: str) -> Ledger | None:
         if info.type == pafs.FileType.Directory and _is_unborn(system, path):
             return None
         raise LedgerMismatch(
-            f"{uri} exists and is no Lance dataset ({str(error).splitlines()[0][:120]})",
+            f"{uri} exists and is no Lance dataset ({describe_error(error)[:120]})",
             "give another target.uri; nothing was changed",
         ) from error
     return Ledger.from_metadata(dataset.schema.metadata, uri)

@@ -20,6 +20,7 @@ from cfray.embedders.spec import Embedding
 from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.records.vectors import Floats, unit
+from cfray.runtime.error_text import describe_error
 from cfray.target.commit import Target
 from cfray.target.maps import load_projection
 from cfray.target.state import State
@@ -104,7 +105,7 @@ def search_target(uri: str, question: Question) -> Answer:
         return Answer(mode, note, _fuse((vector_hits, text_hits), question.k))
     except (ValueError, OSError) as error:
         raise ConfigError(
-            f"{uri} cannot be searched: {str(error).splitlines()[0][:300]}",
+            f"{uri} cannot be searched: {describe_error(error)[:300]}",
             "correct --where (SQL on the columns), or run cfray optimize",
         ) from error
 

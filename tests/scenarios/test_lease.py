@@ -15,8 +15,8 @@ import pytest
 
 from cfray.errors import LeaseHeld
 from cfray.runtime.filesystems import Folder
-from cfray.target.lease import Holder, Lease, read, wait_until_free
 from cfray.target.documents import dumps
+from cfray.target.lease import Holder, Lease, read, wait_until_free
 from tests.scenarios import runs
 from tests.scenarios.runs import Job
 

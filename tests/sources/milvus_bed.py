@@ -1,11 +1,8 @@
-"""Milvus as its tests see it.
+"""Milvus as its tests see it: filled by pymilvus's MilvusClient.
 
-A real 2.3.5 with users switched on, or a server of the user's own, filled by pymilvus's
-MilvusClient.
-
-Fields that every row has, and that are not null, are declared; everything else goes beside them as
-dynamic keys.  2.3.5 knows neither null in a declared field nor a record without its vector: such a
-row gets zeros.
+The server is a real 2.3.5 with users switched on, or a user's service.  Fields that every row
+has, and that are not null, are declared; other fields become dynamic keys.  2.3.5 knows
+neither null in a declared field nor a record without its vector: such a row gets zeros.
 """
 
 from __future__ import annotations
@@ -36,7 +33,8 @@ from tests.testbeds.server import Launch, Server, free_ports, running
 from tests.testbeds.wheels import installed
 
 KEY = "CFRAY_MILVUS_KEY"
-ROOT = "root:Milvus"  # the user a new server has
+#: The user of a new server, with the password.
+ROOT = "root:Milvus"
 PARTITION = "$partition"
 #: Fields that are declared where every row has them: name -> (Milvus's type, its parameters,
 #: Arrow's name where JSON has another).
@@ -73,7 +71,7 @@ _BRISK = {
 
 
 class MilvusBed(StoreBed):
-    """One Milvus server."""
+    """A Milvus server."""
 
     kind = "milvus"
 
@@ -85,7 +83,7 @@ class MilvusBed(StoreBed):
     @classmethod
     @contextmanager
     def measured(cls, folder: Path) -> Iterator[Self]:
-        """With the clock of 200 ms that a server has by default, and nothing else going on."""
+        """Start a server with the default clock of 200 ms, and with no other load."""
         before = os.environ.get(KEY)
         os.environ[KEY] = ROOT
         try:
@@ -105,9 +103,8 @@ class MilvusBed(StoreBed):
         try:
             with secured(folder) as server:
                 bed = cls(server.endpoint, server)
-                with (
-                    ThreadPoolExecutor(8) as makers
-                ):  # to load a collection takes three seconds; several at once take no longer
+                # to load a collection takes three seconds; several at once take no longer
+                with ThreadPoolExecutor(8) as makers:
                     for declared, many, level in (
                         (CORPUS_DECLARES, 14, {}),
                         ((), 9, {"consistency_level": "Strong"}),
@@ -137,9 +134,9 @@ class MilvusBed(StoreBed):
     def seed(
         self, rows: Sequence[Row], name: str | None = None, *, index: str = "FLAT", **options: Any
     ) -> str:
-        """Fill a collection; the same rows again give the same one.
+        """Fill a collection; the same rows again give the same collection.
 
-        For making and loading one takes three seconds.
+        To create and load a collection takes three seconds.
         """
         if name or index != "FLAT" or options:
             return self._seed(rows, name, index, options)
@@ -168,17 +165,17 @@ class MilvusBed(StoreBed):
             if spare
             else self.create(name or self.fresh(), declared, dimension, index, **options)
         )
-        parts: dict[str, list[Row]] = {}
+        rows_by_partition: dict[str, list[Row]] = {}
         for row in rows:
-            parts.setdefault(row.get(PARTITION, "_default"), []).append(row)
-        for part, some in parts.items():
-            if part != "_default":
-                self.client.create_partition(name, part)
-            for start in range(0, len(some), _AT_ONCE):
+            rows_by_partition.setdefault(row.get(PARTITION, "_default"), []).append(row)
+        for partition, partition_rows in rows_by_partition.items():
+            if partition != "_default":
+                self.client.create_partition(name, partition)
+            for start in range(0, len(partition_rows), _AT_ONCE):
                 self.client.insert(
                     name,
-                    [self.storable(row) for row in some[start : start + _AT_ONCE]],
-                    partition_name=part,
+                    [self.storable(row) for row in partition_rows[start : start + _AT_ONCE]],
+                    partition_name=partition,
                 )
         return name
 
@@ -226,14 +223,14 @@ class MilvusBed(StoreBed):
         return Milvus(**{"url": self.url, "collections": list(names), "api_key": key, **options})
 
     def expected(self, row: Row) -> Row:
-        found = {
+        dynamic = {
             key: _as_json(value)
             for key, value in row.items()
             if key not in ("id", "vector", *_BY_NAME)
         }
         typed = {key: (DECLARED[key][2], _text(key, row[key])) for key in _BY_NAME if key in row}
         vector = np.array(row.get("vector", [0.0, 0.0]), np.float32).astype(float).tolist()
-        return {"id": row["id"], "vector": vector, **found, **typed}
+        return {"id": row["id"], "vector": vector, **dynamic, **typed}
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
         draw = np.random.default_rng(7)
@@ -294,7 +291,8 @@ def _as_json(value: Any) -> tuple[str, str]:
 def _text(key: str, value: Any) -> str:
     if key.startswith("single"):
         short = [
-            float(str(np.float32(one))) for one in (value if isinstance(value, list) else [value])
+            float(str(np.float32(number)))
+            for number in (value if isinstance(value, list) else [value])
         ]
         return canonical(short if isinstance(value, list) else short[0])
     return canonical(value)
@@ -343,10 +341,7 @@ def _awkward(n: int, vector: list[float]) -> Row:
 
 @contextmanager
 def secured(folder: Path, *, brisk: bool = True) -> Iterator[Server]:
-    """Start Milvus as ``testbeds/milvus.py`` does, with users.
-
-    Without a token it answers nothing.
-    """
+    """Start Milvus as ``testbeds/milvus.py`` does, with users: without a token it refuses all."""
     site, ports = installed("milvus", milvus.VERSION), free_ports(1)
     command = [
         sys.executable,
@@ -374,10 +369,8 @@ def _lets_root_in(server: Server) -> bool:
     from pymilvus import DataType, MilvusClient, MilvusException
 
     logger = logging.getLogger("pymilvus")
-    before, logger.disabled = (
-        logger.disabled,
-        True,
-    )  # it prints each refusal of a server that is not ready yet
+    # pymilvus prints each refusal of a server that is not ready yet
+    before, logger.disabled = logger.disabled, True
     try:
         with suppress(MilvusException):
             client = MilvusClient(server.endpoint, token=ROOT, timeout=5)
@@ -395,10 +388,10 @@ def _lets_root_in(server: Server) -> bool:
                 ),
             )
             client.insert("is_it_ready", [{"id": 1, "vector": [1.0, 2.0]}])
-            found = client.query("is_it_ready", filter="id == 1", consistency_level="Strong")
+            read_rows = client.query("is_it_ready", filter="id == 1", consistency_level="Strong")
             client.drop_collection("is_it_ready")
             client.close()
-            return len(found) == 1
+            return len(read_rows) == 1
         return False
     finally:
         logger.disabled = before

@@ -1,8 +1,7 @@
-"""A store as its tests see it.
+"""A store as its tests see it: filled by the vendor's client, and what must come out of it.
 
-A real server (or a double), filled by the vendor's own client, and what must come out of it.
-
-One bed serves the contract, the whole-run scenarios and the benchmarks of its store.
+The store is a real server, or a double of it.  A bed serves the contract, the whole-run
+scenarios and the benchmarks of its store.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ class StoreBed(ABC):
     kind: ClassVar[str]
     #: Whether a double stands in for the server; the README's support table says so, too.
     double: ClassVar[bool] = False
-    #: Names the collections of one test run, so that a service of the user's own is not mixed up
-    #: with its other contents.
+    #: Names the collections of one test run, so that they are not mixed up with
+    #: other contents of a user's service.
     run: ClassVar[str] = f"T{secrets.token_hex(3)}"
 
     @classmethod
     @contextmanager
     @abstractmethod
     def serving(cls, folder: Path) -> Iterator[Self]:
-        """Start the server, or take the one that ``CFRAY_<STORE>_ENDPOINT``.
+        """Start the server, or use the server that ``CFRAY_<STORE>_ENDPOINT`` names.
 
-        (and ``CFRAY_<STORE>_KEY``) names.
+        ``CFRAY_<STORE>_KEY`` holds its key.
         """
 
     @classmethod
@@ -53,16 +52,16 @@ class StoreBed(ABC):
 
     @classmethod
     def endpoint(cls) -> str | None:
-        """Give the address of a service of the user's own."""
+        """Give the address of a user's service, if the environment names it."""
         return os.environ.get(f"CFRAY_{cls.kind.upper()}_ENDPOINT")
 
     def fresh(self) -> str:
-        """Name a collection that is not there yet."""
+        """Name a collection that does not exist yet."""
         return f"{self.run}c{next(_numbers)}"
 
     @abstractmethod
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
-        """Make a collection and fill it by the vendor's own client, never by cfray; give its name.
+        """Create a collection and fill it by the vendor's client, never by cfray; give its name.
 
         Rows are those of ``corpus.py`` or of ``awkward``: id, text, vector (a list of floats; may
         be absent) and metadata.  What the store cannot hold is left out or changed here, and
@@ -90,7 +89,7 @@ class StoreBed(ABC):
     def awkward(self, count: int, dimension: int) -> list[Row]:
         """Make rows with every kind of id, value and vector the store can hold.
 
-        All with float32 vectors of one width.
+        All rows have float32 vectors of the same width.
         """
 
     @abstractmethod
@@ -99,21 +98,22 @@ class StoreBed(ABC):
 
     @abstractmethod
     def vendor_read(self, name: str) -> int:
-        """Read a whole collection, vectors and payload.
+        """Read a collection, vectors and payload, as fast as the vendor's client allows a process.
 
-        The fastest way the vendor's client offers one process; give the number of rows.
+        Returns:
+            The number of rows.
         """
 
     @abstractmethod
     def proxied(self, name: str) -> tuple[HttpProxy | GrpcProxy, RemoteSource]:
-        """Start a proxy in front of what ``read`` asks for pages.
+        """Start a proxy in front of the server, and give the source that reads pages through it.
 
-        Give the source that goes through it; the caller closes the proxy.
+        The caller closes the proxy.
         """
 
     @abstractmethod
     def page_request(self) -> str:
-        """Give the ``matching`` text of the proxy for the request that fetches a page of records."""
+        """Give the proxy's ``matching`` text of the request that fetches a page of records."""
 
     def delete(self, name: str, ids: Sequence[Any]) -> None:
         """Delete records by the vendor's client, by the ids of the rows as they were seeded."""

@@ -1,6 +1,6 @@
 """What every store behind a network promises on top of the source contract.
 
-Collections, faults on the way, credentials, counts, search.
+The promises are about collections, faults on the way, credentials, counts and search.
 """
 
 import json
@@ -17,9 +17,9 @@ from tests.testbeds.proxy import Dropped, Grpc, GrpcProxy, Slow, Status, Truncat
 
 
 class StoreContract(SourceContract):
-    """Inherit, and give ``bed`` (fixture of class scope.
+    """Inherit, and give ``bed`` and the markers of what the store cannot do.
 
-    A ``StoreBed``) and the markers of what the store cannot do.
+    ``bed`` is a fixture of class scope, a ``StoreBed``.
     """
 
     cannot_refuse_a_key = ""
@@ -28,10 +28,10 @@ class StoreContract(SourceContract):
 
     @pytest.fixture
     def seed(self, bed):
-        def one_collection(some_rows):
-            return bed.source(bed.seed(some_rows), shard_bytes=SHARD_BYTES)
+        def seed_collection(seeded_rows):
+            return bed.source(bed.seed(seeded_rows), shard_bytes=SHARD_BYTES)
 
-        return one_collection
+        return seed_collection
 
     @pytest.fixture(autouse=True)
     def _expects_what_the_bed_says(self, bed):
@@ -39,10 +39,7 @@ class StoreContract(SourceContract):
 
     @pytest.fixture(autouse=True)
     def _quick_retries(self, monkeypatch):
-        """Pauses of milliseconds: what is tested is that a request is sent again.
-
-        Not how long that takes.
-        """
+        """Make pauses last milliseconds: that a request is sent again is tested, not how late."""
         monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
         monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.01)
         monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
@@ -51,24 +48,24 @@ class StoreContract(SourceContract):
         return {"collections": ["nowhere"]}, "source.collections"
 
     def test_several_collections_are_read_and_told_apart(self, bed):
-        one, two = bed.seed(CORPUS[:10]), bed.seed(CORPUS[5:30])
-        source = bed.source(one, two, shard_bytes=SHARD_BYTES)
+        seeded = {bed.seed(CORPUS[:10]): CORPUS[:10], bed.seed(CORPUS[5:30]): CORPUS[5:30]}
+        source = bed.source(*seeded, shard_bytes=SHARD_BYTES)
         shards = source.shards(CONTEXT)
-        assert {shard.collection for shard in shards} == {one, two}
-        for name, some in ((one, CORPUS[:10]), (two, CORPUS[5:30])):
-            found = rows(source, [shard for shard in shards if shard.collection == name])
-            assert counted(found) == counted(map(self.expected, some))
+        assert {shard.collection for shard in shards} == set(seeded)
+        for name, seeded_rows in seeded.items():
+            read_rows = rows(source, [shard for shard in shards if shard.collection == name])
+            assert counted(read_rows) == counted(map(self.expected, seeded_rows))
 
     def test_collections_say_their_size_width_and_metric(self, bed):
         name = bed.seed(CORPUS)
         source = bed.source(name)
-        described = source.describe(CONTEXT, source.shards(CONTEXT))
-        (told,) = described.collections
-        assert (told.name, told.rows) == (name, len(CORPUS))
-        widths = {told.dimension, *(width for width, _ in told.vectors.values())} - {None}
-        assert widths == {2}
-        assert described.consistency != "snapshot" or source.uri
-        assert json.dumps(told.facts)
+        description = source.describe(CONTEXT, source.shards(CONTEXT))
+        (collection,) = description.collections
+        assert (collection.name, collection.rows) == (name, len(CORPUS))
+        named_widths = (width for width, _ in collection.vectors.values())
+        assert {collection.dimension, *named_widths} - {None} == {2}
+        assert description.consistency != "snapshot" or source.uri
+        assert json.dumps(collection.facts)
 
     def test_it_counts_what_a_read_gives(self, bed):
         source = bed.source(bed.seed(CORPUS))
@@ -78,10 +75,10 @@ class StoreContract(SourceContract):
         if self.cannot_search:
             pytest.skip(self.cannot_search)
         name = bed.seed([a_row(n, vector=[float(n), 1.0]) for n in range(20)])
-        found = bed.source(name).search(name, [19.0, 1.0], 3)
-        assert len(found) == 3
-        assert len(set(found)) == 3
-        assert all(":" in one for one in found)
+        ids = bed.source(name).search(name, [19.0, 1.0], 3)
+        assert len(ids) == 3
+        assert len(set(ids)) == 3
+        assert all(":" in tagged_id for tagged_id in ids)
 
     def faults(self, proxy):
         if isinstance(proxy, GrpcProxy):
@@ -149,6 +146,6 @@ class _Blocked:
     def __init__(self, module):
         self.module = module
 
-    def find_spec(self, name, *rest):
+    def find_spec(self, name, *_):
         if name.split(".")[0] == self.module:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)

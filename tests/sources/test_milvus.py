@@ -51,9 +51,9 @@ class TestMilvus(StoreContract):
 
 def split(source, context=CONTEXT):
     """Read everything: records by id, and rejects."""
-    found = [item for _, item in items(source, context)]
-    records = [row for item in found if not isinstance(item, Reject) for row in plain(item)]
-    return records, [item for item in found if isinstance(item, Reject)]
+    read_items = [item for _, item in items(source, context)]
+    records = [row for item in read_items if not isinstance(item, Reject) for row in plain(item)]
+    return records, [item for item in read_items if isinstance(item, Reject)]
 
 
 def ids(records):
@@ -63,18 +63,18 @@ def ids(records):
 def drained(client, name, **options):
     """Read as pymilvus's own iterator does."""
     pages = client.query_iterator(name, output_fields=["id"], **options)
-    found = []
+    keys = []
     while page := pages.next():
-        found += ids(page)
-    return found
+        keys += ids(page)
+    return keys
 
 
 def small(*keys, **values):
     return [{"id": key, **values} for key in keys]
 
 
-def made(bed, kind="VARCHAR", **options):
-    """Make a collection that the bed's own shape does not fit."""
+def create_collection(bed, kind="VARCHAR", **options):
+    """Create a collection that is unlike the collections of the bed; give its name."""
     from pymilvus import DataType
 
     name = options.pop("name", None) or bed.fresh()
@@ -118,7 +118,7 @@ def test_an_empty_key_is_left_out_by_pymilvus_and_not_by_us(bed):
 
 def test_a_short_page_is_not_the_end(bed):
     """The server ends a page where one of its segments has no more rows in it."""
-    name = made(bed, num_shards=2, consistency_level="Strong")
+    name = create_collection(bed, num_shards=2, consistency_level="Strong")
     put(bed.client, name, small(*map(str, range(40))))
     page = bed.client.query(
         name,
@@ -139,7 +139,7 @@ def test_the_ends_of_int64(bed):
     from pymilvus import MilvusException
 
     keys = [LEAST, LEAST + 1, -1, 0, 2**53 + 1, GREATEST - 1, GREATEST]
-    name = made(bed, "INT64", consistency_level="Strong")
+    name = create_collection(bed, "INT64", consistency_level="Strong")
     put(bed.client, name, small(*keys))
     with pytest.raises(MilvusException, match="value out of range"):
         drained(bed.client, name, filter="", batch_size=1)
@@ -148,7 +148,7 @@ def test_the_ends_of_int64(bed):
         source = bed.source(name, shard_bytes=size)
         records, rejects = split(source)
         assert ids(records) == keys[:-1]
-        assert [json.loads(one.content) for one in rejects] == [{"id": GREATEST - 1}]
+        assert [json.loads(reject.content) for reject in rejects] == [{"id": GREATEST - 1}]
         assert "behind this key" in rejects[0].reason
         assert source.count(CONTEXT) == len(records) + len(rejects)
     assert source.search(name, [1.0, 2.0], 2)[0].startswith("i:")
@@ -170,10 +170,10 @@ def test_duplicate_keys_are_set_aside_one_by_one_or_refused(bed):
         shards = source.shards(CONTEXT)
         records, rejects = split(source)
         assert ids(records) == [f"d{key:02d}" for key in range(30)]
-        assert sorted(json.loads(one.content)["id"] for one in rejects) == sorted(
+        assert sorted(json.loads(reject.content)["id"] for reject in rejects) == sorted(
             ["d00", "d01"] * 2 + ["d02", "d03", "d04"]
         )
-        assert all("duplicate primary key" in one.reason for one in rejects)
+        assert all("duplicate primary key" in reject.reason for reject in rejects)
         described = source.describe(CONTEXT, shards)
         assert source.count(CONTEXT) == described.rows == 37
         assert any("7 rows" in note for note in described.notes)
@@ -223,7 +223,7 @@ def test_what_was_written_a_moment_ago_is_read(bed):
         request.ClearField("query_params")
         request.ClearField("expr_template_values")
     assert ours == theirs, "the protocol or pymilvus changed: look what it asks for"
-    name = made(bed, consistency_level="Eventually")
+    name = create_collection(bed, consistency_level="Eventually")
     for number in range(5):
         put(bed.client, name, small(f"r{number}"))
         assert len(rows(bed.source(name))) == number + 1
@@ -298,7 +298,7 @@ def test_json_that_cannot_be_kept_is_set_aside(bed):
     )[0]["meta"] == {"by": 2}
     records, rejects = split(bed.source(name))
     assert ids(records) == ["d0001", "z"]
-    assert [(one.reason, one.content) for one in rejects] == [
+    assert [(reject.reason, reject.content) for reject in rejects] == [
         ("field meta: duplicate key 'by' in an object", b'{"by": 1, "by": 2}')
     ]
     bed.drop(name)
@@ -310,8 +310,8 @@ def test_json_that_cannot_be_kept_is_set_aside(bed):
 def test_partitions_are_read_apart_and_named(bed):
     name = bed.seed(
         [
-            a_row(n, **{PARTITION: part})
-            for part, numbers in (("_default", range(9)), ("late", range(5, 20)))
+            a_row(n, **{PARTITION: partition})
+            for partition, numbers in (("_default", range(9)), ("late", range(5, 20)))
             for n in numbers
         ]
     )
@@ -319,32 +319,32 @@ def test_partitions_are_read_apart_and_named(bed):
     shards = source.shards(CONTEXT)
     assert [shard.id for shard in shards] == sorted(shard.id for shard in shards)
     assert {shard.where["partition"] for shard in shards} == {"_default", "late"}
-    found = rows(source)
-    assert sorted((row[PARTITION], row["id"]) for row in found) == sorted(
-        (("string", part), f"d{n:04d}")
-        for part, numbers in (("_default", range(9)), ("late", range(5, 20)))
+    read_rows = rows(source)
+    assert sorted((row[PARTITION], row["id"]) for row in read_rows) == sorted(
+        (("string", partition), f"d{n:04d}")
+        for partition, numbers in (("_default", range(9)), ("late", range(5, 20)))
         for n in numbers
     )
     assert source.count(CONTEXT) == 24
-    (told,) = source.describe(CONTEXT, shards).collections
-    assert json.loads(told.facts["partitions"]) == ["_default", "late"]
+    (described,) = source.describe(CONTEXT, shards).collections
+    assert json.loads(described.facts["partitions"]) == ["_default", "late"]
 
 
 def test_a_collection_spread_by_a_key_is_read_whole(bed):
     from pymilvus import MilvusException
 
-    name = made(bed, partition_key="tenant", num_partitions=4)
+    name = create_collection(bed, partition_key="tenant", num_partitions=4)
     put(bed.client, name, small(*(f"{n:03d}" for n in range(40)), tenant="t"))
     with pytest.raises(MilvusException, match="partition key"):
         bed.client.query(
             name, filter='id >= ""', partition_names=[bed.client.list_partitions(name)[0]]
         )
     source = bed.source(name, shard_bytes=SHARD_BYTES)
-    found = rows(source)
-    assert ids(found) == [f"{n:03d}" for n in range(40)]
-    assert PARTITION not in found[0]
-    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert (told.facts["partition_key"], told.metric, told.dimension) == ("tenant", "dot", 2)
+    read_rows = rows(source)
+    assert ids(read_rows) == [f"{n:03d}" for n in range(40)]
+    assert PARTITION not in read_rows[0]
+    (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert (described.facts["partition_key"], described.metric, described.dimension) == ("tenant", "dot", 2)
 
 
 def test_a_database_is_part_of_the_collection_s_name(bed):
@@ -352,7 +352,7 @@ def test_a_database_is_part_of_the_collection_s_name(bed):
 
     bed.client.create_database("other")
     with closing(MilvusClient(bed.url, token=bed.token, db_name="other")) as client:
-        made(bed, name="docs", client=client)
+        create_collection(bed, name="docs", client=client)
         put(client, "docs", small("a", "b"))
         source = bed.source("docs", database="other")
         (shard,) = source.shards(CONTEXT)
@@ -393,7 +393,7 @@ def test_a_server_that_loads_for_ever_is_not_waited_for(bed, monkeypatch):
 
     That it never says "loaded" is ours, and that no time is left.
     """
-    name = made(bed)
+    name = create_collection(bed)
     bed.client.release_collection(name)
     monkeypatch.setattr("cfray.sources.milvus.loading._load_state", lambda *_: _LOADING)
     monkeypatch.setattr("cfray.sources.milvus.loading._STUCK_AFTER", 0)
@@ -443,21 +443,21 @@ def test_what_cannot_be_meant_is_refused(options, word):
 
 
 def test_declared_types_come_back_exactly(bed):
-    some = bed.awkward(60, 2)
-    source = bed.source(bed.seed(some), shard_bytes=20_000)
-    assert counted(rows(source)) == counted(map(bed.expected, some))
-    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    fields = json.loads(told.facts["fields"])
+    seeded = bed.awkward(60, 2)
+    source = bed.source(bed.seed(seeded), shard_bytes=20_000)
+    assert counted(rows(source)) == counted(map(bed.expected, seeded))
+    (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    fields = json.loads(described.facts["fields"])
     assert (fields["tiny"], fields["singles"], fields["meta"], fields["vector"]) == (
         "Int8",
         "Array<Float>",
         "JSON",
         "FloatVector(2)",
     )
-    assert json.loads(told.facts["indexes"]) == {
+    assert json.loads(described.facts["indexes"]) == {
         "vector": {"index_type": "FLAT", "metric_type": "L2"}
     }
-    assert (told.metric, told.facts["primary_field"]) == ("l2", "id")
+    assert (described.metric, described.facts["primary_field"]) == ("l2", "id")
 
 
 def test_fields_named_like_a_record_s_own_are_kept(bed):
@@ -578,13 +578,13 @@ def test_every_kind_of_vector_bit_for_bit(lite):
         )
         assert np.array(read["full"], np.float32).tobytes() == one["full"].tobytes()
         assert found[key]["n"] == ("string", str(key))
-    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert {name: width for name, (width, _) in told.vectors.items()} == {
+    (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert {name: width for name, (width, _) in described.vectors.items()} == {
         "half": 4,
         "brain": 4,
         "full": 3,
     }
-    assert told.dimension is None
+    assert described.dimension is None
     assert source.search("kinds", seeded[5]["full"].tolist(), 1) == ["i:5"]
     with pytest.raises(SourceError, match="0 float vector fields of 7"):
         source.search("kinds", [0.0] * 7, 1)
@@ -672,7 +672,7 @@ def test_a_type_that_is_not_read_refuses_its_collection():
         ("where", "Geometry", False),
         ("terms", "SparseFloatVector", False),
     ]
-    made_of = [
+    declared_fields = [
         schema_pb2.FieldSchema(name=name, data_type=kind, is_primary_key=primary)
         for name, kind, primary in fields
     ]
@@ -680,12 +680,12 @@ def test_a_type_that_is_not_read_refuses_its_collection():
         name="bm25", type="BM25", input_field_names=["text"], output_field_names=["terms"]
     )
     with pytest.raises(SourceError, match=r"where \(Geometry\)") as refused:
-        parse_schema(schema_pb2.CollectionSchema(fields=made_of, functions=[bm25]), "docs")
+        parse_schema(schema_pb2.CollectionSchema(fields=declared_fields, functions=[bm25]), "docs")
     assert "source.collections" in refused.value.remedy
-    told = parse_schema(
-        schema_pb2.CollectionSchema(fields=[made_of[0], made_of[2]], functions=[bm25]), "docs"
+    parsed = parse_schema(
+        schema_pb2.CollectionSchema(fields=[declared_fields[0], declared_fields[2]], functions=[bm25]), "docs"
     )
-    assert (told.vectors, told.index_only) == ({}, ("terms",))
+    assert (parsed.vectors, parsed.index_only) == ({}, ("terms",))
 
 
 # Files of the vendor's bulk writer.
@@ -695,7 +695,8 @@ import sys, types, json, pickle
 site, folder, kind, rows = sys.argv[1:]
 sys.path.append(site)
 import pymilvus
-package = types.ModuleType("pymilvus.bulk_writer")  # its own __init__ wants the clients of two clouds
+# the package's __init__ imports the clients of two clouds
+package = types.ModuleType("pymilvus.bulk_writer")
 package.__path__ = [pymilvus.__path__[0] + "/bulk_writer"]
 sys.modules["pymilvus.bulk_writer"] = package
 import ml_dtypes
@@ -708,8 +709,10 @@ schema = MilvusClient.create_schema(enable_dynamic_field=True)
 for name, type, options in fields:
     schema.add_field(name, DataType[type], **options)
 writer = LocalBulkWriter(schema, folder, file_type=BulkFileType[kind])
+def halves(value):
+    return value.view("bfloat16") if getattr(value, "dtype", "") == "uint16" else value
 for number, row in enumerate(given):
-    writer.append_row({key: value.view("bfloat16") if getattr(value, "dtype", "") == "uint16" else value for key, value in row.items()})
+    writer.append_row({key: halves(value) for key, value in row.items()})
     if number % 40 == 39:
         writer.commit()
 writer.commit()
@@ -891,7 +894,7 @@ def test_a_row_of_a_file_that_cannot_be_a_record_is_set_aside(tmp_path):
         (("string", "d"), None),
         (("string", "e"), None),
     ]
-    assert [one.reason for one in rejects] == [
+    assert [reject.reason for reject in rejects] == [
         "field v: 1 numbers, where the first record has 2",
         "field v: no list of numbers",
     ]

@@ -40,14 +40,17 @@ def locked_bed(shared_bed):
 
 class TestWeaviate(StoreContract):
     client = "weaviate"
-    cannot_count = "the server counts a range of UUIDs in the time of a scan; collections and tenants are counted"
+    cannot_count = (
+        "the server counts a range of UUIDs in the time of a scan; "
+        "collections and tenants are counted"
+    )
     cannot_tell_null = "the server drops nulls: a property is there or not"
     cannot_tell_missing = cannot_tell_null
 
     def test_the_other_wire_is_asked_again_too(self, bed):
         """The schema and the references come over REST."""
-        some = [a_row(n, see=["d0001"]) for n in range(30)]
-        name = bed.seed(some)
+        seeded = [a_row(n, see=["d0001"]) for n in range(30)]
+        name = bed.seed(seeded)
         with HttpProxy(bed.source().url) as proxy:
             source = bed.source(name, url=proxy.endpoint, shard_bytes=4_000)
             for fault in (
@@ -59,10 +62,10 @@ class TestWeaviate(StoreContract):
             ):
                 proxy.fail(fault, times=2, matching="/v1/objects")
                 proxy.fail(fault, times=2, matching="/v1/schema")
-                assert counted(rows(source)) == counted(map(bed.expected, some)), fault
+                assert counted(rows(source)) == counted(map(bed.expected, seeded)), fault
                 assert not proxy.waiting, f"{fault} was never met"
             proxy.fail(Slow(), matching="/v1/objects")
-            assert len(rows(source.model_copy(update={"timeout": 1.0}))) == len(some)
+            assert len(rows(source.model_copy(update={"timeout": 1.0}))) == len(seeded)
             proxy.fail(Status(403, body=b"not yours"), matching="/v1/schema")
             with pytest.raises(SourceError, match="not yours") as refused:
                 source.shards(CONTEXT)
@@ -70,9 +73,13 @@ class TestWeaviate(StoreContract):
 
 
 def ids_of(bed, *rows_with_ids):
-    """Fill a collection with rows at ids of one's own; gives its name."""
+    """Fill a new collection with pairs (row, id of its object), and give its name."""
     name = bed.fresh()
-    bed.fill(bed.create(name), [row for row, _ in rows_with_ids], [one for _, one in rows_with_ids])
+    bed.fill(
+        bed.create(name),
+        [row for row, _ in rows_with_ids],
+        [chosen_id for _, chosen_id in rows_with_ids],
+    )
     return name
 
 
@@ -80,9 +87,9 @@ def ids_of(bed, *rows_with_ids):
 
 
 def test_every_type_comes_back_as_it_was_put(bed):
-    some = bed.awkward(120, 8)
-    source = bed.source(bed.seed(some), shard_bytes=20_000)
-    assert counted(rows(source)) == counted(map(bed.expected, some))
+    seeded = bed.awkward(120, 8)
+    source = bed.source(bed.seed(seeded), shard_bytes=20_000)
+    assert counted(rows(source)) == counted(map(bed.expected, seeded))
     assert (
         len(
             {
@@ -95,10 +102,10 @@ def test_every_type_comes_back_as_it_was_put(bed):
 
 
 def test_the_word_null_an_empty_text_and_none_are_told_apart(bed):
-    found = rows(
+    read_rows = rows(
         bed.source(bed.seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")]))
     )
-    assert {row["doc_id"][1]: row.get("text") for row in found} == {
+    assert {row["doc_id"][1]: row.get("text") for row in read_rows} == {
         "d0001": None,
         "d0002": ("string", ""),
         "d0003": ("string", "null"),
@@ -123,15 +130,15 @@ def test_blobs_come_without_being_asked_for(bed):
 
 def test_objects_say_when_they_were_made_and_changed(bed):
     name = bed.seed([a_row(1)])
-    told = json.loads(bed.rest(f"/objects/{name}/{object_id('d0001')}"))
+    stored = json.loads(bed.rest(f"/objects/{name}/{object_id('d0001')}"))
     (row,) = rows(bed.source(name, object_times=True))
-    for key, told_ms in (
-        ("_creation_time", told["creationTimeUnix"]),
-        ("_update_time", told["lastUpdateTimeUnix"]),
+    for key, milliseconds in (
+        ("_creation_time", stored["creationTimeUnix"]),
+        ("_update_time", stored["lastUpdateTimeUnix"]),
     ):
         kind, text = row[key]
         assert kind == "date"
-        assert int(np.datetime64(json.loads(text)[:-1], "ms").astype(int)) == told_ms
+        assert int(np.datetime64(json.loads(text)[:-1], "ms").astype(int)) == milliseconds
 
 
 def test_a_property_named_like_an_objects_own_time_keeps_its_name(bed):
@@ -153,13 +160,13 @@ def test_a_property_named_like_an_objects_own_time_keeps_its_name(bed):
 
 def test_the_unnamed_vector_of_old_collections_is_the_vector(bed):
     name = bed.fresh()
-    old = {
+    definition = {
         "class": name,
         "vectorizer": "none",
         "vectorIndexConfig": {"distance": "dot"},
         "properties": [{"name": "n", "dataType": ["int"]}],
     }
-    bed.rest("/schema", old, "POST")
+    bed.rest("/schema", definition, "POST")
     for n in range(30):
         bed.rest(
             "/objects",
@@ -172,25 +179,29 @@ def test_the_unnamed_vector_of_old_collections_is_the_vector(bed):
             "POST",
         )
     source = bed.source(name, shard_bytes=1_000)
-    found = {row["n"][1]: row["vector"] for row in rows(source)}
-    assert found == {str(n): [float(np.float32(n / 3)), 1.0] if n else None for n in range(30)}
-    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    vectors = {row["n"][1]: row["vector"] for row in rows(source)}
+    assert vectors == {str(n): [float(np.float32(n / 3)), 1.0] if n else None for n in range(30)}
+    (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
     assert (
-        told.dimension,
-        told.metric,
-        json.loads(told.facts["class"])["vectorIndexConfig"]["maxConnections"],
+        collection.dimension,
+        collection.metric,
+        json.loads(collection.facts["class"])["vectorIndexConfig"]["maxConnections"],
     ) == (2, "dot", 32)
     assert source.search(name, [9.0, 1.0], 1) == [f"u:{uuid.UUID(int=29 << 120)}"]
 
 
 def test_named_vectors_and_aliases_are_told_of(bed):
-    some = bed.awkward(20, 4)
-    name = bed.seed(some)
+    seeded = bed.awkward(20, 4)
+    name = bed.seed(seeded)
     bed.client.alias.create(alias_name=f"{name}Alias", target_collection=name)
     source = bed.source(name)
-    (told,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert (told.dimension, told.metric, told.vectors) == (4, "l2", {"second": (8, "l2")})
-    assert told.facts["aliases"] == f"{name}Alias"
+    (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert (collection.dimension, collection.metric, collection.vectors) == (
+        4,
+        "l2",
+        {"second": (8, "l2")},
+    )
+    assert collection.facts["aliases"] == f"{name}Alias"
 
 
 def test_a_type_that_is_not_known_is_refused_by_name():
@@ -213,12 +224,18 @@ def test_a_reference_whose_target_is_gone_is_kept(bed):
     by_the_client = bed.client.collections.get(name).iterator(
         return_references=QueryReference(link_on="see", return_properties=[])
     )
-    assert {one.properties["doc_id"] for one in by_the_client if "see" not in one.references} == {
+    assert {
+        client_object.properties["doc_id"]
+        for client_object in by_the_client
+        if "see" not in client_object.references
+    } == {
         "d0003",
         "d0007",
     }
-    found = {row["doc_id"][1]: row.get("see") for row in rows(bed.source(name, shard_bytes=1_000))}
-    assert found == {
+    references = {
+        row["doc_id"][1]: row.get("see") for row in rows(bed.source(name, shard_bytes=1_000))
+    }
+    assert references == {
         f"d{n:04d}": ("list<uuid>", json.dumps([str(object_id(f"d{n + 1:04d}"))]))
         for n in range(8)
         if n != 4
@@ -226,31 +243,32 @@ def test_a_reference_whose_target_is_gone_is_kept(bed):
 
 
 def test_references_into_several_collections_come_by_collection(bed):
-    one, two, name = bed.seed([a_row(1)]), bed.seed([a_row(2)]), bed.fresh()
-    made = bed.create(
+    first, second, name = bed.seed([a_row(1)]), bed.seed([a_row(2)]), bed.fresh()
+    collection = bed.create(
         name,
         references=[
-            {"name": "either", "dataType": [one, two]},
-            {"name": "single", "dataType": [two]},
+            {"name": "either", "dataType": [first, second]},
+            {"name": "single", "dataType": [second]},
         ],
     )
-    bed.fill(made, [a_row(3)])
-    here = object_id("d0003")
-    for target, to in ((one, "d0001"), (two, "d0002")):
-        beacon = {"beacon": f"weaviate://localhost/{target}/{object_id(to)}"}
-        bed.rest(f"/objects/{name}/{here}/references/either", beacon, "POST")
+    bed.fill(collection, [a_row(3)])
+    source_id = object_id("d0003")
+    for target, doc_id in ((first, "d0001"), (second, "d0002")):
+        beacon = {"beacon": f"weaviate://localhost/{target}/{object_id(doc_id)}"}
+        bed.rest(f"/objects/{name}/{source_id}/references/either", beacon, "POST")
     source = bed.source(name)
     (row,) = rows(source)
     assert row["either"] == (
         "struct",
         json.dumps(
-            {one: [str(object_id("d0001"))], two: [str(object_id("d0002"))]}, separators=(",", ":")
+            {first: [str(object_id("d0001"))], second: [str(object_id("d0002"))]},
+            separators=(",", ":"),
         ),
     )
     assert source.describe(CONTEXT, source.shards(CONTEXT)).references == {
-        f"either.{one}": one,
-        f"either.{two}": two,
-        "single": two,
+        f"either.{first}": first,
+        f"either.{second}": second,
+        "single": second,
     }
 
 
@@ -258,84 +276,85 @@ def test_references_into_several_collections_come_by_collection(bed):
 
 
 def test_the_nil_uuid_is_read(bed):
-    some = [(a_row(n), uuid.UUID(int=n)) for n in range(40)]
-    name = ids_of(bed, *some)
+    rows_with_ids = [(a_row(n), uuid.UUID(int=n)) for n in range(40)]
+    name = ids_of(bed, *rows_with_ids)
     from_nil = bed.client.collections.get(name).iterator(after=NIL)
-    assert NIL not in {one.uuid for one in from_nil}
+    assert NIL not in {client_object.uuid for client_object in from_nil}
     assert {row["id"] for row in rows(bed.source(name, shard_bytes=2_000))} == {
-        one for _, one in some
+        chosen_id for _, chosen_id in rows_with_ids
     }
 
 
 def test_ids_that_count_upwards_are_cut_into_even_shards(bed):
     """Cutting the 128 bits evenly would put all 900 counters into the first shard."""
-    drawn = random.Random(5)
+    random_bits = random.Random(5)
     ids = [uuid.UUID(int=n) for n in range(900)] + [
-        uuid.UUID(int=drawn.getrandbits(128)) for _ in range(300)
+        uuid.UUID(int=random_bits.getrandbits(128)) for _ in range(300)
     ]
     name = ids_of(
-        bed, *[({"id": str(one), "text": "x" * 100, "vector": [1.0, 2.0]}, one) for one in ids]
+        bed,
+        *[
+            ({"id": str(object_number), "text": "x" * 100, "vector": [1.0, 2.0]}, object_number)
+            for object_number in ids
+        ],
     )
     source = bed.source(name, shard_bytes=25_000)
-    found = [[row["id"] for row in rows(source, [shard])] for shard in source.shards(CONTEXT)]
-    assert sorted(one for some in found for one in some) == sorted(ids)
-    assert len(found) > 6
-    assert max(map(len, found)) < 3 * len(ids) / len(found)
+    ids_by_shard = [
+        [row["id"] for row in rows(source, [shard])] for shard in source.shards(CONTEXT)
+    ]
+    assert sorted(
+        object_number for shard_ids in ids_by_shard for object_number in shard_ids
+    ) == sorted(ids)
+    assert len(ids_by_shard) > 6
+    assert max(map(len, ids_by_shard)) < 3 * len(ids) / len(ids_by_shard)
 
 
 @pytest.mark.parametrize("bits", [20, 127])
 def test_cuts_follow_the_density(bits):
-    """Neighbouring ranges, one a thousand times as dense as the other.
-
-    In every position and scale.
-    """
+    """Of two neighbouring ranges the lower is a thousand times as dense as the upper."""
     from cfray.sources.weaviate.ranges import split_ids
 
-    drawn = random.Random(bits)
+    random_numbers = random.Random(bits)
     ids = sorted(
-        {drawn.randrange(2**bits // 1000) for _ in range(3_000)}
-        | {drawn.randrange(2**bits) for _ in range(3_000)}
+        {random_numbers.randrange(2**bits // 1000) for _ in range(3_000)}
+        | {random_numbers.randrange(2**bits) for _ in range(3_000)}
     )
 
     def following(number, limit):
-        return [one for one in ids if one > number][:limit]
+        return [known_id for known_id in ids if known_id > number][:limit]
 
     ends = split_ids(following, ids[0], 10)
-    held = np.histogram(np.asarray(ids, float), [-1.0, *map(float, ends), float(2**128)])[0]
+    rows_by_range = np.histogram(np.asarray(ids, float), [-1.0, *map(float, ends), float(2**128)])[
+        0
+    ]
     assert len(ends) == 9
-    assert held.sum() == len(ids)
-    assert held.max() < 2.5 * len(ids) / 10
+    assert rows_by_range.sum() == len(ids)
+    assert rows_by_range.max() < 2.5 * len(ids) / 10
 
 
 def test_a_page_larger_than_the_server_sends_is_asked_for_in_halves(bed):
-    """Small objects where the plan looks, and 15 of 8 MB behind them.
-
-    The naive page of 100 is 120 MB.
-    """
-    some = [(a_row(n), uuid.UUID(int=n + 1)) for n in range(40)]
-    name = ids_of(bed, *some)
-    made = bed.client.collections.get(name)
-    large = [uuid.UUID(int=(1 << 120) + n) for n in range(15)]
-    for one in large:
-        bed.fill(made, [{"id": str(one), "text": "x" * 8_000_000}], [one])
+    """The plan sees small objects; behind them stand 15 of 8 MB, and a page of 100 is 120 MB."""
+    rows_with_ids = [(a_row(n), uuid.UUID(int=n + 1)) for n in range(40)]
+    name = ids_of(bed, *rows_with_ids)
+    collection = bed.client.collections.get(name)
+    large_ids = [uuid.UUID(int=(1 << 120) + n) for n in range(15)]
+    for object_number in large_ids:
+        bed.fill(collection, [{"id": str(object_number), "text": "x" * 8_000_000}], [object_number])
     with pytest.raises(Exception, match="larger than max"):
-        list(made.iterator())
+        list(collection.iterator())
     source = bed.source(name)
-    found = [
-        one
+    read_ids = [
+        object_number
         for shard in source.shards(Context())
         for item in source.read(shard, Context())
-        for one in item.column("id").to_pylist()
+        for object_number in item.column("id").to_pylist()
     ]
-    assert found == [*(one for _, one in some), *large]
+    assert read_ids == [*(object_number for _, object_number in rows_with_ids), *large_ids]
     bed.drop(name)
 
 
 def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
-    """The proxy answers as the server does for an object above its limit.
-
-    From the second page on.
-    """
+    """The proxy answers as the server does for an object above its limit."""
     monkeypatch.setattr("cfray.sources.weaviate.pages._PAGE_ROWS", 1)
     name = bed.seed(CORPUS[:3])
     proxy, source = bed.proxied(name)
@@ -348,12 +367,12 @@ def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
             ),
             matching=bed.page_request(),
         )
-        first, *others = list(source.read(shard, CONTEXT))
-    assert isinstance(first, Reject)
-    assert "larger than max" in first.reason
-    lowest, *kept = sorted(map(bed.expected, CORPUS[:3]), key=lambda row: row["id"])
-    assert str(lowest["id"]) in first.position
-    assert [row for item in others for row in plain(item)] == kept
+        reject, *batches = list(source.read(shard, CONTEXT))
+    assert isinstance(reject, Reject)
+    assert "larger than max" in reject.reason
+    lowest, *expected_rows = sorted(map(bed.expected, CORPUS[:3]), key=lambda row: row["id"])
+    assert str(lowest["id"]) in reject.position
+    assert [row for item in batches for row in plain(item)] == expected_rows
 
 
 def test_a_collection_deleted_midway_is_an_error_and_no_end(bed):
@@ -376,20 +395,20 @@ def test_writes_during_the_read_lose_no_old_row_and_double_none(bed):
     stop = threading.Event()
 
     def churn():
-        made = bed.client.collections.get(name)
+        collection = bed.client.collections.get(name)
         while not stop.is_set():
-            one = made.data.insert({"doc_id": "new"}, vector=[0.0, 0.0])
-            made.data.delete_by_id(one)
+            new_id = collection.data.insert({"doc_id": "new"}, vector=[0.0, 0.0])
+            collection.data.delete_by_id(new_id)
 
     writer = threading.Thread(target=churn)
     writer.start()
     try:
-        found = [row["doc_id"][1] for _ in range(3) for row in rows(source)]
+        read_ids = [row["doc_id"][1] for _ in range(3) for row in rows(source)]
     finally:
         stop.set()
         writer.join()
-    ids = [one for one in found if one != "new"]
-    assert sorted(ids) == sorted(3 * [row["id"] for row in old])
+    old_ids = [new_id for new_id in read_ids if new_id != "new"]
+    assert sorted(old_ids) == sorted(3 * [row["id"] for row in old])
 
 
 def test_rows_deleted_after_the_plan_are_gone_and_the_count_says_so(bed):
@@ -407,16 +426,20 @@ def test_a_consistency_level_is_asked_for(bed, level):
 
 
 def test_the_clients_messages_have_the_fields_that_are_used():
-    """``weaviate.proto.v1`` is generated from the server's published protocol.
-
-    But the client calls none of it public.
-    """
+    """``weaviate.proto.v1`` is generated from a published protocol, but it is no public API."""
     from weaviate.proto import v1 as proto
 
     fields = {
-        proto.search_get_pb2.SearchRequest: "collection tenant consistency_level properties metadata limit after near_vector uses_127_api",
-        proto.search_get_pb2.MetadataRequest: "uuid vector creation_time_unix last_update_time_unix",
-        proto.search_get_pb2.MetadataResult: "id id_as_bytes vector_bytes vectors creation_time_unix last_update_time_unix",
+        proto.search_get_pb2.SearchRequest: (
+            "collection tenant consistency_level properties metadata limit after near_vector "
+            "uses_127_api"
+        ),
+        proto.search_get_pb2.MetadataRequest: (
+            "uuid vector creation_time_unix last_update_time_unix"
+        ),
+        proto.search_get_pb2.MetadataResult: (
+            "id id_as_bytes vector_bytes vectors creation_time_unix last_update_time_unix"
+        ),
         proto.search_get_pb2.PropertiesRequest: "non_ref_properties object_properties",
         proto.search_get_pb2.PropertiesResult: "non_ref_props",
         proto.aggregate_pb2.AggregateRequest: "collection tenant objects_count",
@@ -428,21 +451,21 @@ def test_the_clients_messages_have_the_fields_that_are_used():
         field.name for field in proto.properties_pb2.Value.DESCRIPTOR.oneofs_by_name["kind"].fields
     }
     assert kinds == {
-        "number_value", "bool_value", "object_value", "list_value", "date_value", "uuid_value", "int_value", "geo_value", "blob_value",
-        "phone_value", "null_value", "text_value",
-    }  # fmt: skip
+        *("number_value", "bool_value", "object_value", "list_value", "date_value", "uuid_value"),
+        *("int_value", "geo_value", "blob_value", "phone_value", "null_value", "text_value"),
+    }
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "phrase"),
     [
         ({"url": "localhost:8080"}, "http://"),
         ({"url": "https://x", "insecure": True}, "ca_file"),
         ({"uri": "folder", "inactive_tenants": "activate"}, "skip"),
     ],
 )
-def test_what_cannot_work_is_said_of_the_job_file(options, told):
-    with pytest.raises(ValidationError, match=told):
+def test_what_cannot_work_is_said_of_the_job_file(options, phrase):
+    with pytest.raises(ValidationError, match=phrase):
         Weaviate(**options)
 
 
@@ -458,28 +481,28 @@ def test_a_file_of_certificates_that_is_none_is_named(bed, tmp_path):
 
 @pytest.fixture(params=[False, True], ids=["waking by hand", "waking by itself"])
 def tenants(bed, request):
-    """Give a collection of two active tenants and a sleeping one.
+    """Give a collection of two active tenants and an inactive tenant.
 
-    With the collection's way of waking them.
+    The parameter says whether a read wakes a tenant by itself.
     """
     from weaviate.classes.tenants import Tenant, TenantActivityStatus
 
     name = bed.fresh()
-    made = bed.create(
+    collection = bed.create(
         name, multiTenancyConfig={"enabled": True, "autoTenantActivation": request.param}
     )
-    made.tenants.create([Tenant(name=one) for one in ("ann", "bob", "eve")])
-    for one, some in (("ann", CORPUS[:30]), ("bob", CORPUS[20:25]), ("eve", CORPUS[40:45])):
-        bed.fill(made.with_tenant(one), some)
-    made.tenants.update(Tenant(name="eve", activity_status=TenantActivityStatus.INACTIVE))
+    collection.tenants.create([Tenant(name=tenant) for tenant in ("ann", "bob", "eve")])
+    for tenant, seeded in (("ann", CORPUS[:30]), ("bob", CORPUS[20:25]), ("eve", CORPUS[40:45])):
+        bed.fill(collection.with_tenant(tenant), seeded)
+    collection.tenants.update(Tenant(name="eve", activity_status=TenantActivityStatus.INACTIVE))
     yield name
     bed.drop(name)
 
 
 def states(bed, name):
     return {
-        key: one.activity_status.value
-        for key, one in bed.client.collections.get(name).tenants.get().items()
+        tenant_name: tenant.activity_status.value
+        for tenant_name, tenant in bed.client.collections.get(name).tenants.get().items()
     }
 
 
@@ -488,9 +511,9 @@ ASLEEP = {"ann": "ACTIVE", "bob": "ACTIVE", "eve": "INACTIVE"}
 
 def test_sleeping_tenants_are_refused_by_name_and_not_woken(bed, tenants):
     source = bed.source(tenants)
-    for asked in (source.shards, source.count):
+    for request in (source.shards, source.count):
         with pytest.raises(SourceError) as refused:
-            asked(CONTEXT)
+            request(CONTEXT)
         assert f"{tenants}/eve (INACTIVE)" in refused.value.what
         assert "inactive_tenants" in refused.value.remedy
     assert states(bed, tenants) == ASLEEP
@@ -503,12 +526,12 @@ def test_sleeping_tenants_are_skipped_by_name_and_not_woken(bed, tenants):
         map(bed.expected, [*CORPUS[:30], *CORPUS[20:25]])
     )
     assert {shard.collection for shard in shards} == {f"{tenants}/ann", f"{tenants}/bob"}
-    told = source.describe(CONTEXT, shards)
-    assert [(one.name, one.rows) for one in told.collections] == [
+    description = source.describe(CONTEXT, shards)
+    assert [(collection.name, collection.rows) for collection in description.collections] == [
         (f"{tenants}/ann", 30),
         (f"{tenants}/bob", 5),
     ]
-    assert any(f"{tenants}/eve (INACTIVE)" in note for note in told.notes)
+    assert any(f"{tenants}/eve (INACTIVE)" in note for note in description.notes)
     assert source.count(CONTEXT) == 35
     assert states(bed, tenants) == ASLEEP
 
@@ -519,7 +542,9 @@ def test_sleeping_tenants_are_woken_for_the_session_alone(bed, tenants):
         assert states(bed, tenants)["eve"] == "ACTIVE"
         context = replace(CONTEXT, session=session)
         shards = source.shards(context)
-        assert {shard.collection for shard in shards} == {f"{tenants}/{one}" for one in ASLEEP}
+        assert {shard.collection for shard in shards} == {
+            f"{tenants}/{tenant}" for tenant in ASLEEP
+        }
         assert len(rows(source, shards)) == 40
         assert any(
             f"{tenants}/eve (INACTIVE)" in note for note in source.describe(context, shards).notes
@@ -544,14 +569,14 @@ def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenan
 
     source = bed.source(f"{tenants}/bob")
     shards = source.shards(CONTEXT)
-    made = bed.client.collections.get(tenants)
-    made.tenants.update(Tenant(name="bob", activity_status=TenantActivityStatus.INACTIVE))
+    collection = bed.client.collections.get(tenants)
+    collection.tenants.update(Tenant(name="bob", activity_status=TenantActivityStatus.INACTIVE))
     with pytest.raises(SourceError, match="INACTIVE now") as refused:
         rows(source, shards)
     assert not refused.value.transient
     assert states(bed, tenants)["bob"] == "INACTIVE"
     if json.loads(bed.rest(f"/schema/{tenants}"))["multiTenancyConfig"]["autoTenantActivation"]:
-        list(made.with_tenant("bob").iterator())
+        list(collection.with_tenant("bob").iterator())
         assert states(bed, tenants)["bob"] == "ACTIVE", (
             "a naive read no longer wakes tenants: is the look still needed?"
         )
@@ -562,21 +587,20 @@ def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenan
 
 @pytest.fixture(scope="module")
 def exported(bed, tmp_path_factory):
-    """Give the folder of an export the server wrote, with the schema beside it.
-
-    The source it is of and its rows.
-    """
+    """Give the folder of an export, with the schema beside it, and the source it was made of."""
     from weaviate.classes.tenants import Tenant
 
-    some = bed.awkward(150, 16)
-    flat, several = bed.seed(some), bed.fresh()
-    made = bed.create(several, multiTenancyConfig={"enabled": True})
-    made.tenants.create([Tenant(name=one) for one in ("ann", "bob", "nobody")])
-    bed.fill(made.with_tenant("ann"), CORPUS[:20])
-    bed.fill(made.with_tenant("bob"), CORPUS[10:15])
-    folder = shutil.copytree(bed.export(flat, several), tmp_path_factory.mktemp("export") / "one")
+    seeded = bed.awkward(150, 16)
+    plain_collection, tenant_collection = bed.seed(seeded), bed.fresh()
+    collection = bed.create(tenant_collection, multiTenancyConfig={"enabled": True})
+    collection.tenants.create([Tenant(name=tenant) for tenant in ("ann", "bob", "nobody")])
+    bed.fill(collection.with_tenant("ann"), CORPUS[:20])
+    bed.fill(collection.with_tenant("bob"), CORPUS[10:15])
+    folder = shutil.copytree(
+        bed.export(plain_collection, tenant_collection), tmp_path_factory.mktemp("export") / "one"
+    )
     (folder / "schema.json").write_bytes(bed.rest("/schema"))
-    return folder, bed.source(flat, several)
+    return folder, bed.source(plain_collection, tenant_collection)
 
 
 @pytest.fixture
@@ -589,60 +613,71 @@ def test_an_export_equals_the_live_read_to_the_bit(exported):
     folder, live = exported
     live = live.model_copy(update={"object_times": True})
     source = Weaviate(uri=str(folder))
-    here, there = source.shards(CONTEXT), live.shards(CONTEXT)
-    names = {shard.collection for shard in there}
-    assert {shard.collection for shard in here} == names
+    export_shards, live_shards = source.shards(CONTEXT), live.shards(CONTEXT)
+    names = {shard.collection for shard in live_shards}
+    assert {shard.collection for shard in export_shards} == names
     for name in names:
-        found, wanted = (
-            [one for one in shards if one.collection == name] for shards in (here, there)
+        of_export, of_live = (
+            [shard for shard in shards if shard.collection == name]
+            for shards in (export_shards, live_shards)
         )
-        assert counted(rows(source, found)) == counted(rows(live, wanted))
-        assert sum(shard.rows for shard in found) == len(rows(live, wanted))
+        assert counted(rows(source, of_export)) == counted(rows(live, of_live))
+        assert sum(shard.rows for shard in of_export) == len(rows(live, of_live))
     assert source.count(CONTEXT) == live.count(CONTEXT)
 
 
 def test_an_export_says_what_the_live_store_says(exported):
     folder, live = exported
     source = Weaviate(uri=str(folder))
-    told, alive = (one.describe(CONTEXT, one.shards(CONTEXT)) for one in (source, live))
-    assert told.consistency == "pinned files"
-    assert [replace(one, facts={}) for one in told.collections] == [
-        replace(one, facts={}) for one in alive.collections if not one.name.endswith("/nobody")
+    exported_description, live_description = (
+        item.describe(CONTEXT, item.shards(CONTEXT)) for item in (source, live)
+    )
+    assert exported_description.consistency == "pinned files"
+    assert [replace(item, facts={}) for item in exported_description.collections] == [
+        replace(item, facts={})
+        for item in live_description.collections
+        if not item.name.endswith("/nobody")
     ]
-    assert told.collections[0].facts["class"] == alive.collections[0].facts["class"]
-    assert (told.rows, told.exact) == (175, True)
+    assert (
+        exported_description.collections[0].facts["class"]
+        == live_description.collections[0].facts["class"]
+    )
+    assert (exported_description.rows, exported_description.exact) == (175, True)
 
 
 def test_without_the_schema_values_are_as_json_tells_them(export):
     (export / "schema.json").unlink()
     source = Weaviate(uri=str(export))
-    found = rows(source)
-    assert len(found) == 175
-    assert {row["created"][0] for row in found if "created" in row} == {"string"}
-    assert {row["see"][0] for row in found if "see" in row} == {"list<uuid>"}
+    read_rows = rows(source)
+    assert len(read_rows) == 175
+    assert {row["created"][0] for row in read_rows if "created" in row} == {"string"}
+    assert {row["see"][0] for row in read_rows if "see" in row} == {"list<uuid>"}
     assert any(
         "schema.json" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes
     )
 
 
 def test_float32_of_every_exponent_survive_the_exports_decimal_text(bed):
-    drawn = (
+    numbers = (
         np.random.default_rng(3)
         .integers(0, 2**32, 64_000, np.uint64)
         .astype(np.uint32)
         .view(np.float32)
     )
-    drawn = np.concatenate(
-        [drawn[np.isfinite(drawn)], np.float32([0.0, -0.0, 1e-45, 3.4028235e38, 1.17549435e-38])]
+    numbers = np.concatenate(
+        [
+            numbers[np.isfinite(numbers)],
+            np.float32([0.0, -0.0, 1e-45, 3.4028235e38, 1.17549435e-38]),
+        ]
     )[-60_000:].reshape(-1, 8)
     name = bed.fresh()
-    made = bed.create(name, {"other": [0.0]})
-    ids = [uuid.UUID(int=n) for n in range(len(drawn))]
-    some = [
-        {"id": str(n), "vector": one.tolist(), "vectors": {"other": one.tolist()}}
-        for n, one in enumerate(drawn)
+    collection = bed.create(name, {"other": [0.0]})
+    ids = [uuid.UUID(int=n) for n in range(len(numbers))]
+    seeded = [
+        {"id": str(n), "vector": array.tolist(), "vectors": {"other": array.tolist()}}
+        for n, array in enumerate(numbers)
     ]
-    bed.fill(made, some, ids)
+    bed.fill(collection, seeded, ids)
     context = Context()
     for source in (bed.source(name), Weaviate(uri=str(bed.export(name)))):
         batches = [item for _, item in items(source, context)]
@@ -651,19 +686,19 @@ def test_float32_of_every_exponent_survive_the_exports_decimal_text(bed):
                 batch.column(path) if path == "vector" else batch.column(path).field("other")
                 for batch in batches
             ]
-            found = np.concatenate([one.flatten().to_numpy() for one in columns]).reshape(
-                drawn.shape
+            vectors = np.concatenate([array.flatten().to_numpy() for array in columns]).reshape(
+                numbers.shape
             )
             order = np.argsort(
                 [int(row["id"]) for batch in batches for row in plain(batch.select(["id"]))]
             )
-            assert (found[order].view(np.uint32) == drawn.view(np.uint32)).all()
+            assert (vectors[order].view(np.uint32) == numbers.view(np.uint32)).all()
     bed.drop(name)
 
 
 def test_an_export_is_cut_at_its_row_groups(export):
     """The server writes a row group a file at this size; a file of several is made from its own."""
-    (path,) = (one for one in export.glob("*.parquet") if pq.read_metadata(one).num_rows == 150)
+    (path,) = (file for file in export.glob("*.parquet") if pq.read_metadata(file).num_rows == 150)
     table = pq.read_table(path)
     before = rows(Weaviate(uri=str(export)))
     pq.write_table(table, path, row_group_size=20)
@@ -687,9 +722,9 @@ def node(folder):
 
 
 def test_a_tenant_that_the_server_left_out_is_named(export):
-    """As its node writes it of an offloaded tenant, the whole being a success.
+    """A node writes this of an offloaded tenant, and the export counts as a success.
 
-    (adapters/repos/db/export.go).
+    Source: weaviate, adapters/repos/db/export.go.
     """
     (path,) = export.glob("*_bob_*.parquet")
     path.unlink()
@@ -726,11 +761,11 @@ def fail_a_shard(folder):
 
 
 def still_running(folder):
-    changed(folder, "export_metadata.json", lambda whole: whole.update(status="STARTED"))
+    changed(folder, "export_metadata.json", lambda metadata: metadata.update(status="STARTED"))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "phrase"),
     [
         (lose_a_file, "the files hold 0"),
         (lose_a_node, "left no status"),
@@ -738,9 +773,9 @@ def still_running(folder):
         (still_running, "STARTED"),
     ],
 )
-def test_an_export_that_is_not_whole_is_refused(export, damage, told):
+def test_an_export_that_is_not_whole_is_refused(export, damage, phrase):
     damage(export)
-    with pytest.raises(SourceError, match=told) as refused:
+    with pytest.raises(SourceError, match=phrase) as refused:
         Weaviate(uri=str(export)).shards(CONTEXT)
     assert not refused.value.transient
     assert refused.value.remedy
@@ -751,9 +786,9 @@ def test_an_export_that_changes_or_is_none_is_refused(export, tmp_path):
     shards = source.shards(CONTEXT)
     path = next(iter(export.glob("*.parquet")))
     path.write_bytes(b"PAR1" + bytes(100))
-    for asked in (lambda: rows(source, shards), lambda: source.shards(CONTEXT)):
+    for action in (lambda: rows(source, shards), lambda: source.shards(CONTEXT)):
         with pytest.raises(SourceError, match=path.name):
-            asked()
+            action()
     with pytest.raises(SourceError, match=r"export_metadata\.json") as none:
         Weaviate(uri=str(tmp_path)).shards(CONTEXT)
     assert "source.uri" in none.value.remedy

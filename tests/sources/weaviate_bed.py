@@ -30,13 +30,29 @@ from tests.testbeds.proxy import GrpcProxy
 from tests.testbeds.server import Server
 
 KEY = "CFRAY_TEST_WEAVIATE_KEY"
-#: Name -> type, and for an object its own properties.
+#: Name -> type; for an object, its nested properties.
 NESTED = {"by": "text", "at": {"x": "int", "names": "text[]"}}
 PROPERTIES: dict[str, Any] = {
-    "doc_id": "text", "text": "text", "title": "text", "n": "int", "ratio": "number", "flag": "boolean", "tags": "text[]",
-    "ints": "int[]", "numbers": "number[]", "flags": "boolean[]", "created": "date", "dates": "date[]", "uid": "uuid", "uids": "uuid[]",
-    "place": "geoCoordinates", "phone": "phoneNumber", "data": "blob", "meta": NESTED, "metas": [NESTED],
-}  # fmt: skip
+    "doc_id": "text",
+    "text": "text",
+    "title": "text",
+    "tags": "text[]",
+    "n": "int",
+    "ratio": "number",
+    "flag": "boolean",
+    "ints": "int[]",
+    "numbers": "number[]",
+    "flags": "boolean[]",
+    "created": "date",
+    "dates": "date[]",
+    "uid": "uuid",
+    "uids": "uuid[]",
+    "place": "geoCoordinates",
+    "phone": "phoneNumber",
+    "data": "blob",
+    "meta": NESTED,
+    "metas": [NESTED],
+}
 _TYPED = {
     "created": "date",
     "uid": "uuid",
@@ -72,10 +88,10 @@ def _property(name: str, kind: Any) -> dict[str, Any]:
     nested = [
         {
             key: value
-            for key, value in _property(*one).items()
+            for key, value in _property(*item).items()
             if key in ("name", "dataType", "nestedProperties")
         }
-        for one in inside.items()
+        for item in inside.items()
     ]
     return {
         "name": name,
@@ -100,7 +116,7 @@ def definition(name: str, vectors: dict[str, Any], **options: Any) -> dict[str, 
         key: several if value and isinstance(value[0], list) else flat
         for key, value in {"default": [0.0], **vectors}.items()
     }
-    properties = [_property(*one) for one in PROPERTIES.items()] + options.pop(
+    properties = [_property(*item) for item in PROPERTIES.items()] + options.pop(
         "references", [{"name": "see", "dataType": [name]}]
     )
     return {"class": name, "properties": properties, "vectorConfig": indexes, **options}
@@ -108,19 +124,19 @@ def definition(name: str, vectors: dict[str, Any], **options: Any) -> dict[str, 
 
 def _stored(row: Row) -> Row:
     """Give a row's properties as Weaviate can hold them: no null, at the top or in a list."""
-    kept = {
+    properties = {
         ("doc_id" if key == "id" else key): _without_null(value)
         for key, value in row.items()
         if key not in ("vector", "vectors", "see")
     }
-    return {key: value for key, value in kept.items() if value is not None}
+    return {key: value for key, value in properties.items() if value is not None}
 
 
 def _without_null(value: Any) -> Any:
     if isinstance(value, list):
-        return [_without_null(one) for one in value if one is not None]
+        return [_without_null(element) for element in value if element is not None]
     if isinstance(value, dict):
-        return {key: _without_null(one) for key, one in value.items()}
+        return {key: _without_null(element) for key, element in value.items()}
     return rounded(value) if type(value) is int else value
 
 
@@ -143,12 +159,17 @@ class WeaviateBed(StoreBed):
     @classmethod
     @contextmanager
     def serving(cls, folder: Path, api_key: str | None = None) -> Iterator[Self]:
-        if own := cls.endpoint():
+        if endpoint := cls.endpoint():
             key = os.environ.get("CFRAY_WEAVIATE_KEY")
             grpc = int(os.environ.get("CFRAY_WEAVIATE_GRPC_PORT", "50051"))
-            ports = (urlsplit(own).port or 80, grpc)
+            ports = (urlsplit(endpoint).port or 80, grpc)
             server = Server(
-                "weaviate", own, {"WEAVIATE_API_KEY": key} if key else {}, 0, ports, folder / "log"
+                "weaviate",
+                endpoint,
+                {"WEAVIATE_API_KEY": key} if key else {},
+                0,
+                ports,
+                folder / "log",
             )
             yield cls(server, Secret(env="CFRAY_WEAVIATE_KEY") if key else None)
             return
@@ -161,13 +182,13 @@ class WeaviateBed(StoreBed):
                 bed.client.close()
 
     def create(self, name: str, vectors: Row | None = None, **options: Any) -> Any:
-        """Make a collection; gives the client's handle."""
+        """Create a collection, and give the client's handle of it."""
         return self.client.collections.create_from_dict(definition(name, vectors or {}, **options))
 
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
         name = name or self.fresh()
-        made = self.create(name, next((row["vectors"] for row in rows if row.get("vectors")), {}))
-        self.fill(made, rows)
+        vectors = next((row["vectors"] for row in rows if row.get("vectors")), {})
+        self.fill(self.create(name, vectors), rows)
         return name
 
     def fill(
@@ -190,17 +211,18 @@ class WeaviateBed(StoreBed):
                 }
                 name = ids[number] if ids else object_id(row["id"])
                 objects.append(DataObject(properties=properties, uuid=name, vector=vectors or None))
-            made = collection.data.insert_many(objects)
-            assert not made.has_errors, list(made.errors.values())[:3]
-        pointing = [
-            (object_id(row["id"]), object_id(one)) for row in rows for one in row.get("see", ())
+            result = collection.data.insert_many(objects)
+            assert not result.has_errors, list(result.errors.values())[:3]
+        references = [
+            (object_id(row["id"]), object_id(doc_id))
+            for row in rows
+            for doc_id in row.get("see", ())
         ]
-        for start in range(
-            0, len(pointing), 1000
-        ):  # by themselves, because with an object each target must be there already
+        # after the objects, because a reference that comes with an object needs its target
+        for start in range(0, len(references), 1000):
             links = [
-                DataReference(from_property="see", from_uuid=here, to_uuid=there)
-                for here, there in pointing[start : start + 1000]
+                DataReference(from_property="see", from_uuid=source_id, to_uuid=target_id)
+                for source_id, target_id in references[start : start + 1000]
             ]
             assert not collection.data.reference_add_many(links).has_errors
 
@@ -208,8 +230,8 @@ class WeaviateBed(StoreBed):
         self.client.collections.delete(name)
 
     def delete(self, name: str, ids: Sequence[Any]) -> None:
-        for one in ids:
-            assert self.client.collections.get(name).data.delete_by_id(object_id(one))
+        for doc_id in ids:
+            assert self.client.collections.get(name).data.delete_by_id(object_id(doc_id))
 
     def source(self, *names: str, **options: Any) -> Weaviate:
         url, grpc = f"http://127.0.0.1:{self.server.ports[0]}", self.server.ports[1]
@@ -223,7 +245,7 @@ class WeaviateBed(StoreBed):
         return Weaviate(**{**fields, **options})
 
     def expected(self, row: Row) -> Row:
-        found = as_json(
+        expected = as_json(
             {
                 key: value
                 for key, value in _stored(row).items()
@@ -231,27 +253,27 @@ class WeaviateBed(StoreBed):
             }
         )
         stored = _stored(row) | (
-            {"see": [str(object_id(one)) for one in row["see"]]} if row.get("see") else {}
+            {"see": [str(object_id(doc_id)) for doc_id in row["see"]]} if row.get("see") else {}
         )
-        found |= {
+        expected |= {
             key: (kind, oracle.metadata_text(stored[key]))
             for key, kind in _EMPTY.items()
             if key in stored
         }
-        found |= {
+        expected |= {
             key: (kind, oracle.canonical(stored[key]))
             for key, kind in _TYPED.items()
             if key in stored
         }
         if "phone" in row:
-            found["phone"] = ("phoneNumber", oracle.canonical(_phone(row["phone"])))
+            expected["phone"] = ("phoneNumber", oracle.canonical(_phone(row["phone"])))
         if "metas" in row:
-            found["metas"] = ("list", oracle.canonical(stored["metas"]))
-        found |= {
+            expected["metas"] = ("list", oracle.canonical(stored["metas"]))
+        expected |= {
             "id": object_id(row["id"]),
-            "vector": row.get("vector") and [float(np.float32(one)) for one in row["vector"]],
+            "vector": row.get("vector") and [float(np.float32(value)) for value in row["vector"]],
         }
-        return found | (
+        return expected | (
             {"vectors": {**dict.fromkeys(("second", "tokens")), **(row.get("vectors") or {})}}
             if "vectors" in row
             else {}
@@ -265,32 +287,42 @@ class WeaviateBed(StoreBed):
 
     def mapping(self) -> dict[str, Any]:
         return {
-            "id": "id", "vector": "vector", "text_content": "text", "title": "title", "tags": "tags", "created_at": "created",
+            "id": "id",
+            "vector": "vector",
+            "text_content": "text",
+            "title": "title",
+            "tags": "tags",
+            "created_at": "created",
             "vectors": {"second": "vectors.second", "tokens": "vectors.tokens"},
             "relationships": [{"type": "related", "to": "see"}],
-        }  # fmt: skip
+        }
 
     def vendor_read(self, name: str) -> int:
         from weaviate.classes.query import QueryNested, QueryReference
 
-        def asked(properties: Any) -> list[Any]:
+        def property_query(properties: Any) -> list[Any]:
             return [
-                QueryNested(name=one.name, properties=asked(one.nested_properties))
-                if one.nested_properties
-                else one.name
-                for one in properties
+                QueryNested(
+                    name=declared.name, properties=property_query(declared.nested_properties)
+                )
+                if declared.nested_properties
+                else declared.name
+                for declared in properties
             ]
 
-        made = self.client.collections.get(name)
-        config = made.config.get()
-        links = [
-            QueryReference(link_on=one.name, return_properties=[]) for one in config.references
-        ]
-        whole = {
-            "return_properties": asked(config.properties),
-            "return_references": links,
-        }  # blobs and references come only by name
-        return sum(1 for _ in made.iterator(include_vector=True, cache_size=2_000, **whole))
+        collection = self.client.collections.get(name)
+        config = collection.config.get()
+        # blobs and references come only by name
+        objects = collection.iterator(
+            include_vector=True,
+            cache_size=2_000,
+            return_properties=property_query(config.properties),
+            return_references=[
+                QueryReference(link_on=reference.name, return_properties=[])
+                for reference in config.references
+            ],
+        )
+        return sum(1 for _ in objects)
 
     def proxied(self, name: str) -> tuple[GrpcProxy, Weaviate]:
         proxy = GrpcProxy(f"127.0.0.1:{self.server.ports[1]}")
@@ -303,9 +335,9 @@ class WeaviateBed(StoreBed):
         return "/weaviate.v1.Weaviate/Search"
 
     def export(self, *names: str) -> Path:
-        """Let the server write a Parquet export.
+        """Let the server write a Parquet export, and give its folder.
 
-        Give its folder, without the types that only the schema knows.
+        The folder does not hold the types, which only the schema knows.
         """
         from weaviate.export.export import ExportFileFormat
 
@@ -335,8 +367,13 @@ class WeaviateBed(StoreBed):
 def _phone(number: str) -> Row:
     national = number.replace("+49 ", "").replace(" ", "")
     return {
-        "input": number, "countryCode": 49, "internationalFormatted": number, "national": int(national), "nationalFormatted": "0" + number[4:], "valid": True,
-    }  # fmt: skip
+        "input": number,
+        "countryCode": 49,
+        "internationalFormatted": number,
+        "national": int(national),
+        "nationalFormatted": "0" + number[4:],
+        "valid": True,
+    }
 
 
 def _awkward(n: int, vector: list[float], second: list[float], count: int) -> Row:

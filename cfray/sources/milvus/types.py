@@ -27,7 +27,7 @@ from cfray.records.record import (
     variant_array,
     variant_field,
 )
-from cfray.sources.milvus.schema import SCALARS, CollectionInfo, Field, Message
+from cfray.sources.milvus.schema import SCALARS, CollectionInfo, Field, Message, MilvusSchema
 from cfray.sources.milvus.vectors import vector_column
 
 T = TypeVar("T")
@@ -73,12 +73,7 @@ def build_records(
     """
     schema = collection.schema
     columns = {column.field_name: column for column in reply.fields_data}
-    missing = [field.name for field in schema.fields if field.name not in columns]
-    if missing:
-        raise SourceError(
-            f"collection {source_collection} was loaded without its fields {', '.join(missing)}",
-            "release it and load all of it, then run again",
-        )
+    _check_all_loaded(schema, columns, source_collection)
     keys = keys_of(reply, schema.primary.name)
     reasons: Reasons = {}
     static_columns = {
@@ -101,6 +96,17 @@ def build_records(
             yield item
         else:
             yield from split_by_bytes(item, batch_bytes)
+
+
+def _check_all_loaded(
+    schema: MilvusSchema, columns: Mapping[str, Message], source_collection: str
+) -> None:
+    missing = [field.name for field in schema.fields if field.name not in columns]
+    if missing:
+        raise SourceError(
+            f"collection {source_collection} was loaded without its fields {', '.join(missing)}",
+            "release it and load all of it, then run again",
+        )
 
 
 def _join_columns(
