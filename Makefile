@@ -15,7 +15,7 @@ help:
 	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
 	@echo "make test         set up and run every test, JOBS=3 files at a time; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
-	@echo "make docs         write docs/reference anew from the code (make test checks that it is up to date)"
+	@echo "make docs         write docs/reference from the code, type the tutorial's commands anew (make test compares both)"
 	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3 DOCUMENTS=60000); bench-migrate, -stores, -embed, -remap are its parts"
 	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store; 60,000 documents embedded (PROOFS='tests/scenarios/test_kill.py ...': some of them)"
 	@echo "make clean        remove the environment and what the quickstart wrote"
@@ -50,7 +50,7 @@ quickstart: $(VENV)/.base
 # Processes share the files: whichever is free takes the next one.
 JOBS ?= 3
 test: $(VENV)/.dev
-	$(RUN) -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+	$(RUN) -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -60,6 +60,7 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.base
 	$(RUN) -m docs.generate
+	$(RUN) -m docs.retype
 
 ROWS       ?= 500000 2000000
 STORE_ROWS ?= 100000

@@ -1,4 +1,6 @@
-"""Ray job: make the vectors of a finished target anew.  ``ray job submit --working-dir . -- python jobs/embed.py jobs/specs/regenerate.yaml``.
+"""Ray job: make the vectors of a finished target anew.
+
+    ray job submit --working-dir . -- python jobs/embed.py jobs/specs/regenerate.yaml
 
 The job server flattens exit codes to 0 and 1; the verdict is in ``report.json`` beside the target.
 """

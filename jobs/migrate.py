@@ -1,4 +1,6 @@
-"""Ray job: one migration.  ``ray job submit --working-dir . -- python jobs/migrate.py jobs/specs/parquet.yaml``.
+"""Ray job: one migration.
+
+    ray job submit --working-dir . -- python jobs/migrate.py jobs/specs/parquet.yaml
 
 The job server flattens exit codes to 0 and 1; the verdict is in ``report.json`` beside the target.
 """

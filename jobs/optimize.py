@@ -1,4 +1,6 @@
-"""Ray job: compaction, indexes and verification of a finished target.  ``ray job submit --working-dir . -- python jobs/optimize.py jobs/specs/parquet.yaml``.
+"""Ray job: compaction, indexes and verification of a finished target.
+
+    ray job submit --working-dir . -- python jobs/optimize.py jobs/specs/parquet.yaml
 
 The job server flattens exit codes to 0 and 1; the verdict is in ``report.json`` beside the target.
 """

@@ -1,4 +1,6 @@
-"""Ray job: another try for the rows in quarantine.  ``ray job submit --working-dir . -- python jobs/replay.py jobs/specs/parquet.yaml``.
+"""Ray job: another try for the rows in quarantine.
+
+    ray job submit --working-dir . -- python jobs/replay.py jobs/specs/parquet.yaml
 
 The job server flattens exit codes to 0 and 1; the verdict is in ``report.json`` beside the target.
 """

@@ -140,38 +140,60 @@ def shared_bed(tmp_path_factory):
     return give
 
 
+#: The servers that tests of several files use, by the word in a file's name or, in SHARING_FILES, in
+#: a test's name or parameters.
+SERVERS = (
+    *("chroma", "milvus", "pinecone", "qdrant", "weaviate"),
+    *("endpoint", "minio", "moto", "seaweedfs"),
+)
+SHARING_FILES = (
+    "test_stores.py",
+    "test_vector_stores.py",
+    "test_object_store.py",
+    "test_object_stores.py",
+    "test_conditional_put.py",
+)
 #: The groups that take longest go first, so that processes which share the tests end at about the
 #: same time.
-LONGEST = ("milvus", "weaviate", "test_kill.py", "test_regenerate.py")
+LONGEST = ("milvus", "test_kill.py", "weaviate", "test_regenerate.py")
 
 
-def group_of(item):
-    """Name the tests that go together: those of one kind of server, else those of one file."""
-    server = item.get_closest_marker("server")
-    return server.args[0].partition("-")[0] if server else item.path.name
+def group_of(nodeid):
+    """Name the tests that go together: those of one server, else those of one file."""
+    path, _, name = nodeid.partition("::")
+    file = path.rpartition("/")[2]
+    words = re.findall("[a-z0-9]+", f"{file} {name}" if file in SHARING_FILES else file)
+    return next((word for word in words if word in SERVERS), file)
 
 
 def order_of(item):
     """Say where a test stands: long groups first, then a source's own tests before whole runs."""
-    group = group_of(item)
+    group = group_of(item.nodeid)
     rank = LONGEST.index(group) if group in LONGEST else len(LONGEST)
-    return rank, group if group != item.path.name else "", "sources" not in item.path.parts
-
-
-def pytest_itemcollected(item):
-    """Say which tests go together before xdist asks: it does so ahead of this file's other hooks."""
-    item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    return rank, group if group in SERVERS else "~", "sources" not in item.path.parts
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=order_of)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let processes share the groups (``--dist loadscope``), not the modules and classes."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return group_of(nodeid)
+
+    return Groups(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
     """Stop what a group of tests shared when its last test is over."""
     yield
-    if nextitem is None or group_of(nextitem) != group_of(item):
+    if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
         lineup.stop_shared()
 
 

@@ -45,15 +45,15 @@ SCHEMA = json.loads((DOCS / "reference/job.schema.json").read_text())
 COMMAND = typer.main.get_command(app)
 
 
-def load_generator():
-    """Load ``docs/generate.py``, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+def load_tool(name):
+    """Load a module of ``docs/``, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-generate = load_generator()
+generate, retype = load_tool("generate"), load_tool("retype")
 
 
 def name(page):
@@ -322,24 +322,6 @@ def test_every_message_that_troubleshooting_explains_is_one_of_the_code():
 # -- the tutorial and the snippets ---------------------------------------------------------------
 
 
-def run_line(line, folder, variables):
-    """Run a line of the tutorial; ``cfray`` is the cfray of this tree."""
-    python = shlex.quote(sys.executable)
-    command = re.sub(r"^cfray ", f"{python} -m cfray.cli ", line)
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env={**os.environ, **variables, "COLUMNS": "100", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{line}\n{done.stdout}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, shared_ray):
     """Run the tutorial's commands, in order, where the examples are; give folder and outputs."""
@@ -348,7 +330,7 @@ def clone(tmp_path_factory, shared_ray):
     (folder / "out").mkdir()
     shared_ray.touched = True
     outputs = {
-        line: run_line(line, folder, shared_ray.environment)
+        line: retype.run_line(line, folder, shared_ray.environment)
         for line in typed_lines_of_the_tutorial()
     }
     return folder, outputs

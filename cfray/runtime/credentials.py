@@ -28,6 +28,11 @@ _SECRET_PARAMETER = re.compile(
 )
 
 
+#: What a shell can export: letters, digits and underscores.  A key put in place of the name is
+#: refused by it, for most keys hold something else.
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
 class Secret(BaseModel):
     """Where a credential is: ``{env: NAME}`` or ``{file: PATH}``."""
 
@@ -40,6 +45,11 @@ class Secret(BaseModel):
     def _names_one_place(self) -> Secret:
         if (self.env is None) is (self.file is None):
             raise ValueError("write {env: NAME} or {file: PATH}")
+        if self.env is not None and not _VARIABLE_NAME.fullmatch(self.env):
+            raise ValueError(
+                "env holds something else than the name of an environment variable; "
+                "write {env: NAME} or {file: PATH}"
+            )
         return self
 
     def reveal(self) -> str:

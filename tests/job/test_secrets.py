@@ -35,6 +35,7 @@ FORMS = {
     "a text": lambda secret: secret,
     "a list": lambda secret: [secret],
     "a key": lambda secret: {secret: None},
+    "in place of a variable's name": lambda secret: {"env": f"{secret}-x"},
     "under a wrong key": lambda secret: {"environment": secret},
     "beside a name": lambda secret: {"env": "NAME", "file": secret},
     "beside a wrong key": lambda secret: {"env": "NAME", "value": secret},
