@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make quickstart   set up, migrate 2,421 real documents, verify, search them (about a minute)"
-	@echo "make test         set up and run every test, JOBS=3 files at a time; what could not run is named at the end"
+	@echo "make test         set up and run every test, JOBS=3 at a time; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make docs         write docs/reference from the code, type the tutorial's commands anew (make test compares both)"
 	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3 DOCUMENTS=60000); bench-migrate, -stores, -embed, -remap are its parts"
@@ -47,7 +47,8 @@ quickstart: $(VENV)/.base
 	@echo
 	@echo "report: $(CURDIR)/out/wordnet.lance.cfray/report.json"
 
-# Processes share the files: whichever is free takes the next one.
+# Processes share the files, and all files of one server are one: whichever is free takes the next
+# (tests/conftest.py).  Each has one Ray, which its tests' runs join.
 JOBS ?= 3
 test: $(VENV)/.dev
 	$(RUN) -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder

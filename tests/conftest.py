@@ -84,10 +84,23 @@ def running(ray):
     runner.close()
 
 
+@pytest.fixture(scope="session")
+def ray_of_runs(request):
+    """Give the shared Ray; None at full size, where each run is a process with a Ray of its own."""
+    return None if os.environ.get("CFRAY_PROVE") else request.getfixturevalue("shared_ray")
+
+
 @pytest.fixture
-def cfray(shared_ray):
+def cfray(ray_of_runs):
     """Run commands on the Ray that the tests share."""
-    with running(shared_ray) as runner:
+    with running(ray_of_runs) as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def module_cfray(ray_of_runs):
+    """Run commands for a fixture that several tests share."""
+    with running(ray_of_runs) as runner:
         yield runner
 
 
@@ -95,13 +108,6 @@ def cfray(shared_ray):
 def local_cfray():
     """Run commands that each start a Ray, which is killed with them."""
     with running(None) as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
-def module_cfray(shared_ray):
-    """Run commands for a fixture that several tests share."""
-    with running(shared_ray) as runner:
         yield runner
 
 

@@ -104,24 +104,24 @@ def expected(record, facts):
     # to a rule, an empty CSV field is an absent one; custom_metadata keeps it as the text it is
     seen = {key: value for key, value in record.items() if value != "" or facts["kind"] != "csv"}
     references = [
-        (kind, oracle.record_uuid(job, "", tag, one))
+        (kind, oracle.record_uuid(job, "", tag, target))
         for kind, field in facts["references"]
-        for one in (seen.get(field) if isinstance(seen.get(field), list) else [seen.get(field)])
-        if one is not None
+        for target in (seen.get(field) if isinstance(seen.get(field), list) else [seen.get(field)])
+        if target is not None
     ]
     metadata = {
         key: oracle.metadata_text(value)
         for key, value in record.items()
         if key not in facts["taken"].values()
     }
-    taken = {
+    columns = {
         column: seen.get(field)
         for column, field in facts["taken"].items()
         if column not in ("id", "vector")
     }
     return {
         "uuid": oracle.record_uuid(job, "", tag, record[facts["taken"]["id"]]),
-        **taken,
+        **columns,
         "created_at": day(record[facts["created_at"]]),
         "collection_id": header,
         "relationships": [*references, ("member_of", header)],
@@ -133,7 +133,7 @@ def expected(record, facts):
 
 def frames(facts):
     """Read the dataset: uuid -> frame, and what the rows say of types."""
-    found, types = {}, {}
+    frames_by_uuid, types = {}, {}
     for batch in (
         lance.dataset(facts["target"])
         .scanner(columns=COLUMNS, filter="record_type = 'document'")
@@ -144,48 +144,58 @@ def frames(facts):
             vectors.offset : vectors.offset + len(vectors)
         ]
         for row, vector in zip(batch.drop_columns(["vector"]).to_pylist(), flat, strict=True):
-            assert row["uuid"] not in found, f"{row['uuid']} twice"
-            row["relationships"] = [(one["type"], one["id"]) for one in row["relationships"]]
+            assert row["uuid"] not in frames_by_uuid, f"{row['uuid']} twice"
+            row["relationships"] = [
+                (reference["type"], reference["id"]) for reference in row["relationships"]
+            ]
             entries = row["custom_metadata"]
             row["custom_metadata"] = {entry["key"]: entry["value"] for entry in entries}
             assert len(entries) == len(row["custom_metadata"]), (
                 f"{row['uuid']}: a key of custom_metadata twice"
             )
             types[row["uuid"]] = json.loads(row["custom_metadata"].pop("cfray.types", "{}"))
-            found[row["uuid"]] = row | {"vector": vector.tobytes()}
-    return found, types
+            frames_by_uuid[row["uuid"]] = row | {"vector": vector.tobytes()}
+    return frames_by_uuid, types
 
 
 def differences(facts):
     """Compare everything; count the custom_metadata values and references that were compared."""
-    found, types = frames(facts)
+    frames_by_uuid, types = frames(facts)
     wrong, counts = [], {"records": 0, "values": 0, "references": 0}
     for record in records(facts):
-        want = expected(record, facts)
-        have = found.pop(want["uuid"], None)
-        if have is None:
-            wrong.append(f"no frame for {record[facts['taken']['id']]!r} ({want['uuid']})")
+        expected_frame = expected(record, facts)
+        frame = frames_by_uuid.pop(expected_frame["uuid"], None)
+        if frame is None:
+            wrong.append(
+                f"no frame for {record[facts['taken']['id']]!r} ({expected_frame['uuid']})"
+            )
             continue
         wrong += [
-            f"{want['uuid']}.{key}: {have[key]!r}, but the export gives {want[key]!r}"
-            for key in want
-            if have[key] != want[key]
+            f"{expected_frame['uuid']}.{key}: {frame[key]!r}, but the export gives {expected_frame[key]!r}"
+            for key in expected_frame
+            if frame[key] != expected_frame[key]
         ]
-        nulls = sorted(key for key, value in record.items() if value is None)
-        told = sorted(key for key, kind in types[want["uuid"]].items() if kind == "null")
-        if nulls != told:
-            wrong.append(f"{want['uuid']}: null in the export: {nulls}, in cfray.types: {told}")
+        expected_nulls = sorted(key for key, value in record.items() if value is None)
+        stated_nulls = sorted(
+            key for key, kind in types[expected_frame["uuid"]].items() if kind == "null"
+        )
+        if expected_nulls != stated_nulls:
+            wrong.append(
+                f"{expected_frame['uuid']}: null in the export: {expected_nulls}, in cfray.types: {stated_nulls}"
+            )
         counts["records"] += 1
-        counts["values"] += len(want["custom_metadata"])
-        counts["references"] += len(want["relationships"])
-    wrong += [f"{uuid} is in the dataset, but not in the export" for uuid in found]
+        counts["values"] += len(expected_frame["custom_metadata"])
+        counts["references"] += len(expected_frame["relationships"])
+    wrong += [f"{uuid} is in the dataset, but not in the export" for uuid in frames_by_uuid]
     return wrong, counts
 
 
 if __name__ == "__main__":
-    given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    problems, compared = differences(given)
-    compared["types"] = json.loads(lance.dataset(given["target"]).schema.metadata[b"cfray.types"])
+    facts_given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    problems, compared = differences(facts_given)
+    compared["types"] = json.loads(
+        lance.dataset(facts_given["target"]).schema.metadata[b"cfray.types"]
+    )
     compared["knows_cfray"] = any(name.split(".")[0] == "cfray" for name in sys.modules)
     print(json.dumps(compared))
     if problems:

@@ -112,11 +112,11 @@ def test_a_collection_has_its_members_and_one_header(dataset, author):
 
 
 def test_a_header_carries_the_centroid_of_its_members(dataset):
-    known = [
+    vectors = [
         row["embedding"] for row in ROWS if row["author"] == "bo" and row["uuid"] != WITHOUT_VECTOR
     ]
     header = dataset.get_collection_header("bo")
-    np.testing.assert_allclose(header.vector, np.mean(known, axis=0), atol=1e-6)
+    np.testing.assert_allclose(header.vector, np.mean(vectors, axis=0), atol=1e-6)
 
 
 def test_children_are_found_by_their_parent(dataset):

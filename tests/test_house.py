@@ -1,6 +1,7 @@
-"""The house defends itself: one word for a source everywhere, modules that say why.
+"""The rules of the package itself hold.
 
-A light import.
+A store has one name in all folders, every module says why it exists, every example job file is
+valid, and importing cfray loads no heavy library.
 """
 
 import ast
@@ -18,7 +19,7 @@ from cfray.job.spec import KINDS, STORES
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cfray"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -29,7 +30,7 @@ def test_one_word_for_a_store_in_six_places(store):
     spec = yaml.safe_load((ROOT / f"jobs/specs/{store}.yaml").read_text())
     assert spec["source"]["kind"] == store
     assert store in KINDS
-    assert store in EXTRAS
+    assert store in PROJECT["optional-dependencies"]
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - set(STORES)))
@@ -46,8 +47,10 @@ def test_every_folder_of_a_store_is_a_kind_of_source():
 
 
 def test_every_module_says_why_it_exists():
-    silent = [str(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))]
-    assert not silent
+    modules_without_docstring = [
+        str(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not modules_without_docstring
 
 
 @pytest.mark.parametrize(
@@ -67,5 +70,7 @@ def test_importing_cfray_loads_nothing_heavy():
         "sys.meta_path.insert(0, Blocked())\n"
         "import cfray, cfray.cli\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr

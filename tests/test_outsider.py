@@ -38,7 +38,7 @@ TYPES["csv"] = TYPES["parquet"]
 
 def facts(folder, kind):
     """Say what the job file says, and nothing else."""
-    taken = {
+    fields_of_columns = {
         "id": "uuid",
         "title": "title",
         "text_content": "body",
@@ -54,7 +54,7 @@ def facts(folder, kind):
     }
     facts |= {
         "id_tag": "s",
-        "taken": taken,
+        "taken": fields_of_columns,
         "created_at": "published",
         "references": [["parent", "parent"]],
         "types": CSV_TYPES,
@@ -84,9 +84,9 @@ def export(request, tmp_path_factory, module_cfray):
 
 def test_every_uuid_reference_and_value_is_what_the_outsider_computes(export):
     folder, kind, report = export
-    done = check(facts(folder, kind))
-    assert done.returncode == 0, done.stderr[-2_000:]
-    compared = json.loads(done.stdout)
+    check_run = check(facts(folder, kind))
+    assert check_run.returncode == 0, check_run.stderr[-2_000:]
+    compared = json.loads(check_run.stdout)
     assert compared["records"] == report["counts"]["read"] == ROWS
     assert compared["references"] > ROWS * 1.8
     assert compared["values"] >= ROWS * 6
@@ -115,10 +115,10 @@ def test_the_outsider_notices_one_changed_row(export, change, tmp_path):
         rows.remove(row)
     schema = table.drop_columns(["raw_data"]).schema
     lance.write_dataset(pa.Table.from_pylist(rows, schema), tmp_path / "out/parquet.lance")
-    told = json.loads(facts(folder, kind).read_text("utf-8")) | {
+    stated = json.loads(facts(folder, kind).read_text("utf-8")) | {
         "target": str(tmp_path / "out/parquet.lance")
     }
-    (tmp_path / "facts.json").write_text(json.dumps(told), "utf-8")
-    done = check(tmp_path / "facts.json")
-    assert done.returncode == 1
-    assert "differences" in done.stderr
+    (tmp_path / "facts.json").write_text(json.dumps(stated), "utf-8")
+    check_run = check(tmp_path / "facts.json")
+    assert check_run.returncode == 1
+    assert "differences" in check_run.stderr

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from cfray.errors import LedgerMismatch
 from cfray.frames import digests
+from cfray.frames.digests import add_sums, subtract_sums
 from cfray.target.ledger import Ledger
 from cfray.target.receipts import Receipt, StagedFile
 from cfray.target.state import State
@@ -120,18 +121,11 @@ class Content:
 
     def __add__(self, other: Content) -> Content:
         """Add rows."""
-        groups = self.sums.keys() | other.sums.keys()
-        sums = {
-            group: (self.sums.get(group, 0) + other.sums.get(group, 0)) % 2**64 for group in groups
-        }
-        return Content(self.rows + other.rows, sums)
+        return Content(self.rows + other.rows, add_sums(self.sums, other.sums))
 
     def __sub__(self, other: Content) -> Content:
         """Take rows out."""
-        sums = {
-            group: (total - other.sums.get(group, 0)) % 2**64 for group, total in self.sums.items()
-        }
-        return Content(self.rows - other.rows, sums)
+        return Content(self.rows - other.rows, subtract_sums(self.sums, other.sums))
 
     def with_sums(self, sums: Sums) -> Content:
         """Replace the sums of some column groups."""

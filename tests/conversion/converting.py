@@ -11,20 +11,15 @@ from cfray.records.record import from_objects
 from cfray.sources.base import Description
 
 
-def batch_of(given_records):
-    """Make a batch of a fixed schema from a dict of columns.
-
-    One of variants from a list of objects.
-    """
+def batch_of(records):
+    """Make a batch with a fixed schema from a dict of columns, or of variants from JSON objects."""
     return (
-        from_objects(given_records)
-        if isinstance(given_records, list)
-        else pa.RecordBatch.from_pydict(given_records)
+        from_objects(records) if isinstance(records, list) else pa.RecordBatch.from_pydict(records)
     )
 
 
-def convert(given_records, mapping=None, *, sample=None, **job):
-    """Convert as a run does: the shape comes from the plan's look at a sample."""
+def convert(records, mapping=None, *, sample=None, **job):
+    """Convert records as a run does: their shape comes from the sample that the plan reads."""
     spec = JobSpec.model_validate(
         {
             "name": "articles",
@@ -34,23 +29,24 @@ def convert(given_records, mapping=None, *, sample=None, **job):
             **job,
         }
     )
-    batch, seen = batch_of(given_records), batch_of(given_records if sample is None else sample)
-    described = Description(
-        None if isinstance(given_records, list) else seen.schema,
+    batch, sample_batch = batch_of(records), batch_of(records if sample is None else sample)
+    description = Description(
+        None if isinstance(records, list) else sample_batch.schema,
         None,
         exact=False,
         size=0,
         consistency="none",
     )
-    return Conversion(spec, work_out_shape(spec, described, [seen])).convert(batch, "")
+    return Conversion(spec, work_out_shape(spec, description, [sample_batch])).convert(batch, "")
 
 
-def frames_of(given_records, mapping=None, **options):
-    """Give the frames as rows, custom_metadata as a dict whose keys are unique.
+def frames_of(records, mapping=None, **options):
+    """Give the frames as rows, with ``meta`` and ``types`` beside the columns.
 
-    Cfray.types read.
+    ``meta`` is ``custom_metadata`` as a dict, whose keys must be unique; ``types`` is the parsed
+    value of its key ``cfray.types``.
     """
-    converted = convert(given_records, mapping, **options)
+    converted = convert(records, mapping, **options)
     converted.frames.validate(full=True)
     rows = converted.frames.to_pylist()
     for row in rows:
@@ -61,10 +57,10 @@ def frames_of(given_records, mapping=None, **options):
     return rows
 
 
-def only(given_records, mapping=None, **options):
-    (row,) = frames_of(given_records, mapping, **options)
+def single_frame(records, mapping=None, **options):
+    (row,) = frames_of(records, mapping, **options)
     return row
 
 
-def faults_of(given_records, mapping=None, **options):
-    return {fault.row: fault.reason for fault in convert(given_records, mapping, **options).faults}
+def faults_of(records, mapping=None, **options):
+    return {fault.row: fault.reason for fault in convert(records, mapping, **options).faults}

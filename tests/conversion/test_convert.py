@@ -1,4 +1,4 @@
-"""Convert: every record becomes one frame or one fault, and nothing of it is lost on the way."""
+"""Conversion turns every record into one frame or one fault, and loses no value of it."""
 
 import datetime as dt
 import decimal
@@ -10,22 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract import oracle
-from tests.conversion.converting import convert, faults_of, frames_of, only
+from tests.conversion.converting import convert, faults_of, frames_of, single_frame
 
-JSON = st.recursive(
+JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    lambda inner_values: (
+        st.lists(inner_values, max_size=4)
+        | st.dictionaries(st.text(max_size=3), inner_values, max_size=3)
     ),
     max_leaves=8,
 )
 
 
 def json_type(value):
-    """Name the type of a JSON value.
-
-    As the contract's cfray.types does for sources without a schema.
-    """
+    """Name the type of a JSON value as cfray.types does for sources without a schema."""
     if isinstance(value, list) and value and len({type(item) for item in value}) == 1:
         if isinstance(value[0], int) and not isinstance(value[0], bool):
             return "list<int64>" if all(abs(item) <= 2**53 for item in value) else "list"
@@ -50,43 +48,49 @@ class TestCustomMetadata:
     @settings(max_examples=150, deadline=None)
     @given(
         st.lists(
-            st.dictionaries(st.sampled_from(["a", "b", "meta", "é", "x.y"]), JSON, max_size=4),
+            st.dictionaries(
+                st.sampled_from(["a", "b", "meta", "é", "x.y"]), JSON_VALUES, max_size=4
+            ),
             min_size=1,
             max_size=8,
         ),
         st.booleans(),
     )
-    def test_every_json_value_is_there_with_its_text_and_its_type(self, objects, other_sample):
-        sample = [{"id": "s", "a": 1, "b": "x", "meta": {}, "é": 1.5}] if other_sample else None
-        rows = frames_of([{"id": str(n), **item} for n, item in enumerate(objects)], sample=sample)
-        declared = (
-            {"a": "int64", "b": "string", "meta": "struct", "é": "double"} if other_sample else {}
+    def test_every_json_value_is_there_with_its_text_and_its_type(self, objects, separate_sample):
+        sample = [{"id": "s", "a": 1, "b": "x", "meta": {}, "é": 1.5}] if separate_sample else None
+        rows = frames_of(
+            [{"id": str(number), **record} for number, record in enumerate(objects)], sample=sample
         )
-        for row, item in zip(rows, objects, strict=True):
+        declared = (
+            {"a": "int64", "b": "string", "meta": "struct", "é": "double"}
+            if separate_sample
+            else {}
+        )
+        for row, record in zip(rows, objects, strict=True):
             assert {key: text for key, text in row["meta"].items() if key != "original_id"} == {
-                k: oracle.metadata_text(v) for k, v in item.items()
+                key: oracle.metadata_text(value) for key, value in record.items()
             }
-            if other_sample:
+            if separate_sample:
                 assert row["types"] == {
                     key: json_type(value)
-                    for key, value in item.items()
+                    for key, value in record.items()
                     if json_type(value) != declared.get(key)
                 }
 
     def test_null_missing_and_the_word_null_are_three_things(self):
-        null, word, missing, other = frames_of(
+        null, word, missing, text = frames_of(
             [{"id": 1, "a": None}, {"id": 2, "a": "null"}, {"id": 3}, {"id": 4, "a": "x"}]
         )
         assert (null["meta"].get("a"), null["types"]) == ("null", {"a": "null"})
         assert (word["meta"].get("a"), word["types"]) == ("null", {})
         assert ("a" in missing["meta"], missing["types"]) == (False, {})
-        assert other["meta"]["a"] == "x"
+        assert text["meta"]["a"] == "x"
 
     def test_null_is_absent_where_the_schema_is_fixed(self):
         assert frames_of({"id": [1, 2], "a": ["null", None]})[1]["meta"] == {"original_id": "2"}
 
     @pytest.mark.parametrize(
-        ("value", "kind"),
+        ("value", "arrow_type"),
         [
             (2**53 + 1, pa.int64()),
             (2**64 - 1, pa.uint64()),
@@ -104,26 +108,26 @@ class TestCustomMetadata:
         ],
         ids=str,
     )
-    def test_a_typed_value_is_what_the_oracle_writes(self, value, kind):
-        shown = oracle.Float32(value) if kind == pa.float32() else value
-        assert only({"id": ["a"], "v": pa.array([value], kind)})["meta"][
+    def test_a_typed_value_is_what_the_oracle_writes(self, value, arrow_type):
+        oracle_value = oracle.Float32(value) if arrow_type == pa.float32() else value
+        assert single_frame({"id": ["a"], "v": pa.array([value], arrow_type)})["meta"][
             "v"
-        ] == oracle.metadata_text(shown)
+        ] == oracle.metadata_text(oracle_value)
 
     def test_what_a_rule_leaves_of_a_nested_field_stays_under_its_dotted_path(self):
         nested = {"by": "ann", "at": {"x": 1, "y": None}, "n": 2**53 + 1}
-        for given_records in ([{"id": 1, "meta": nested}], {"id": [1], "meta": [nested]}):
-            row = only(given_records, {"author": "meta.by", "position": "meta.at.x"})
+        for records in ([{"id": 1, "meta": nested}], {"id": [1], "meta": [nested]}):
+            row = single_frame(records, {"author": "meta.by", "position": "meta.at.x"})
             assert (row["author"], row["position"]) == ("ann", 1)
-            left = {"meta.n": "9007199254740993", "original_id": "1"}
+            other_fields = {"meta.n": "9007199254740993", "original_id": "1"}
             assert row["meta"] == (
-                {"meta.at.y": "null", **left} if isinstance(given_records, list) else left
+                {"meta.at.y": "null", **other_fields} if isinstance(records, list) else other_fields
             )
 
     def test_objects_that_are_no_object_in_some_rows_are_all_carried(self):
         values = [{"by": "a", "n": 1}, "text", None, {}, 5]
         rows = frames_of(
-            [{"id": n, "m": value} for n, value in enumerate(values)], {"author": "m.by"}
+            [{"id": number, "m": value} for number, value in enumerate(values)], {"author": "m.by"}
         )
         carried = [
             {key: text for key, text in row["meta"].items() if key != "original_id"} for row in rows
@@ -132,15 +136,16 @@ class TestCustomMetadata:
         assert rows[2]["types"] == {"m": "null"}
 
     def test_a_null_struct_and_a_struct_of_nulls_are_told_apart(self):
-        kind = pa.struct([("by", pa.string()), ("n", pa.int64())])
+        struct_type = pa.struct([("by", pa.string()), ("n", pa.int64())])
         null, empty = frames_of(
-            {"id": [1, 2], "m": pa.array([None, {"by": None, "n": None}], kind)}, {"author": "m.by"}
+            {"id": [1, 2], "m": pa.array([None, {"by": None, "n": None}], struct_type)},
+            {"author": "m.by"},
         )
         assert null["types"] == {"m": "null"}
         assert empty["types"] == {}
 
     def test_a_source_field_with_a_name_of_cfrays_own_does_not_overwrite_it(self):
-        row = only([{"id": 1, "original_id": "x", "cfray.types": "y"}])
+        row = single_frame([{"id": 1, "original_id": "x", "cfray.types": "y"}])
         assert row["meta"] == {
             "original_id": "1",
             "source.original_id": "x",
@@ -148,16 +153,18 @@ class TestCustomMetadata:
         }
 
     @pytest.mark.parametrize(
-        ("item", "mapping"),
+        ("record", "mapping"),
         [
             ({"id": 1, "original_id": "x", "source.original_id": "y"}, {}),
             ({"id": 1, "meta": {"by": "a", "n": 1}, "meta.n": 2}, {"author": "meta.by"}),
         ],
         ids=str,
     )
-    @pytest.mark.parametrize("fixed", [True, False])
-    def test_two_fields_never_share_a_key(self, item, mapping, fixed):
-        row = only({key: [value] for key, value in item.items()} if fixed else [item], mapping)
+    @pytest.mark.parametrize("fixed_schema", [True, False])
+    def test_two_fields_never_share_a_key(self, record, mapping, fixed_schema):
+        row = single_frame(
+            {key: [value] for key, value in record.items()} if fixed_schema else [record], mapping
+        )
         assert len(row["meta"]) == 3
 
     def test_a_row_of_another_type_than_the_sample_says_so(self):
@@ -169,40 +176,41 @@ class TestCustomMetadata:
         assert row["types"] == {"a": "int16"}
 
 
-@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("fixed_schema", [True, False])
 class TestColumns:
-    """Text, tags, dates and the like; the same for typed columns and for JSON."""
+    """Text, tags, dates and other columns, alike from typed columns and from JSON objects."""
 
-    def row(self, fixed, mapping, /, **values):
-        return only(
+    def row(self, fixed_schema, mapping, /, **values):
+        return single_frame(
             {"id": ["k"], **{key: [value] for key, value in values.items()}}
-            if fixed
+            if fixed_schema
             else [{"id": "k", **values}],
             mapping,
         )
 
-    def test_text_takes_the_first_present_path(self, fixed):
-        row = self.row(fixed, {"text_content": ["body", "text"]}, body=None, text="t")
+    def test_text_takes_the_first_present_path(self, fixed_schema):
+        row = self.row(fixed_schema, {"text_content": ["body", "text"]}, body=None, text="t")
         assert row["text_content"] == "t"
         assert "text" not in row["meta"]
-        row = self.row(fixed, {"text_content": ["body", "text"]}, body="", text="t")
+        row = self.row(fixed_schema, {"text_content": ["body", "text"]}, body="", text="t")
         assert (row["text_content"], row["meta"]["text"]) == ("", "t")
 
-    def test_a_template_keeps_its_fields_and_is_null_where_one_of_them_is(self, fixed):
-        row = self.row(fixed, {"author": {"template": "{a} ({b})"}}, a="x", b=2)
+    def test_a_template_keeps_its_fields_and_is_null_where_one_of_them_is(self, fixed_schema):
+        row = self.row(fixed_schema, {"author": {"template": "{a} ({b})"}}, a="x", b=2)
         assert (row["author"], row["meta"]["a"], row["meta"]["b"]) == ("x (2)", "x", "2")
         assert (
-            self.row(fixed, {"author": {"template": "{a} ({b})"}}, a="x", b=None)["author"] is None
+            self.row(fixed_schema, {"author": {"template": "{a} ({b})"}}, a="x", b=None)["author"]
+            is None
         )
 
     @pytest.mark.parametrize("key", ["title", "collection"])
-    def test_a_template_that_is_null_does_not_call_its_other_fields_null(self, fixed, key):
-        row = self.row(fixed, {key: {"template": "{a} {b}"}}, a="x", b=None)
+    def test_a_template_that_is_null_does_not_call_its_other_fields_null(self, fixed_schema, key):
+        row = self.row(fixed_schema, {key: {"template": "{a} {b}"}}, a="x", b=None)
         assert row["meta"]["a"] == "x"
         assert "a" not in row["types"]
 
-    def test_constants(self, fixed):
-        row = self.row(fixed, {"status": {"const": "done"}, "collection": {"const": "mine"}})
+    def test_constants(self, fixed_schema):
+        row = self.row(fixed_schema, {"status": {"const": "done"}, "collection": {"const": "mine"}})
         assert (row["status"], row["collection"], row["collection_id"]) == (
             "done",
             "mine",
@@ -224,9 +232,11 @@ class TestColumns:
         ],
     )
     def test_a_title_falls_back_to_the_first_line_then_to_the_id(
-        self, fixed, title, text, expected
+        self, fixed_schema, title, text, expected
     ):
-        row = self.row(fixed, {"title": "title", "text_content": "body"}, title=title, body=text)
+        row = self.row(
+            fixed_schema, {"title": "title", "text_content": "body"}, title=title, body=text
+        )
         assert row["title"] == expected
         assert row["types"].get("title") == ("null" if title is None else None)
 
@@ -241,8 +251,10 @@ class TestColumns:
             (5, ["5"]),
         ],
     )
-    def test_tags_are_lists_of_strings_and_what_they_cannot_show_is_kept(self, fixed, value, tags):
-        row = self.row(fixed, {"tags": "tags"}, tags=value)
+    def test_tags_are_lists_of_strings_and_what_they_cannot_show_is_kept(
+        self, fixed_schema, value, tags
+    ):
+        row = self.row(fixed_schema, {"tags": "tags"}, tags=value)
         assert row["tags"] == tags
         inexact = isinstance(value, list) and not all(isinstance(item, str) for item in value)
         assert row["meta"].get("tags") == (oracle.canonical(value) if inexact else None)
@@ -263,8 +275,8 @@ class TestColumns:
             (True, None),
         ],
     )
-    def test_dates_give_the_day_in_utc_and_keep_their_value(self, fixed, value, day):
-        row = self.row(fixed, {"created_at": "at"}, at=value)
+    def test_dates_give_the_day_in_utc_and_keep_their_value(self, fixed_schema, value, day):
+        row = self.row(fixed_schema, {"created_at": "at"}, at=value)
         assert (row["created_at"], row["meta"]["at"]) == (day, oracle.metadata_text(value))
 
     @pytest.mark.parametrize(
@@ -279,23 +291,25 @@ class TestColumns:
             ("x", None),
         ],
     )
-    def test_a_position_that_does_not_fit_stays_in_custom_metadata(self, fixed, value, position):
-        row = self.row(fixed, {"position": "at"}, at=value)
+    def test_a_position_that_does_not_fit_stays_in_custom_metadata(
+        self, fixed_schema, value, position
+    ):
+        row = self.row(fixed_schema, {"position": "at"}, at=value)
         assert (row["position"], row["meta"].get("at")) == (
             position,
             oracle.metadata_text(value) if position is None else None,
         )
 
-    def test_a_version_that_is_none_stays_in_custom_metadata(self, fixed):
-        assert self.row(fixed, {"version": "v"}, v="1.2.3")["version"] == "1.2.3"
-        row = self.row(fixed, {"version": "v"}, v="v1")
+    def test_a_version_that_is_none_stays_in_custom_metadata(self, fixed_schema):
+        assert self.row(fixed_schema, {"version": "v"}, v="1.2.3")["version"] == "1.2.3"
+        row = self.row(fixed_schema, {"version": "v"}, v="v1")
         assert (row["version"], row["meta"]["v"]) == (None, "v1")
 
     @pytest.mark.parametrize("policy", ["zero", "null"])
-    def test_a_missing_vector_is_what_the_job_says_and_counted(self, fixed, policy):
+    def test_a_missing_vector_is_what_the_job_says_and_counted(self, fixed_schema, policy):
         rows = (
             {"id": ["a", "b"], "v": [[1.0, 2.0], None]}
-            if fixed
+            if fixed_schema
             else [{"id": "a", "v": [1.0, 2.0]}, {"id": "b"}]
         )
         job = {"mapping": {"vector": "v"}, "embedding": {"missing_vector": policy}}
@@ -309,30 +323,32 @@ class TestColumns:
         ) == [1]
 
     @pytest.mark.parametrize(
-        "bad",
+        "wrong_vector",
         [[1.0], [1.0, 2.0, 3.0], [], [math.nan, 1.0], [1.0, -math.inf], [1.0, None], [1e39, 0.0]],
         ids=str,
     )
-    def test_a_vector_that_does_not_fit_is_a_fault_and_the_others_stay(self, fixed, bad):
-        values = [[1.0, 2.0], bad, [3.0, 4.0]]
+    def test_a_vector_that_does_not_fit_is_a_fault_and_the_others_stay(
+        self, fixed_schema, wrong_vector
+    ):
+        values = [[1.0, 2.0], wrong_vector, [3.0, 4.0]]
         rows = (
             {"id": ["a", "b", "c"], "v": values}
-            if fixed
-            else [{"id": n, "v": value} for n, value in enumerate(values)]
+            if fixed_schema
+            else [{"id": number, "v": value} for number, value in enumerate(values)]
         )
         converted = convert(rows, {"vector": "v"})
         assert [fault.row for fault in converted.faults] == [1]
         assert converted.rows.tolist() == [0, 2]
         assert converted.frames.column("vector").to_pylist() == [[1.0, 2.0], [3.0, 4.0]]
 
-    def test_a_batch_of_faults_alone_is_no_frame(self, fixed):
-        converted = convert({"id": [None, None]} if fixed else [{"id": None}, {"id": 1.5}])
+    def test_a_batch_of_faults_alone_is_no_frame(self, fixed_schema):
+        converted = convert({"id": [None, None]} if fixed_schema else [{"id": None}, {"id": 1.5}])
         assert (converted.frames.num_rows, len(converted.faults)) == (0, 2)
 
-    def test_a_document_over_the_limit_is_a_fault(self, fixed):
+    def test_a_document_over_the_limit_is_a_fault(self, fixed_schema):
         rows = (
             {"id": ["a", "b"], "text": ["é" * 5, "é" * 6]}
-            if fixed
+            if fixed_schema
             else [{"id": "a", "text": "é" * 5}, {"id": "b", "text": "é" * 6}]
         )
         assert "limits.max_document" in faults_of(rows, limits={"max_document": 10})[1]
@@ -340,7 +356,7 @@ class TestColumns:
 
 class TestTypedDatesAndVectors:
     @pytest.mark.parametrize(
-        ("value", "kind", "day"),
+        ("value", "arrow_type", "day"),
         [
             (dt.date(2024, 2, 3), pa.date32(), "2024-02-03"),
             (dt.date(2024, 2, 3), pa.date64(), "2024-02-03"),
@@ -355,8 +371,10 @@ class TestTypedDatesAndVectors:
         ],
         ids=str,
     )
-    def test_typed_instants_give_their_day(self, value, kind, day):
-        converted = convert({"id": ["a"], "at": pa.array([value], kind)}, {"created_at": "at"})
+    def test_typed_instants_give_their_day(self, value, arrow_type, day):
+        converted = convert(
+            {"id": ["a"], "at": pa.array([value], arrow_type)}, {"created_at": "at"}
+        )
         assert converted.frames.column("created_at").to_pylist() == [day]
         assert converted.counts["unreadable_dates"] == (day is None)
 

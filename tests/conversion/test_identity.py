@@ -1,7 +1,4 @@
-"""Identity: anyone can compute a record's uuid from its id.
-
-A reference's from what it says, without cfray.
-"""
+"""Anyone can compute uuids without cfray: a record's from its id, a reference's from its value."""
 
 import base64
 import datetime as dt
@@ -17,33 +14,40 @@ from hypothesis import strategies as st
 
 from cfray.frames.schema import dataset_uuid, header_uuid, record_uuids, uuid_namespace
 from tests.contract import oracle
-from tests.conversion.converting import faults_of, frames_of, only
+from tests.conversion.converting import faults_of, frames_of, single_frame
 
-VECTORS = json.loads((Path(__file__).parent.parent / "contract/vectors.json").read_text())["ids"]
+CONTRACT = Path(__file__).parent.parent / "contract"
+CONTRACT_IDS = json.loads((CONTRACT / "vectors.json").read_text())["ids"]
 UID = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
 
 
 class TestIdentity:
     @pytest.mark.parametrize(
-        "vector", VECTORS, ids=lambda vector: f"{vector['tag']}:{vector['value']}"[:30]
+        "contract_id",
+        CONTRACT_IDS,
+        ids=lambda contract_id: f"{contract_id['tag']}:{contract_id['value']}"[:30],
     )
-    def test_every_vector_of_the_contract(self, vector):
-        space = uuid_namespace(vector["job"], vector["source_collection"])
-        value = base64.b64decode(vector["value"]) if vector["tag"] == "b" else vector["value"]
-        tagged = f"{vector['tag']}:{oracle.id_text(vector['tag'], value)}"
-        assert record_uuids(space, pa.array([tagged, "s:x", tagged]).slice(2)).to_pylist() == [
-            vector["uuid"]
+    def test_every_vector_of_the_contract(self, contract_id):
+        namespace = uuid_namespace(contract_id["job"], contract_id["source_collection"])
+        value = (
+            base64.b64decode(contract_id["value"])
+            if contract_id["tag"] == "b"
+            else contract_id["value"]
+        )
+        tagged = f"{contract_id['tag']}:{oracle.id_text(contract_id['tag'], value)}"
+        assert record_uuids(namespace, pa.array([tagged, "s:x", tagged]).slice(2)).to_pylist() == [
+            contract_id["uuid"]
         ]
-        assert header_uuid(space) == vector["header"]
-        assert dataset_uuid(vector["job"]) == vector["dataset"]
+        assert header_uuid(namespace) == contract_id["header"]
+        assert dataset_uuid(contract_id["job"]) == contract_id["dataset"]
 
     @given(st.lists(st.text(), max_size=20), st.text(), st.text())
     def test_any_id_of_any_job_is_what_the_oracle_computes(self, ids, job, collection):
         computed = record_uuids(
-            uuid_namespace(job, collection), pa.array([f"s:{one}" for one in ids], pa.string())
+            uuid_namespace(job, collection), pa.array([f"s:{value}" for value in ids], pa.string())
         )
         assert computed.to_pylist() == [
-            oracle.record_uuid(job, collection, "s", one) for one in ids
+            oracle.record_uuid(job, collection, "s", value) for value in ids
         ]
 
     @pytest.mark.parametrize(
@@ -62,16 +66,16 @@ class TestIdentity:
     def test_the_tag_follows_the_columns_type(self, column, tag):
         rows = frames_of({"id": column})
         assert [row["uuid"] for row in rows] == [
-            oracle.record_uuid("articles", "", tag, one) for one in column.to_pylist()
+            oracle.record_uuid("articles", "", tag, value) for value in column.to_pylist()
         ]
         assert [row["meta"]["original_id"] for row in rows] == [
-            oracle.id_text(tag, one) for one in column.to_pylist()
+            oracle.id_text(tag, value) for value in column.to_pylist()
         ]
 
     def test_the_tag_follows_each_json_value(self):
-        given_ids = [("s", "42"), ("i", 42), ("i", 2**64 - 1), ("i", 10**30), ("i", -7), ("s", "")]
-        assert [row["uuid"] for row in frames_of([{"id": one} for _, one in given_ids])] == [
-            oracle.record_uuid("articles", "", tag, one) for tag, one in given_ids
+        tagged_ids = [("s", "42"), ("i", 42), ("i", 2**64 - 1), ("i", 10**30), ("i", -7), ("s", "")]
+        assert [row["uuid"] for row in frames_of([{"id": value} for _, value in tagged_ids])] == [
+            oracle.record_uuid("articles", "", tag, value) for tag, value in tagged_ids
         ]
 
     @pytest.mark.parametrize("value", [1.5, 42.0, True, None, {"a": 1}, [1], [], {}], ids=str)
@@ -92,17 +96,19 @@ class TestIdentity:
         }
 
     def test_a_fallback_takes_the_first_present_id_and_keeps_the_other(self):
-        first, second = frames_of([{"a": "x", "b": 1}, {"a": None, "b": 2}], {"id": ["a", "b"]})
-        assert (first["uuid"], second["uuid"]) == (
+        first_row, second_row = frames_of(
+            [{"a": "x", "b": 1}, {"a": None, "b": 2}], {"id": ["a", "b"]}
+        )
+        assert (first_row["uuid"], second_row["uuid"]) == (
             oracle.record_uuid("articles", "", "s", "x"),
             oracle.record_uuid("articles", "", "i", 2),
         )
-        assert first["meta"] == {"b": "1", "original_id": "x"}
-        assert second["meta"] == {"a": "null", "original_id": "2"}
+        assert first_row["meta"] == {"b": "1", "original_id": "x"}
+        assert second_row["meta"] == {"a": "null", "original_id": "2"}
 
-    @pytest.mark.parametrize("given_records", [[{"t": "k", "n": 1}], {"t": ["k"], "n": [1]}])
-    def test_a_composite_id_is_the_json_of_its_parts(self, given_records):
-        assert only(given_records, {"id": {"key": ["t", "n"]}})["uuid"] == oracle.record_uuid(
+    @pytest.mark.parametrize("records", [[{"t": "k", "n": 1}], {"t": ["k"], "n": [1]}])
+    def test_a_composite_id_is_the_json_of_its_parts(self, records):
+        assert single_frame(records, {"id": {"key": ["t", "n"]}})["uuid"] == oracle.record_uuid(
             "articles", "", "j", ["k", 1]
         )
 
@@ -111,7 +117,7 @@ class TestIdentity:
             [{"t": 'é"', "n": 1.5}, {"n": 2}, {"t": None, "n": 2**70}], {"id": {"key": ["t", "n"]}}
         )
         assert [row["meta"]["original_id"] for row in rows] == [
-            oracle.canonical(parts) for parts in (['é"', 1.5], [None, 2], [None, 2**70])
+            oracle.canonical(key_values) for key_values in (['é"', 1.5], [None, 2], [None, 2**70])
         ]
 
     def test_a_kept_uuid_is_lower_case_and_other_ids_are_computed(self):
@@ -124,65 +130,74 @@ class TestIdentity:
         assert [row["relationships"][0]["id"] for row in rows] == [computed, UID]
 
 
-def references(given_records, to="ref", **rule):
-    """Give the uuids each row's rule points to."""
+def references(records, to="ref", **rule):
+    """Give, for each row, the uuids that its relationship rule points to."""
     mapping = {
         "id": "id",
         "relationships": [{"type": "related", "to": to, **rule}],
         "member_of": False,
     }
     return [
-        [one["id"] for one in row["relationships"]] for row in frames_of(given_records, mapping)
+        [relationship["id"] for relationship in row["relationships"]]
+        for row in frames_of(records, mapping)
     ]
 
 
-def ids(tag, *values, collection=""):
+def uuids_of(tag, *values, collection=""):
     return [oracle.record_uuid("articles", collection, tag, value) for value in values]
 
 
 class TestRelationships:
-    @pytest.mark.parametrize("fixed", [True, False])
+    @pytest.mark.parametrize("fixed_schema", [True, False])
     @pytest.mark.parametrize(
-        ("own", "ref", "expected"),
+        ("record_id", "reference", "expected"),
         [
-            (7, 42, ids("i", 42)),
-            (7, "42", ids("i", 42)),
-            (7, "042", ids("s", "042")),
-            (7, "x", ids("s", "x")),
-            ("a", 42, ids("s", "42")),
-            ("a", "42", ids("s", "42")),
-            ("a", ["b", "c", "b"], ids("s", "b", "c", "b")),
-            (7, ["1", "2"], ids("i", 1, 2)),
-            ("a", [1, 2], ids("s", "1", "2")),
+            (7, 42, uuids_of("i", 42)),
+            (7, "42", uuids_of("i", 42)),
+            (7, "042", uuids_of("s", "042")),
+            (7, "x", uuids_of("s", "x")),
+            ("a", 42, uuids_of("s", "42")),
+            ("a", "42", uuids_of("s", "42")),
+            ("a", ["b", "c", "b"], uuids_of("s", "b", "c", "b")),
+            (7, ["1", "2"], uuids_of("i", 1, 2)),
+            ("a", [1, 2], uuids_of("s", "1", "2")),
             ("a", [], []),
             ("a", None, []),
-            ("a", ["b", None], ids("s", "b")),
+            ("a", ["b", None], uuids_of("s", "b")),
         ],
         ids=str,
     )
-    def test_a_reference_is_cast_to_the_ids_type(self, fixed, own, ref, expected):
-        assert references({"id": [own], "ref": [ref]} if fixed else [{"id": own, "ref": ref}]) == [
-            expected
-        ]
+    def test_a_reference_is_cast_to_the_ids_type(
+        self, fixed_schema, record_id, reference, expected
+    ):
+        assert references(
+            {"id": [record_id], "ref": [reference]}
+            if fixed_schema
+            else [{"id": record_id, "ref": reference}]
+        ) == [expected]
 
     def test_null_rows_of_a_list_column_point_nowhere(self):
-        for kind in (pa.list_(pa.string()), pa.large_list(pa.string()), pa.list_(pa.string(), 1)):
-            column = pa.array([None, ["b"], None, ["c"]], kind)
+        for list_type in (
+            pa.list_(pa.string()),
+            pa.large_list(pa.string()),
+            pa.list_(pa.string(), 1),
+        ):
+            column = pa.array([None, ["b"], None, ["c"]], list_type)
             assert references({"id": ["w", "x", "y", "z"], "ref": column}) == [
                 [],
-                ids("s", "b"),
+                uuids_of("s", "b"),
                 [],
-                ids("s", "c"),
+                uuids_of("s", "c"),
             ]
 
     def test_a_fallback_takes_the_first_present_reference_of_each_row(self):
-        given_rows = [
+        records = [
             {"id": "1", "a": "x", "b": "y"},
             {"id": "2", "a": None, "b": "y"},
             {"id": "3", "b": "y"},
         ]
-        expected = [ids("s", "x"), ids("s", "y"), ids("s", "y")]
-        assert references(given_rows, to=["a", "b"]) == expected
+        expected = [uuids_of("s", "x"), uuids_of("s", "y"), uuids_of("s", "y")]
+        assert references(records, to=["a", "b"]) == expected
         assert (
             references(
                 {"id": ["1", "2", "3"], "a": ["x", None, None], "b": ["y"] * 3}, to=["a", "b"]
@@ -193,9 +208,9 @@ class TestRelationships:
     def test_a_reference_to_a_uuid_id_is_normalised_and_odd_text_harms_nothing(self):
         column = pa.array([uuid.UUID(UID).bytes] * 3, pa.uuid())
         assert references({"id": column, "ref": [UID.upper(), "x", UID + "\n"]}) == [
-            ids("u", UID),
-            ids("s", "x"),
-            ids("s", UID + "\n"),
+            uuids_of("u", UID),
+            uuids_of("s", "x"),
+            uuids_of("s", UID + "\n"),
         ]
 
     def test_a_composite_reference_and_one_into_another_collection(self):
@@ -205,16 +220,21 @@ class TestRelationships:
             "member_of": False,
         }
         assert (
-            only({"t": ["k"], "n": [2], "up": [1]}, mapping)["relationships"][0]["id"]
-            == ids("j", ["k", 1])[0]
+            single_frame({"t": ["k"], "n": [2], "up": [1]}, mapping)["relationships"][0]["id"]
+            == uuids_of("j", ["k", 1])[0]
         )
         assert references({"id": ["a"], "ref": ["b"]}, collection="people") == [
-            ids("s", "b", collection="people")
+            uuids_of("s", "b", collection="people")
         ]
 
     def test_membership_comes_last_and_references_stay_in_custom_metadata(self):
-        row = only({"id": [1], "ref": ["42"]}, {"relationships": {"type": "parent", "to": "ref"}})
-        assert [one["type"] for one in row["relationships"]] == ["parent", "member_of"]
+        row = single_frame(
+            {"id": [1], "ref": ["42"]}, {"relationships": {"type": "parent", "to": "ref"}}
+        )
+        assert [relationship["type"] for relationship in row["relationships"]] == [
+            "parent",
+            "member_of",
+        ]
         assert (
             row["relationships"][1]["id"]
             == row["collection_id"]

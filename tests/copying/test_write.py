@@ -1,4 +1,7 @@
-"""How the vectors of a collection are summed."""
+"""Copying sums the vectors of each collection, for the vector of its header.
+
+A vector of zeros stands for no vector, so it must not count.
+"""
 
 import numpy as np
 import pyarrow as pa

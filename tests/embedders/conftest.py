@@ -1,4 +1,4 @@
-"""A real model, loaded once for all tests of this folder."""
+"""The tests of this folder share a real model, which is loaded once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The cache never changes a vector: damaged and foreign files, and other models', are left out."""
+"""The cache never changes a vector and ignores damaged files and files of another model."""
 
 import logging
 import pickle
@@ -18,7 +18,7 @@ TEXTS = ["", " ", "a", "a ", "ä", "a\u0308", "第三", "🐈", "a\ud800b", "x" 
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _no_pauses(monkeypatch):
     monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.0)
     monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
 
@@ -28,7 +28,7 @@ def uri(tmp_path):
     return str(tmp_path / "cache")
 
 
-def vectors(count, dimension=4, seed=1):
+def draw_vectors(count, dimension=4, seed=1):
     return np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32)
 
 
@@ -51,7 +51,7 @@ def check_hits(cache, texts, values):
 
 
 def test_what_was_added_is_found_at_once_after_flush_and_by_another(uri):
-    values = vectors(len(TEXTS))
+    values = draw_vectors(len(TEXTS))
     values[0], values[1, 0] = -0.0, np.float32(1e-45)
     cache = Cache(uri, IDENTITY, 4)
     assert not cache.find(TEXTS)[0].any()
@@ -67,13 +67,13 @@ def test_what_was_added_is_found_at_once_after_flush_and_by_another(uri):
 
 
 def test_a_text_that_is_missing_is_a_miss_beside_hits(uri):
-    values = vectors(3)
+    values = draw_vectors(3)
     fill(uri, ["a", "b", "c"], values)
     mask, cached = Cache(uri, IDENTITY, 4).find(["x", "c", "y", "a", "c"])
     assert mask.tolist() == [False, True, False, True, True]
     np.testing.assert_array_equal(cached[mask], values[[2, 0, 2]])
     assert not cached[~mask].any()
-    # The caller may change what it was given.
+    # The caller may change the vectors that the cache gave it.
     cached[:] = 7
     check_hits(Cache(uri, IDENTITY, 4), ["a"], values[:1])
 
@@ -88,14 +88,14 @@ def test_an_empty_batch_is_nothing(uri):
 
 
 def test_another_identity_misses(uri):
-    fill(uri, ["a"], vectors(1))
-    other = Cache(uri, "cd" * 32, 4)
-    assert not other.find(["a"])[0].any()
-    assert (other.hits, other.damaged) == (0, 0)
+    fill(uri, ["a"], draw_vectors(1))
+    other_cache = Cache(uri, "cd" * 32, 4)
+    assert not other_cache.find(["a"])[0].any()
+    assert (other_cache.hits, other_cache.damaged) == (0, 0)
 
 
 def test_a_segment_is_published_when_it_is_large_enough(uri):
-    texts, values = [f"text {number}" for number in range(5_000)], vectors(5_000)
+    texts, values = [f"text {number}" for number in range(5_000)], draw_vectors(5_000)
     cache = Cache(uri, IDENTITY, 4)
     for start in range(0, 5_000, 1_000):
         cache.add(texts[start : start + 1_000], values[start : start + 1_000])
@@ -106,39 +106,39 @@ def test_a_segment_is_published_when_it_is_large_enough(uri):
 
 
 def test_more_segments_than_fit_in_memory(uri):
-    texts, values = [f"text {number}" for number in range(20)], vectors(20)
+    texts, values = [f"text {number}" for number in range(20)], draw_vectors(20)
     cache = Cache(uri, IDENTITY, 4)
     for number in range(20):
         cache.add(texts[number : number + 1], values[number : number + 1])
         cache.flush()
     assert len(files(uri)) == 20
-    for opened in (cache, Cache(uri, IDENTITY, 4)):
-        check_hits(opened, texts, values)
-        check_hits(opened, texts[::-1], values[::-1])
+    for reader in (cache, Cache(uri, IDENTITY, 4)):
+        check_hits(reader, texts, values)
+        check_hits(reader, texts[::-1], values[::-1])
 
 
 def test_a_text_may_be_in_several_segments_and_survives_damage_to_one(uri):
-    values = vectors(2)
+    values = draw_vectors(2)
     fill(uri, ["a", "b"], values)
-    first = files(uri)[0]
-    second = Cache(uri, IDENTITY, 4)
-    second.add(["a", "b"], values)
-    second.flush()
-    flip(first, first.read_bytes().find(values.tobytes()))
+    first_file = files(uri)[0]
+    second_cache = Cache(uri, IDENTITY, 4)
+    second_cache.add(["a", "b"], values)
+    second_cache.flush()
+    flip_bit(first_file, first_file.read_bytes().find(values.tobytes()))
     cache = Cache(uri, IDENTITY, 4)
     check_hits(cache, ["a", "b"], values)
 
 
 def test_keys_that_begin_alike_are_told_apart(uri, monkeypatch):
-    real = segments.hash_texts
+    real_hash_texts = segments.hash_texts
 
-    def alike(texts):
-        keys = real(texts).copy()
+    def hash_alike(texts):
+        keys = real_hash_texts(texts).copy()
         keys[:, :8] = 1
         return keys
 
-    monkeypatch.setattr(segments, "hash_texts", alike)
-    values = vectors(6)
+    monkeypatch.setattr(segments, "hash_texts", hash_alike)
+    values = draw_vectors(6)
     fill(uri, ["a", "b", "c"], values[:3])
     cache = Cache(uri, IDENTITY, 4)
     cache.add(["d", "e", "f"], values[3:])
@@ -147,63 +147,73 @@ def test_keys_that_begin_alike_are_told_apart(uri, monkeypatch):
     assert not cache.find(["g"])[0].any()
 
 
-def flip(file, at):
+def flip_bit(file, position):
     data = bytearray(file.read_bytes())
-    data[at] ^= 1
+    data[position] ^= 1
     file.write_bytes(data)
 
 
-def vector_byte(file, values):
-    at = file.read_bytes().find(values.tobytes())
-    assert at > 0
-    flip(file, at + 5)
+def flip_vector_bit(file, values):
+    position = file.read_bytes().find(values.tobytes())
+    assert position > 0
+    flip_bit(file, position + 5)
 
 
-def key_byte(file, values):
-    at = file.read_bytes().find(segments.hash_texts(["b"]).tobytes())
-    assert at > 0
-    flip(file, at + 20)
+def flip_key_bit(file, values):
+    position = file.read_bytes().find(segments.hash_texts(["b"]).tobytes())
+    assert position > 0
+    flip_bit(file, position + 20)
 
 
-def torn(file, values):
+def tear(file, values):
     file.write_bytes(file.read_bytes()[:-7])
 
 
-def emptied(file, values):
+def empty(file, values):
     file.write_bytes(b"")
 
 
-def foreign(file, values):
+def write_foreign_table(file, values):
     pq.write_table(pa.table({"key": [b"x"], "other": [1]}), file)
 
 
-def noise(file, values):
+def write_noise(file, values):
     file.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
 
 
-def of_another_model(file, values):
+def write_segment_of_another_model(file, values):
     file.write_bytes(segments.write_segment(segments.hash_texts(["a", "b"]), values, "cd" * 32))
 
 
-def without_digest(file, values):
+def drop_digest(file, values):
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata({segments.IDENTITY: IDENTITY.encode()}), file)
 
 
-def wider(file, values):
+def write_wider_vectors(file, values):
     file.write_bytes(
-        segments.write_segment(segments.hash_texts(["a", "b"]), vectors(2, 5), IDENTITY)
+        segments.write_segment(segments.hash_texts(["a", "b"]), draw_vectors(2, 5), IDENTITY)
     )
 
 
 @pytest.mark.parametrize(
     "damage",
-    [vector_byte, key_byte, torn, emptied, foreign, noise, of_another_model, without_digest, wider],
+    [
+        flip_vector_bit,
+        flip_key_bit,
+        tear,
+        empty,
+        write_foreign_table,
+        write_noise,
+        write_segment_of_another_model,
+        drop_digest,
+        write_wider_vectors,
+    ],
 )
 def test_a_damaged_segment_is_left_out_and_counted_and_its_texts_are_added_anew(
     uri, damage, caplog
 ):
-    values = vectors(2)
+    values = draw_vectors(2)
     fill(uri, ["a", "b"], values)
     (file,) = files(uri)
     damage(file, values)
@@ -220,8 +230,8 @@ def test_a_damaged_segment_is_left_out_and_counted_and_its_texts_are_added_anew(
 
 
 def test_damage_is_logged_once_with_the_files_name(uri, caplog):
-    fill(uri, ["a"], vectors(1))
-    torn(files(uri)[0], None)
+    fill(uri, ["a"], draw_vectors(1))
+    tear(files(uri)[0], None)
     with caplog.at_level(logging.WARNING, "cfray"):
         cache = Cache(uri, IDENTITY, 4)
         cache.find(["a"])
@@ -229,7 +239,7 @@ def test_damage_is_logged_once_with_the_files_name(uri, caplog):
 
 
 def test_files_of_another_name_are_ignored_and_no_partial_file_stays(uri):
-    fill(uri, ["a"], vectors(1))
+    fill(uri, ["a"], draw_vectors(1))
     assert len(files(uri)) == 1
     Path(uri, IDENTITY[:32], ".x.parquet.1234.part").write_bytes(b"torn")
     Path(uri, IDENTITY[:32], "README").write_text("hello")
@@ -237,7 +247,7 @@ def test_files_of_another_name_are_ignored_and_no_partial_file_stays(uri):
 
 
 def test_a_segment_that_is_deleted_meanwhile_is_a_miss(uri):
-    fill(uri, ["a"], vectors(1))
+    fill(uri, ["a"], draw_vectors(1))
     cache = Cache(uri, IDENTITY, 4)
     files(uri)[0].unlink()
     assert not cache.find(["a"])[0].any()
@@ -246,32 +256,32 @@ def test_a_segment_that_is_deleted_meanwhile_is_a_miss(uri):
 
 def test_vectors_of_another_shape_or_type_are_refused(uri):
     cache = Cache(uri, IDENTITY, 4)
-    for wrong in (
-        vectors(2),
-        vectors(1, 5),
-        vectors(1).astype(np.float64),
-        vectors(1).astype(np.float16),
+    for wrong_vectors in (
+        draw_vectors(2),
+        draw_vectors(1, 5),
+        draw_vectors(1).astype(np.float64),
+        draw_vectors(1).astype(np.float16),
     ):
         with pytest.raises(ValueError, match="float32"):
-            cache.add(["a"], wrong)
+            cache.add(["a"], wrong_vectors)
 
 
 def test_what_the_caller_changes_afterwards_changes_nothing(uri):
-    values = vectors(1)
+    values = draw_vectors(1)
     cache = Cache(uri, IDENTITY, 4)
     cache.add(["a"], values)
-    before = values.copy()
+    values_when_added = values.copy()
     values[:] = 0
-    check_hits(cache, ["a"], before)
+    check_hits(cache, ["a"], values_when_added)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_cache(tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(TargetError, match="cache") as refused:
-        fill(str(tmp_path / "cache"), ["a"], vectors(1))
+        fill(str(tmp_path / "cache"), ["a"], draw_vectors(1))
     assert "embedding.cache" in refused.value.remedy
-    back = pickle.loads(pickle.dumps(refused.value))
-    assert (type(back), str(back)) == (type(refused.value), str(refused.value))
+    unpickled = pickle.loads(pickle.dumps(refused.value))
+    assert (type(unpickled), str(unpickled)) == (type(refused.value), str(refused.value))
 
 
 def test_an_unknown_kind_of_filesystem_is_a_mistake_in_the_job_file():
@@ -284,6 +294,6 @@ def test_an_unknown_kind_of_filesystem_is_a_mistake_in_the_job_file():
     "s3", [pytest.param("moto", marks=pytest.mark.server("moto"))], indirect=True
 )
 def test_any_filesystem_of_pyarrow_holds_a_cache(s3_place):
-    values = vectors(len(TEXTS))
+    values = draw_vectors(len(TEXTS))
     fill(f"{s3_place}/cache", TEXTS, values)
     check_hits(Cache(f"{s3_place}/cache/", IDENTITY, 4), TEXTS, values)

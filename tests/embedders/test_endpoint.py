@@ -1,4 +1,4 @@
-"""An embedder behind a server, over real sockets.
+"""An embedder asks a server for vectors, over real sockets.
 
 The server is a double that speaks both APIs and breaks the requests that a test names.
 """
@@ -41,7 +41,7 @@ class RecordingThrottle:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _no_pauses(monkeypatch):
     monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.0)
     monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
 
@@ -85,8 +85,8 @@ def expected_vectors(texts, dimension=16):
 def error_of(embedder):
     with pytest.raises(EmbeddingError) as refused:
         encode(embedder, TEXTS)
-    back = pickle.loads(pickle.dumps(refused.value))
-    assert (type(back), str(back), back.transient) == (
+    unpickled = pickle.loads(pickle.dumps(refused.value))
+    assert (type(unpickled), str(unpickled), unpickled.transient) == (
         type(refused.value),
         str(refused.value),
         refused.value.transient,
@@ -154,23 +154,23 @@ def test_a_server_that_does_not_know_dimensions_is_refused_at_once(server, api):
 
 
 def test_the_identity_is_what_decides_a_vector(server, api):
-    first, same = (
+    embedder, same_embedder = (
         open_embedder(server, api),
         open_embedder(server, api, batch=3, timeout=7, requests_per_minute=5),
     )
-    assert first.identity == same.identity
-    assert (first.identity.engine, first.identity.dtype, first.identity.max_tokens) == (
+    assert embedder.identity == same_embedder.identity
+    assert (embedder.identity.engine, embedder.identity.dtype, embedder.identity.max_tokens) == (
         api,
         "server",
         8191,
     )
-    assert len(first.identity.sha256) == 64
-    assert first.identity.name == ("m" if api == "openai" else server.root)
+    assert len(embedder.identity.sha256) == 64
+    assert embedder.identity.name == ("m" if api == "openai" else server.root)
     other_identities = [
         open_embedder(server, api, **change).identity
         for change in ({"model": "n"}, {"prompt": "p"}, {"dimensions": 8}, {"max_tokens": 9})
     ]
-    assert len({first.identity.key, *(identity.key for identity in other_identities)}) == 5
+    assert len({embedder.identity.key, *(identity.key for identity in other_identities)}) == 5
 
 
 def test_tei_counts_tokens_and_the_openai_api_lets_them_be_estimated(server):
@@ -245,13 +245,17 @@ def test_a_pause_the_server_asks_for_holds_for_all(server, api, status):
 
 def test_a_pause_may_be_a_date_and_a_long_one_ends_the_run(server, api):
     budgets = Budgets(RecordingThrottle(), RecordingThrottle())
-    at = datetime.now(UTC) + timedelta(hours=1)
-    server.fail(Status(429, {"Retry-After": format_datetime(at, usegmt=True)}, b"maintenance"))
-    with pytest.raises(EmbeddingUnavailable) as away:
+    pause_end = datetime.now(UTC) + timedelta(hours=1)
+    server.fail(
+        Status(429, {"Retry-After": format_datetime(pause_end, usegmt=True)}, b"maintenance")
+    )
+    with pytest.raises(EmbeddingUnavailable) as unavailable:
         open_embedder(server, api, budgets=budgets).encode(TEXTS, [1] * 5)
-    assert 3_500 < away.value.retry_after <= 3_600
-    assert budgets.requests.pauses == [away.value.retry_after]
-    assert pickle.loads(pickle.dumps(away.value)).retry_after == away.value.retry_after
+    assert 3_500 < unavailable.value.retry_after <= 3_600
+    assert budgets.requests.pauses == [unavailable.value.retry_after]
+    assert (
+        pickle.loads(pickle.dumps(unavailable.value)).retry_after == unavailable.value.retry_after
+    )
 
 
 @pytest.mark.parametrize("header", ["", "soon", "inf", "nan", "Mon, 99 Foo 2026 00:00:00 GMT"])
@@ -281,17 +285,17 @@ def test_a_transient_error_is_tried_again_and_ends_the_run_at_last(server, api, 
     np.testing.assert_allclose(embedder.encode(TEXTS, [1] * 5), expected_vectors(TEXTS), atol=1e-7)
     assert len(server.sent()) == 3
     server.fail(fault, on=range(1, 20))
-    with pytest.raises(EmbeddingUnavailable) as away:
+    with pytest.raises(EmbeddingUnavailable) as unavailable:
         embedder.encode(TEXTS, [1] * 5)
     assert len(server.sent()) == 3 + retry.ATTEMPTS
-    assert server.root in away.value.what
+    assert server.root in unavailable.value.what
 
 
 @pytest.mark.parametrize("fault", [Dropped(), Truncated()], ids=str)
 def test_a_connection_that_breaks_is_opened_again(server, api, fault):
     with HttpProxy(server.root) as proxy:
-        where = proxy.endpoint + ("/v1" if api == "openai" else "")
-        embedder = open_embedder(server, api, url=where)
+        proxied_url = proxy.endpoint + ("/v1" if api == "openai" else "")
+        embedder = open_embedder(server, api, url=proxied_url)
         proxy.fail(fault, times=2)
         np.testing.assert_allclose(
             embedder.encode(TEXTS, [1] * 5), expected_vectors(TEXTS), atol=1e-7
@@ -307,15 +311,15 @@ def test_an_answer_that_does_not_come_in_time_is_asked_for_again(server, api):
 
 def test_a_server_that_is_down_is_named_with_what_to_do(api):
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(EmbeddingUnavailable) as away:
+    with pytest.raises(EmbeddingUnavailable) as unavailable:
         EndpointEmbedder(
             Endpoint(url=url, api=api, model="m"),
             prompt=None,
             query_prompt=None,
             budgets=Budgets(),
         )
-    assert url in away.value.what
-    assert "start the server" in away.value.remedy
+    assert url in unavailable.value.what
+    assert "start the server" in unavailable.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -352,12 +356,12 @@ def test_an_answer_that_is_wrong_is_never_believed_and_never_asked_for_again(
 ):
     embedder = open_embedder(server, api)
     tokens = embedder.count_tokens(TEXTS)
-    before = len(server.requests)
+    requests_before = len(server.requests)
     server.fail(fault)
     with pytest.raises(EmbeddingError, match=what) as refused:
         embedder.encode(TEXTS, tokens)
     assert not refused.value.transient
-    assert len(server.requests) == before + 1
+    assert len(server.requests) == requests_before + 1
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
 
 
@@ -400,9 +404,9 @@ def test_a_wrong_address_or_model_is_named(server, api):
     assert isinstance(refused, EndpointNotFound)
     assert f"{server.root}/nowhere answered 404: no /nowhere" in refused.what
     assert "url" in refused.remedy
-    wrong = error_of(open_embedder(server, api, url="htp:/x"))
-    assert not wrong.transient
-    assert "url" in wrong.remedy
+    malformed = error_of(open_embedder(server, api, url="htp:/x"))
+    assert not malformed.transient
+    assert "url" in malformed.remedy
 
 
 def test_a_server_may_say_little_and_what_it_says_is_cut(server, api):
@@ -420,16 +424,16 @@ class TestKeys:
             embedder = open_embedder(server, api, api_key=Secret(env=KEY))
             assert len(encode(embedder, TEXTS)) == 5
             assert server.headers["Authorization"] == "Bearer hush-hush"
-            wrong = open_embedder(server, api, api_key=Secret(file=str(tmp_path / "key")))
-            refused = error_of(wrong)
+            wrong_embedder = open_embedder(server, api, api_key=Secret(file=str(tmp_path / "key")))
+            refused = error_of(wrong_embedder)
             server.fail(Status(400, {}, b"x" * 295 + b" hush-hush"))
-            with pytest.raises(EmbeddingError) as half:
+            with pytest.raises(EmbeddingError) as cut_error:
                 embedder.encode(TEXTS, [1] * 5)
         assert str(tmp_path / "key") in refused.remedy
         assert "Bearer ***" in refused.what
-        for item in (embedder, wrong, refused, half.value):
-            assert "hush" not in f"{item!r} {item}"
-            assert b"hush" not in pickle.dumps(item)
+        for shown in (embedder, wrong_embedder, refused, cut_error.value):
+            assert "hush" not in f"{shown!r} {shown}"
+            assert b"hush" not in pickle.dumps(shown)
 
     def test_no_key_and_a_key_that_is_refused_name_where_it_belongs(self, server, api, monkeypatch):
         server.key = "right"
@@ -502,16 +506,13 @@ def test_the_parts_are_the_text_and_fit(text, size, data):
         encoded = text_part.encode("utf-8", "surrogatepass")
         assert len(encoded) <= 4 * size
         if number:
-            least = end - 4 * overlap
-            before, start = (
-                start,
-                next(
-                    at
-                    for at in range(least, end + 1)
-                    if raw[at : at + len(encoded)] == encoded and at - least < 4
-                ),
+            earliest, previous_start = end - 4 * overlap, start
+            start = next(
+                position
+                for position in range(earliest, end + 1)
+                if raw[position : position + len(encoded)] == encoded and position - earliest < 4
             )
-            assert start > before
+            assert start > previous_start
         end = start + len(encoded)
         assert raw[start:end] == encoded
     assert end == len(raw)

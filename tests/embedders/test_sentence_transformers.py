@@ -1,4 +1,4 @@
-"""The model as cfray runs it, against the model as its library runs it."""
+"""The vectors of a model that cfray runs are those that the model's library computes."""
 
 import numpy as np
 import pytest
@@ -28,23 +28,23 @@ def encode(embedder, texts):
     return embedder.encode(texts, embedder.count_tokens(texts))
 
 
-def cosines(left, right):
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return (left * right).sum(axis=1) / lengths
+def cosines(vectors, other_vectors):
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(other_vectors, axis=1)
+    return (vectors * other_vectors).sum(axis=1) / lengths
 
 
 @pytest.fixture(scope="module")
-def naive():
+def library_model():
     """Load the model with its library, in fp32, and use it as its README says."""
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(models.find_folder(MODEL)), device="cpu", local_files_only=True)
 
 
-def test_vectors_are_those_of_the_library(embedder, naive):
+def test_vectors_are_those_of_the_library(embedder, library_model):
     vectors = encode(embedder, TEXTS)
     assert vectors.dtype == np.float32
-    assert cosines(vectors, naive.encode(TEXTS)).min() > 0.999
+    assert cosines(vectors, library_model.encode(TEXTS)).min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
@@ -54,9 +54,9 @@ def test_vectors_come_in_the_order_of_the_texts(embedder):
     assert cosines(forward[:1], forward[1:2])[0] < 0.9
 
 
-def test_fp32_is_exactly_the_librarys(naive):
-    exact = SentenceTransformersEmbedder(spec(dtype="fp32"), "fp32")
-    np.testing.assert_allclose(encode(exact, TEXTS), naive.encode(TEXTS), atol=1e-6)
+def test_fp32_is_exactly_the_librarys(library_model):
+    fp32_embedder = SentenceTransformersEmbedder(spec(dtype="fp32"), "fp32")
+    np.testing.assert_allclose(encode(fp32_embedder, TEXTS), library_model.encode(TEXTS), atol=1e-6)
 
 
 def test_openvino_agrees():
@@ -72,32 +72,35 @@ def test_openvino_agrees():
 
 
 def test_a_truncated_vector_has_length_1(embedder):
-    short = SentenceTransformersEmbedder(spec(truncate_dim=64), "auto")
-    vectors = encode(short, TEXTS)
-    assert vectors.shape[1] == short.identity.dimension == 64
+    truncated = SentenceTransformersEmbedder(spec(truncate_dim=64), "auto")
+    vectors = encode(truncated, TEXTS)
+    assert vectors.shape[1] == truncated.identity.dimension == 64
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert cosines(vectors, encode(embedder, TEXTS)[:, :64]).min() > 0.9999
 
 
-def test_a_prompt_stands_before_documents_and_another_before_queries(naive):
+def test_a_prompt_stands_before_documents_and_another_before_queries(library_model):
     prompted = SentenceTransformersEmbedder(
         spec(prompt="passage: ", query_prompt="query: "), "fp32"
     )
     np.testing.assert_allclose(
         encode(prompted, TEXTS[:2]),
-        naive.encode([f"passage: {text}" for text in TEXTS[:2]]),
+        library_model.encode([f"passage: {text}" for text in TEXTS[:2]]),
         atol=1e-6,
     )
     np.testing.assert_allclose(
         prompted.encode_queries(TEXTS[:2]),
-        naive.encode([f"query: {text}" for text in TEXTS[:2]]),
+        library_model.encode([f"query: {text}" for text in TEXTS[:2]]),
         atol=1e-6,
     )
-    assert prompted.count_tokens(["a"])[0] == naive.tokenizer("passage: a")["input_ids"].__len__()
+    assert (
+        prompted.count_tokens(["a"])[0]
+        == library_model.tokenizer("passage: a")["input_ids"].__len__()
+    )
 
 
 def test_batches_tokenised_ahead_are_the_same(embedder):
-    """The way a GPU is fed, on this processor: the next batch is tokenised in another thread."""
+    """For a GPU, another thread tokenises the next batch; that changes no vector."""
     plain = encode(embedder, TEXTS * 40)
     embedder.prefetches = True
     try:
@@ -107,10 +110,10 @@ def test_batches_tokenised_ahead_are_the_same(embedder):
 
 
 def test_an_engine_that_does_not_agree_is_refused(monkeypatch):
-    def broken(model, dtype):
+    def negate_weights(model, dtype):
         model[0].auto_model.encoder.layer[0].output.dense.weight.data.neg_()
 
-    monkeypatch.setattr(torch_model, "set_dtype", broken)
+    monkeypatch.setattr(torch_model, "set_dtype", negate_weights)
     with pytest.raises(ProofFailed, match="does not agree with fp32"):
         SentenceTransformersEmbedder(spec(), "bf16")
 
@@ -135,8 +138,10 @@ def test_the_hash_is_of_names_and_bytes(tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "b" / "README.md").write_text("another text decides no vector")
     (tmp_path / "c" / "config.json").write_text("{} ")
-    first, same, other = (models.hash_files(tmp_path / name) for name in ("a", "b", "c"))
-    assert first == same != other
+    original, with_readme, other_config = (
+        models.hash_files(tmp_path / name) for name in ("a", "b", "c")
+    )
+    assert original == with_readme != other_config
 
 
 def test_the_parts_leave_nothing_out(embedder):

@@ -1,4 +1,4 @@
-"""Awkward texts, through a real model: none spoils another text, none is cut in silence."""
+"""No awkward text spoils the vector of another text, and none is cut without being counted."""
 
 import numpy as np
 import pyarrow as pa
@@ -41,16 +41,19 @@ def test_equal_texts_are_embedded_once(embedder):
 
 def test_a_cut_text_is_counted(embedder):
     embedded = text_embedder(embedder).embed(pa.array([LONG, "short", LONG]))
-    lost = embedder.count_tokens([LONG])[0] - 256
-    assert (embedded.counts["texts_truncated"], embedded.counts["tokens_lost"]) == (2, 2 * lost)
-    assert lost > 0
+    tokens_lost = embedder.count_tokens([LONG])[0] - 256
+    assert (embedded.counts["texts_truncated"], embedded.counts["tokens_lost"]) == (
+        2,
+        2 * tokens_lost,
+    )
+    assert tokens_lost > 0
 
 
 def test_the_end_of_a_long_text_counts_where_the_job_says_so(embedder):
-    other = LONG + " and a volcano erupts under the glacier" * 30
-    cut = text_embedder(embedder).embed(pa.array([LONG, other])).vectors
-    pooled = text_embedder(embedder, on_long_text="chunk_mean").embed(pa.array([LONG, other]))
-    assert np.array_equal(cut[0], cut[1]), "the model does not see the end"
+    longer_text = LONG + " and a volcano erupts under the glacier" * 30
+    truncated = text_embedder(embedder).embed(pa.array([LONG, longer_text])).vectors
+    pooled = text_embedder(embedder, on_long_text="chunk_mean").embed(pa.array([LONG, longer_text]))
+    assert np.array_equal(truncated[0], truncated[1]), "the model does not read the end"
     assert (pooled.vectors[0] * pooled.vectors[1]).sum() < 0.99
     np.testing.assert_allclose(np.linalg.norm(pooled.vectors, axis=1), 1, atol=1e-5)
     assert pooled.counts["texts_pooled"] == 2
@@ -82,30 +85,32 @@ def test_chunks_are_texts_of_their_documents(embedder):
     assert embedded.chunks.number.tolist() == list(range(len(embedded.chunks.texts)))
     assert all(text in LONG for text in embedded.chunks.texts)
     assert embedded.chunks.vectors.shape == (len(embedded.chunks.texts), 384)
-    alone = embedder.encode(
+    chunk_vectors = embedder.encode(
         embedded.chunks.texts[:1], embedder.count_tokens(embedded.chunks.texts[:1])
     )
-    assert (alone[0] * embedded.chunks.vectors[0]).sum() > 0.999
+    assert (chunk_vectors[0] * embedded.chunks.vectors[0]).sum() > 0.999
 
 
 def test_vectors_that_were_computed_come_from_the_cache(embedder, tmp_path):
-    first = Cache(str(tmp_path), embedder.identity.key, 384)
-    before = text_embedder(embedder, first).embed(pa.array(["a", LONG, "b"]))
-    first.flush()
-    again = text_embedder(embedder, Cache(str(tmp_path), embedder.identity.key, 384)).embed(
+    cache = Cache(str(tmp_path), embedder.identity.key, 384)
+    computed = text_embedder(embedder, cache).embed(pa.array(["a", LONG, "b"]))
+    cache.flush()
+    reused = text_embedder(embedder, Cache(str(tmp_path), embedder.identity.key, 384)).embed(
         pa.array(["b", "c", LONG])
     )
-    assert again.counts["cache_hits"] == 2
-    assert again.counts["texts_embedded"] == 1
-    assert again.counts["texts_truncated"] == 1, "what the cache holds was cut all the same"
-    assert np.array_equal(again.vectors[[2, 0]], before.vectors[[1, 2]])
+    assert reused.counts["cache_hits"] == 2
+    assert reused.counts["texts_embedded"] == 1
+    assert reused.counts["texts_truncated"] == 1, (
+        "a text whose vector comes from the cache was cut too"
+    )
+    assert np.array_equal(reused.vectors[[2, 0]], computed.vectors[[1, 2]])
 
 
 def test_a_vector_of_nan_is_refused_alone(embedder, monkeypatch):
-    real = embedder.encode
+    real_encode = embedder.encode
 
     def encode(texts, tokens):
-        vectors = real(texts, tokens)
+        vectors = real_encode(texts, tokens)
         vectors[[text == "poison" for text in texts]] = np.nan
         return vectors
 

@@ -1,6 +1,6 @@
-"""How long a full regenerate takes is estimated from what went through the model.
+"""The duration of a full regenerate is estimated from the texts that the model embedded.
 
-What a cache gave back took the model no time and does not count.
+A vector that a cache gave took the model no time and does not count.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""What a map is learned from: the same records, whichever shard was read first."""
+"""A map is learned from the same records, whichever shard was read first."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -11,7 +11,8 @@ from cfray.embedding.sample import Sample, merge_samples, spread_evenly
 
 
 def shard_samples() -> Iterator[Sample | None]:
-    yield None  # a shard in which no record has both a text and a vector
+    # A shard in which no record has both a text and a vector gives no sample.
+    yield None
     for shard in range(3):
         uuids = pa.array([f"{shard}-{row}" for row in range(40)])
         old = pa.array(np.arange(40) + 100 * shard)
@@ -37,11 +38,13 @@ def test_nothing_to_draw_from():
     assert merge_samples(iter([None, None]), 5) is None
 
 
-@pytest.mark.parametrize(("count", "chosen"), [(0, 0), (1, 1), (64, 64), (65, 64), (10_000, 64)])
-def test_shards_are_spread_evenly_and_none_is_chosen_twice(count, chosen):
-    spread = spread_evenly(range(count), 64)
-    assert len(spread) == len(set(spread)) == chosen
-    assert spread == sorted(spread)
+@pytest.mark.parametrize(
+    ("count", "chosen_count"), [(0, 0), (1, 1), (64, 64), (65, 64), (10_000, 64)]
+)
+def test_shards_are_spread_evenly_and_none_is_chosen_twice(count, chosen_count):
+    chosen_shards = spread_evenly(range(count), 64)
+    assert len(chosen_shards) == len(set(chosen_shards)) == chosen_count
+    assert chosen_shards == sorted(chosen_shards)
     if count:
-        assert (spread[0], spread[-1]) == (0, count - 1)
-        assert np.ptp(np.diff(spread)) <= 1 if chosen > 1 else True
+        assert (chosen_shards[0], chosen_shards[-1]) == (0, count - 1)
+        assert np.ptp(np.diff(chosen_shards)) <= 1 if chosen_count > 1 else True

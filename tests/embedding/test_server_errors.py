@@ -1,4 +1,4 @@
-"""Errors of the embedding server while a run is planned: whose they are, and how the run ends.
+"""An error of the embedding server while a run is planned decides how the run ends.
 
 A server that is down may answer later, so the same command is worth another try (exit 1).
 A server that refuses the key or the model will refuse again, so the run is refused (exit 2).

@@ -1,4 +1,4 @@
-"""The Lance operation behind ``cfray embed``, against the installed pylance.
+"""The installed pylance supports the operation behind ``cfray embed``.
 
 An upgrade of pylance that breaks the operation fails here.
 """
@@ -24,8 +24,8 @@ from cfray.errors import TargetUnavailable
 OLD, NEW = 4, 6
 
 
-def rows(first: int, count: int, width: int) -> pa.Table:
-    numbers = np.arange(first, first + count)
+def make_rows(first_number: int, count: int, width: int) -> pa.Table:
+    numbers = np.arange(first_number, first_number + count)
     vectors = np.repeat(numbers.astype(np.float32)[:, None], width, axis=1)
     return pa.table(
         {
@@ -42,26 +42,28 @@ def rows(first: int, count: int, width: int) -> pa.Table:
 def dataset(tmp_path: Path) -> LanceDataset:
     """Make three fragments with stable row ids, deletions in two of them and a vector index."""
     uri = str(tmp_path / "t.lance")
-    schema = rows(0, 1, OLD).schema
+    schema = make_rows(0, 1, OLD).schema
     lance.write_dataset(
         schema.empty_table(), uri, enable_stable_row_ids=True, data_storage_version="2.2"
     )
-    for first in (0, 100, 200):
-        latest = lance.dataset(uri)
-        new = write_fragments(rows(first, 100, OLD), uri, schema=schema, mode="append")
+    for first_number in (0, 100, 200):
+        current = lance.dataset(uri)
+        new_fragments = write_fragments(
+            make_rows(first_number, 100, OLD), uri, schema=schema, mode="append"
+        )
         operation = LanceOperation.Merge(
-            [fragment.metadata for fragment in latest.get_fragments()] + new,
+            [fragment.metadata for fragment in current.get_fragments()] + new_fragments,
             LanceSchema.from_pyarrow(schema),
             preserves_nullability=True,
         )
-        LanceDataset.commit(latest, Transaction(latest.version, operation), max_retries=0)
+        LanceDataset.commit(current, Transaction(current.version, operation), max_retries=0)
     lance.dataset(uri).delete("uuid IN ('u5', 'u150', 'u151')")
     lance.dataset(uri).create_index("vector", "IVF_FLAT", num_partitions=1)
     return lance.dataset(uri)
 
 
 def join_fragments(dataset: LanceDataset) -> list[JoinedFragment]:
-    """Write each fragment's new columns, as the tasks do; each number is minus the row's number."""
+    """Write the new columns of every fragment, as the tasks do; a vector repeats minus its row."""
     joined = []
     for fragment in dataset.get_fragments():
         table = fragment.to_table(columns=["uuid"])
@@ -117,43 +119,47 @@ def check_rows(dataset: LanceDataset) -> None:
 
 def test_a_column_gets_new_values_and_another_width_in_one_version(dataset):
     other_columns = ["uuid", "metadata", "position"]
-    before = dataset.to_table(columns=other_columns, with_row_id=True)
+    columns_before = dataset.to_table(columns=other_columns, with_row_id=True)
     dataset.drop_index("vector_idx")
     dataset = lance.dataset(dataset.uri)
-    old = dataset.version
-    now = swap_columns(dataset)
-    assert now.version == old + 1
-    assert now.schema.metadata == {b"ledger": b"new"}
-    check_rows(now)
-    assert now.to_table(columns=other_columns, with_row_id=True).equals(before), (
+    old_version = dataset.version
+    swapped = swap_columns(dataset)
+    assert swapped.version == old_version + 1
+    assert swapped.schema.metadata == {b"ledger": b"new"}
+    check_rows(swapped)
+    assert swapped.to_table(columns=other_columns, with_row_id=True).equals(columns_before), (
         "another column, or a stable row id, changed"
     )
-    past = lance.dataset(dataset.uri, version=old)
-    assert past.schema.field("vector").type.list_size == OLD
-    assert past.to_table(filter="uuid = 'u42'")["vector"].to_pylist() == [[42.0] * OLD]
+    old_dataset = lance.dataset(dataset.uri, version=old_version)
+    assert old_dataset.schema.field("vector").type.list_size == OLD
+    assert old_dataset.to_table(filter="uuid = 'u42'")["vector"].to_pylist() == [[42.0] * OLD]
 
 
 def test_compaction_indexes_and_further_commits_work_on_it(dataset):
     dataset.drop_index("vector_idx")
-    now = swap_columns(lance.dataset(dataset.uri))
-    now.create_index("vector", "IVF_FLAT", num_partitions=1)
-    now = lance.dataset(now.uri)
-    assert now.to_table(nearest={"column": "vector", "q": [-42.0] * NEW, "k": 1})[
+    swapped = swap_columns(lance.dataset(dataset.uri))
+    swapped.create_index("vector", "IVF_FLAT", num_partitions=1)
+    swapped = lance.dataset(swapped.uri)
+    assert swapped.to_table(nearest={"column": "vector", "q": [-42.0] * NEW, "k": 1})[
         "uuid"
     ].to_pylist() == ["u42"]
-    new = write_fragments(rows(300, 10, NEW), now.uri, schema=now.schema, mode="append")
+    new_fragments = write_fragments(
+        make_rows(300, 10, NEW), swapped.uri, schema=swapped.schema, mode="append"
+    )
     operation = LanceOperation.Merge(
-        [fragment.metadata for fragment in now.get_fragments()] + new,
-        LanceSchema.from_pyarrow(now.schema),
+        [fragment.metadata for fragment in swapped.get_fragments()] + new_fragments,
+        LanceSchema.from_pyarrow(swapped.schema),
         preserves_nullability=True,
     )
-    LanceDataset.commit(now, Transaction(now.version, operation), max_retries=0)
-    ids = lance.dataset(now.uri).to_table(columns=["uuid"], with_row_id=True).sort_by("uuid")
-    lance.dataset(now.uri).optimize.compact_files()
-    again = lance.dataset(now.uri)
-    assert len(again.get_fragments()) < 4
-    assert again.to_table(columns=["uuid"], with_row_id=True).sort_by("uuid").equals(ids)
-    table = again.to_table(filter="position < 300")
+    LanceDataset.commit(swapped, Transaction(swapped.version, operation), max_retries=0)
+    row_ids = (
+        lance.dataset(swapped.uri).to_table(columns=["uuid"], with_row_id=True).sort_by("uuid")
+    )
+    lance.dataset(swapped.uri).optimize.compact_files()
+    compacted = lance.dataset(swapped.uri)
+    assert len(compacted.get_fragments()) < 4
+    assert compacted.to_table(columns=["uuid"], with_row_id=True).sort_by("uuid").equals(row_ids)
+    table = compacted.to_table(filter="position < 300")
     assert all(
         vector == [-float(uuid[1:])] * NEW
         for uuid, vector in zip(table["uuid"].to_pylist(), table["vector"].to_pylist(), strict=True)
@@ -162,8 +168,8 @@ def test_compaction_indexes_and_further_commits_work_on_it(dataset):
 
 def test_an_index_of_the_old_vectors_would_lie(dataset):
     """Lance itself would keep the index, so cfray drops it before the swap."""
-    now = swap_columns(dataset)
-    assert {item.name for item in now.describe_indices()} == {"vector_idx"}
+    swapped = swap_columns(dataset)
+    assert {index.name for index in swapped.describe_indices()} == {"vector_idx"}
 
 
 def test_a_fragment_that_changed_meanwhile_is_noticed(dataset):

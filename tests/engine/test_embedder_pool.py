@@ -37,8 +37,8 @@ def embedding_workers(shared_ray):
 
 @pytest.fixture
 def server():
-    with EmbeddingServer(WIDTH) as found:
-        yield found
+    with EmbeddingServer(WIDTH) as server:
+        yield server
 
 
 def spec(server, actors):
@@ -49,8 +49,8 @@ def spec(server, actors):
     )
 
 
-def identity_of(one):
-    return open_embedder(one, Budgets()).identity
+def identity_of(job):
+    return open_embedder(job, Budgets()).identity
 
 
 def texts(count, first=0):
@@ -60,14 +60,14 @@ def texts(count, first=0):
 def test_vectors_come_back_in_order(server):
     job = spec(server, 2)
     with start_pool(job, identity_of(job)) as handle:
-        found = handle.embed(texts(1_300))
+        embedding = handle.embed(texts(1_300))
         assert handle.embed(pa.array([], pa.string())).vectors.shape == (0, WIDTH)
     np.testing.assert_allclose(
-        found.vectors,
+        embedding.vectors,
         np.stack([embedded(f"text {number}", WIDTH) for number in range(1_300)]),
         atol=1e-6,
     )
-    assert found.counts["texts_embedded"] == 1_300
+    assert embedding.counts["texts_embedded"] == 1_300
 
 
 def test_there_are_as_many_actors_as_there_is_work_for(server):
@@ -98,11 +98,11 @@ def test_a_batch_outlives_its_actor(server, embedding_workers):
         until(lambda: len(server.requests) > before, "the batch is under way")
         (actor,) = until(embedding_workers, "an actor embeds")
         os.kill(actor, signal.SIGKILL)
-        found = waiting.result()
+        embedding = waiting.result()
         figures = handle.figures()
     server.release()
     np.testing.assert_allclose(
-        found.vectors,
+        embedding.vectors,
         np.stack([embedded(f"text {number}", WIDTH) for number in range(3)]),
         atol=1e-6,
     )
@@ -149,10 +149,10 @@ def test_an_actor_with_another_model_refuses(server):
 @pytest.mark.parametrize("rows", [1, 3, 512])
 def test_batches_hold_every_text_once(rows):
     column = pa.array(["a", None, "", "b" * 5_000_000, "c"])
-    found = list(divide_texts(column, rows))
-    assert pa.chunked_array(found).to_pylist() == column.to_pylist()
-    assert all(len(part) <= rows for part in found)
+    pieces = list(divide_texts(column, rows))
+    assert pa.chunked_array(pieces).to_pylist() == column.to_pylist()
+    assert all(len(piece) <= rows for piece in pieces)
     assert all(
-        len(part) == 1 or sum(len(text or "") for text in part.to_pylist()) <= 4 * 2**20
-        for part in found
+        len(piece) == 1 or sum(len(text or "") for text in piece.to_pylist()) <= 4 * 2**20
+        for piece in pieces
     )

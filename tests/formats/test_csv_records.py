@@ -1,4 +1,7 @@
-"""RecordEnds: the same records as pyarrow and Python's csv module find."""
+"""RecordEnds ends each CSV record where pyarrow and Python's csv module end it.
+
+A generated text shows it for any cut of the stream into blocks.
+"""
 
 import csv
 import io
@@ -14,39 +17,39 @@ from cfray.errors import SourceError
 from cfray.formats.csv_records import RecordEnds, keep_crlf_together, read_header, split_at_records
 from cfray.formats.lines import gather_records
 
-SOUP = st.text(st.sampled_from('"""",,\n\r\n\rab'), max_size=40).map(str.encode)
+CSV_BYTES = st.text(st.sampled_from('"""",,\n\r\n\rab'), max_size=40).map(str.encode)
 
 
-def cut(data, size):
-    return [data[at : at + size] for at in range(0, len(data), size)]
+def split_blocks(data, size):
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def records(data, size=1000):
     ends = RecordEnds(",")
     return [
         record
-        for run in gather_records(keep_crlf_together(cut(data, size)), ends, 10**6)
+        for run in gather_records(keep_crlf_together(split_blocks(data, size)), ends, 10**6)
         for _, record in run.records()
     ]
 
 
-def parsed(record):
+def parse(record):
     return next(csv.reader(io.StringIO(record.decode(), newline="")), [])
 
 
 class TestRecordEnds:
     @settings(max_examples=500)
-    @given(SOUP, st.integers(1, 8))
+    @given(CSV_BYTES, st.integers(1, 8))
     @example(b'ab"\n"c,d\n', 3)
     @example(b'"a""b\n",c\n', 4)
     def test_are_those_of_pythons_csv_module_however_the_stream_is_cut(self, data, size):
-        want = list(csv.reader(io.StringIO(data.decode(), newline="")))
+        expected = list(csv.reader(io.StringIO(data.decode(), newline="")))
         cut_records = records(data, size)
         assert b"".join(cut_records) == data
-        assert [parsed(record) for record in cut_records] == want
+        assert [parse(record) for record in cut_records] == expected
 
     @settings(max_examples=500)
-    @given(SOUP)
+    @given(CSV_BYTES)
     def test_are_those_of_pyarrow(self, data):
         cut_records = [record for record in records(data) if record.strip(b"\r\n")]
         table_rows, invalid_rows = 0, []
@@ -62,10 +65,10 @@ class TestRecordEnds:
             table_rows = table.num_rows
         assert table_rows + len(invalid_rows) == len(cut_records)
         assert [number - 1 for number in invalid_rows] == [
-            row for row, record in enumerate(cut_records) if len(parsed(record)) != 2
+            row for row, record in enumerate(cut_records) if len(parse(record)) != 2
         ]
 
-    @given(SOUP)
+    @given(CSV_BYTES)
     def test_without_quoting_are_line_breaks(self, data):
         ends = RecordEnds(",", quoting=False)
         assert [
@@ -77,9 +80,9 @@ class TestRecordEnds:
 
 class TestRanges:
     @settings(max_examples=300)
-    @given(SOUP, st.integers(1, 20), st.integers(1, 8))
+    @given(CSV_BYTES, st.integers(1, 20), st.integers(1, 8))
     def test_hold_whole_records_and_count_them(self, data, step, size):
-        ranges = split_at_records(cut(data, size), RecordEnds(","), 100, step)
+        ranges = split_at_records(split_blocks(data, size), RecordEnds(","), 100, step)
         assert ranges[0][0] == 100
         assert ranges[-1][1] == 100 + len(data)
         assert all(first[1] == second[0] for first, second in itertools.pairwise(ranges))
@@ -94,13 +97,13 @@ class TestRanges:
         data = b'1,"a\nb"\n' * 1000
         assert {
             end - start
-            for start, end, _ in split_at_records(cut(data, 77), RecordEnds(","), 0, 160)
+            for start, end, _ in split_at_records(split_blocks(data, 77), RecordEnds(","), 0, 160)
         } == {160}
 
 
 class TestHeader:
     def read(self, data, encoding="utf-8"):
-        return read_header(cut(data, 7), ",", encoding, "a.csv", 10**6)
+        return read_header(split_blocks(data, 7), ",", encoding, "a.csv", 10**6)
 
     def test_names_may_be_quoted_and_hold_line_breaks(self):
         header = self.read(b'\xef\xbb\xbf\r\n"a\nb","c,d",e\r\n1,2,3\r\n')
@@ -111,7 +114,7 @@ class TestHeader:
         assert self.read(b'\xef\xbb\xbf"id",b').columns == ("id", "b")
 
     @pytest.mark.parametrize(
-        ("data", "word"),
+        ("data", "reason"),
         [
             (b"", "no header"),
             (b"\n\n", "no header"),
@@ -120,6 +123,6 @@ class TestHeader:
             (b"a,\xff\n", "cannot be read"),
         ],
     )
-    def test_a_wrong_header_is_refused(self, data, word):
-        with pytest.raises(SourceError, match=word):
+    def test_a_wrong_header_is_refused(self, data, reason):
+        with pytest.raises(SourceError, match=reason):
             self.read(data)

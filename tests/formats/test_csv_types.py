@@ -1,4 +1,7 @@
-"""Declared types: a text fits exactly or not at all."""
+"""A text of a CSV file is converted to its declared type exactly, or is a misfit.
+
+The misfits of a column are named, and the conversion never rounds and never guesses.
+"""
 
 import datetime as dt
 import decimal
@@ -80,14 +83,16 @@ class TestConvert:
 
     @pytest.mark.parametrize(("name", "text"), MISFITS)
     def test_names_what_does_not_fit_and_reads_the_rest(self, name, text):
-        good = next(
+        fitting_text = next(
             text
             for declared, text, _ in FITS
             if declared.split("[")[0].split("(")[0] == name.split("[")[0].split("(")[0]
         )
         if name.startswith("timestamp"):
-            good = "2020-01-01T00:00:00Z" if "UTC" in name else "2020-01-01T00:00:00"
-        values, misfits = convert_texts(pa.array(["", good, text, good]), parse_type(name))
+            fitting_text = "2020-01-01T00:00:00Z" if "UTC" in name else "2020-01-01T00:00:00"
+        values, misfits = convert_texts(
+            pa.array(["", fitting_text, text, fitting_text]), parse_type(name)
+        )
         assert misfits == [2]
         assert values[1] == values[3]
         assert values[1].is_valid

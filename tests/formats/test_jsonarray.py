@@ -1,4 +1,7 @@
-"""ElementEnds: the elements of an array, however the stream is cut."""
+"""ElementEnds finds the elements of a JSON array for any cut of the stream into blocks.
+
+Commas and brackets inside texts and nested values must not end an element.
+"""
 
 import json
 
@@ -11,13 +14,13 @@ from cfray.formats.lines import gather_records
 TEXTS = st.text(st.sampled_from('"\\[]{},: \né'), max_size=8)
 VALUES = st.recursive(
     st.one_of(st.none(), st.integers(), TEXTS),
-    lambda inner: st.one_of(st.lists(inner), st.dictionaries(TEXTS, inner)),
+    lambda values: st.one_of(st.lists(values), st.dictionaries(TEXTS, values)),
     max_leaves=10,
 )
 
 
 def records(data, size):
-    blocks = [data[at : at + size] for at in range(0, len(data), size)]
+    blocks = [data[start : start + size] for start in range(0, len(data), size)]
     return [
         record
         for run in gather_records(iter(blocks), ElementEnds(), 10**6)

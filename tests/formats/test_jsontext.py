@@ -1,4 +1,7 @@
-"""parse: nothing in a JSON text is changed or dropped without a word."""
+"""parse_json returns what a JSON text says, or raises an error that says why it cannot.
+
+It must not change or drop a value silently: no rounded integer and no duplicate key.
+"""
 
 import json
 import math
@@ -21,16 +24,18 @@ LEAVES = st.one_of(
 )
 VALUES = st.recursive(
     LEAVES,
-    lambda inner: st.one_of(
-        st.lists(inner), st.lists(NUMBERS, min_size=3), st.dictionaries(st.text(max_size=3), inner)
+    lambda values: st.one_of(
+        st.lists(values),
+        st.lists(NUMBERS, min_size=3),
+        st.dictionaries(st.text(max_size=3), values),
     ),
     max_leaves=20,
 )
 
 
-def same(left, right):
-    """Compare with types, so that 1 is neither 1.0 nor true, and 0.0 not -0.0."""
-    return repr(left) == repr(right)
+def are_identical(first, second):
+    """Compare two values and their types: 1 equals neither 1.0 nor true, and 0.0 not -0.0."""
+    return repr(first) == repr(second)
 
 
 class TestParse:
@@ -41,7 +46,7 @@ class TestParse:
     )
     def test_gives_back_what_was_written(self, value, separators, ascii_only):
         text = json.dumps(value, separators=separators, ensure_ascii=ascii_only)
-        assert same(parse_json(text.encode()), value)
+        assert are_identical(parse_json(text.encode()), value)
 
     @given(st.dictionaries(st.text(max_size=3), VALUES, min_size=1), st.data(), st.integers(0, 2))
     def test_names_a_duplicate_key_wherever_it_stands(self, item, data, depth):
@@ -73,16 +78,18 @@ class TestParse:
     )
     def test_keeps_an_integer_of_any_size(self, number, shape):
         text = shape % number
-        assert same(parse_json(text.encode()), json.loads(text))
+        assert are_identical(parse_json(text.encode()), json.loads(text))
         assert str(number) in repr(parse_json(text.encode()))
 
     def test_reads_large_floats_as_floats(self):
-        assert same(parse_json(b"[1e19, 1.5e300, -9.3e18, 0.1]"), [1e19, 1.5e300, -9.3e18, 0.1])
+        assert are_identical(
+            parse_json(b"[1e19, 1.5e300, -9.3e18, 0.1]"), [1e19, 1.5e300, -9.3e18, 0.1]
+        )
 
     def test_reads_the_bare_words_as_floats(self):
         value = parse_json(b'{"v": [NaN, Infinity, -Infinity, 1.5, 2]}')
         assert math.isnan(value["v"][0])
-        assert same(value["v"][1:], [math.inf, -math.inf, 1.5, 2])
+        assert are_identical(value["v"][1:], [math.inf, -math.inf, 1.5, 2])
 
     def test_keeps_escaped_pairs_and_zero_characters(self):
         assert parse_json(b'"\\ud83d\\ude00 \\u0000 \\u20ac"') == "\U0001f600 \0 \u20ac"

@@ -1,4 +1,7 @@
-"""lines: byte ranges and whole records."""
+"""A file of lines is split into byte ranges, and a stream is gathered into complete records.
+
+A record over the limit must never be held in memory: only its head is.
+"""
 
 import io
 
@@ -23,13 +26,15 @@ class TestAligned:
     @given(TEXT, st.integers(1, 30))
     def test_ranges_cover_the_file_and_begin_behind_line_breaks(self, text, step):
         ranges = split_at_newlines(io.BytesIO(text), 0, len(text), step)
-        assert b"".join(text[a:b] for a, b in ranges) == text
-        assert all(text[a - 1 : a] == b"\n" for a, _ in ranges[1:])
-        assert all(a < b for a, b in ranges) or text == b""
+        assert b"".join(text[start:end] for start, end in ranges) == text
+        assert all(text[start - 1 : start] == b"\n" for start, _ in ranges[1:])
+        assert all(start < end for start, end in ranges) or text == b""
 
     def test_a_range_is_no_longer_than_it_must_be(self):
         text = b"123456789\n" * 100
-        assert {b - a for a, b in split_at_newlines(io.BytesIO(text), 0, len(text), 50)} == {50}
+        assert {
+            end - start for start, end in split_at_newlines(io.BytesIO(text), 0, len(text), 50)
+        } == {50}
 
     def test_a_line_longer_than_ranges_makes_one_longer_range(self):
         text = b"a\n" + b"x" * 200_000 + b"\nb\n"

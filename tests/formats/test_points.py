@@ -1,10 +1,15 @@
+"""Points of a vector store become record batches: an id, the vectors, and the payload's keys.
+
+A payload key must not replace a field of the point, and vectors stay the same to the bit.
+"""
+
 import numpy as np
 import pyarrow as pa
 
 from cfray.formats import points
 from cfray.records.record import Typed, variant_array
 from cfray.records.types import SPARSE
-from tests.sources.corpus import plain
+from tests.sources.corpus import plain_rows
 
 IDS = pa.array(["a", "b", "c"])
 
@@ -16,7 +21,7 @@ def test_payload_keys_stand_at_the_top_and_missing_ones_stay_missing():
         [{"n": 1}, {}, {"n": None, "when": Typed("date", "2024-01-01")}],
         payload_name="payload",
     )
-    assert plain(batch) == [
+    assert plain_rows(batch) == [
         {"id": "a", "n": ("int64", "1")},
         {"id": "b"},
         {"id": "c", "n": ("null", "null"), "when": ("date", '"2024-01-01"')},
@@ -25,7 +30,7 @@ def test_payload_keys_stand_at_the_top_and_missing_ones_stay_missing():
 
 def test_a_payload_key_named_like_one_of_the_points_own_is_kept_under_another_name():
     payload = [{"id": "x", "vector": 1, "payload.id": "y", "text": "t"}, {}, {}]
-    (first, *_) = plain(points.build_batch(IDS, {}, payload, payload_name="payload"))
+    (first, *_) = plain_rows(points.build_batch(IDS, {}, payload, payload_name="payload"))
     assert first == {
         "id": "a",
         "payload.id": ("string", "x"),
@@ -33,12 +38,12 @@ def test_a_payload_key_named_like_one_of_the_points_own_is_kept_under_another_na
         "payload.payload.id": ("string", "y"),
         "text": ("string", "t"),
     }
-    (first, *_) = plain(
+    (first, *_) = plain_rows(
         points.build_batch(
-            IDS, {}, payload, payload_name="payload", texts=pa.array(["own", None, None])
+            IDS, {}, payload, payload_name="payload", texts=pa.array(["of the point", None, None])
         )
     )
-    assert (first["text"], first["payload.text"]) == ("own", ("string", "t"))
+    assert (first["text"], first["payload.text"]) == ("of the point", ("string", "t"))
 
 
 def test_named_vectors_stand_in_one_struct_and_the_unnamed_one_alone():
@@ -79,7 +84,8 @@ def test_a_vector_of_another_width_is_left_for_its_row_to_be_judged():
 def test_ids_of_mixed_types_are_variants():
     ids = variant_array([7, Typed("uuid", "6f9619ff-8b86-d011-b42d-00c04fc964ff"), 2**64 - 1])
     assert [
-        row["id"] for row in plain(points.build_batch(ids, {}, [{}] * 3, payload_name="payload"))
+        row["id"]
+        for row in plain_rows(points.build_batch(ids, {}, [{}] * 3, payload_name="payload"))
     ] == [
         ("int64", "7"),
         ("uuid", '"6f9619ff-8b86-d011-b42d-00c04fc964ff"'),

@@ -1,4 +1,4 @@
-"""Content hashes: independent of order, blind to nothing."""
+"""Content hashes do not depend on the order of rows, and every change of a value shows in them."""
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ ROWS = st.lists(
 )
 
 
-def batch(rows):
+def make_frames(rows):
     return pa.RecordBatch.from_pylist(
         [{"uuid": f"{number:036d}", **row} for number, row in enumerate(rows)], schema=SCHEMA
     )
@@ -43,7 +43,7 @@ def batch(rows):
 
 @given(ROWS, st.randoms())
 def test_the_order_of_rows_does_not_matter(rows, random):
-    frames = batch(rows)
+    frames = make_frames(rows)
     order = list(range(len(rows)))
     random.shuffle(order)
     assert digests.add_hashes({}, digests.content_hashes(frames)) == digests.add_hashes(
@@ -53,7 +53,7 @@ def test_the_order_of_rows_does_not_matter(rows, random):
 
 @given(ROWS, st.integers(0, 8))
 def test_batches_add_up(rows, cut):
-    frames = batch(rows)
+    frames = make_frames(rows)
     sums = digests.add_hashes(
         digests.add_hashes({}, digests.content_hashes(frames.slice(0, cut))),
         digests.content_hashes(frames.slice(cut)),
@@ -63,21 +63,21 @@ def test_batches_add_up(rows, cut):
 
 @given(ROWS, ROWS)
 def test_other_content_has_other_sums(first_rows, second_rows):
-    first, second = batch(first_rows), batch(second_rows)
-    are_same = first.equals(second)
-    first_sums = digests.add_hashes({}, digests.content_hashes(first))
-    assert (first_sums == digests.add_hashes({}, digests.content_hashes(second))) == are_same
+    first_frames, second_frames = make_frames(first_rows), make_frames(second_rows)
+    are_same = first_frames.equals(second_frames)
+    first_sums = digests.add_hashes({}, digests.content_hashes(first_frames))
+    assert (first_sums == digests.add_hashes({}, digests.content_hashes(second_frames))) == are_same
 
 
 @given(ROWS, st.integers(0, 8))
 def test_sums_of_two_sets_of_rows_add_up_and_subtract(rows, cut):
-    frames = batch(rows)
-    total, first, second = (
+    frames = make_frames(rows)
+    total_sums, first_sums, second_sums = (
         digests.add_hashes({}, digests.content_hashes(rows_of_sum))
         for rows_of_sum in (frames, frames.slice(0, cut), frames.slice(cut))
     )
-    assert digests.add_sums(first, second) == total
-    assert digests.subtract_sums(total, second) == first
+    assert digests.add_sums(first_sums, second_sums) == total_sums
+    assert digests.subtract_sums(total_sums, second_sums) == first_sums
 
 
 def test_a_group_that_one_side_lacks_keeps_its_sum():
@@ -91,7 +91,7 @@ def test_a_group_that_one_side_lacks_keeps_its_sum():
     }
 
 
-def changed(**columns):
+def hashes_of_row(**columns):
     row = {
         "text_content": "abc",
         "vector": [1.0, 2.0, 3.0],
@@ -100,7 +100,7 @@ def changed(**columns):
         "custom_metadata": [{"key": "k", "value": "v"}],
         "relationships": [{"type": "parent", "id": "x"}],
     }
-    return digests.content_hashes(batch([{**row, **columns}]))
+    return digests.content_hashes(make_frames([{**row, **columns}]))
 
 
 @pytest.mark.parametrize(
@@ -126,23 +126,28 @@ def changed(**columns):
     ],
 )
 def test_each_change_shows_in_its_group_alone(columns, group):
-    before, after = changed(), changed(**columns)
-    assert [name for name in before if before[name][0] != after[name][0]] == [group]
+    original_hashes, changed_hashes = hashes_of_row(), hashes_of_row(**columns)
+    assert [
+        name for name in original_hashes if original_hashes[name][0] != changed_hashes[name][0]
+    ] == [group]
 
 
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=200)), min_size=1, max_size=30))
 def test_a_value_hashes_the_same_whatever_stands_beside_it(values):
-    alone = [digests.row_hashes(pa.array([value], pa.binary()))[0] for value in values]
-    assert list(digests.row_hashes(pa.array(values, pa.binary()))) == alone
-    assert list(digests.row_hashes(pa.array([b"before", *values], pa.binary()).slice(1))) == alone
+    single_hashes = [digests.row_hashes(pa.array([value], pa.binary()))[0] for value in values]
+    assert list(digests.row_hashes(pa.array(values, pa.binary()))) == single_hashes
+    assert (
+        list(digests.row_hashes(pa.array([b"before", *values], pa.binary()).slice(1)))
+        == single_hashes
+    )
 
 
 def test_two_rows_that_swap_their_vectors_show():
     rows = [{"title": "a", "vector": [1.0, 0.0, 0.0]}, {"title": "b", "vector": [0.0, 1.0, 0.0]}]
     swapped = [{"title": "a", "vector": [0.0, 1.0, 0.0]}, {"title": "b", "vector": [1.0, 0.0, 0.0]}]
     assert (
-        digests.add_hashes({}, digests.content_hashes(batch(rows)))["vector"]
-        != digests.add_hashes({}, digests.content_hashes(batch(swapped)))["vector"]
+        digests.add_hashes({}, digests.content_hashes(make_frames(rows)))["vector"]
+        != digests.add_hashes({}, digests.content_hashes(make_frames(swapped)))["vector"]
     )
 
 
@@ -152,8 +157,8 @@ def test_rows_that_all_say_the_same_hash_as_if_they_stood_alone():
 
 
 def test_values_are_stable():
-    """These stand in receipts for ever: a change here breaks verify of every existing target."""
-    frames = batch(
+    """Receipts hold these sums for ever: a change breaks verify of every existing target."""
+    frames = make_frames(
         [
             {
                 "text_content": "naïve ☕",
@@ -167,10 +172,10 @@ def test_values_are_stable():
         ]
     )
     sums = digests.add_hashes({}, digests.content_hashes(frames))
-    assert {group: f"{total:016x}" for group, total in sums.items()} == STABLE
+    assert {group: f"{total:016x}" for group, total in sums.items()} == STABLE_SUMS
 
 
-STABLE = {
+STABLE_SUMS = {
     "text": "de665dae1671cc10",
     "vector": "c6381607ecfe325d",
     "metadata": "e46a615fc5fdfcc8",
@@ -181,13 +186,13 @@ STABLE = {
 
 def test_lists_of_floats_differ_by_a_fraction():
     column = pa.array([[0.25, 0.5], [0.25, 0.75]], pa.list_(pa.float32()))
-    first, second = digests.row_hashes(column)
-    assert first != second
+    first_hash, second_hash = digests.row_hashes(column)
+    assert first_hash != second_hash
 
 
-@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.int8()])
-def test_further_vectors_hash_in_their_own_width(kind):
-    values = pa.array(np.arange(6).astype(kind.to_pandas_dtype()), kind)
+@pytest.mark.parametrize("number_type", [pa.float16(), pa.float32(), pa.int8()])
+def test_further_vectors_hash_in_their_own_width(number_type):
+    values = pa.array(np.arange(6).astype(number_type.to_pandas_dtype()), number_type)
     column = pa.FixedSizeListArray.from_arrays(values, 3)
     hashes = digests.row_hashes(column)
     assert hashes[0] != hashes[1]

@@ -1,4 +1,8 @@
-"""Inspect: the draft runs unedited on a sane export, says why, and never invents an id."""
+"""An inspection drafts a job file that runs unedited on a sane export.
+
+Each guess of the draft stands beside its reason, and the draft never invents an id: where no field
+is unique, the line stays empty and the job file is refused.
+"""
 
 import csv
 import json
@@ -28,37 +32,39 @@ from cfray.planning.plan import preview
 KINDS = ("parquet", "jsonl", "json", "csv", "arrow", "lance")
 
 
-def rows_of(count=200):
-    """Make a sane export."""
-    dice = random.Random(7)
-    ids = [str(uuid.UUID(int=dice.getrandbits(128), version=4)) for _ in range(count)]
+def make_rows(count=200):
+    """Return the rows of a sane export: each field has the type that its name suggests."""
+    random_numbers = random.Random(7)
+    ids = [str(uuid.UUID(int=random_numbers.getrandbits(128), version=4)) for _ in range(count)]
     return [
         {
             "uuid": ids[n],
             "title": f"Note {n}",
-            "body": " ".join(dice.choice(["alpha", "beta", "gamma", "delta"]) for _ in range(60)),
-            "embedding": [dice.uniform(-1, 1) for _ in range(16)],
-            "score": dice.random(),
-            "views": dice.randrange(count),
+            "body": " ".join(
+                random_numbers.choice(["alpha", "beta", "gamma", "delta"]) for _ in range(60)
+            ),
+            "embedding": [random_numbers.uniform(-1, 1) for _ in range(16)],
+            "score": random_numbers.random(),
+            "views": random_numbers.randrange(count),
             "parent": ids[n // 3] if n % 3 else None,
             "published": (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=n)).isoformat(),
-            "tags": dice.sample(["red", "green", "blue"], 2),
-            "category": dice.choice(["news", "essay"]),
+            "tags": random_numbers.sample(["red", "green", "blue"], 2),
+            "category": random_numbers.choice(["news", "essay"]),
             "zip": f"{n % 100:05d}",
         }
         for n in range(count)
     ]
 
 
-def export(folder, kind, rows, name="notes"):
-    """Write rows without our code; give the path."""
-    place = folder / f"{name}.{kind}"
+def write_export(folder, kind, rows, name="notes"):
+    """Write rows to a file without cfray, and return its path."""
+    path = folder / f"{name}.{kind}"
     if kind == "jsonl":
-        place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     elif kind == "json":
-        place.write_text(json.dumps(rows))
+        path.write_text(json.dumps(rows))
     elif kind == "csv":
-        with place.open("w", newline="") as file:
+        with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(
@@ -71,19 +77,20 @@ def export(folder, kind, rows, name="notes"):
     else:
         table = pa.Table.from_pylist(rows)
         if kind == "parquet":
-            pq.write_table(table, place, row_group_size=50)
+            pq.write_table(table, path, row_group_size=50)
         elif kind == "arrow":
-            with ipc.new_file(place, table.schema) as writer:
+            with ipc.new_file(path, table.schema) as writer:
                 writer.write_table(table, max_chunksize=50)
         else:
-            lance.write_dataset(table, place)
-    return place
+            lance.write_dataset(table, path)
+    return path
 
 
-def planned(source, out):
-    """Draft, write the draft unedited, and plan it.
+def draft_and_plan(source, out):
+    """Draft a job file, write the draft unedited, and plan its job.
 
-    The job, the plan, the forecast, the guesses by key.
+    Returns:
+        The job, its plan, the forecast of the preview, and the guesses by key.
     """
     draft = inspection.draft(str(source), out)
     out.write_text(draft.text)
@@ -95,8 +102,8 @@ def planned(source, out):
 class TestSaneExports:
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_draft_runs_unedited_and_its_guesses_are_right(self, tmp_path, kind):
-        place = export(tmp_path, kind, rows_of())
-        job, plan, forecast, guesses = planned(place, tmp_path / "job.yaml")
+        export_path = write_export(tmp_path, kind, make_rows())
+        job, plan, forecast, guesses = draft_and_plan(export_path, tmp_path / "job.yaml")
         mapping = job.mapping.model_dump(exclude_unset=True)
         assert mapping == {
             "id": "uuid",
@@ -107,7 +114,7 @@ class TestSaneExports:
             "created_at": "published",
             "relationships": [{"type": "parent", "to": "parent"}],
         }
-        assert (job.name, job.source.kind, job.source.uri) == ("notes", kind, str(place))
+        assert (job.name, job.source.kind, job.source.uri) == ("notes", kind, str(export_path))
         assert plan.shape.dimension == 16
         assert not forecast.quarantined
         assert not forecast.lossy
@@ -121,7 +128,9 @@ class TestSaneExports:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_every_guess_stands_in_the_draft_with_its_reason(self, tmp_path, kind):
-        draft = inspection.draft(str(export(tmp_path, kind, rows_of(30))), tmp_path / "job.yaml")
+        draft = inspection.draft(
+            str(write_export(tmp_path, kind, make_rows(30))), tmp_path / "job.yaml"
+        )
         for guess in draft.guesses:
             assert any(
                 guess["why"] in line and guess["key"].rpartition(".")[2][:8] in line
@@ -134,21 +143,23 @@ class TestSaneExports:
     def test_a_folder_is_sampled_from_its_first_and_last_file(self, tmp_path):
         folder = tmp_path / "my notes"
         folder.mkdir()
-        rows = rows_of(90)
+        rows = make_rows(90)
         for number in range(3):
-            export(folder, "jsonl", rows[number * 30 : number * 30 + 30], name=f"part-{number}")
+            write_export(
+                folder, "jsonl", rows[number * 30 : number * 30 + 30], name=f"part-{number}"
+            )
         (folder / "README.md").write_text("not data")
-        job, plan, *_ = planned(folder, tmp_path / "job.yaml")
+        job, plan, *_ = draft_and_plan(folder, tmp_path / "job.yaml")
         assert (job.name, job.mapping.id, plan.shape.dimension) == ("my-notes", "uuid", 16)
         assert "uri: ./my notes" in (tmp_path / "job.yaml").read_text()
 
     @pytest.mark.parametrize("kind", ["jsonl", "csv"])
     def test_compressed_files_are_known_by_the_suffix_before(self, tmp_path, kind):
-        place = export(tmp_path, kind, rows_of(20))
-        packed = tmp_path / f"notes.{kind}.gz"
-        with pa.output_stream(str(packed), compression="gzip") as stream:
-            stream.write(place.read_bytes())
-        job, *_ = planned(packed, tmp_path / "job.yaml")
+        export_path = write_export(tmp_path, kind, make_rows(20))
+        compressed_path = tmp_path / f"notes.{kind}.gz"
+        with pa.output_stream(str(compressed_path), compression="gzip") as stream:
+            stream.write(export_path.read_bytes())
+        job, *_ = draft_and_plan(compressed_path, tmp_path / "job.yaml")
         assert (job.name, job.source.kind, job.mapping.id) == ("notes", kind, "uuid")
 
 
@@ -156,7 +167,7 @@ class TestPlaces:
     def test_without_out_the_source_is_absolute_and_the_draft_runs_anywhere(
         self, tmp_path, monkeypatch
     ):
-        export(tmp_path, "jsonl", rows_of(20))
+        write_export(tmp_path, "jsonl", make_rows(20))
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         monkeypatch.chdir(tmp_path)
@@ -167,40 +178,41 @@ class TestPlaces:
         preview(job)
 
     def test_with_out_the_source_is_relative_to_the_draft(self, tmp_path):
-        place = export(tmp_path, "jsonl", rows_of(20))
+        export_path = write_export(tmp_path, "jsonl", make_rows(20))
         (tmp_path / "jobs").mkdir()
-        job, *_ = planned(place, tmp_path / "jobs/job.yaml")
+        job, *_ = draft_and_plan(export_path, tmp_path / "jobs/job.yaml")
         assert "uri: ../notes.jsonl" in (tmp_path / "jobs/job.yaml").read_text()
-        assert job.source.uri == str(place)
+        assert job.source.uri == str(export_path)
 
     def test_the_target_is_never_the_source_nor_inside_it(self, tmp_path):
-        dataset = export(tmp_path, "lance", rows_of(20))
-        assert planned(dataset, tmp_path / "job.yaml")[0].target.uri == str(
+        dataset = write_export(tmp_path, "lance", make_rows(20))
+        assert draft_and_plan(dataset, tmp_path / "job.yaml")[0].target.uri == str(
             tmp_path / "notes-frames.lance"
         )
         folder = tmp_path / "export"
         folder.mkdir()
-        export(folder, "json", rows_of(20))
+        write_export(folder, "json", make_rows(20))
         for source in (folder, folder / "*.json"):
-            assert planned(source, folder / "job.yaml")[0].target.uri == str(
+            assert draft_and_plan(source, folder / "job.yaml")[0].target.uri == str(
                 tmp_path / "export.lance"
             )
 
     def test_the_target_is_not_something_that_is_there_already(self, tmp_path):
-        export(tmp_path, "lance", rows_of(20))
-        place = export(tmp_path, "jsonl", rows_of(20))
-        assert planned(place, tmp_path / "job.yaml")[0].target.uri == str(
+        write_export(tmp_path, "lance", make_rows(20))
+        export_path = write_export(tmp_path, "jsonl", make_rows(20))
+        assert draft_and_plan(export_path, tmp_path / "job.yaml")[0].target.uri == str(
             tmp_path / "notes-frames.lance"
         )
 
 
 class TestYaml:
     def test_a_source_section_keeps_its_options_and_the_name(self, tmp_path):
-        export(tmp_path, "csv", rows_of(20))
+        write_export(tmp_path, "csv", make_rows(20))
         (tmp_path / "s.yaml").write_text(
-            "name: Old notes\nsource: {kind: csv, uri: notes.csv, shard_bytes: 1KiB, types: {score: float}}\n"
+            "name: Old notes\n"
+            "source: {kind: csv, uri: notes.csv, shard_bytes: 1KiB, types: {score: float}}\n"
         )
-        job, *_ = planned(tmp_path / "s.yaml", tmp_path / "job.yaml")
+        job, *_ = draft_and_plan(tmp_path / "s.yaml", tmp_path / "job.yaml")
         assert (
             job.name,
             job.source.shard_bytes,
@@ -210,12 +222,12 @@ class TestYaml:
         assert job.target.uri == str(tmp_path / "Old-notes.lance")
 
     def test_the_kind_may_be_left_out_and_the_target_given(self, tmp_path):
-        export(tmp_path, "jsonl", rows_of(20))
+        write_export(tmp_path, "jsonl", make_rows(20))
         (tmp_path / "out").mkdir()
         (tmp_path / "s.yaml").write_text(
             "source: {uri: notes.jsonl}\ntarget: {uri: there.lance}\nmapping: {id: nonsense}\n"
         )
-        job, *_ = planned(tmp_path / "s.yaml", tmp_path / "out/job.yaml")
+        job, *_ = draft_and_plan(tmp_path / "s.yaml", tmp_path / "out/job.yaml")
         assert (job.source.kind, job.mapping.id, job.target.uri) == (
             "jsonl",
             "uuid",
@@ -227,7 +239,7 @@ class TestYaml:
         )
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "reason"),
         [
             ("source: {kind: parqet, uri: x}", "did you mean parquet"),
             (
@@ -239,23 +251,23 @@ class TestYaml:
             ("[1]", "holds no job"),
         ],
     )
-    def test_a_wrong_file_is_refused_by_name(self, tmp_path, text, said):
-        export(tmp_path, "jsonl", rows_of(3))
+    def test_a_wrong_file_is_refused_by_name(self, tmp_path, text, reason):
+        write_export(tmp_path, "jsonl", make_rows(3))
         (tmp_path / "s.yaml").write_text(text)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=reason):
             inspection.draft(str(tmp_path / "s.yaml"), None)
 
 
 class TestRefusals:
     def test_nothing_there(self, tmp_path):
         (tmp_path / "empty").mkdir()
-        for place in ("empty", "missing.jsonl", "empty/*.csv"):
+        for name in ("empty", "missing.jsonl", "empty/*.csv"):
             with pytest.raises(ConfigError, match="no file at"):
-                inspection.draft(str(tmp_path / place), None)
+                inspection.draft(str(tmp_path / name), None)
 
     def test_mixed_kinds_are_named(self, tmp_path):
-        export(tmp_path, "jsonl", rows_of(3))
-        export(tmp_path, "csv", rows_of(3))
+        write_export(tmp_path, "jsonl", make_rows(3))
+        write_export(tmp_path, "csv", make_rows(3))
         with pytest.raises(ConfigError, match=r"1 csv \(notes.csv\); 1 jsonl \(notes.jsonl\)"):
             inspection.draft(str(tmp_path), None)
         assert inspection.draft(str(tmp_path / "*.csv"), None).guesses
@@ -277,16 +289,16 @@ class TestRefusals:
             inspection.draft(str(tmp_path / "notes.csv"), None)
 
     def test_a_place_for_the_draft_that_does_not_exist(self, tmp_path):
-        place = export(tmp_path, "jsonl", rows_of(3))
+        export_path = write_export(tmp_path, "jsonl", make_rows(3))
         for out in (tmp_path, tmp_path / "no/such/job.yaml"):
             with pytest.raises(ConfigError, match="cannot write"):
-                inspection.draft(str(place), out)
+                inspection.draft(str(export_path), out)
 
 
 class TestIds:
     def test_without_one_the_line_is_empty_and_the_draft_is_refused(self, tmp_path):
         rows = [{"text": "some words", "n": n % 3, "size": n * n} for n in range(30)]
-        draft = inspection.draft(str(export(tmp_path, "jsonl", rows)), tmp_path / "job.yaml")
+        draft = inspection.draft(str(write_export(tmp_path, "jsonl", rows)), tmp_path / "job.yaml")
         assert "  id:   # FILL THIS IN" in draft.text
         (tmp_path / "job.yaml").write_text(draft.text)
         with pytest.raises(ConfigError, match=r"mapping\.id"):
@@ -296,28 +308,36 @@ class TestIds:
         assert (
             "id:   # FILL"
             in inspection.draft(
-                str(export(tmp_path, "jsonl", [{"slot": "x1", "views": 5, "text": "words"}])), None
+                str(write_export(tmp_path, "jsonl", [{"slot": "x1", "views": 5, "text": "words"}])),
+                None,
             ).text
         )
 
     def test_a_unique_field_is_the_id_whatever_its_name(self, tmp_path):
         rows = [{"url": f"https://example.org/{n}", "text": "some words"} for n in range(20)]
         assert (
-            planned(export(tmp_path, "parquet", rows), tmp_path / "job.yaml")[0].mapping.id == "url"
+            draft_and_plan(write_export(tmp_path, "parquet", rows), tmp_path / "job.yaml")[
+                0
+            ].mapping.id
+            == "url"
         )
 
     def test_a_pair_where_no_field_alone_is_unique(self, tmp_path):
         rows = [
             {"doc_id": n // 2, "tenant": f"t{n % 2}", "text": "the same words"} for n in range(40)
         ]
-        job, _, forecast, _ = planned(export(tmp_path, "parquet", rows), tmp_path / "job.yaml")
+        job, _, forecast, _ = draft_and_plan(
+            write_export(tmp_path, "parquet", rows), tmp_path / "job.yaml"
+        )
         assert job.mapping.id.key == ["tenant", "doc_id"]
         assert not forecast.duplicates
 
     def test_few_duplicates_do_not_hide_the_id_and_are_told(self, tmp_path):
-        rows = rows_of(300)
+        rows = make_rows(300)
         rows[40]["uuid"] = rows[39]["uuid"]
-        job, _, _, guesses = planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")
+        job, _, _, guesses = draft_and_plan(
+            write_export(tmp_path, "jsonl", rows), tmp_path / "job.yaml"
+        )
         assert job.mapping.id == "uuid"
         assert guesses["mapping.id"]["why"].startswith("unique in 298 of 300 sampled records; ")
 
@@ -327,7 +347,10 @@ class TestIds:
             for n in range(30)
         ]
         assert (
-            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.id == "isbn"
+            draft_and_plan(write_export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[
+                0
+            ].mapping.id
+            == "isbn"
         )
 
     def test_a_unique_measure_is_no_id(self, tmp_path):
@@ -340,7 +363,10 @@ class TestIds:
             }
             for n in range(28)
         ]
-        assert "id:   # FILL" in inspection.draft(str(export(tmp_path, "jsonl", rows)), None).text
+        assert (
+            "id:   # FILL"
+            in inspection.draft(str(write_export(tmp_path, "jsonl", rows)), None).text
+        )
 
 
 class TestFields:
@@ -361,8 +387,8 @@ class TestFields:
         ]
         rows[3]["meta"] = None
         for kind in ("jsonl", "parquet"):
-            place = export(tmp_path, kind, rows, name=kind)
-            job, plan, forecast, _ = planned(place, tmp_path / f"{kind}.yaml")
+            export_path = write_export(tmp_path, kind, rows, name=kind)
+            job, plan, forecast, _ = draft_and_plan(export_path, tmp_path / f"{kind}.yaml")
             mapping = job.mapping
             assert (mapping.id, as_path(mapping.text_content), mapping.author) == (
                 "_id.$oid",
@@ -390,7 +416,9 @@ class TestFields:
             }
             for n in range(20)
         ]
-        job, plan, forecast, _ = planned(export(tmp_path, kind, rows), tmp_path / "job.yaml")
+        job, plan, forecast, _ = draft_and_plan(
+            write_export(tmp_path, kind, rows), tmp_path / "job.yaml"
+        )
         assert job.mapping.vector == "embedding"
         assert {name: as_path(value) for name, value in job.mapping.vectors.items()} == {
             "title_vec": ("title.vec",)
@@ -409,7 +437,9 @@ class TestFields:
             for n in range(20)
         ]
         assert (
-            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.vector
+            draft_and_plan(write_export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[
+                0
+            ].mapping.vector
             is None
         )
 
@@ -418,7 +448,7 @@ class TestFields:
             {"id": n, "views": n // 2, "author_id": n % 4, "reply_to": n // 2, "text": "words"}
             for n in range(40)
         ]
-        job, *_ = planned(export(tmp_path, "csv", rows), tmp_path / "job.yaml")
+        job, *_ = draft_and_plan(write_export(tmp_path, "csv", rows), tmp_path / "job.yaml")
         assert [rule.to for rule in job.mapping.relationships] == ["reply_to"]
 
     def test_references_to_nothing_in_the_source_are_left_alone(self, tmp_path):
@@ -427,7 +457,9 @@ class TestFields:
             for n in range(40)
         ]
         assert (
-            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.relationships
+            draft_and_plan(write_export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[
+                0
+            ].mapping.relationships
             == []
         )
 
@@ -442,13 +474,17 @@ class TestFields:
             }
             for n in range(20)
         ]
-        mapping = planned(export(tmp_path, "parquet", rows), tmp_path / "job.yaml")[0].mapping
+        mapping = draft_and_plan(write_export(tmp_path, "parquet", rows), tmp_path / "job.yaml")[
+            0
+        ].mapping
         assert (mapping.created_at, mapping.updated_at) == ("created", None)
 
     def test_epoch_numbers_are_not_guessed(self, tmp_path):
         rows = [{"id": n, "text": "w", "created_at": 1_700_000_000 + n} for n in range(20)]
         assert (
-            planned(export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[0].mapping.created_at
+            draft_and_plan(write_export(tmp_path, "jsonl", rows), tmp_path / "job.yaml")[
+                0
+            ].mapping.created_at
             is None
         )
 
@@ -469,7 +505,7 @@ class TestFields:
             for n in range(20)
         ]
         rows[5]["n"] = ""
-        job, *_ = planned(export(tmp_path, "csv", rows), tmp_path / "job.yaml")
+        job, *_ = draft_and_plan(write_export(tmp_path, "csv", rows), tmp_path / "job.yaml")
         assert job.source.types == {"n": "int64", "half": "double", "ok": "bool", "day": "date32"}
         text = (tmp_path / "job.yaml").read_text()
         assert all(f"# {name}: " in text for name in ("price", "zip", "phone", "'yes'"))
@@ -479,15 +515,15 @@ class TestFields:
         with (tmp_path / "notes.csv").open("w", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter)
             writer.writerows([["id", "text, with comma", "n"], *([n, "a, b", n] for n in range(9))])
-        job, *_ = planned(tmp_path / "notes.csv", tmp_path / "job.yaml")
+        job, *_ = draft_and_plan(tmp_path / "notes.csv", tmp_path / "job.yaml")
         assert (job.source.delimiter, job.mapping.id) == (delimiter, "id")
 
     def test_rows_that_cannot_be_read_are_told(self, tmp_path):
-        place = export(tmp_path, "jsonl", rows_of(20))
-        place.write_text(place.read_text() + "{oops\n")
+        export_path = write_export(tmp_path, "jsonl", make_rows(20))
+        export_path.write_text(export_path.read_text() + "{oops\n")
         assert (
             "# 1 rows of the sample cannot be read and would go to quarantine: line: not JSON"
-            in inspection.draft(str(place), None).text
+            in inspection.draft(str(export_path), None).text
         )
 
 
@@ -495,9 +531,9 @@ class TestYamlText:
     @given(
         st.recursive(
             st.text(),
-            lambda inner: (
-                st.lists(inner, max_size=3)
-                | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+            lambda values: (
+                st.lists(values, max_size=3)
+                | st.dictionaries(st.text(max_size=5), values, max_size=3)
             ),
         )
     )
@@ -527,17 +563,17 @@ class TestYamlText:
             for n in range(5)
         ]
         (tmp_path / "any.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        job, *_ = planned(tmp_path / "any.jsonl", tmp_path / "job.yaml")
-        found = [
+        job, *_ = draft_and_plan(tmp_path / "any.jsonl", tmp_path / "job.yaml")
+        text_rules = [
             rule
             for rule in (job.mapping.text_content, job.mapping.title, job.mapping.author)
             if rule is not None
         ]
-        assert as_path(found[0])[-1] == name
+        assert as_path(text_rules[0])[-1] == name
 
 
 class TestCommand:
-    def run(self, folder, *arguments):
+    def inspect(self, folder, *arguments):
         return subprocess.run(
             [sys.executable, "-m", "cfray.cli", "inspect", *arguments],
             cwd=folder,
@@ -547,10 +583,10 @@ class TestCommand:
         )
 
     def test_it_writes_the_draft_and_answers_in_json(self, tmp_path):
-        export(tmp_path, "jsonl", rows_of(20))
-        done = self.run(tmp_path, "notes.jsonl", "--out", "job.yaml", "--json")
-        assert done.returncode == 0, done.stderr
-        answer = json.loads(done.stdout)
+        write_export(tmp_path, "jsonl", make_rows(20))
+        process = self.inspect(tmp_path, "notes.jsonl", "--out", "job.yaml", "--json")
+        assert process.returncode == 0, process.stderr
+        answer = json.loads(process.stdout)
         assert answer["job_file"] == (tmp_path / "job.yaml").read_text()
         assert {
             "key": "mapping.id",
@@ -560,7 +596,7 @@ class TestCommand:
         preview(read_job(tmp_path / "job.yaml"))
 
     def test_a_refusal_is_exit_2_without_a_traceback(self, tmp_path):
-        done = self.run(tmp_path, "nothing.csv")
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "remedy:" in done.stderr
-        assert "Traceback" not in done.stderr
+        process = self.inspect(tmp_path, "nothing.csv")
+        assert (process.returncode, process.stdout) == (2, "")
+        assert "remedy:" in process.stderr
+        assert "Traceback" not in process.stderr

@@ -1,4 +1,4 @@
-"""What a resume must agree on is part of every job, however the job is made."""
+"""Every job carries what a resume must agree on, whether a file or Python code describes it."""
 
 import json
 import pickle
@@ -13,13 +13,13 @@ from cfray.job.file import read_job
 from cfray.job.mapping import Mapping
 from cfray.job.spec import JobSpec
 
-SPECS = Path(__file__).parents[2] / "jobs/specs"
+SPEC_FOLDER = Path(__file__).parents[2] / "jobs/specs"
 #: Fingerprint of each job file in jobs/specs, as commit 4d1bdfd of 2026-11-28 computed it.
 FINGERPRINTS = json.loads(Path(__file__).with_name("fingerprints.json").read_text())
 
 
-def values(folder):
-    """Give the values of a job whose locations are absolute."""
+def job_keys(folder):
+    """Give the keys of a job file whose locations are absolute."""
     return {
         "name": "articles",
         "source": {"kind": "parquet", "uri": str(folder / "export")},
@@ -28,14 +28,14 @@ def values(folder):
     }
 
 
-def from_file(folder, **changes):
+def job_from_file(folder, **changes):
     path = folder / "job.yaml"
-    path.write_text(yaml.safe_dump({**values(folder), **changes}), "utf-8")
+    path.write_text(yaml.safe_dump({**job_keys(folder), **changes}), "utf-8")
     return read_job(path)
 
 
-def from_python(folder, **changes):
-    return JobSpec.model_validate({**values(folder), **changes})
+def job_from_python(folder, **changes):
+    return JobSpec.model_validate({**job_keys(folder), **changes})
 
 
 CHANGES = [
@@ -50,55 +50,58 @@ CHANGES = [
 
 @pytest.mark.parametrize("spec", FINGERPRINTS)
 def test_the_fingerprint_of_a_job_file_never_changes(spec):
-    assert read_job(SPECS / spec).fingerprint == FINGERPRINTS[spec]
+    assert read_job(SPEC_FOLDER / spec).fingerprint == FINGERPRINTS[spec]
 
 
 def test_every_runnable_job_file_has_its_fingerprint_recorded():
-    assert sorted(FINGERPRINTS) == sorted(path.name for path in SPECS.glob("*.yaml"))
+    assert sorted(FINGERPRINTS) == sorted(path.name for path in SPEC_FOLDER.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("change", [{}, *CHANGES], ids=str)
 def test_a_job_made_in_python_agrees_with_the_same_job_file(tmp_path, change):
-    read, made = from_file(tmp_path, **change), from_python(tmp_path, **change)
-    assert made.agreed == read.agreed
-    assert made.fingerprint == read.fingerprint
-    assert made == read
+    file_job, python_job = job_from_file(tmp_path, **change), job_from_python(tmp_path, **change)
+    assert python_job.agreed == file_job.agreed
+    assert python_job.fingerprint == file_job.fingerprint
+    assert python_job == file_job
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_two_jobs_made_in_python_have_two_fingerprints(tmp_path, change):
-    assert from_python(tmp_path, **change).fingerprint != from_python(tmp_path).fingerprint
+    assert job_from_python(tmp_path, **change).fingerprint != job_from_python(tmp_path).fingerprint
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_a_copy_with_another_value_is_another_job(tmp_path, change):
-    job, other = from_file(tmp_path), from_file(tmp_path, **change)
+    job, other_job = job_from_file(tmp_path), job_from_file(tmp_path, **change)
     key = next(iter(change))
-    copied = job.model_copy(update={key: getattr(other, key)})
-    assert copied.fingerprint == other.fingerprint
-    assert job.fingerprint == from_file(tmp_path).fingerprint
+    copied_job = job.model_copy(update={key: getattr(other_job, key)})
+    assert copied_job.fingerprint == other_job.fingerprint
+    assert job.fingerprint == job_from_file(tmp_path).fingerprint
 
 
 def test_a_copy_with_another_target_is_the_same_job(tmp_path):
-    job, other = from_file(tmp_path), from_file(tmp_path, target={"uri": "/elsewhere.lance"})
-    assert job.model_copy(update={"target": other.target}).fingerprint == job.fingerprint
+    job, other_job = (
+        job_from_file(tmp_path),
+        job_from_file(tmp_path, target={"uri": "/elsewhere.lance"}),
+    )
+    assert job.model_copy(update={"target": other_job.target}).fingerprint == job.fingerprint
 
 
 def test_other_ways_to_make_the_same_vectors_leave_the_fingerprint(tmp_path):
-    job = from_file(tmp_path, embedding={"policy": "remap", "model": "/models/m"})
-    other = job.with_embedding(Embedding(policy="regenerate", model="/models/m"))
-    assert other.embedding.policy == "regenerate"
-    assert (other.agreed, other.fingerprint) == (job.agreed, job.fingerprint)
+    job = job_from_file(tmp_path, embedding={"policy": "remap", "model": "/models/m"})
+    other_job = job.with_embedding(Embedding(policy="regenerate", model="/models/m"))
+    assert other_job.embedding.policy == "regenerate"
+    assert (other_job.agreed, other_job.fingerprint) == (job.agreed, job.fingerprint)
 
 
 def test_the_agreement_travels_to_workers(tmp_path):
-    job = from_file(tmp_path)
+    job = job_from_file(tmp_path)
     assert pickle.loads(pickle.dumps(job)).agreed == job.agreed
 
 
 def test_the_agreement_names_what_is_fingerprinted_and_no_credential(tmp_path):
     source = {"kind": "qdrant", "url": "http://h", "api_key": {"env": "NAME"}, "timeout": 9}
-    job = from_python(tmp_path, source=source)
+    job = job_from_python(tmp_path, source=source)
     assert tuple(job.agreed) == FINGERPRINTED
     assert not {"api_key", "timeout"} & set(job.agreed["source"])
     assert job.agreed == agreement(job.name, job.source, job.mapping, job.embedding)
@@ -106,15 +109,15 @@ def test_the_agreement_names_what_is_fingerprinted_and_no_credential(tmp_path):
 
 
 def test_the_fingerprint_does_not_depend_on_the_order_of_keys(tmp_path):
-    agreed = from_python(tmp_path).agreed
+    agreed = job_from_python(tmp_path).agreed
     assert fingerprint(dict(reversed(agreed.items()))) == fingerprint(agreed)
 
 
 def test_what_changed_is_named_with_both_values(tmp_path):
-    before = from_python(tmp_path)
-    after = before.model_copy(update={"name": "books", "mapping": Mapping(id="uid")})
-    assert changed_keys(before.agreed, after.agreed) == [
+    old_job = job_from_python(tmp_path)
+    new_job = old_job.model_copy(update={"name": "books", "mapping": Mapping(id="uid")})
+    assert changed_keys(old_job.agreed, new_job.agreed) == [
         'mapping.id: was "doc_id", is "uid"',
         'name: was "articles", is "books"',
     ]
-    assert changed_keys(before.agreed, before.agreed) == []
+    assert changed_keys(old_job.agreed, old_job.agreed) == []

@@ -1,6 +1,6 @@
-"""A job file is right, or it is refused in one message that names the place and the remedy.
+"""A wrong job file is refused in one message that names the line, the key and the remedy.
 
-Before anything is created.
+It is refused before any file is created.
 """
 
 import json
@@ -15,7 +15,7 @@ from cfray.errors import ConfigError
 from cfray.job.file import read_job
 from tests.exports import cfray
 
-JOB = """\
+GOOD_JOB = """\
 name: articles
 source: {kind: parquet, uri: ./export, shard_bytes: 1MiB}
 mapping:
@@ -24,8 +24,8 @@ mapping:
   vector: embedding
 target: {uri: ./out/articles.lance}
 """
-#: What is wrong -> (text of the good job file, its replacement, what the message says).
-WRONG = {
+#: What is wrong -> (text of the good job file, its replacement, words of the message).
+WRONG_JOBS = {
     "an unknown key": (
         "target:",
         "mappings: {}\ntarget:",
@@ -138,7 +138,10 @@ WRONG = {
     ),
     "a key in an address": (
         "target:",
-        "embedding: {policy: regenerate, endpoint: {url: 'https://u:hush@host/v1', model: m}}\ntarget:",
+        (
+            "embedding: {policy: regenerate, "
+            "endpoint: {url: 'https://u:hush@host/v1', model: m}}\ntarget:"
+        ),
         ["holds a credential"],
     ),
     "a key in the target's address": (
@@ -158,8 +161,8 @@ WRONG = {
         "  ? [a]\n  : b\n  vector:",
         ["a key must be a word", "line 6"],
     ),
-    "a list": (JOB, "- a\n- b\n", ["holds no job"]),
-    "nothing": (JOB, "", ["holds no job"]),
+    "a list": (GOOD_JOB, "- a\n- b\n", ["holds no job"]),
+    "nothing": (GOOD_JOB, "", ["holds no job"]),
 }
 
 
@@ -179,105 +182,107 @@ def folder(tmp_path):
     return tmp_path
 
 
-def tree(folder):
-    """Name every file and folder, with size and time."""
+def list_tree(folder):
+    """List every file and folder with its size and the time of its last change."""
     return {(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
 @pytest.fixture
-def refused(folder, capfd, monkeypatch):
-    """Check that a command exits 2 with one message and changes nothing.
+def check_refusal(folder, capfd, monkeypatch):
+    """Give a check that a command exits 2 with one message and changes nothing.
 
-    The command line runs in this process, which saves a second each.
+    The command line runs in this process, which saves a second of each check.
     """
 
     def check(job, words, command="migrate"):
-        before = tree(folder)
+        tree_before = list_tree(folder)
         monkeypatch.setattr("sys.argv", ["cfray", command, str(job)])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_info:
             cli.main()
-        told = capfd.readouterr()
-        assert (ended.value.code, told.out) == (2, "")
-        one_message(told.err, words)
-        assert "hush" not in told.err
-        assert tree(folder) == before
+        output = capfd.readouterr()
+        assert (exit_info.value.code, output.out) == (2, "")
+        check_message(output.err, words)
+        assert "hush" not in output.err
+        assert list_tree(folder) == tree_before
 
     return check
 
 
-def one_message(text, words):
-    """Two sentences, the second of them the remedy, and no traceback."""
-    message, *more = text.split("\n  remedy: ")
+def check_message(text, words):
+    """Check that a text is a message and its remedy, without a traceback."""
+    message, *remedies = text.split("\n  remedy: ")
     assert message.startswith("cfray: ")
-    assert len(more) == 1
+    assert len(remedies) == 1
     assert "Traceback" not in text
     assert [word for word in words if word not in text] == []
 
 
-def wrong(folder, fault):
-    """Write a wrong job file; give it and what the message says."""
-    old, new, words = WRONG[fault]
+def write_wrong_job(folder, fault):
+    """Write a wrong job file; give its path and the words that the message must hold."""
+    old, new, words = WRONG_JOBS[fault]
     job = folder / "job.yaml"
-    assert old in JOB
-    job.write_text(JOB.replace(old, new, 1), "utf-8")
+    assert old in GOOD_JOB
+    job.write_text(GOOD_JOB.replace(old, new, 1), "utf-8")
     return job, words
 
 
-@pytest.mark.parametrize("fault", WRONG)
-def test_a_wrong_job_file_is_refused_in_one_message_and_nothing_is_created(folder, refused, fault):
-    refused(*wrong(folder, fault))
+@pytest.mark.parametrize("fault", WRONG_JOBS)
+def test_a_wrong_job_file_is_refused_in_one_message_and_nothing_is_created(
+    folder, check_refusal, fault
+):
+    check_refusal(*write_wrong_job(folder, fault))
 
 
 @pytest.mark.parametrize(
     "fault", ["an unknown key", "a missing column", "a place where nothing is", "a wrong type"]
 )
 def test_the_command_itself_exits_with_2_and_creates_nothing(folder, fault):
-    job, words = wrong(folder, fault)
-    before = tree(folder)
-    done = cfray("migrate", job, cwd=folder)
-    assert (done.returncode, done.stdout) == (2, "")
-    one_message(done.stderr, words)
-    assert tree(folder) == before
+    job, words = write_wrong_job(folder, fault)
+    tree_before = list_tree(folder)
+    process = cfray("migrate", job, cwd=folder)
+    assert (process.returncode, process.stdout) == (2, "")
+    check_message(process.stderr, words)
+    assert list_tree(folder) == tree_before
 
 
-def test_a_missing_job_file_is_refused(folder, refused):
-    refused(folder / "jobs.yaml", ["jobs.yaml", "cfray inspect"])
+def test_a_missing_job_file_is_refused(folder, check_refusal):
+    check_refusal(folder / "jobs.yaml", ["jobs.yaml", "cfray inspect"])
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", None], ids=["no text", "a folder"])
-def test_a_job_file_that_is_no_text_is_refused(folder, refused, content):
+def test_a_job_file_that_is_no_text_is_refused(folder, check_refusal, content):
     job = folder / "job.yaml"
     job.mkdir() if content is None else job.write_bytes(content)
-    refused(job, ["job.yaml", "cannot read the job file"])
+    check_refusal(job, ["job.yaml", "cannot read the job file"])
 
 
-def test_an_export_without_a_record_is_refused(folder, refused):
+def test_an_export_without_a_record_is_refused(folder, check_refusal):
     empty = pq.read_table(folder / "export/part.parquet").slice(0, 0)
     pq.write_table(empty, folder / "export/part.parquet")
-    (folder / "job.yaml").write_text(JOB, "utf-8")
-    refused(folder / "job.yaml", ["no record"])
+    (folder / "job.yaml").write_text(GOOD_JOB, "utf-8")
+    check_refusal(folder / "job.yaml", ["no record"])
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "verify", "optimize", "report"])
-def test_every_command_refuses_it_alike(folder, refused, command):
-    (folder / "job.yaml").write_text(JOB.replace("doc_id", "{}"), "utf-8")
-    refused(folder / "job.yaml", ["line 4", "mapping.id"], command)
+def test_every_command_refuses_a_wrong_job_file(folder, check_refusal, command):
+    (folder / "job.yaml").write_text(GOOD_JOB.replace("doc_id", "{}"), "utf-8")
+    check_refusal(folder / "job.yaml", ["line 4", "mapping.id"], command)
 
 
 def test_with_json_the_refusal_is_one_document(folder):
-    (folder / "job.yaml").write_text(JOB.replace("doc_id", "docid"), "utf-8")
-    done = cfray("migrate", folder / "job.yaml", "--json")
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["exit_code"]) == (2, 2)
-    assert "docid" in told["verdict"]
-    assert told["remedy"]
+    (folder / "job.yaml").write_text(GOOD_JOB.replace("doc_id", "docid"), "utf-8")
+    process = cfray("migrate", folder / "job.yaml", "--json")
+    document = json.loads(process.stdout)
+    assert (process.returncode, document["exit_code"]) == (2, 2)
+    assert "docid" in document["verdict"]
+    assert document["remedy"]
 
 
-def test_another_mapping_on_an_existing_target_is_refused_and_names_the_key(folder, refused):
+def test_another_mapping_on_an_existing_target_is_refused_and_names_the_key(folder, check_refusal):
     job = folder / "job.yaml"
-    job.write_text(JOB, "utf-8")
-    done = cfray("migrate", job, "--quiet")
-    assert done.returncode == 0, done.stderr
+    job.write_text(GOOD_JOB, "utf-8")
+    process = cfray("migrate", job, "--quiet")
+    assert process.returncode == 0, process.stderr
     for old, new, words in [
         (
             "text_content: body",
@@ -291,18 +296,18 @@ def test_another_mapping_on_an_existing_target_is_refused_and_names_the_key(fold
         ),
         ("name: articles", "name: books", ["name", '"articles"', '"books"']),
     ]:
-        job.write_text(JOB.replace(old, new), "utf-8")
-        refused(job, words)
-    refused(job, ["name"], "verify")
-    job.write_text(JOB + "limits: {workers: 1}\nindex: {scalar: [uuid]}\n", "utf-8")
-    assert cfray("plan", job).returncode == 0, "what may change freely does"
+        job.write_text(GOOD_JOB.replace(old, new), "utf-8")
+        check_refusal(job, words)
+    check_refusal(job, ["name"], "verify")
+    job.write_text(GOOD_JOB + "limits: {workers: 1}\nindex: {scalar: [uuid]}\n", "utf-8")
+    assert cfray("plan", job).returncode == 0, "limits and indexes may change freely"
 
 
 class TestFingerprint:
-    """What a resume must agree on, and nothing else."""
+    """The fingerprint covers what a resume must agree on, and nothing else."""
 
     def fingerprint(self, folder, **changes):
-        job = yaml.safe_load(JOB)
+        job = yaml.safe_load(GOOD_JOB)
         for key, value in changes.items():
             job[key] = {**job[key], **value} if isinstance(value, dict) and key in job else value
         path = folder / "job.yaml"
@@ -360,12 +365,13 @@ class TestFingerprint:
     ):
         moved = tmp_path_factory.mktemp("moved")
         (moved / "job.yaml").write_text(
-            yaml.safe_dump(dict(reversed(yaml.safe_load(JOB).items())), sort_keys=False), "utf-8"
+            yaml.safe_dump(dict(reversed(yaml.safe_load(GOOD_JOB).items())), sort_keys=False),
+            "utf-8",
         )
         assert read_job(moved / "job.yaml").fingerprint == self.fingerprint(folder)
 
     @pytest.mark.parametrize(
-        ("embedding", "more"),
+        ("embedding", "additions"),
         [
             ({"policy": "regenerate", "model": "./m"}, {"cache": "./c", "actors": 3}),
             (
@@ -386,13 +392,13 @@ class TestFingerprint:
         ],
         ids=str,
     )
-    def test_what_changes_no_vector_may_change(self, folder, embedding, more):
+    def test_what_changes_no_vector_may_change(self, folder, embedding, additions):
         assert self.fingerprint(folder, embedding=embedding) == self.fingerprint(
-            folder, embedding={**embedding, **more}
+            folder, embedding={**embedding, **additions}
         )
 
     def test_locations_are_relative_to_the_job_file(self, folder):
-        (folder / "job.yaml").write_text(JOB, "utf-8")
+        (folder / "job.yaml").write_text(GOOD_JOB, "utf-8")
         job = read_job(folder / "job.yaml")
         assert (job.source.uri, job.target.uri) == (
             str(folder / "export"),
@@ -401,12 +407,12 @@ class TestFingerprint:
 
     def test_one_error_counts_every_fault_of_a_file(self, folder):
         (folder / "job.yaml").write_text(
-            JOB.replace("doc_id", "[]").replace("1MiB", "x") + "stict: true\n", "utf-8"
+            GOOD_JOB.replace("doc_id", "[]").replace("1MiB", "x") + "stict: true\n", "utf-8"
         )
-        with pytest.raises(ConfigError) as error:
+        with pytest.raises(ConfigError) as refused:
             read_job(folder / "job.yaml")
         assert [
             word
             for word in ("line 2", "line 4", "line 8", "did you mean strict?")
-            if word not in error.value.what
+            if word not in refused.value.what
         ] == []

@@ -1,4 +1,7 @@
-"""Header rows: one a source collection, also where it is empty, with what its store says of it."""
+"""Each source collection has a header row, even an empty collection.
+
+The header carries the facts that the store reports about its collection.
+"""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""What a plan says of a source of which it can read no record."""
+"""A plan that can read no record of the source says why, and what to correct."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The name of a vector's type, as plans record it, reads back to the type that its column gets."""
+"""The name of a vector's type, as plans record it, reads back to the type of its column."""
 
 import pyarrow as pa
 import pytest
@@ -6,22 +6,25 @@ import pytest
 from cfray.records.types import SPARSE, vector_type
 from cfray.records.values import type_name
 
-NUMBERS = [pa.float16(), pa.float32(), pa.float64(), pa.int8(), pa.uint8()]
+NUMBER_TYPES = [pa.float16(), pa.float32(), pa.float64(), pa.int8(), pa.uint8()]
 
 
-@pytest.mark.parametrize("numbers", NUMBERS, ids=str)
-@pytest.mark.parametrize("item", ["item", "element"])
+@pytest.mark.parametrize("number_type", NUMBER_TYPES, ids=str)
+@pytest.mark.parametrize("item_name", ["item", "element"])
 @pytest.mark.parametrize("nullable", [True, False])
-def test_every_list_of_numbers_reads_back(numbers, item, nullable):
-    field = pa.field(item, numbers, nullable=nullable)
-    vectors = pa.list_(numbers, 384)
-    for written, read in [
-        (pa.list_(field, 384), vectors),
-        (pa.list_(field), pa.list_(numbers)),
-        (pa.large_list(field), pa.list_(numbers)),
-        (pa.list_(pa.field(item, pa.list_(field, 384), nullable=nullable)), pa.list_(vectors)),
+def test_every_list_of_numbers_reads_back(number_type, item_name, nullable):
+    item_field = pa.field(item_name, number_type, nullable=nullable)
+    vector_list = pa.list_(number_type, 384)
+    for written_type, read_type in [
+        (pa.list_(item_field, 384), vector_list),
+        (pa.list_(item_field), pa.list_(number_type)),
+        (pa.large_list(item_field), pa.list_(number_type)),
+        (
+            pa.list_(pa.field(item_name, pa.list_(item_field, 384), nullable=nullable)),
+            pa.list_(vector_list),
+        ),
     ]:
-        assert vector_type(type_name(written)).equals(read), written
+        assert vector_type(type_name(written_type)).equals(read_type), written_type
 
 
 def test_a_sparse_vector_reads_back():

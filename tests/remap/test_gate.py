@@ -1,6 +1,6 @@
-"""The gate: its shares are those that a plain count gives, and a bad map does not pass.
+"""The gate counts the right shares, refuses a bad map and estimates a larger corpus.
 
-Its interval holds the truth of a larger corpus.
+Its shares are those of a plain count, and its interval holds the true share of a larger corpus.
 """
 
 import json
@@ -24,7 +24,7 @@ def draw(*shape, seed=0):
 
 
 def corpus(rows, seed=0):
-    """Make documents and queries by a new model, and by an old one that warps them with noise."""
+    """Draw documents and queries of a new model, and of an old model that warps them with noise."""
     draws = np.random.default_rng(seed)
     topics = draws.standard_normal((200, WIDTH))
     new = unit_rows(
@@ -49,93 +49,113 @@ def count_by_hand(pairs, queries, mapped):
 
 
 @pytest.fixture(scope="module")
-def small():
+def small_corpus():
     return corpus(1600)
 
 
 @pytest.fixture(scope="module")
-def noisy(small):
-    return unit_rows(small.new + 0.1 * draw(1600, WIDTH, seed=5))
+def noisy_documents(small_corpus):
+    return unit_rows(small_corpus.new + 0.1 * draw(1600, WIDTH, seed=5))
 
 
 class TestJudge:
-    def test_counts_as_a_plain_count_does(self, small, noisy):
-        verdict = judge(small, noisy, "x", 1600, seed=0)
+    def test_counts_as_a_plain_count_does(self, small_corpus, noisy_documents):
+        verdict = judge(small_corpus, noisy_documents, "x", 1600, seed=0)
         assert verdict.pools[-1].top1_in_10 == pytest.approx(
-            count_by_hand(small, small.queries, noisy), abs=1e-9
+            count_by_hand(small_corpus, small_corpus.queries, noisy_documents), abs=1e-9
         )
-        assert top1_in_10(small, noisy) == pytest.approx(verdict.pools[-1].top1_in_10)
+        assert top1_in_10(small_corpus, noisy_documents) == pytest.approx(
+            verdict.pools[-1].top1_in_10
+        )
         assert verdict.quality == pytest.approx(verdict.pools[-1].top1_in_10)
 
-    def test_counts_smaller_pools_as_a_plain_count_does(self, small, noisy):
+    def test_counts_smaller_pools_as_a_plain_count_does(self, small_corpus, noisy_documents):
         shares, overlaps, hits = [], [], []
         for start in range(0, 1600, 400):
-            block = small.take(np.arange(start, start + 400))
-            mapped = noisy[start : start + 400]
+            block = small_corpus.take(np.arange(start, start + 400))
+            mapped = noisy_documents[start : start + 400]
             shares.append(count_by_hand(block, block.queries, mapped))
             tops = [
                 np.argsort(-(block.queries @ documents.T))[:, :10]
                 for documents in (block.new, mapped)
             ]
-            overlaps += [len(set(a) & set(b)) / 10 for a, b in zip(*tops, strict=True)]
-            hits += [
-                at in row
-                for at, row in enumerate(np.argsort(-(block.old_queries @ block.old.T))[:, :10])
+            overlaps += [
+                len(set(new_rows) & set(mapped_rows)) / 10
+                for new_rows, mapped_rows in zip(*tops, strict=True)
             ]
-        pool = judge(small, noisy, "x", 1600, seed=0).pools[1]
+            hits += [
+                row in nearest_rows
+                for row, nearest_rows in enumerate(
+                    np.argsort(-(block.old_queries @ block.old.T))[:, :10]
+                )
+            ]
+        pool = judge(small_corpus, noisy_documents, "x", 1600, seed=0).pools[1]
         assert pool.size == 400
         assert pool.top1_in_10 == pytest.approx(np.mean(shares))
         assert pool.overlap == pytest.approx(np.mean(overlaps))
         assert pool.old == pytest.approx(np.mean(hits))
 
-    def test_with_titles_it_is_the_share_of_hits_that_remains(self, small, noisy):
-        verdict = judge(replace(small, labelled=True), noisy, "x", 1600, seed=0)
+    def test_with_titles_quality_is_the_share_of_hits_that_remains(
+        self, small_corpus, noisy_documents
+    ):
+        verdict = judge(replace(small_corpus, labelled=True), noisy_documents, "x", 1600, seed=0)
         assert verdict.basis == "titles"
         assert verdict.quality == pytest.approx(min(1, verdict.remapped / verdict.new))
         assert verdict.lower < verdict.quality
-        assert decisive_share(replace(small, labelled=True), noisy) == pytest.approx(
-            verdict.remapped / verdict.new
+        assert decisive_share(
+            replace(small_corpus, labelled=True), noisy_documents
+        ) == pytest.approx(verdict.remapped / verdict.new)
+        assert decisive_share(small_corpus, noisy_documents) == top1_in_10(
+            small_corpus, noisy_documents
         )
-        assert decisive_share(small, noisy) == top1_in_10(small, noisy)
         assert verdict.nearest[0] == pytest.approx(verdict.pools[-1].top1_in_10)
-        assert judge(replace(small, labelled=True), small.new, "x", 1600, seed=0).quality == 1
+        assert (
+            judge(replace(small_corpus, labelled=True), small_corpus.new, "x", 1600, seed=0).quality
+            == 1
+        )
         assert not judge(
-            replace(small, labelled=True), unit_rows(draw(1600, WIDTH)), "x", 1600, seed=0
+            replace(small_corpus, labelled=True), unit_rows(draw(1600, WIDTH)), "x", 1600, seed=0
         ).passes(0.1)
 
-    def test_a_perfect_map_is_perfect(self, small):
-        verdict = judge(small, small.new, "x", 1600, seed=0)
+    def test_a_perfect_map_is_perfect(self, small_corpus):
+        verdict = judge(small_corpus, small_corpus.new, "x", 1600, seed=0)
         assert verdict.quality == verdict.upper == 1
-        # None of 1,600 was missed: up to 3 may be, by the rule of three.
+        # No query of 1,600 missed; the rule of three allows for 3 more queries that would.
         assert verdict.lower == pytest.approx(1600 / 1603)
         assert verdict.pools[-1].overlap == 1
         assert verdict.new == verdict.remapped
         assert verdict.pools[-1].neighbours_remapped == 1
 
-    def test_a_perfect_map_is_not_promised_to_be_perfect_elsewhere(self, small):
-        assert judge(small, small.new, "x", 100_000, seed=0).lower < 1
+    def test_a_perfect_map_is_not_promised_to_be_perfect_elsewhere(self, small_corpus):
+        assert judge(small_corpus, small_corpus.new, "x", 100_000, seed=0).lower < 1
 
-    @pytest.mark.parametrize("collapsed", [np.ones, np.zeros])
-    def test_a_map_that_makes_all_documents_equal_finds_nothing(self, small, collapsed):
-        verdict = judge(small, unit_rows(collapsed((1600, WIDTH), np.float32)), "x", 1600, seed=0)
+    @pytest.mark.parametrize("constant", [np.ones, np.zeros])
+    def test_a_map_that_makes_all_documents_equal_finds_nothing(self, small_corpus, constant):
+        verdict = judge(
+            small_corpus, unit_rows(constant((1600, WIDTH), np.float32)), "x", 1600, seed=0
+        )
         assert verdict.quality < 0.02
         assert not verdict.passes(0.5)
 
-    def test_refuses_a_bad_map_and_passes_a_good_one(self, small):
-        bad = judge(small, unit_rows(draw(1600, WIDTH)), "x", 1600, seed=0)
-        good = judge(small, unit_rows(small.new + 0.001 * draw(1600, WIDTH)), "x", 1600, seed=0)
-        assert not bad.passes(0.1)
-        assert good.passes(0.95)
+    def test_refuses_a_bad_map_and_passes_a_good_one(self, small_corpus):
+        bad_map = judge(small_corpus, unit_rows(draw(1600, WIDTH)), "x", 1600, seed=0)
+        good_map = judge(
+            small_corpus, unit_rows(small_corpus.new + 0.001 * draw(1600, WIDTH)), "x", 1600, seed=0
+        )
+        assert not bad_map.passes(0.1)
+        assert good_map.passes(0.95)
 
-    def test_the_lower_bound_decides(self, small, noisy):
-        verdict = judge(small, noisy, "x", 1600, seed=0)
+    def test_the_lower_bound_decides(self, small_corpus, noisy_documents):
+        verdict = judge(small_corpus, noisy_documents, "x", 1600, seed=0)
         assert verdict.lower < verdict.quality < verdict.upper
         assert not verdict.passes(verdict.quality)
         assert verdict.passes(verdict.lower)
 
-    def test_documents_ask_where_there_are_no_queries(self, small, noisy):
-        verdict = judge(Pairs(small.old, small.new), noisy, "x", 1600, seed=0)
-        scores, mapped = small.new @ small.new.T, small.new @ noisy.T
+    def test_documents_ask_where_there_are_no_queries(self, small_corpus, noisy_documents):
+        verdict = judge(
+            Pairs(small_corpus.old, small_corpus.new), noisy_documents, "x", 1600, seed=0
+        )
+        scores, mapped = small_corpus.new @ small_corpus.new.T, small_corpus.new @ noisy_documents.T
         np.fill_diagonal(scores, -2)
         np.fill_diagonal(mapped, -2)
         by_hand = np.mean(
@@ -149,17 +169,27 @@ class TestJudge:
         )
         assert verdict.new is verdict.remapped is verdict.old is None
 
-    def test_documents_without_a_query_are_searched_and_do_not_ask(self, small, noisy):
-        asked = small.queries.copy()
-        asked[::2] = 0
+    def test_documents_without_a_query_are_searched_and_do_not_ask(
+        self, small_corpus, noisy_documents
+    ):
+        queries = small_corpus.queries.copy()
+        queries[::2] = 0
         verdict = judge(
-            Pairs(small.old, small.new, asked, small.old_queries), noisy, "x", 1600, seed=0
+            Pairs(small_corpus.old, small_corpus.new, queries, small_corpus.old_queries),
+            noisy_documents,
+            "x",
+            1600,
+            seed=0,
         )
         assert (verdict.queries, verdict.pools[-1].size, verdict.basis) == (800, 1600, "sentences")
-        assert verdict.quality == pytest.approx(count_by_hand(small, small.queries[1::2], noisy))
+        assert verdict.quality == pytest.approx(
+            count_by_hand(small_corpus, small_corpus.queries[1::2], noisy_documents)
+        )
 
-    def test_the_verdict_as_json_and_as_lines(self, small, noisy):
-        verdict = judge(replace(small, labelled=True), noisy, "affine", 50_000, seed=0)
+    def test_the_verdict_as_json_and_as_lines(self, small_corpus, noisy_documents):
+        verdict = judge(
+            replace(small_corpus, labelled=True), noisy_documents, "affine", 50_000, seed=0
+        )
         body = json.loads(json.dumps(verdict.as_json()))
         assert (body["candidate"], body["rows"], body["basis"]) == ("affine", 50_000, "titles")
         assert [pool["size"] for pool in body["pools"]] == [200, 400, 800, 1600]
@@ -175,8 +205,11 @@ class TestJudge:
         ):
             assert f"{share:.3f}" in text
         assert "at 50,000 documents" in text
-        for pairs in (Pairs(small.old, small.new), Pairs(small.old, small.new, small.queries)):
-            assert 3 <= len(judge(pairs, noisy, "affine", 50_000, seed=0).lines()) <= 6
+        for pairs in (
+            Pairs(small_corpus.old, small_corpus.new),
+            Pairs(small_corpus.old, small_corpus.new, small_corpus.queries),
+        ):
+            assert 3 <= len(judge(pairs, noisy_documents, "affine", 50_000, seed=0).lines()) <= 6
 
 
 class TestExtrapolation:
@@ -190,7 +223,7 @@ class TestExtrapolation:
         for rows, share in ((2000, 0.6), (500, 0.8), (10, 0.9), (round(1000 * 2**0.5), 0.65)):
             assert extrapolate(flags, self.SIZES, rows, seed=0)[0] == pytest.approx(share, abs=1e-3)
 
-    def test_beyond_them_it_takes_the_lower_line_and_the_interval_holds_both(self):
+    def test_beyond_the_sizes_it_takes_the_lower_line_and_the_interval_holds_both(self):
         flags = self.flags((0.9, 0.8, 0.7, 0.6))
         quality, lower, upper = extrapolate(flags, self.SIZES, 8000, seed=0)
         # The line through the quantiles 1.282, 0.842, 0.524 and 0.253 reads -0.466.
@@ -215,40 +248,45 @@ class TestExtrapolation:
 
     def test_fewer_queries_say_less(self):
         draws = np.random.default_rng(0).random((4000, 1)) < np.array([0.9, 0.87, 0.83, 0.8])
-        many, few = (extrapolate(draws[:count], self.SIZES, 9000, seed=0) for count in (4000, 400))
-        assert few[2] - few[1] > many[2] - many[1]
+        of_many, of_few = (
+            extrapolate(draws[:count], self.SIZES, 9000, seed=0) for count in (4000, 400)
+        )
+        assert of_few[2] - of_few[1] > of_many[2] - of_many[1]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_interval_holds_the_truth_of_a_corpus_eight_times_the_gate_s(seed):
     documents = corpus(17_600, seed)
     base = fit_ridge(documents.old[:1600], documents.new[:1600], seed=0)
-    gate, searched = documents.take(np.arange(1600, 3600)), documents.take(np.arange(1600, 17_600))
-    verdict = judge(gate, base.apply(gate.old), "affine", len(searched), seed=0)
-    # The documents of the gate asked none of these queries.
-    asking = np.arange(2000, 4000)
-    truth, mapped = (
-        searched.queries[asking] @ searched.new.T,
-        searched.queries[asking] @ base.apply(searched.old).T,
+    gate, large_corpus = (
+        documents.take(np.arange(1600, 3600)),
+        documents.take(np.arange(1600, 17_600)),
     )
-    nearest = np.take_along_axis(mapped, truth.argmax(axis=1, keepdims=True), axis=1)
-    true = ((mapped >= nearest).sum(axis=1) <= 10).mean()
-    assert verdict.lower <= true <= verdict.upper
-    # At the gate's own size the share would be overstated.
+    verdict = judge(gate, base.apply(gate.old), "affine", len(large_corpus), seed=0)
+    # These queries belong to documents that are not in the gate.
+    query_rows = np.arange(2000, 4000)
+    scores, mapped_scores = (
+        large_corpus.queries[query_rows] @ large_corpus.new.T,
+        large_corpus.queries[query_rows] @ base.apply(large_corpus.old).T,
+    )
+    nearest_score = np.take_along_axis(mapped_scores, scores.argmax(axis=1, keepdims=True), axis=1)
+    true_share = ((mapped_scores >= nearest_score).sum(axis=1) <= 10).mean()
+    assert verdict.lower <= true_share <= verdict.upper
+    # The share at the size of the gate is too high for the larger corpus.
     assert verdict.pools[-1].top1_in_10 > verdict.upper
 
 
 def test_learning_chooses_judges_and_repeats_itself():
     pairs = corpus(3000)
-    chosen, verdict = learn_best_map(pairs, 3000, seed=1)
-    again, same = learn_best_map(pairs, 3000, seed=1)
-    assert (again.id, same) == (chosen.id, verdict)
+    first_map, first_verdict = learn_best_map(pairs, 3000, seed=1)
+    second_map, second_verdict = learn_best_map(pairs, 3000, seed=1)
+    assert (second_map.id, second_verdict) == (first_map.id, first_verdict)
     # The old model warps, so a rotation is not enough.
-    assert verdict.candidate in ("affine", "clustered")
+    assert first_verdict.candidate in ("affine", "clustered")
     # 27.5 % of 3,000 are 825, cut to eighths.
-    assert verdict.pools[-1].size == 824
-    assert verdict.quality > 0.6
-    assert (chosen.source_dimension, chosen.dimension) == (32, WIDTH)
+    assert first_verdict.pools[-1].size == 824
+    assert first_verdict.quality > 0.6
+    assert (first_map.source_dimension, first_map.dimension) == (32, WIDTH)
 
 
 def test_learning_sees_through_pairs_that_have_nothing_to_do_with_each_other():

@@ -1,6 +1,6 @@
-"""Maps and projections as values: bytes, identity, and NumPy equal to torch.
+"""Maps and projections come back from their bytes, and NumPy computes what torch computes.
 
-A vector without a direction stays without one.
+Equal numbers have equal ids; a vector without a direction becomes or stays zero.
 """
 
 import numpy as np
@@ -35,41 +35,41 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def some_map(kind, seed=0):
+def random_map(kind, seed=0):
     return Map(
         kind,
         {
-            name: draw(*shape, seed=seed + at)
-            for at, (name, shape) in enumerate(SHAPES[kind].items())
+            name: draw(*shape, seed=seed + index)
+            for index, (name, shape) in enumerate(SHAPES[kind].items())
         },
     )
 
 
 @pytest.fixture(params=SHAPES)
 def fitted(request):
-    return some_map(request.param)
+    return random_map(request.param)
 
 
 class TestMap:
     def test_comes_back_from_its_bytes(self, fitted):
-        back = Map.from_bytes(fitted.to_bytes())
-        assert (back.kind, back.id, back.source_dimension, back.dimension) == (
+        restored = Map.from_bytes(fitted.to_bytes())
+        assert (restored.kind, restored.id, restored.source_dimension, restored.dimension) == (
             fitted.kind,
             fitted.id,
             6,
             4,
         )
-        assert np.array_equal(back.apply(draw(50, 6)), fitted.apply(draw(50, 6)))
+        assert np.array_equal(restored.apply(draw(50, 6)), fitted.apply(draw(50, 6)))
 
     def test_bytes_do_not_depend_on_the_order_of_the_arrays(self, fitted):
-        turned = Map(fitted.kind, dict(reversed(fitted.arrays.items())))
-        assert turned.to_bytes() == fitted.to_bytes()
+        reordered = Map(fitted.kind, dict(reversed(fitted.arrays.items())))
+        assert reordered.to_bytes() == fitted.to_bytes()
 
     def test_numbers_and_kind_decide_the_id(self, fitted):
-        other = some_map(fitted.kind, seed=1)
+        other_map = random_map(fitted.kind, seed=1)
         assert len(fitted.id) == 64
-        assert other.id != fitted.id
-        assert some_map("affine").id != some_map("procrustes").id
+        assert other_map.id != fitted.id
+        assert random_map("affine").id != random_map("procrustes").id
 
     def test_gives_unit_vectors(self, fitted):
         new = fitted.apply(draw(50, 6))
@@ -110,17 +110,17 @@ def test_a_projection_is_no_map_and_a_map_no_projection():
     with pytest.raises(LedgerMismatch, match="'pca"):
         Map.from_bytes(fit_pca(unit_rows(draw(20, 4)), 2).to_bytes())
     with pytest.raises(LedgerMismatch, match="'mlp'"):
-        Projection.from_bytes(some_map("mlp").to_bytes())
+        Projection.from_bytes(random_map("mlp").to_bytes())
 
 
-def test_unit_holds_where_squares_leave_float32():
+def test_unit_rows_holds_where_squares_leave_float32():
     rows = np.array([[3e38, 3e38, 3e38, 3e38], [1e-44, 1e-44, 1e-44, 1e-44]], np.float32)
     assert np.allclose(unit_rows(rows), 0.5)
 
 
 def test_numpy_equals_torch():
     torch = pytest.importorskip("torch")
-    fitted, old = some_map("mlp"), unit_rows(draw(300, 6))
+    fitted, old = random_map("mlp"), unit_rows(draw(300, 6))
     tensors = {name: torch.from_numpy(array) for name, array in fitted.arrays.items()}
     rows = torch.from_numpy(old)
     hidden = torch.nn.functional.gelu(
@@ -141,7 +141,7 @@ def test_numpy_equals_torch():
 class TestPca:
     @pytest.fixture
     def sample(self):
-        """Unit vectors that fill 8 of 32 dimensions, with a mean far from zero and some noise."""
+        """Draw unit vectors in 8 of 32 dimensions, with a mean far from zero and a little noise."""
         return unit_rows(
             draw(2000, 8) @ draw(8, 32, seed=1)
             + 2 * draw(1, 32, seed=2)
@@ -150,11 +150,13 @@ class TestPca:
 
     def test_keeps_dot_products_and_their_order(self, sample):
         narrow = fit_pca(sample, 9).apply(sample)
-        before, after = sample[:200] @ sample.T, narrow[:200] @ narrow.T
-        assert np.abs(before - after).max() < 0.005
+        dots_before, dots_after = sample[:200] @ sample.T, narrow[:200] @ narrow.T
+        assert np.abs(dots_before - dots_after).max() < 0.005
         shared = [
-            len(set(a) & set(b))
-            for a, b in zip(np.argsort(-before)[:, :10], np.argsort(-after)[:, :10], strict=True)
+            len(set(rows_before) & set(rows_after))
+            for rows_before, rows_after in zip(
+                np.argsort(-dots_before)[:, :10], np.argsort(-dots_after)[:, :10], strict=True
+            )
         ]
         assert np.mean(shared) > 9
 
@@ -171,10 +173,10 @@ class TestPca:
 
     def test_comes_back_and_is_the_same_each_time(self, sample):
         projection = fit_pca(sample, 4)
-        back = Projection.from_bytes(projection.to_bytes())
-        assert back.id == projection.id == fit_pca(sample, 4).id
-        assert np.array_equal(back.apply(sample), projection.apply(sample))
-        assert (back.source_dimension, back.dimension, back.normalise) == (32, 4, True)
+        restored = Projection.from_bytes(projection.to_bytes())
+        assert restored.id == projection.id == fit_pca(sample, 4).id
+        assert np.array_equal(restored.apply(sample), projection.apply(sample))
+        assert (restored.source_dimension, restored.dimension, restored.normalise) == (32, 4, True)
 
     def test_the_sample_s_signs_do_not_matter(self, sample):
         assert np.allclose(fit_pca(-sample, 4).matrix, fit_pca(sample, 4).matrix, atol=1e-6)

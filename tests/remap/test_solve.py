@@ -1,4 +1,4 @@
-"""Fitting: known maps are fitted again, and the same pairs give the same bytes.
+"""Fitting recovers the map that made the pairs, and the same pairs give the same bytes.
 
 Where a network learns nothing, the affine map remains.
 """
@@ -32,13 +32,13 @@ def rotation(width, seed=9):
     return np.linalg.qr(draw(width, width, seed=seed).astype(np.float64))[0].astype(np.float32)
 
 
-def cosine(a, b):
-    return (a * b).sum(axis=1)
+def cosine(vectors, other_vectors):
+    return (vectors * other_vectors).sum(axis=1)
 
 
 @pytest.fixture(scope="module")
 def old():
-    """4,500 unit vectors that lean to one side, as models' vectors do."""
+    """Draw 4,500 unit vectors that lean to one side, as models' vectors do."""
     return unit_rows(draw(4500, 32) + 1.5 * draw(1, 32, seed=1))
 
 
@@ -76,13 +76,15 @@ class TestRidge:
 
     def test_holds_back_where_there_is_nothing_to_learn(self, old):
         """The penalty shrinks a matrix fitted to noise, and leaves a rotation as it is."""
-        few, noise = old[:300], unit_rows(draw(300, 32, seed=6))
-        free = np.linalg.lstsq(few - few.mean(axis=0), noise - noise.mean(axis=0), rcond=None)[0]
+        few_vectors, noise = old[:300], unit_rows(draw(300, 32, seed=6))
+        unpenalised = np.linalg.lstsq(
+            few_vectors - few_vectors.mean(axis=0), noise - noise.mean(axis=0), rcond=None
+        )[0]
         assert np.linalg.norm(
-            fit_ridge(few, noise, seed=0).arrays["matrix"]
-        ) < 0.9 * np.linalg.norm(free)
+            fit_ridge(few_vectors, noise, seed=0).arrays["matrix"]
+        ) < 0.9 * np.linalg.norm(unpenalised)
         assert np.linalg.norm(
-            fit_ridge(few, few @ rotation(32), seed=0).arrays["matrix"]
+            fit_ridge(few_vectors, few_vectors @ rotation(32), seed=0).arrays["matrix"]
         ) == pytest.approx(np.sqrt(32), rel=1e-3)
 
     def test_accepts_vectors_that_leave_dimensions_empty(self, old):
@@ -101,9 +103,11 @@ def test_clusters_correct_what_bends(old):
 
 
 def test_clusters_of_nothing_do_no_harm(old):
-    same = np.repeat(old[:1], 40, axis=0)
+    equal_vectors = np.repeat(old[:1], 40, axis=0)
     assert np.isfinite(
-        fit_clustered(same, same, fit_ridge(same, same, seed=0), seed=0).apply(old)
+        fit_clustered(
+            equal_vectors, equal_vectors, fit_ridge(equal_vectors, equal_vectors, seed=0), seed=0
+        ).apply(old)
     ).all()
 
 
@@ -115,13 +119,14 @@ class TestNetwork:
         pairs = Pairs(old[:4000], nonlinear(old[:4000]))
         base = fit_ridge(pairs.old, pairs.new, seed=0)
         fitted = train_network(pairs, base, dataclasses.replace(SMALL, rate=5e-3, epochs=10))
-        held = Pairs(old[4000:], nonlinear(old[4000:]))
+        held_out = Pairs(old[4000:], nonlinear(old[4000:]))
         assert (
-            top1_in_10(held, fitted.apply(held.old)) > top1_in_10(held, base.apply(held.old)) + 0.02
+            top1_in_10(held_out, fitted.apply(held_out.old))
+            > top1_in_10(held_out, base.apply(held_out.old)) + 0.02
         )
 
     def test_a_round_that_destroys_the_map_is_not_used(self, old):
-        """At a rate at which weights explode, every round is worse than the untrained network."""
+        """The learning rate makes weights explode, so the untrained network beats every round."""
         pairs = Pairs(old, unit_rows(old @ rotation(32) + 0.05 * draw(4500, 32, seed=7)))
         base = fit_ridge(pairs.old, pairs.new, seed=0)
         fitted = train_network(pairs, base, dataclasses.replace(SMALL, rate=30.0))
@@ -129,27 +134,27 @@ class TestNetwork:
         assert np.allclose(fitted.apply(old), base.apply(old), atol=1e-6)
 
     def test_learns_where_queries_go(self, old, monkeypatch):
-        """Queries lie where no document shows; only a network that saw queries moves there."""
+        """Queries lie far from all documents; only a network trained on queries maps them well."""
         # Every round scores higher than the one before it, so that the last one is used.
         rounds = iter(range(100))
         monkeypatch.setattr(networks, "_score", lambda *_: next(rounds))
         pairs = Pairs(old, nonlinear(old), nonlinear(old, seed=5))
-        fit, held = pairs.take(np.arange(4000)), pairs.take(np.arange(4000, 4500))
-        base = fit_ridge(fit.old, fit.new, seed=0)
+        training, held_out = pairs.take(np.arange(4000)), pairs.take(np.arange(4000, 4500))
+        base = fit_ridge(training.old, training.new, seed=0)
         hits = []
         for weight in (0.0, 1.0):
             fitted = train_network(
-                fit, base, dataclasses.replace(SMALL, rate=5e-3, queries=weight)
-            ).apply(held.old)
-            scores = held.queries @ fitted.T
+                training, base, dataclasses.replace(SMALL, rate=5e-3, queries=weight)
+            ).apply(held_out.old)
+            scores = held_out.queries @ fitted.T
             hits.append(((scores >= np.diag(scores)[:, None]).sum(axis=1) <= 10).mean())
         assert hits[0] < 0.1
         assert hits[1] > 0.3
 
     def test_documents_without_a_query_are_allowed(self, old):
-        asked = old.copy()
-        asked[::2] = 0
-        pairs = Pairs(old, old @ rotation(32), asked @ rotation(32))
+        queries = old.copy()
+        queries[::2] = 0
+        pairs = Pairs(old, old @ rotation(32), queries @ rotation(32))
         fitted = train_network(
             pairs, fit_ridge(pairs.old, pairs.new, seed=0), dataclasses.replace(SMALL, queries=1.0)
         )
@@ -168,11 +173,11 @@ class TestNetwork:
 def test_every_candidate_is_the_same_twice_and_the_simplest_is_first(old, monkeypatch):
     monkeypatch.setattr(solve, "NETWORK_ROWS", 600)
     pairs = Pairs(old[:600], nonlinear(old[:600]), nonlinear(old[:600], seed=5))
-    first, second = (
+    first_fits, second_fits = (
         [(name, fitted.id) for name, fitted in fit_candidates(pairs, 3)] for _ in range(2)
     )
-    assert first == second
-    assert [name for name, _ in first] == [
+    assert first_fits == second_fits
+    assert [name for name, _ in first_fits] == [
         "procrustes",
         "affine",
         "clustered",
@@ -199,9 +204,11 @@ class TestPairs:
         assert sum(map(len, texts)) == len(old) == len(set.union(*texts))
 
     def test_the_seed_decides_the_split(self, old):
-        same, again, other = (Pairs(old, old).split(seed)[2].old for seed in (1, 1, 2))
-        assert np.array_equal(same, again)
-        assert not np.array_equal(same, other)
+        split_of_seed_1, second_split_of_seed_1, split_of_seed_2 = (
+            Pairs(old, old).split(seed)[2].old for seed in (1, 1, 2)
+        )
+        assert np.array_equal(split_of_seed_1, second_split_of_seed_1)
+        assert not np.array_equal(split_of_seed_1, split_of_seed_2)
 
     def test_rows_stay_together(self, old):
         pairs = Pairs(old, 2 * old, 3 * old, 4 * old, labelled=True).clean()
@@ -211,14 +218,14 @@ class TestPairs:
                 assert np.allclose(array, subset.old, atol=1e-6)
 
     def test_vectors_without_a_direction_are_left_out(self, old):
-        damaged, other = old.copy(), old.copy()
-        damaged[3], damaged[4, 1], other[5] = 0, np.nan, np.inf
-        assert len(Pairs(damaged, other).clean()) == len(old) - 3
+        damaged, new = old.copy(), old.copy()
+        damaged[3], damaged[4, 1], new[5] = 0, np.nan, np.inf
+        assert len(Pairs(damaged, new).clean()) == len(old) - 3
 
     def test_too_few_queries_are_dropped(self, old):
-        asked = old.copy()
-        asked[999:] = 0
-        assert Pairs(old, old, asked).clean().queries is None
+        queries = old.copy()
+        queries[999:] = 0
+        assert Pairs(old, old, queries).clean().queries is None
 
     def test_too_few_pairs_are_refused(self, old):
         with pytest.raises(ConfigError, match="999 distinct documents"):

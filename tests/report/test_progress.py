@@ -1,4 +1,4 @@
-"""What the progress line says: only records of this run count for its rate and its time left."""
+"""The progress line counts only the records of this run for its rate and the time left."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Which addresses hold a secret."""
+"""An address that holds a secret is refused, and no error quotes the secret."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What of a library's error text an operator reads."""
+"""An operator reads a library's error text without positions in the library's source code."""
 
 import lance
 import pytest
@@ -9,7 +9,7 @@ RUST = "/home/runner/work/lance/lance/rust/lance"
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "description"),
     [
         (
             (
@@ -50,9 +50,9 @@ RUST = "/home/runner/work/lance/lance/rust/lance"
         ("at 12:30:45 the server was away", "at 12:30:45 the server was away"),
     ],
 )
-def test_positions_in_a_librarys_source_code_are_left_out(text, shown):
-    assert describe_error(OSError(text)) == shown
-    assert describe_error(text) == shown
+def test_positions_in_a_librarys_source_code_are_left_out(text, description):
+    assert describe_error(OSError(text)) == description
+    assert describe_error(text) == description
 
 
 def test_an_error_without_a_text_is_named_by_its_type():
@@ -61,7 +61,7 @@ def test_an_error_without_a_text_is_named_by_its_type():
 
 
 def test_the_installed_lance_is_understood(tmp_path):
-    with pytest.raises(ValueError, match=r"\.rs:\d+") as missing:
+    with pytest.raises(ValueError, match=r"\.rs:\d+") as error:
         lance.dataset(str(tmp_path / "nowhere.lance"))
-    assert ".rs" not in describe_error(missing.value)
-    assert "nowhere.lance" in describe_error(missing.value)
+    assert ".rs" not in describe_error(error.value)
+    assert "nowhere.lance" in describe_error(error.value)

@@ -1,4 +1,4 @@
-"""What is said of a location that cannot be opened."""
+"""A location that cannot be opened is named in the error without its secret."""
 
 import traceback
 

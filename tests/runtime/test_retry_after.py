@@ -1,4 +1,4 @@
-"""What a server's Retry-After header means in seconds."""
+"""A server's Retry-After header is converted to seconds, whether a number or a date."""
 
 import datetime as dt
 from email.utils import format_datetime

@@ -1,4 +1,7 @@
-"""What an error of the storage means, in the words of Arrow, Lance and the operating system."""
+"""An error of the storage is classified as transient or terminal.
+
+The texts are those of Arrow, Lance and the operating system, which have no common error type.
+"""
 
 import pytest
 

@@ -44,16 +44,16 @@ def exported(
     """Write a Parquet export, one shard a file; a vector of NaN is written as null."""
     (folder / "export").mkdir(exist_ok=True)
     for shard in range(shards):
-        part = rows[shard::shards]
+        shard_rows = rows[shard::shards]
         columns: dict[str, Any] = {
-            "id": [one[0] for one in part],
-            "title": [one[1] for one in part],
-            "body": [one[2] for one in part],
+            "id": [row[0] for row in shard_rows],
+            "title": [row[1] for row in shard_rows],
+            "body": [row[2] for row in shard_rows],
         }
         if vectors is not None:
-            own = np.ascontiguousarray(vectors[shard::shards])
+            matrix = np.ascontiguousarray(vectors[shard::shards])
             columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-                pa.array(own.ravel()), own.shape[1], mask=pa.array(np.isnan(own[:, 0]))
+                pa.array(matrix.ravel()), matrix.shape[1], mask=pa.array(np.isnan(matrix[:, 0]))
             )
         pq.write_table(pa.table(columns), folder / "export" / f"{shard:03d}.parquet")
 
@@ -82,12 +82,12 @@ def held(
         column.offset :
     ]
     rows = table.drop_columns(["vector"]).to_pylist()
-    return {row["uuid"]: {**row, "vector": matrix[place]} for place, row in enumerate(rows)}
+    return {row["uuid"]: {**row, "vector": matrix[index]} for index, row in enumerate(rows)}
 
 
-def cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (
-        (one * other).sum(axis=-1) / np.linalg.norm(one, axis=-1) / np.linalg.norm(other, axis=-1)
+        (left * right).sum(axis=-1) / np.linalg.norm(left, axis=-1) / np.linalg.norm(right, axis=-1)
     )
 
 

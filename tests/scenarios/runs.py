@@ -342,7 +342,7 @@ def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> 
     vectors = rng.standard_normal((rows, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     texts = [
-        " ".join(WORDS[place] for place in picks) for picks in rng.integers(0, len(WORDS), (64, 90))
+        " ".join(WORDS[word] for word in picks) for picks in rng.integers(0, len(WORDS), (64, 90))
     ]
     return {
         "id": [f"doc-{number:07d}" for number in numbers],
@@ -357,12 +357,12 @@ def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> 
     }
 
 
-def table(made: dict[str, Any]) -> pa.Table:
+def table(columns: dict[str, Any]) -> pa.Table:
     """Make an Arrow table of ``columns``."""
-    vectors = made["embedding"]
+    vectors = columns["embedding"]
     return pa.table(
         {
-            **made,
+            **columns,
             "embedding": pa.FixedSizeListArray.from_arrays(
                 pa.array(vectors.ravel()), vectors.shape[1]
             ),
@@ -389,15 +389,15 @@ def export(
     """
     rng = np.random.default_rng(7)
     (folder / "export").mkdir()
-    each = rows // shards
+    shard_rows = rows // shards
     for shard in range(shards):
-        made = columns(shard * each, each, dimension, rng)
+        values = columns(shard * shard_rows, shard_rows, dimension, rng)
         if flawed:
-            made["id"][3] = None
-            made["embedding"][5, 1] = np.nan
+            values["id"][3] = None
+            values["embedding"][5, 1] = np.nan
             if shard:
-                made["id"][7] = f"doc-{100 + shard:07d}"
-        pq.write_table(table(made), folder / "export" / f"part-{shard:04d}.parquet")
+                values["id"][7] = f"doc-{100 + shard:07d}"
+        pq.write_table(table(values), folder / "export" / f"part-{shard:04d}.parquet")
     source = {
         "kind": "parquet",
         "uri": "./export",
@@ -419,20 +419,20 @@ def digests(target: str, version: int | None = None) -> list[bytes]:
 
     The hashes are sorted, so that equal multisets are equal lists.
     """
-    found: list[bytes] = []
+    hashes: list[bytes] = []
     for batch in _documents(target, version):
         vectors = [
             (name, _matrix(batch.column(name)))
             for name in batch.schema.names
             if pa.types.is_fixed_size_list(batch.schema.field(name).type)
         ]
-        rest = batch.drop_columns([name for name, _ in vectors]).to_pylist()
-        for row, values in enumerate(rest):
+        other_columns = batch.drop_columns([name for name, _ in vectors]).to_pylist()
+        for row, values in enumerate(other_columns):
             digest = hashlib.blake2b(repr(sorted(values.items())).encode(), digest_size=16)
             for name, matrix in vectors:
                 digest.update(name.encode() + matrix[row].tobytes())
-            found.append(digest.digest())
-    return sorted(found)
+            hashes.append(digest.digest())
+    return sorted(hashes)
 
 
 def _documents(target: str, version: int | None = None) -> Iterator[pa.RecordBatch]:
@@ -472,13 +472,13 @@ def uuids(target: str) -> list[str]:
 
 def document_ids(target: str) -> list[str]:
     """Read the original id of every document, sorted."""
-    found = []
+    ids = []
     for batch in _documents(target):
-        found += [
+        ids += [
             next(entry["value"] for entry in row if entry["key"] == "original_id")
             for row in batch.column("custom_metadata").to_pylist()
         ]
-    return sorted(found)
+    return sorted(ids)
 
 
 def ledger(target: str) -> dict[str, Any]:
@@ -495,19 +495,19 @@ def ledger(target: str) -> dict[str, Any]:
 
 def receipts(job: Job) -> dict[str, list[str]]:
     """List the staged receipts: shard -> nonces."""
-    found: dict[str, list[str]] = {}
+    nonces: dict[str, list[str]] = {}
     for path in (job.state / "staged").glob("[!.]*.json"):
         name, nonce, _ = path.name.rsplit(".", 2)
-        found.setdefault(name, []).append(nonce)
-    return found
+        nonces.setdefault(name, []).append(nonce)
+    return nonces
 
 
 def shards_begun(job: Job) -> dict[str, set[str]]:
     """List which shards each run began to read: epoch -> shard numbers, as workers count their starts."""
-    found: dict[str, set[str]] = {}
+    shards: dict[str, set[str]] = {}
     for path in (job.state / "scratch").glob("starts-*/*"):
-        found.setdefault(path.parent.name, set()).add(path.name)
-    return found
+        shards.setdefault(path.parent.name, set()).add(path.name)
+    return shards
 
 
 def data_files(target: str) -> set[str]:

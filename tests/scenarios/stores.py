@@ -30,12 +30,12 @@ SHARDS = 10
 def bed_of(kind: str) -> type[StoreBed]:
     """Find the bed of a store."""
     module = importlib.import_module(f"tests.sources.{kind}_bed")
-    (found,) = [
-        one
-        for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, StoreBed) and one is not StoreBed
+    (bed,) = [
+        member
+        for member in vars(module).values()
+        if isinstance(member, type) and issubclass(member, StoreBed) and member is not StoreBed
     ]
-    return found
+    return bed
 
 
 def section(source: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def migrate(cfray: Runner, bed: StoreBed, job: Job, *codes: int, **more: str) ->
 
 
 def tagged(value: Any) -> tuple[str, Any]:
-    """Give the tag and the value of an id as ``corpus.plain`` shows it."""
+    """Give the tag and the value of an id as ``corpus.plain_rows`` shows it."""
     if isinstance(value, tuple):
         kind, text = value
         tag = {"string": "s", "uuid": "u"}.get(kind, "i")
@@ -110,8 +110,8 @@ def differences(bed: StoreBed, job: Job, seeded: dict[str, Sequence[Row]]) -> li
                 wrong.append(f"{collection}: no frame for {row['id']!r}")
             else:
                 wrong += [
-                    f"{collection} {row['id']!r}: {one}"
-                    for one in _differs(row, frame, rules, declared, dataset.schema.names)
+                    f"{collection} {row['id']!r}: {difference}"
+                    for difference in _differs(row, frame, rules, declared, dataset.schema.names)
                 ]
     return wrong + [
         f"{frame['uuid']} ({frame['custom_metadata']}) was never seeded"
@@ -126,7 +126,7 @@ def _differs(
     metadata = {entry["key"]: entry["value"] for entry in frame["custom_metadata"]}
     types = {**declared, **json.loads(metadata.pop("cfray.types", "{}"))}
     wrong = []
-    named = {f"vectors.{key}": one for key, one in (row.get("vectors") or {}).items()}
+    named = {f"vectors.{key}": vector for key, vector in (row.get("vectors") or {}).items()}
     vectors = {**named, **({"vector": row["vector"]} if "vector" in row else {})}
     primary = rules.get("vector") or ("vector" if "vector" in vectors else next(iter(named), None))
     for key, value in vectors.items():
@@ -137,30 +137,34 @@ def _differs(
             wrong += [f"{key} was missing, and is {frame[column]}"] if any(frame[column]) else []
         elif not _same(frame[column], value):
             wrong.append(f"{key}: {frame[column]!r:.80}, seeded {value!r:.80}")
-    taken = {rule: key for key, rule in rules.items() if key not in ("id", "vector")}
+    fields_of_columns = {rule: key for key, rule in rules.items() if key not in ("id", "vector")}
     for key, value in row.items():
         if key in ("id", "vector", "vectors"):
             continue
         kind, text = value if isinstance(value, tuple) else ("string", value)
-        shown = frame[taken[key]] if key in taken else metadata.get(key)
-        if key in taken and taken[key] not in ("text_content", "title"):
+        shown = frame[fields_of_columns[key]] if key in fields_of_columns else metadata.get(key)
+        if key in fields_of_columns and fields_of_columns[key] not in ("text_content", "title"):
             continue  # a day, a list of tags: other tests say how those look
-        if key in taken and kind == "null":
+        if key in fields_of_columns and kind == "null":
             continue
-        if shown != text and text is not None and not (taken.get(key) == "title" and not text):
+        if (
+            shown != text
+            and text is not None
+            and not (fields_of_columns.get(key) == "title" and not text)
+        ):
             wrong.append(f"{key}: {shown!r:.80}, seeded {text!r:.80}")
-        elif isinstance(value, tuple) and types.get(key) != kind and key not in taken:
+        elif isinstance(value, tuple) and types.get(key) != kind and key not in fields_of_columns:
             wrong.append(f"{key} is a {types.get(key)}, seeded as {kind}")
     if "text" in row and "text_content" not in rules and frame["text_content"] != row["text"]:
         wrong.append("the document differs")
-    known = {*row, "original_id", *(f"source.{key}" for key in row)}
-    return wrong + [f"{key} was never seeded" for key in metadata.keys() - known]
+    expected_keys = {*row, "original_id", *(f"source.{key}" for key in row)}
+    return wrong + [f"{key} was never seeded" for key in metadata.keys() - expected_keys]
 
 
-def _same(found: Any, seeded: Any) -> bool:
+def _same(read: Any, seeded: Any) -> bool:
     """Compare vectors to the bit: NaN never occurs, and -0.0 is not 0.0."""
-    if found is None or seeded is None:
-        return found is seeded
+    if read is None or seeded is None:
+        return read is seeded
     if isinstance(seeded, dict):
-        return found["indices"] == seeded["indices"] and _same(found["values"], seeded["values"])
-    return np.asarray(found, np.float64).tobytes() == np.asarray(seeded, np.float64).tobytes()
+        return read["indices"] == seeded["indices"] and _same(read["values"], seeded["values"])
+    return np.asarray(read, np.float64).tobytes() == np.asarray(seeded, np.float64).tobytes()

@@ -26,9 +26,9 @@ def test_a_run_joins_the_cluster_that_ray_address_names(tmp_path):
         {"id": pa.array(range(ROWS), pa.int64()), "text": ["t"] * ROWS, "vector": vectors}
     )
     (tmp_path / "in").mkdir()
-    for part in range(FILES):
+    for number in range(FILES):
         pq.write_table(
-            table.slice(part * ROWS // FILES, ROWS // FILES), tmp_path / f"in/{part}.parquet"
+            table.slice(number * ROWS // FILES, ROWS // FILES), tmp_path / f"in/{number}.parquet"
         )
     job = tmp_path / "job.yaml"
     job.write_text(
@@ -49,7 +49,7 @@ def test_a_run_joins_the_cluster_that_ray_address_names(tmp_path):
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     script = Path(__file__).with_name("two_nodes.py")
-    done = subprocess.run(
+    script_run = subprocess.run(
         [sys.executable, str(script), str(job)],
         env={**os.environ, **guarded},
         capture_output=True,
@@ -57,10 +57,10 @@ def test_a_run_joins_the_cluster_that_ray_address_names(tmp_path):
         check=False,
         timeout=240,
     )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.strip().splitlines()[-1])
-    assert "1 of 2 nodes do not share it" in told["refused"]
-    assert told["exit_code"] == 0, told["stderr"]
-    assert told["report"]["counts"]["shards_read"] == FILES
-    assert told["still_up"]
+    assert script_run.returncode == 0, script_run.stderr
+    outcome = json.loads(script_run.stdout.strip().splitlines()[-1])
+    assert "1 of 2 nodes do not share it" in outcome["refused"]
+    assert outcome["exit_code"] == 0, outcome["stderr"]
+    assert outcome["report"]["counts"]["shards_read"] == FILES
+    assert outcome["still_up"]
     assert lance.dataset(str(tmp_path / "out.lance")).count_rows("record_type = 'document'") == ROWS

@@ -89,9 +89,9 @@ def test_verify_names_the_file_that_was_damaged(cfray, finished):
     name = f"data/{data_file(finished).name}"
     untouched, *ended = verified(cfray, [finished, *damaged])
     untouched.ended_with(0)
-    for job, one in zip(damaged, ended, strict=True):
-        one.ended_with(4)
-        status, detail = checks(one)["every data file"]
+    for job, verification in zip(damaged, ended, strict=True):
+        verification.ended_with(4)
+        status, detail = checks(verification)["every data file"]
         assert (status, name in detail) == ("fail", True), f"{job.target}: {detail}"
         assert job.report()["exit_code"] == 4
 
@@ -129,13 +129,13 @@ def test_a_source_file_that_changed_since_the_plan_is_named_and_never_mixed_in(c
     assert str(shards - 1) not in runs.receipts(job), (
         "the last file had been read before the run could be killed"
     )
-    kept, before = changed.read_bytes(), changed.stat()
+    original, before = changed.read_bytes(), changed.stat()
     pq.write_table(runs.table(runs.columns(1_000_000, 50, 16, np.random.default_rng(1))), changed)
     stopped = cfray.run("migrate", job.path).ended_with(1)
     assert str(changed) in stopped.err
     assert "changed since the plan was made" in stopped.err
     assert job.report()["exit_code"] == 1
-    changed.write_bytes(kept)
+    changed.write_bytes(original)
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
     stopped = cfray.run("migrate", job.path).ended_with(
         1

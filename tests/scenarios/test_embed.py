@@ -41,7 +41,7 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     before = runs.digests(finished.target)
     version = lance.dataset(finished.target).version
     reader = lance.dataset(finished.target)
-    others = reader.to_table(
+    other_columns = reader.to_table(
         columns=[
             name
             for name in reader.schema.names
@@ -51,8 +51,8 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     )
     job = finished.changed(embedding=REGENERATE)
     computed: dict[str, int] = {}
-    for place in ("piece:1", "joined:1"):
-        killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=place)
+    for boundary in ("piece:1", "joined:1"):
+        killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=boundary)
         killed.until_ended()
         killed.kill()
         earlier, computed = (
@@ -62,7 +62,7 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
                 for path in job.state.glob("scratch/embed-*/*.arrow")
             },
         )
-        record_property(f"killed at {place}, pieces computed", len(computed))
+        record_property(f"killed at {boundary}, pieces computed", len(computed))
         assert computed
         assert earlier.items() <= computed.items(), "a computed piece was computed again"
         assert runs.digests(finished.target) == before, "half of a new space must not be seen"
@@ -72,19 +72,19 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     assert counts["pieces_adopted"] == counts["pieces"] == -(-FINISHED // 4096)
     assert pool.get("texts_embedded", 0) == 0
     assert runs.digests(finished.target, version) == before
-    assert reader.count_rows() == len(others)
+    assert reader.count_rows() == len(other_columns)
     dataset = lance.dataset(finished.target)
     assert dataset.schema.field("vector").type == pa.list_(pa.float32(), 384)
-    now = dataset.to_table(columns=others.column_names[:-1], with_row_id=True)
+    now = dataset.to_table(columns=other_columns.column_names[:-1], with_row_id=True)
 
     def documents_of(table):
         return table.filter(pa.compute.equal(table["record_type"], "document")).sort_by("_rowid")
 
-    assert documents_of(now).equals(documents_of(others))
+    assert documents_of(now).equals(documents_of(other_columns))
     assert {item.name for item in dataset.describe_indices()} >= {"vector_idx"}
     rows = list(held(finished.target).values())
-    wanted = naive.encode([row["text_content"] for row in rows[:100]])
-    assert cosine(np.stack([row["vector"] for row in rows[:100]]), wanted).min() > 0.999
+    expected = naive.encode([row["text_content"] for row in rows[:100]])
+    assert cosine(np.stack([row["vector"] for row in rows[:100]]), expected).min() > 0.999
     cfray.run("verify", job.path, "--quiet").ended_with(0)
     cfray.run("cleanup", job.path).ended_with(0)
     hit = (
@@ -101,7 +101,7 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
         .ended_with(0)
         .document()
     )
-    assert rows[7]["text_content"] in [one["text_content"] for one in hit["hits"]]
+    assert rows[7]["text_content"] in [found_row["text_content"] for found_row in hit["hits"]]
     cfray.run("embed", job.path, "--quiet").ended_with(0)
     assert "already" in " ".join(job.report()["notes"])
     assert runs.data_files(finished.target) <= runs.referenced_files(finished.target) | {

@@ -29,8 +29,8 @@ BOUNDARIES = (
 )  # fmt: skip
 
 #: Where Ray's processes are killed as well, which costs a start of Ray: while workers write, before
-#: and after the first commit.  ``make prove`` kills them everywhere.
-WHOLE_TREE = BOUNDARIES if PROVE else ("stage:3", "commit:2")
+#: and after the first commit.  At full size they are killed everywhere (``ray_of_runs``).
+WHOLE_TREE = ("stage:3", "commit:2")
 
 MOMENTS = 20 if PROVE else 6
 ROWS, BIG_SHARDS = (500_000, 50) if PROVE else (60_000, 12)
@@ -93,15 +93,15 @@ def check_same(cfray: Runner, job: Job, reference: Job) -> None:
     """
     names = runs.uuids(job.target)
     assert len(names) == len(set(names))
-    wanted = untouched(reference.target)
-    assert runs.digests(job.target) == wanted
+    expected = untouched(reference.target)
+    assert runs.digests(job.target) == expected
     assert runs.headers(job.target) == runs.headers(reference.target)
     cfray.run("cleanup", job.path).ended_with(0)
     assert runs.data_files(job.target) == runs.referenced_files(job.target)
     cfray.run("cleanup", job.path, "--keep-versions", 1).ended_with(0)
     assert runs.data_files(job.target) == runs.referenced_files(job.target)
     assert len(lance.dataset(job.target).versions()) == 1
-    assert runs.digests(job.target) == wanted
+    assert runs.digests(job.target) == expected
 
 
 @pytest.fixture(scope="module")
@@ -117,20 +117,22 @@ def small(module_cfray, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "places", [[place] for place in BOUNDARIES] if PROVE else [BOUNDARIES], ids="+".join
+    "boundaries", [[boundary] for boundary in BOUNDARIES] if PROVE else [BOUNDARIES], ids="+".join
 )
 def test_a_run_killed_at_each_stage_boundary_ends_the_same(
-    cfray, local_cfray, small, places, record_property
+    cfray, local_cfray, small, boundaries, record_property
 ):
-    job = small.changed(target={"uri": f"killed-{len(places)}-{places[0].replace(':', '-')}.lance"})
+    job = small.changed(
+        target={"uri": f"killed-{len(boundaries)}-{boundaries[0].replace(':', '-')}.lance"}
+    )
     account = Account(job)
-    for place in places:
-        runner = local_cfray if place in WHOLE_TREE else cfray
-        running = runner.start("migrate", job.path, CFRAY_FAIL_AT=place)
+    for boundary in boundaries:
+        runner = local_cfray if boundary in WHOLE_TREE else cfray
+        running = runner.start("migrate", job.path, CFRAY_FAIL_AT=boundary)
         running.until_ended()
         ended = running.kill()
-        assert ended.code == -signal.SIGKILL, f"{place} was not reached: {ended.err}"
-        check_readable(job, place)
+        assert ended.code == -signal.SIGKILL, f"{boundary} was not reached: {ended.err}"
+        check_readable(job, boundary)
         account.look()
     ended = cfray.run("migrate", job.path).ended_with(3)
     account.check_counts(SHARDS)
@@ -143,15 +145,15 @@ def test_a_run_killed_at_each_stage_boundary_ends_the_same(
     check_same(cfray, job, small)
 
 
-def check_readable(job: Job, place: str) -> None:
+def check_readable(job: Job, boundary: str) -> None:
     """See that a reader finds exactly the rows of the committed shards, the killed run's included."""
     dataset = lance.dataset(job.target)
     rows = {name: count for name, (_, count, _) in runs.ledger(job.target).items()}
     read = 4_000 - 2 * SHARDS
-    if place == "commit:1":
+    if boundary == "commit:1":
         assert 0 < sum(rows.values()) < read
         assert dataset.count_rows() == sum(rows.values())
-    elif place in BOUNDARIES[BOUNDARIES.index("duplicates:1") :]:
+    elif boundary in BOUNDARIES[BOUNDARIES.index("duplicates:1") :]:
         assert dataset.count_rows("record_type = 'document'") == read - (SHARDS - 1)
     else:
         assert dataset.count_rows() == sum(rows.values())
@@ -195,7 +197,7 @@ def test_rows_of_a_committed_shard_are_visible_before_the_last_one_is_there(big)
         for item in lance.dataset(big.target).versions()
     ]
     counts = [version.count_rows() for version in versions]
-    first = next(place for place, count in enumerate(counts) if count)
+    first = next(version for version, count in enumerate(counts) if count)
     assert counts[first] == ROWS // BIG_SHARDS
     assert len(set(versions[first].to_table(columns=["uuid"])["uuid"].to_pylist())) == counts[first]
     assert counts[-1] == ROWS + 2
@@ -204,23 +206,23 @@ def test_rows_of_a_committed_shard_are_visible_before_the_last_one_is_there(big)
 def progress(job: Job, running: runs.Running | None) -> int:
     """Say how far a run is, in steps that can be seen from outside."""
     entries = runs.ledger(job.target)
-    marks = [
+    steps = [
         (job.state / "lease.json").exists() or bool(entries),
         (job.state / "plan.json").exists(),
     ]
     starts_ray = running is not None and running.ray is None
-    marks.append(not starts_ray or (running.folder / "ray" / "session_latest").exists())
-    done = len(runs.receipts(job)) + len(entries)
+    steps.append(not starts_ray or (running.folder / "ray" / "session_latest").exists())
+    shards = len(runs.receipts(job)) + len(entries)
     indexes = len(lance.dataset(job.target).describe_indices()) if entries else 0
-    return sum(marks) + done + indexes
+    return sum(steps) + shards + indexes
 
 
 @pytest.mark.parametrize("chain", range(TARGETS))
 def test_a_run_killed_at_random_moments_ends_the_same(
     cfray, local_cfray, big, chain, record_property
 ):
-    """Every kill of the first target takes Ray's processes as well, and all kills at full size."""
-    runner = local_cfray if chain == 0 or PROVE else cfray
+    """Every kill of the first target takes Ray's processes as well; at full size all kills do."""
+    runner = local_cfray if chain == 0 else cfray
     rng = np.random.default_rng([20_240_607, chain])
     job = big.changed(target={"uri": f"killed-at-random-{chain}.lance"})
     account = Account(job)
@@ -240,7 +242,7 @@ def test_a_run_killed_at_random_moments_ends_the_same(
         account.look()
         record_property(
             f"kill {number}",
-            f"exit code {ended.code} at step {progress(job, None)} of {end}, " + told(account),
+            f"exit code {ended.code} at step {progress(job, None)} of {end}, " + describe(account),
         )
     cfray.run("migrate", job.path).ended_with(0)
     account.check_counts(BIG_SHARDS)
@@ -249,5 +251,5 @@ def test_a_run_killed_at_random_moments_ends_the_same(
     check_same(cfray, job, big)
 
 
-def told(account: Account) -> str:
+def describe(account: Account) -> str:
     return f"{len(account.committed)} shards committed, {len(set(account.staged) - set(account.committed))} more staged"

@@ -70,12 +70,12 @@ def test_every_vector_index_is_built_and_finds_a_row_by_its_own_vector(tmp_path,
     assert pipeline.migrate(job, quiet()).exit_code == 0
     dataset = lance.dataset(job.target.uri)
     assert kinds(job.target.uri) == {"vector_idx": kind}
-    some = dataset.to_table(
+    row = dataset.to_table(
         columns=["uuid", "vector"], filter="record_type = 'document'", limit=1
     ).to_pylist()[0]
-    nearest = {"column": "vector", "q": some["vector"], "k": 10, "nprobes": 50, "refine_factor": 20}
+    nearest = {"column": "vector", "q": row["vector"], "k": 10, "nprobes": 50, "refine_factor": 20}
     assert (
-        some["uuid"]
+        row["uuid"]
         in dataset.to_table(nearest=nearest, columns=["uuid", "_distance"])["uuid"].to_pylist()
     )
 
@@ -151,9 +151,9 @@ def test_optimize_completes_indexes_after_somebody_added_rows(tmp_path):
     verified = pipeline.check(job, quiet())
     assert verified.exit_code == 4
     assert "index coverage" in {check.name for check in verified.checks if check.status == "fail"}
-    done = pipeline.optimize(job, quiet())
-    assert done.exit_code == 0
-    assert {check.name for check in done.checks if check.status == "not_run"} >= {
+    optimized = pipeline.optimize(job, quiet())
+    assert optimized.exit_code == 0
+    assert {check.name for check in optimized.checks if check.status == "not_run"} >= {
         "rows that cfray did not write"
     }
     assert lance.dataset(job.target.uri).to_table(

@@ -90,8 +90,8 @@ def poisoned(cases: Sequence[Case]) -> tuple[list[Any], dict[int, Case]]:
     rows: list[Any] = [row_of(number, vectors) for number in range(ROWS)]
     bad = {}
     for start in range(0, ROWS, EACH):
-        for place, case in enumerate(cases):
-            number = start + 17 + place * 61
+        for row, case in enumerate(cases):
+            number = start + 17 + row * 61
             rows[number] = case.spoil(rows[number])
             if isinstance(rows[number], dict) and (number // EACH) % 2:
                 rows[number].pop(
@@ -130,7 +130,7 @@ def check_counts(job: Job, bad: int) -> None:
 
 def texts(target: str) -> dict[str, str]:
     """Read the text of every document by its original id."""
-    found = (
+    documents = (
         lance.dataset(target)
         .to_table(columns=["text_content", "custom_metadata"], filter="record_type = 'document'")
         .to_pylist()
@@ -142,7 +142,7 @@ def texts(target: str) -> dict[str, str]:
             ),
             row["text_content"],
         )
-        for row in found
+        for row in documents
     ]
     assert len(pairs) == len(dict(pairs))
     return dict(pairs)
@@ -186,8 +186,8 @@ def test_bad_rows_are_set_aside_and_the_repaired_ones_come_in_once(cfray, jsonl)
         for number, case in bad.items()
         if is_repaired(case, rows[number])
     }
-    left = {number: case for number, case in bad.items() if number not in repaired}
-    wanted = good | {name: rows[number]["body"] for number, name in repaired.items()}
+    unrepaired = {number: case for number, case in bad.items() if number not in repaired}
+    expected = good | {name: rows[number]["body"] for number, name in repaired.items()}
     killed = cfray.start("quarantine", "replay", corrected.path)
     runs.until(
         lambda: killed.ended or any(name.startswith("replay-") for name in runs.receipts(job)),
@@ -199,15 +199,15 @@ def test_bad_rows_are_set_aside_and_the_repaired_ones_come_in_once(cfray, jsonl)
     assert killed.kill().code == -signal.SIGKILL
     for _ in range(2):  # the second time there is nothing left to bring in
         cfray.run("quarantine", "replay", corrected.path).ended_with(3)
-        assert texts(job.target) == wanted
-        check_quarantine(runs.quarantined(cfray, corrected), left)
-        check_counts(job, len(left))
+        assert texts(job.target) == expected
+        check_quarantine(runs.quarantined(cfray, corrected), unrepaired)
+        check_counts(job, len(unrepaired))
     names = runs.uuids(job.target)
-    assert len(names) == len(set(names)) == len(wanted) + 2
+    assert len(names) == len(set(names)) == len(expected) + 2
 
     for accepted in (job, corrected):
         cfray.run("migrate", accepted.path).ended_with(3)
-        assert texts(job.target) == wanted
+        assert texts(job.target) == expected
     before = lance.dataset(job.target).version
     other = corrected.changed(mapping={**MAPPING, "id": ["id", "other_id"], "title": "number"})
     refused = cfray.run("migrate", other.path).ended_with(2)
@@ -266,14 +266,14 @@ def write_parquet(path: Path, rows: list[Any]) -> None:
     titles = pa.array([row["title"].encode("latin-1") for row in values], pa.binary()).view(
         pa.string()
     )
-    made = {
+    columns = {
         "id": pa.array([row["id"] for row in values], pa.string()),
         "number": pa.array([row["number"] for row in values]),
         "title": titles,
         "body": pa.array([row["body"] for row in values]),
         "embedding": pa.array([row["embedding"] for row in values], pa.list_(pa.float32())),
     }
-    pq.write_table(pa.table(made), path, row_group_size=1_500)
+    pq.write_table(pa.table(columns), path, row_group_size=1_500)
 
 
 @pytest.mark.parametrize(("kind", "write"), [("csv", write_csv), ("parquet", write_parquet)])

@@ -31,18 +31,18 @@ SHARDS = 16 if PROVE else 12
 
 def check_alike(target: str, reference: str) -> None:
     """Two targets hold the same rows, to the letter but for the last bits of bf16 vectors."""
-    one, other = held(target), held(reference)
-    assert one.keys() == other.keys()
-    for name, row in one.items():
-        same = other[name]
+    rows, expected_rows = held(target), held(reference)
+    assert rows.keys() == expected_rows.keys()
+    for name, row in rows.items():
+        expected = expected_rows[name]
         assert {k: v for k, v in row.items() if k != "vector"} == {
-            k: v for k, v in same.items() if k != "vector"
+            k: v for k, v in expected.items() if k != "vector"
         }
-    found = cosine(
-        np.stack([one[name]["vector"] for name in one]),
-        np.stack([other[name]["vector"] for name in one]),
+    similarity = cosine(
+        np.stack([rows[name]["vector"] for name in rows]),
+        np.stack([expected_rows[name]["vector"] for name in rows]),
     )
-    assert found.min() > 0.999
+    assert similarity.min() > 0.999
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def test_vectors_are_the_models_own(undisturbed, naive, record_property):
     rows = list(held(undisturbed.target).values())
     assert len(rows) == DOCUMENTS
     picked = np.random.default_rng(5).choice(len(rows), SAMPLED, replace=False)
-    wanted = naive.encode([rows[place]["text_content"] for place in picked], batch_size=32)
-    found = cosine(np.stack([rows[place]["vector"] for place in picked]), wanted)
-    record_property("lowest cosine of the sample", f"{found.min():.6f}")
-    assert found.min() > 0.999
+    expected = naive.encode([rows[index]["text_content"] for index in picked], batch_size=32)
+    similarity = cosine(np.stack([rows[index]["vector"] for index in picked]), expected)
+    record_property("lowest cosine of the sample", f"{similarity.min():.6f}")
+    assert similarity.min() > 0.999
     origins = {row["x_vector_origin"] for row in rows}
     assert len(origins) == 1
     assert re.fullmatch(r"regenerated model=[0-9a-f]{16}", origins.pop())
@@ -78,7 +78,7 @@ def test_each_actor_loads_the_model_once(undisturbed, record_property):
 
 
 def test_a_query_finds_a_document_by_its_title(cfray, undisturbed):
-    row = min(held(undisturbed.target).values(), key=lambda one: one["uuid"])
+    row = min(held(undisturbed.target).values(), key=lambda row: row["uuid"])
     answer = (
         cfray.run(
             "query", undisturbed.target, row["title"], "--k", "10", "--mode", "hybrid", "--json"
@@ -95,10 +95,12 @@ def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed, record_
     killed = cfray.start("migrate", job.path, "--quiet", CFRAY_FAIL_AT="commit:2")
     killed.until_ended()
     killed.kill()
-    done = {name: rows for name, (_, rows, _) in runs.ledger(job.target).items() if name.isdigit()}
-    staged = {name for name in runs.receipts(job) if name.isdigit()} - set(done)
-    assert done
-    assert len(done) < SHARDS
+    committed = {
+        name: rows for name, (_, rows, _) in runs.ledger(job.target).items() if name.isdigit()
+    }
+    staged = {name for name in runs.receipts(job) if name.isdigit()} - set(committed)
+    assert committed
+    assert len(committed) < SHARDS
     finished = sum(
         json.loads(path.read_text())["staged"]
         for path in (job.state / "staged").glob("[0-9]*.json")
@@ -114,13 +116,13 @@ def test_a_killed_run_embeds_no_finished_shard_again(cfray, undisturbed, record_
         os.kill(actor[0], signal.SIGKILL)
     again.wait().ended_with(0)
     report = job.report()
-    assert report["counts"]["shards_resumed"] == len(done)
+    assert report["counts"]["shards_resumed"] == len(committed)
     assert report["counts"]["shards_adopted"] == len(staged)
-    given = through_the_model(report)
+    embedded = through_the_model(report)
     record_property(
         "resumed", {"done before": finished, "actor killed": actor is not True, **job.counted()}
     )
-    assert given == DOCUMENTS - finished, (
+    assert embedded == DOCUMENTS - finished, (
         "texts of finished shards went through the model again, or some never did"
     )
     assert report["pool"]["loaded"] == report["pool"]["actors"] + (actor is not True)
@@ -183,14 +185,14 @@ def test_awkward_texts(tmp_path, cfray, record_property):
     chunks = [row for row in rows.values() if row["x_chunk_of"]]
     assert counts["frames"] == counts["staged"] + len(chunks)
     assert counts["derived_frames"] == counts["chunks"] == len(chunks)
-    mine = sorted(
+    pieces = sorted(
         (row for row in chunks if row["x_chunk_of"] == texts["long"]["uuid"]),
         key=lambda row: row["position"],
     )
-    assert [row["position"] for row in mine] == list(range(len(mine)))
-    assert mine[0]["text_content"] == long[: len(mine[0]["text_content"])]
-    assert mine[-1]["text_content"] == long[-len(mine[-1]["text_content"]) :]
-    for number, row in enumerate(mine):
+    assert [row["position"] for row in pieces] == list(range(len(pieces)))
+    assert pieces[0]["text_content"] == long[: len(pieces[0]["text_content"])]
+    assert pieces[-1]["text_content"] == long[-len(pieces[-1]["text_content"]) :]
+    for number, row in enumerate(pieces):
         assert row["uuid"] == str(
             uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, "cfray:deb/"), f"chunk:{number}:s:long")
         )
@@ -222,25 +224,30 @@ def test_vectors_kept_narrowed_and_in_another_width(tmp_path, cfray):
     }
     job = job_of(tmp_path, embedding, mapping={**MAPPING, "vector": "embedding"})
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
-    found = held(job.target)
-    narrow = np.stack([row["vector"] for row in found.values()])
+    rows_by_uuid = held(job.target)
+    narrow = np.stack([row["vector"] for row in rows_by_uuid.values()])
     by_id = {
         next(
             entry["value"] for entry in row["custom_metadata"] if entry["key"] == "original_id"
-        ): place
-        for place, row in enumerate(found.values())
+        ): index
+        for index, row in enumerate(rows_by_uuid.values())
     }
     wide = np.empty_like(vectors)
-    for number, place in by_id.items():
-        wide[place] = vectors[int(number)]
+    for number, index in by_id.items():
+        wide[index] = vectors[int(number)]
     assert narrow.shape == (600, 12)
-    kept = np.argsort(-(wide @ wide.T), axis=1)[:, 1:11]
-    there = np.argsort(-(narrow @ narrow.T), axis=1)[:, 1:11]
+    wide_neighbours = np.argsort(-(wide @ wide.T), axis=1)[:, 1:11]
+    narrow_neighbours = np.argsort(-(narrow @ narrow.T), axis=1)[:, 1:11]
     assert (
-        np.mean([len(set(one) & set(other)) / 10 for one, other in zip(kept, there, strict=True)])
+        np.mean(
+            [
+                len(set(wide_row) & set(narrow_row)) / 10
+                for wide_row, narrow_row in zip(wide_neighbours, narrow_neighbours, strict=True)
+            ]
+        )
         > 0.8
     )
-    for row in found.values():
+    for row in rows_by_uuid.values():
         assert np.array_equal(
             np.array(row["x_vector_half"], np.float16), row["vector"].astype(np.float16)
         )

@@ -73,11 +73,11 @@ def test_a_good_map_passes_the_gate(cfray, old_space, naive, record_property):
     assert report["counts"]["vectors_remapped"] == 990
     assert report["counts"]["missing_vectors"] == 1
     for how, least in (("regenerated", 0.999), ("remapped", 0.9)):
-        some = [row for row in rows if (row["x_vector_origin"] or "").startswith(how)][:100]
+        sample = [row for row in rows if (row["x_vector_origin"] or "").startswith(how)][:100]
         assert (
             cosine(
-                np.stack([row["vector"] for row in some]),
-                naive.encode([row["text_content"] for row in some]),
+                np.stack([row["vector"] for row in sample]),
+                naive.encode([row["text_content"] for row in sample]),
             ).min()
             > least
         )

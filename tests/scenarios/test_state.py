@@ -133,11 +133,11 @@ def test_a_killed_restart_is_named_until_it_is_repeated(job, refusal, cfray):
     assert lance.dataset(job.target).count_rows() == ROWS + 2
 
 
-@pytest.mark.parametrize("place", ["compact", "index"])
-def test_a_run_killed_before_verify_is_not_called_finished(cfray, job, place):
+@pytest.mark.parametrize("stage", ["compact", "index"])
+def test_a_run_killed_before_verify_is_not_called_finished(cfray, job, stage):
     shutil.rmtree(job.target)
     shutil.rmtree(job.state)
-    killed = cfray.start("migrate", job.path, CFRAY_FAIL_AT=f"{place}:1")
+    killed = cfray.start("migrate", job.path, CFRAY_FAIL_AT=f"{stage}:1")
     killed.until_ended()
     killed.kill()
     status = cfray.run("status", job.path, "--json").ended_with(0).document()
@@ -162,8 +162,10 @@ def test_verify_beside_a_running_migrate_leaves_that_runs_report_alone(cfray, jo
     assert status["held_by"].startswith(f"process {running.process.pid} ")
     verified = cfray.run("verify", job.path, "--json").ended_with(0).document()
     assert not (job.state / "report.json").exists()
-    kept = [json.loads(path.read_text()) for path in (job.state / "reports").glob("*-verify.json")]
-    assert [report["verdict"] for report in kept] == [verified["verdict"]]
+    reports = [
+        json.loads(path.read_text()) for path in (job.state / "reports").glob("*-verify.json")
+    ]
+    assert [report["verdict"] for report in reports] == [verified["verdict"]]
     running.signal(signal.SIGCONT)
     running.wait().ended_with(0)
     assert job.report()["command"] == "migrate"

@@ -65,10 +65,10 @@ def test_each_collection_keeps_what_the_store_said_of_it(bed, seeded, moved):
     assert headers.keys() == seeded.keys()
     source = bed.source(*seeded)
     context = runs_context(moved)
-    for told in source.describe(context, source.shards(context)).collections:
-        assert {f"source.{key}": value for key, value in told.facts.items()}.items() <= headers.pop(
-            told.name
-        ).items()
+    for collection in source.describe(context, source.shards(context)).collections:
+        assert {
+            f"source.{key}": value for key, value in collection.facts.items()
+        }.items() <= headers.pop(collection.name).items()
     assert not headers
 
 
@@ -85,18 +85,20 @@ def job(bed, seeded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["plan:1", "stage:2", "commit:2", "headers:1"] if PROVE else ["commit:2"]
+    "boundary", ["plan:1", "stage:2", "commit:2", "headers:1"] if PROVE else ["commit:2"]
 )
-def test_a_killed_run_is_brought_to_the_same_end(bed, job, moved, cfray, place, *, record_property):
+def test_a_killed_run_is_brought_to_the_same_end(
+    bed, job, moved, cfray, boundary, *, record_property
+):
     running = cfray.start(
-        "migrate", job.path, CFRAY_FAIL_AT=place, **stores.settings(bed.source("x"))
+        "migrate", job.path, CFRAY_FAIL_AT=boundary, **stores.settings(bed.source("x"))
     )
     running.until_ended()
     assert running.kill().code == -signal.SIGKILL
-    done = {name for name in runs.ledger(job.target) if name.isdigit()}
+    committed = {name for name in runs.ledger(job.target) if name.isdigit()}
     report = stores.migrate(cfray, bed, job, 0)
     record_property("resumed", job.counted())
-    assert report["counts"]["shards_resumed"] == len(done)
+    assert report["counts"]["shards_resumed"] == len(committed)
     assert (
         report["counts"]["shards_resumed"]
         + report["counts"]["shards_adopted"]

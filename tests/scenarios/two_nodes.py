@@ -55,7 +55,7 @@ def main(job):
         refused = refusal(read_job(Path(job)).target.uri)
         ray.shutdown()
         run = [sys.executable, "-m", "cfray.cli", "migrate", job, "--json"]
-        done = subprocess.run(
+        migration = subprocess.run(
             run,
             env={**os.environ, "RAY_ADDRESS": nodes.address},
             capture_output=True,
@@ -70,9 +70,9 @@ def main(job):
         + json.dumps(
             {
                 "refused": refused,
-                "exit_code": done.returncode,
-                "stderr": done.stderr,
-                "report": json.loads(done.stdout or "{}"),
+                "exit_code": migration.returncode,
+                "stderr": migration.stderr,
+                "report": json.loads(migration.stdout or "{}"),
                 "still_up": up,
             }
         )

@@ -21,8 +21,8 @@ from tests.testbeds.proxy import HttpProxy, _Forward
 
 #: Chroma refuses a record without a vector; such rows of the tests get this one.
 NO_VECTOR = [0.5, -0.5]
-_OWN = ("id", "text", "vector", "uri")
-_INDEX = {"space": "l2", "ef_construction": 8, "max_neighbors": 4}
+_RECORD_FIELDS = ("id", "text", "vector", "uri")
+_HNSW = {"space": "l2", "ef_construction": 8, "max_neighbors": 4}
 
 
 def metadata(row: Row) -> Row | None:
@@ -31,7 +31,9 @@ def metadata(row: Row) -> Row | None:
     It holds no null and no empty list; a nested value becomes JSON text; zero loses its sign.
     """
     stored = {
-        key: value for key, value in row.items() if key not in _OWN and value not in (None, [])
+        key: value
+        for key, value in row.items()
+        if key not in _RECORD_FIELDS and value not in (None, [])
     }
     return {key: _stored_value(value) for key, value in stored.items()} or None
 
@@ -64,7 +66,7 @@ def fill(
     collection = client.create_collection(
         name,
         embedding_function=None,
-        configuration={"hnsw": {**_INDEX, **(index or {})}},
+        configuration={"hnsw": {**_HNSW, **(index or {})}},
         **options,
     )
     for start in range(0, len(rows), 1000):
@@ -148,7 +150,7 @@ class ChromaBed(StoreBed):
         vectors = (
             np.random.default_rng(7).standard_normal((count, dimension)).astype(np.float32).tolist()
         )
-        return [_awkward(n, vector) for n, vector in enumerate(vectors)]
+        return [_awkward_row(n, vector) for n, vector in enumerate(vectors)]
 
     def mapping(self) -> dict[str, Any]:
         return {
@@ -173,8 +175,8 @@ class ChromaBed(StoreBed):
         return "/get"
 
 
-def _awkward(n: int, vector: list[float]) -> Row:
-    forms = (
+def _awkward_row(n: int, vector: list[float]) -> Row:
+    id_forms = (
         f"doc-{n}",
         f"{n}",
         f"{n:032x}",
@@ -185,7 +187,7 @@ def _awkward(n: int, vector: list[float]) -> Row:
         f" {n} ",
     )
     row: Row = {
-        "id": ODD_IDS[n] if n < len(ODD_IDS) else forms[n % len(forms)],
+        "id": ODD_IDS[n] if n < len(ODD_IDS) else id_forms[n % len(id_forms)],
         "vector": vector,
         "text": (f"Text {n}: “quoted”, naïve ☕ \U0001d4b3 & 'so on'. " * 7)[:300],
         "title": f"Title {n}",

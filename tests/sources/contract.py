@@ -1,6 +1,7 @@
-"""What every source promises.
+"""The contract of all sources, as tests that each store's test class inherits.
 
-A store's test class inherits it and only says how the store is filled without cfray.
+A subclass says how its store is filled without cfray, and why the store cannot do what a test
+asks; it must not override a test to switch it off.
 """
 
 import gzip
@@ -23,20 +24,20 @@ from tests.sources.corpus import (
     INTEGERS,
     ODD_IDS,
     SHARD_BYTES,
-    a_row,
     as_typed,
-    counted,
     items,
-    plain,
+    make_row,
+    plain_rows,
+    row_counts,
     rows,
 )
 
 
 class SourceContract:
-    """Inherit, and give ``seed`` and ``expected``.
+    """The contract; a subclass provides ``seed`` and ``expected``.
 
-    ``seed`` is a fixture: a function that makes a source of rows, in several shards.
-    ``expected`` turns a row that was written into the row that is read.
+    ``seed`` is a fixture: a function that writes rows and returns their source, with several
+    shards. ``expected`` converts a row that was written to the row that is read.
     """
 
     #: Why the store cannot do what a test asks; empty where it can.
@@ -48,10 +49,7 @@ class SourceContract:
     expected = staticmethod(as_typed)
 
     def nowhere(self, tmp_path):
-        """Give the fields of a source that make it point at nothing.
-
-        And the job file's key that the remedy names.
-        """
+        """Return options of a source with nothing to read, and the key that the remedy names."""
         return {"uri": str(tmp_path / "nowhere")}, "source.uri"
 
     @pytest.fixture
@@ -60,7 +58,7 @@ class SourceContract:
 
     def test_every_row_is_in_exactly_one_shard(self, source):
         assert len(source.shards(CONTEXT)) > 2
-        assert counted(rows(source)) == counted(map(self.expected, CORPUS))
+        assert row_counts(rows(source)) == row_counts(map(self.expected, CORPUS))
 
     def test_a_retried_shard_reads_the_same_rows_in_the_same_order(self, source):
         for shard in source.shards(CONTEXT):
@@ -98,9 +96,9 @@ class SourceContract:
         claims = [shard for shard in shards if shard.rows is not None]
         assert bool(claims) is not bool(self.cannot_count)
         assert [shard.rows for shard in claims] == [len(rows(source, [shard])) for shard in claims]
-        described = source.describe(CONTEXT, shards)
-        assert described.rows == (len(CORPUS) if described.exact else described.rows)
-        assert described.exact or len(claims) < len(shards)
+        description = source.describe(CONTEXT, shards)
+        assert description.rows == (len(CORPUS) if description.exact else description.rows)
+        assert description.exact or len(claims) < len(shards)
 
     def test_source_and_shards_travel_to_workers_and_into_the_plan(self, source):
         shards = source.shards(CONTEXT)
@@ -108,11 +106,11 @@ class SourceContract:
         assert [Shard(**json.loads(json.dumps(asdict(shard)))) for shard in shards] == shards
 
     def test_the_schema_it_describes_is_the_schema_it_reads(self, source):
-        described = source.describe(CONTEXT, source.shards(CONTEXT)).schema
+        description = source.describe(CONTEXT, source.shards(CONTEXT)).schema
         batches = [item for _, item in items(source)]
         assert all(
-            batch.schema == described
-            if described is not None
+            batch.schema == description
+            if description is not None
             else any(map(is_variant, batch.schema))
             for batch in batches
         )
@@ -121,16 +119,16 @@ class SourceContract:
         sizes = [10] * 150 + [3_000] * 8 + [10] * 150 + [20_000] + [10] * 60 + [900] * 30
         source = seed([{"id": f"u{n}", "text": "x" * size} for n, size in enumerate(sizes)])
         source = source.model_copy(update={"shard_bytes": 10**7})
-        batches = [plain(item) for _, item in items(source)]
-        weights = [
+        batches = [plain_rows(item) for _, item in items(source)]
+        text_sizes = [
             [
                 len(row["text"][1] if isinstance(row["text"], tuple) else row["text"])
                 for row in batch
             ]
             for batch in batches
         ]
-        assert sorted(size for batch in weights for size in batch) == sorted(sizes)
-        assert max(sum(batch) - max(batch) for batch in weights) <= CONTEXT.batch_bytes
+        assert sorted(size for batch in text_sizes for size in batch) == sorted(sizes)
+        assert max(sum(batch) - max(batch) for batch in text_sizes) <= CONTEXT.batch_bytes
         assert len(batches) < len(sizes) / 2, "batches of single small rows"
 
     def test_an_empty_source_has_no_row_or_is_refused_with_a_remedy(self, seed):
@@ -145,35 +143,37 @@ class SourceContract:
         assert rows(seed(CORPUS[:1])) == [self.expected(CORPUS[0])]
 
     def test_odd_ids_come_back_to_the_letter(self, seed):
-        odd = [a_row(n, id=odd_id) for n, odd_id in enumerate(ODD_IDS)]
-        assert counted(rows(seed(odd))) == counted(map(self.expected, odd))
+        odd = [make_row(n, id=odd_id) for n, odd_id in enumerate(ODD_IDS)]
+        assert row_counts(rows(seed(odd))) == row_counts(map(self.expected, odd))
 
     def test_integers_are_exact(self, seed):
-        wide = [a_row(n, n=value) for n, value in enumerate(INTEGERS)]
-        assert counted({"n": row["n"]} for row in rows(seed(wide))) == counted(
+        wide = [make_row(n, n=value) for n, value in enumerate(INTEGERS)]
+        assert row_counts({"n": row["n"]} for row in rows(seed(wide))) == row_counts(
             {"n": self.expected(row)["n"]} for row in wide
         )
 
     def test_nested_values_come_back_whole(self, seed):
         if self.cannot_nest:
             pytest.skip(self.cannot_nest)
-        deep = {"by": None, "at": {"x": 2**53 + 1, "names": ["", None, "ü\n"]}}
+        nested = {"by": None, "at": {"x": 2**53 + 1, "names": ["", None, "ü\n"]}}
         assert (
-            rows(seed([a_row(1, meta=deep)]))[0]["meta"]
-            == self.expected(a_row(1, meta=deep))["meta"]
+            rows(seed([make_row(1, meta=nested)]))[0]["meta"]
+            == self.expected(make_row(1, meta=nested))["meta"]
         )
 
     def test_null_empty_and_the_word_null_are_told_apart(self, seed):
         if self.cannot_tell_null:
             pytest.skip(self.cannot_tell_null)
-        read_rows = rows(seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")]))
+        read_rows = rows(
+            seed([make_row(1, text=None), make_row(2, text=""), make_row(3, text="null")])
+        )
         assert len({repr(row["text"]) for row in read_rows}) == 3
 
     def test_missing_is_told_from_null(self, seed):
         if self.cannot_tell_missing:
             pytest.skip(self.cannot_tell_missing)
-        without = {key: value for key, value in a_row(2).items() if key != "text"}
-        read_rows = rows(seed([a_row(1, text=None), without]))
+        without = {key: value for key, value in make_row(2).items() if key != "text"}
+        read_rows = rows(seed([make_row(1, text=None), without]))
         read_rows.sort(key=lambda row: repr(row["n"]))
         assert ["text" in row for row in read_rows] == [True, False]
 
@@ -186,9 +186,9 @@ class SourceContract:
 
 
 class FileContract(SourceContract):
-    """Inherit for exports in files, and give ``suffix``, ``write`` and ``source_at``.
+    """The contract of exports in files; a subclass provides ``suffix``, ``write``, ``source_at``.
 
-    ``write`` writes a file of rows; ``source_at`` makes the source of a location.
+    ``write`` writes a file of rows; ``source_at`` returns the source of a location.
     """
 
     suffix = ""
@@ -208,23 +208,23 @@ class FileContract(SourceContract):
 
     @pytest.fixture
     def seed(self, folder):
-        def three_files(some_rows):
+        def write_three_files(some_rows):
             folder.mkdir()
             step = max(1, -(-len(some_rows) // 3))
             for number, start in enumerate(range(0, max(1, len(some_rows)), step)):
                 self.write(folder / f"part-{number}{self.suffix}", some_rows[start : start + step])
             return self.source_at(folder, shard_bytes=SHARD_BYTES)
 
-        return three_files
+        return write_three_files
 
-    def one_file(self, folder, some_rows=CORPUS):
+    def write_single_file(self, folder, some_rows=CORPUS):
         folder.mkdir(exist_ok=True)
-        path = folder / f"one{self.suffix}"
+        path = folder / f"single{self.suffix}"
         self.write(path, some_rows)
         return path, self.source_at(path, shard_bytes=SHARD_BYTES)
 
-    def refused(self, source, path, shards=None):
-        """Check that reading is a terminal error that names the file."""
+    def assert_refused(self, source, path, shards=None):
+        """Assert that reading raises a terminal error that names the file."""
         with pytest.raises(SourceError) as error:
             rows(source, shards)
         assert error.value.transient is False
@@ -232,7 +232,7 @@ class FileContract(SourceContract):
         assert error.value.remedy
 
     def test_one_file_is_split_where_the_format_allows_it(self, folder):
-        _, source = self.one_file(folder)
+        _, source = self.write_single_file(folder)
         shards = source.shards(CONTEXT)
         assert (len(shards) == 1) is bool(self.cannot_split)
         assert {shard.splittable for shard in shards} == {not self.cannot_split}
@@ -246,15 +246,15 @@ class FileContract(SourceContract):
         assert rows(source) == [self.expected(row) for row in CORPUS[:6]]
 
     def test_an_empty_file_among_others_is_no_row(self, folder):
-        _, source = self.one_file(folder)
+        _, source = self.write_single_file(folder)
         self.write(folder / f"none{self.suffix}", [])
-        assert counted(rows(self.source_at(folder, shard_bytes=SHARD_BYTES))) == counted(
+        assert row_counts(rows(self.source_at(folder, shard_bytes=SHARD_BYTES))) == row_counts(
             rows(source)
         )
 
     def test_folder_glob_and_single_files_agree(self, source, folder):
         (folder / "notes.txt").write_text("not part of the export")
-        singles = [
+        rows_of_files = [
             row
             for path in sorted(folder.glob(f"*{self.suffix}"))
             for row in rows(self.source_at(path, shard_bytes=SHARD_BYTES))
@@ -262,76 +262,76 @@ class FileContract(SourceContract):
         assert (
             rows(source)
             == rows(self.source_at(folder / f"*{self.suffix}", shard_bytes=SHARD_BYTES))
-            == singles
+            == rows_of_files
         )
 
     @pytest.mark.parametrize(
-        ("suffix", "pack"),
+        ("suffix", "compress"),
         [
             (".gz", gzip.compress),
             (".zst", lambda data: pa.Codec("zstd").compress(data).to_pybytes()),
         ],
     )
-    def test_a_compressed_file_equals_the_plain_one_or_is_refused(self, folder, suffix, pack):
-        plain_path, source = self.one_file(folder)
-        path = folder / f"packed{self.suffix}{suffix}"
-        path.write_bytes(pack(plain_path.read_bytes()))
-        packed = self.source_at(path, shard_bytes=SHARD_BYTES)
+    def test_a_compressed_file_equals_the_plain_one_or_is_refused(self, folder, suffix, compress):
+        plain_path, source = self.write_single_file(folder)
+        path = folder / f"compressed{self.suffix}{suffix}"
+        path.write_bytes(compress(plain_path.read_bytes()))
+        compressed = self.source_at(path, shard_bytes=SHARD_BYTES)
         if self.cannot_compress:
-            self.refused(packed, path)
+            self.assert_refused(compressed, path)
         else:
-            assert rows(packed) == rows(source)
+            assert rows(compressed) == rows(source)
             path.write_bytes(path.read_bytes()[:-20])
-            self.refused(packed, path)
+            self.assert_refused(compressed, path)
 
     def test_a_file_that_changed_after_the_plan_is_a_terminal_error(self, folder):
-        path, source = self.one_file(folder)
+        path, source = self.write_single_file(folder)
         shards = source.shards(CONTEXT)
         self.write(path, CORPUS[:-1])
-        self.refused(source, path, shards)
+        self.assert_refused(source, path, shards)
 
     def test_a_file_touched_after_the_plan_is_a_terminal_error(self, folder):
-        path, source = self.one_file(folder)
+        path, source = self.write_single_file(folder)
         shards = source.shards(CONTEXT)
         os.utime(path, ns=(1, 1))
-        self.refused(source, path, shards)
+        self.assert_refused(source, path, shards)
 
     def test_a_file_deleted_after_the_plan_is_a_terminal_error(self, folder):
-        path, source = self.one_file(folder)
+        path, source = self.write_single_file(folder)
         shards = source.shards(CONTEXT)
         path.unlink()
-        self.refused(source, path, shards)
+        self.assert_refused(source, path, shards)
 
-    @pytest.mark.parametrize("kept", [0, 3, 0.5, 0.9, -1])
-    def test_a_truncated_file_is_a_terminal_error(self, folder, kept):
+    @pytest.mark.parametrize("end", [0, 3, 0.5, 0.9, -1])
+    def test_a_truncated_file_is_a_terminal_error(self, folder, end):
         if self.cannot_see_a_cut:
             pytest.skip(self.cannot_see_a_cut)
-        path, source = self.one_file(folder)
+        path, source = self.write_single_file(folder)
         data = path.read_bytes()
-        path.write_bytes(data[: int(len(data) * kept) if isinstance(kept, float) else kept])
-        self.refused(source, path)
+        path.write_bytes(data[: int(len(data) * end) if isinstance(end, float) else end])
+        self.assert_refused(source, path)
 
     def test_bytes_of_another_format_are_a_terminal_error(self, folder):
         if self.cannot_see_a_cut:
             pytest.skip(self.cannot_see_a_cut)
-        path, source = self.one_file(folder)
+        path, source = self.write_single_file(folder)
         path.write_bytes(b"\x00\x01 no such format \xff" * 500)
-        self.refused(source, path)
+        self.assert_refused(source, path)
 
     def test_damage_behind_the_plan_is_a_terminal_error(self, folder):
         if self.cannot_see_a_cut:
             pytest.skip(self.cannot_see_a_cut)
-        path, source = self.one_file(folder)
+        path, source = self.write_single_file(folder)
         shards = source.shards(CONTEXT)
         path.write_bytes(b"\xff" * path.stat().st_size)
-        pins = [_pinned_again(shard, path) for shard in shards]
-        self.refused(source, path, pins)
+        repinned = [_pin_again(shard, path) for shard in shards]
+        self.assert_refused(source, path, repinned)
 
 
-def _pinned_again(shard, path):
-    """Give a shard whose pin agrees with the file as it is now: size and time show no damage."""
-    parts = [
-        {**part, "file": {**part["file"], "modified": path.stat().st_mtime_ns}}
-        for part in shard.where["parts"]
+def _pin_again(shard, path):
+    """Return the shard with the present time of its file, so that the pin shows no damage."""
+    byte_ranges = [
+        {**byte_range, "file": {**byte_range["file"], "modified": path.stat().st_mtime_ns}}
+        for byte_range in shard.where["parts"]
     ]
-    return replace(shard, where={"parts": parts})
+    return replace(shard, where={"parts": byte_ranges})

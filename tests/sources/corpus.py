@@ -1,4 +1,8 @@
-"""The rows that every source is filled with, and what it reads as plain rows to compare."""
+"""The rows that the tests write to each source, and the plain rows that they compare with.
+
+The rows are chosen to go wrong in a careless copy: ids with special characters, integers beyond
+2**53, nested values. Nothing here writes to a store.
+"""
 
 import atexit
 import collections
@@ -10,7 +14,7 @@ from cfray.records.record import MISSING, Reject, is_variant, variant_texts, var
 from cfray.sources.base import Context
 from tests.contract import oracle
 
-#: For the lists of ids that some stores' shards are made of.
+#: The folder of the manifests of ids from which some stores read their shards.
 _SCRATCH = tempfile.TemporaryDirectory(prefix="cfray-scratch-")
 atexit.register(_SCRATCH.cleanup)
 CONTEXT = Context(batch_bytes=4_000, scratch=_SCRATCH.name)
@@ -52,8 +56,8 @@ ODD_IDS = (
 INTEGERS = (2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), 0)
 
 
-def a_row(n, /, **values):
-    """Make a row with every field; ``None`` is null."""
+def make_row(n, /, **values):
+    """Return a row that has each field; ``None`` is null."""
     nested = {"by": f"author {n % 3}", "at": {"x": n, "names": ["é", '"']}}
     row = {
         "id": f"d{n:04d}",
@@ -67,20 +71,22 @@ def a_row(n, /, **values):
     return row | {"vector": [n + 0.5, -1.5]} | values
 
 
-CORPUS = [a_row(n) for n in range(60)] + [a_row(60 + n, id=odd) for n, odd in enumerate(ODD_IDS)]
+CORPUS = [make_row(n) for n in range(60)] + [
+    make_row(60 + n, id=odd) for n, odd in enumerate(ODD_IDS)
+]
 
 
 def items(source, context=CONTEXT):
-    """Read all shards: (shard, batch or reject)."""
+    """Read all shards; return pairs of a shard and a batch or reject."""
     return [
         (shard, item) for shard in source.shards(context) for item in source.read(shard, context)
     ]
 
 
-def plain(batch):
-    """Give the rows of a batch as dicts.
+def plain_rows(batch):
+    """Convert a batch to a list of dicts.
 
-    A value of a variant column is a pair (type, text); a missing key is missing.
+    A value of a variant column is a pair (type, text), and a row lacks its missing keys.
     """
     columns = {
         field.name: _variants(column) if is_variant(field) else column.to_pylist()
@@ -101,23 +107,23 @@ def _variants(column):
 
 
 def rows(source, shards=None, context=CONTEXT):
-    """Read shards (all of them) as plain rows; a reject is a failure."""
+    """Read shards, by default all, as plain rows; fail on a reject."""
     all_rows = []
     for shard in source.shards(context) if shards is None else shards:
         for item in source.read(shard, context):
             assert not isinstance(item, Reject), item
-            all_rows += plain(item)
+            all_rows += plain_rows(item)
     return all_rows
 
 
 def as_typed(row):
-    """Give a row as a store with a fixed schema has it: an absent value is null."""
+    """Return a row as a store with a fixed schema stores it: an absent value is null."""
     return {name: row.get(name) for name in SCHEMA.names}
 
 
 def as_json(row):
-    """Give a row as JSON has it: each value a pair (type, text); a missing key is missing."""
-    names = {
+    """Return a row as JSON stores it: each value is a pair (type, text), without missing keys."""
+    scalar_types = {
         bool: "bool",
         int: "int64",
         float: "double",
@@ -125,14 +131,14 @@ def as_json(row):
         type(None): "null",
         dict: "struct",
     }
-    lists = {str: "list<string>", float: "list<double>"}
-    kinds = {
-        key: lists[type(value[0])] if isinstance(value, list) else names[type(value)]
+    list_types = {str: "list<string>", float: "list<double>"}
+    types = {
+        key: list_types[type(value[0])] if isinstance(value, list) else scalar_types[type(value)]
         for key, value in row.items()
     }
-    return {key: (kinds[key], oracle.metadata_text(value)) for key, value in row.items()}
+    return {key: (types[key], oracle.metadata_text(value)) for key, value in row.items()}
 
 
-def counted(some_rows):
-    """Make a multiset of rows."""
+def row_counts(some_rows):
+    """Count how often each row occurs."""
     return collections.Counter(repr(sorted(row.items())) for row in some_rows)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -27,10 +26,8 @@ from cfray.sources.milvus.source import Milvus
 from tests.sources.corpus import as_json
 from tests.sources.store_bed import Row, StoreBed
 from tests.testbeds import milvus
-from tests.testbeds.jail import jailed
 from tests.testbeds.proxy import GrpcProxy
-from tests.testbeds.server import Launch, Server, free_ports, running
-from tests.testbeds.wheels import installed
+from tests.testbeds.server import Server
 
 KEY = "CFRAY_MILVUS_KEY"
 #: The user of a new server, with the password.
@@ -54,10 +51,10 @@ DECLARED: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 #: Of them, those that the rows of the contract have.
 CORPUS_DECLARES = ("n", "ratio", "flag", "tags", "meta")
-_AT_ONCE = 1_000
+_INSERT_ROWS = 1_000
 #: A query that must see everything (Strong) waits for the next tick of the server's clock, 200 ms
 #: by default; loading looks every second.
-_BRISK = {
+_QUICK_CLOCK = {
     "PROXY_TIMETICKINTERVAL": "20",
     **dict.fromkeys(
         (
@@ -84,13 +81,15 @@ class MilvusBed(StoreBed):
     @contextmanager
     def measured(cls, folder: Path) -> Iterator[Self]:
         """Start a server with the default clock of 200 ms, and with no other load."""
-        before = os.environ.get(KEY)
+        previous_key = os.environ.get(KEY)
         os.environ[KEY] = ROOT
         try:
-            with secured(folder, brisk=False) as server:
+            with start_with_users(folder, quick_clock=False) as server:
                 yield cls(server.endpoint)
         finally:
-            os.environ.pop(KEY, None) if before is None else os.environ.update({KEY: before})
+            os.environ.pop(KEY, None) if previous_key is None else os.environ.update(
+                {KEY: previous_key}
+            )
 
     @classmethod
     @contextmanager
@@ -98,28 +97,28 @@ class MilvusBed(StoreBed):
         if cls.endpoint():
             yield cls(str(cls.endpoint()))
             return
-        before = os.environ.get(KEY)
+        previous_key = os.environ.get(KEY)
         os.environ[KEY] = ROOT
         try:
-            with secured(folder) as server:
+            with start_with_users(folder) as server:
                 bed = cls(server.endpoint, server)
                 # to load a collection takes three seconds; several at once take no longer
-                with ThreadPoolExecutor(8) as makers:
-                    for declared, many, level in (
+                with ThreadPoolExecutor(8) as pool:
+                    for declared, spare_count, collection_options in (
                         (CORPUS_DECLARES, 14, {}),
                         ((), 9, {"consistency_level": "Strong"}),
                     ):
                         bed._spare[declared] = [
-                            makers.submit(bed.create, bed.fresh(), declared, 2, **level)
-                            for _ in range(many)
+                            pool.submit(bed.create, bed.fresh(), declared, 2, **collection_options)
+                            for _ in range(spare_count)
                         ]
                     try:
                         yield bed
                     finally:
-                        makers.shutdown(cancel_futures=True)
+                        pool.shutdown(cancel_futures=True)
                         bed.client.close()
         finally:
-            os.environ.pop(KEY) if before is None else os.environ.update({KEY: before})
+            os.environ.pop(KEY) if previous_key is None else os.environ.update({KEY: previous_key})
 
     @property
     def token(self) -> str:
@@ -146,7 +145,9 @@ class MilvusBed(StoreBed):
         return self._filled[key]
 
     def _forget(self, name: str) -> None:
-        self._filled = {key: other for key, other in self._filled.items() if other != name}
+        self._filled = {
+            key: filled_name for key, filled_name in self._filled.items() if filled_name != name
+        }
 
     def _seed(
         self, rows: Sequence[Row], name: str | None, index: str, options: dict[str, Any]
@@ -171,10 +172,10 @@ class MilvusBed(StoreBed):
         for partition, partition_rows in rows_by_partition.items():
             if partition != "_default":
                 self.client.create_partition(name, partition)
-            for start in range(0, len(partition_rows), _AT_ONCE):
+            for start in range(0, len(partition_rows), _INSERT_ROWS):
                 self.client.insert(
                     name,
-                    [self.storable(row) for row in partition_rows[start : start + _AT_ONCE]],
+                    [self.storable(row) for row in partition_rows[start : start + _INSERT_ROWS]],
                     partition_name=partition,
                 )
         return name
@@ -226,16 +227,20 @@ class MilvusBed(StoreBed):
         dynamic = {
             key: _as_json(value)
             for key, value in row.items()
-            if key not in ("id", "vector", *_BY_NAME)
+            if key not in ("id", "vector", *_FIELDS_WITH_ARROW_TYPE)
         }
-        typed = {key: (DECLARED[key][2], _text(key, row[key])) for key in _BY_NAME if key in row}
+        typed = {
+            key: (DECLARED[key][2], _canonical_text(key, row[key]))
+            for key in _FIELDS_WITH_ARROW_TYPE
+            if key in row
+        }
         vector = np.array(row.get("vector", [0.0, 0.0]), np.float32).astype(float).tolist()
         return {"id": row["id"], "vector": vector, **dynamic, **typed}
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
-        draw = np.random.default_rng(7)
-        vectors = draw.standard_normal((count, dimension)).astype(np.float32)
-        return [_awkward(n, vector) for n, vector in enumerate(vectors.astype(float).tolist())]
+        generator = np.random.default_rng(7)
+        vectors = generator.standard_normal((count, dimension)).astype(np.float32)
+        return [_awkward_row(n, vector) for n, vector in enumerate(vectors.astype(float).tolist())]
 
     def mapping(self) -> dict[str, Any]:
         return {
@@ -252,20 +257,20 @@ class MilvusBed(StoreBed):
 
         Its own iterator stops at the first key with a line break or a quote.
         """
-        total, after = 0, ""
+        row_count, key_filter = 0, ""
         while page := list(
             self.client.query(
                 name,
-                filter=after,
+                filter=key_filter,
                 limit=5_000,
                 output_fields=["*"],
                 iterator="True",
                 reduce_stop_for_best="True",
             )
         ):
-            total += len(page)
-            after = f"id > {json.dumps(page[-1]['id'], ensure_ascii=False)}"
-        return total
+            row_count += len(page)
+            key_filter = f"id > {json.dumps(page[-1]['id'], ensure_ascii=False)}"
+        return row_count
 
     def proxied(self, name: str) -> tuple[GrpcProxy, Milvus]:
         proxy = GrpcProxy(self.url.split("://")[-1])
@@ -276,7 +281,7 @@ class MilvusBed(StoreBed):
         return "MilvusService/Query"
 
 
-_BY_NAME = [key for key, (_, _, name) in DECLARED.items() if name]
+_FIELDS_WITH_ARROW_TYPE = [key for key, (_, _, name) in DECLARED.items() if name]
 
 
 def _as_json(value: Any) -> tuple[str, str]:
@@ -288,17 +293,17 @@ def _as_json(value: Any) -> tuple[str, str]:
     return names[kinds.pop()] if len(kinds) == 1 else "list", canonical(value)
 
 
-def _text(key: str, value: Any) -> str:
+def _canonical_text(key: str, value: Any) -> str:
     if key.startswith("single"):
-        short = [
+        numbers = [
             float(str(np.float32(number)))
             for number in (value if isinstance(value, list) else [value])
         ]
-        return canonical(short if isinstance(value, list) else short[0])
+        return canonical(numbers if isinstance(value, list) else numbers[0])
     return canonical(value)
 
 
-_ODD = (
+_ODD_TEXTS = (
     "it's",
     'say "x"',
     "back\\slash\\",
@@ -314,10 +319,10 @@ _ODD = (
 )
 
 
-def _awkward(n: int, vector: list[float]) -> Row:
-    odd = _ODD[n % len(_ODD)]
+def _awkward_row(n: int, vector: list[float]) -> Row:
+    odd = _ODD_TEXTS[n % len(_ODD_TEXTS)]
     row: Row = {
-        "id": odd if n < len(_ODD) else f"{odd}{n:07d}",
+        "id": odd if n < len(_ODD_TEXTS) else f"{odd}{n:07d}",
         "vector": vector,
         "body": f"Record {n} says {odd!r}, é and \U0001d4b3. " * 8,
         "n": (2**53 + n, -(2**63) + n, 2**63 - 1 - n, n)[n % 4],
@@ -340,28 +345,13 @@ def _awkward(n: int, vector: list[float]) -> Row:
 
 
 @contextmanager
-def secured(folder: Path, *, brisk: bool = True) -> Iterator[Server]:
-    """Start Milvus as ``testbeds/milvus.py`` does, with users: without a token it refuses all."""
-    site, ports = installed("milvus", milvus.VERSION), free_ports(1)
-    command = [
-        sys.executable,
-        "-I",
-        "-c",
-        milvus.BECOME_MILVUS,
-        str(site),
-        str(milvus.programs(site)),
-    ]
-    settings = {"COMMON_SECURITY_AUTHORIZATIONENABLED": "true", **(_BRISK if brisk else {})}
-    launch = Launch(
-        "milvus",
-        jailed(command, {ports[0]: milvus.PORT}),
-        ports,
-        _lets_root_in,
-        settings=settings,
-        patience=0,
-        slowest=240,
-    )
-    with running(launch, folder) as server:
+def start_with_users(folder: Path, *, quick_clock: bool = True) -> Iterator[Server]:
+    """Start Milvus with users: without a token it refuses all."""
+    settings = {
+        "COMMON_SECURITY_AUTHORIZATIONENABLED": "true",
+        **(_QUICK_CLOCK if quick_clock else {}),
+    }
+    with milvus.start(folder, settings, _lets_root_in) as server:
         yield server
 
 
@@ -370,7 +360,7 @@ def _lets_root_in(server: Server) -> bool:
 
     logger = logging.getLogger("pymilvus")
     # pymilvus prints each refusal of a server that is not ready yet
-    before, logger.disabled = logger.disabled, True
+    was_disabled, logger.disabled = logger.disabled, True
     try:
         with suppress(MilvusException):
             client = MilvusClient(server.endpoint, token=ROOT, timeout=5)
@@ -394,4 +384,4 @@ def _lets_root_in(server: Server) -> bool:
             return len(read_rows) == 1
         return False
     finally:
-        logger.disabled = before
+        logger.disabled = was_disabled

@@ -66,11 +66,11 @@ class PineconeBed(StoreBed):
         with self.client() as client, client.index(name=name.split("/", maxsplit=1)[0]) as index:
             yield index
 
-    def create_index(self, index: str, **declared: Any) -> str:
+    def create_index(self, index: str, **options: Any) -> str:
         """Create an index if it does not exist."""
         if index not in self.indexes:
             with self.client() as client:
-                client.indexes.create(name=index, **declared)
+                client.indexes.create(name=index, **options)
             self.indexes.add(index)
         return index
 
@@ -80,11 +80,11 @@ class PineconeBed(StoreBed):
         name = name or f"{self.run}-{metric}-{width}/{self.fresh()}".lower()
         index, _, namespace = name.partition("/")
         self.create_index(index, dimension=width, metric=metric)
-        with self.index(name) as opened:
+        with self.index(name) as index_client:
             if not rows and namespace:
-                opened.create_namespace(name=namespace)
+                index_client.create_namespace(name=namespace)
             for start in range(0, len(rows), _BATCH):
-                opened.upsert(
+                index_client.upsert(
                     vectors=[storable(row, width) for row in rows[start : start + _BATCH]],
                     namespace=namespace,
                 )
@@ -94,7 +94,7 @@ class PineconeBed(StoreBed):
                     lambda: (
                         {
                             record.id
-                            for page in opened.list(namespace=namespace)
+                            for page in index_client.list(namespace=namespace)
                             for record in page.vectors
                         }
                         == ids
@@ -107,16 +107,16 @@ class PineconeBed(StoreBed):
     def drop(self, name: str) -> None:
         index, _, namespace = name.partition("/")
         if namespace:
-            with self.index(name) as opened:
-                opened.delete_namespace(name=namespace)
+            with self.index(name) as index_client:
+                index_client.delete_namespace(name=namespace)
             return
         with self.client() as client:
             client.indexes.delete(index)
         self.indexes.discard(index)
 
     def delete(self, name: str, ids: Sequence[Any]) -> None:
-        with self.index(name) as opened:
-            opened.delete(
+        with self.index(name) as index_client:
+            index_client.delete(
                 ids=[store_id(record_id) for record_id in ids], namespace=name.partition("/")[2]
             )
 
@@ -133,16 +133,16 @@ class PineconeBed(StoreBed):
 
     def expected(self, row: Row) -> Row:
         stored = storable(row, width_of([row]))
-        numbers = {
+        read_metadata = {
             key: float(value) if type(value) is int else value
             for key, value in stored["metadata"].items()
         }
-        empty = {key: ("list", "[]") for key, value in numbers.items() if value == []}
+        empty_lists = {key: ("list", "[]") for key, value in read_metadata.items() if value == []}
         expected_row = {
             "id": stored["id"],
             "vector": [float(number) for number in np.float32(stored["values"])],
-            **as_json(numbers | dict.fromkeys(empty)),
-            **empty,
+            **as_json(read_metadata | dict.fromkeys(empty_lists)),
+            **empty_lists,
         }
         if "sparse" not in row:
             return expected_row
@@ -182,14 +182,14 @@ class PineconeBed(StoreBed):
                 for record in page.vectors
             ]
             pages: list[list[str]] = [[]]
-            room = 15_000
+            free_bytes = 15_000
             for record_id in ids:
                 size = len(quote(record_id, safe="")) + len("&ids=")
-                if size > room or len(pages[-1]) == 1_000:
+                if size > free_bytes or len(pages[-1]) == 1_000:
                     pages.append([])
-                    room = 15_000
+                    free_bytes = 15_000
                 pages[-1].append(record_id)
-                room -= size
+                free_bytes -= size
             return sum(
                 pool.map(
                     lambda page: len(index.fetch(ids=page, namespace=namespace).vectors), pages
@@ -218,21 +218,25 @@ def store_id(text: str) -> str:
 
 def storable(row: Row, width: int) -> Row:
     """Give the record that is written into Pinecone for a row."""
-    number = store_id(row["id"])
+    record_id = store_id(row["id"])
     metadata = {
-        key: _value(value)
+        key: _storable_value(value)
         for key, value in row.items()
         if key not in ("id", "vector", "sparse") and value is not None
     }
-    if number != row["id"]:
+    if record_id != row["id"]:
         metadata["doc_id"] = row["id"]
-    record: Row = {"id": number, "values": row.get("vector") or [0.5] * width, "metadata": metadata}
+    record: Row = {
+        "id": record_id,
+        "values": row.get("vector") or [0.5] * width,
+        "metadata": metadata,
+    }
     return record | ({"sparse_values": row["sparse"]} if row.get("sparse") else {})
 
 
-def _value(value: Any) -> Any:
+def _storable_value(value: Any) -> Any:
     if isinstance(value, bool | str | int | float) or (
-        isinstance(value, list) and all(isinstance(item, str) for item in value)
+        isinstance(value, list) and all(isinstance(element, str) for element in value)
     ):
         return value
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

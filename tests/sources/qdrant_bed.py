@@ -24,7 +24,7 @@ from tests.testbeds import qdrant
 from tests.testbeds.proxy import GrpcProxy, HttpProxy
 
 KEY = "CFRAY_QDRANT_KEY"
-MULTI, HALF, BYTES = 4, 6, 5
+MULTI_WIDTH, HALF_WIDTH, BYTES_WIDTH = 4, 6, 5
 """Widths of the further vectors of awkward rows."""
 
 
@@ -77,7 +77,7 @@ class QdrantBed(StoreBed):
         width = next((len(row["vector"]) for row in rows if row.get("vector")), 2)
         with self.client() as client:
             if any("vectors" in row for row in rows):
-                vectors, sparse = declared(width)
+                vectors, sparse = declare_vectors(width)
                 client.create_collection(name, vectors_config=vectors, sparse_vectors_config=sparse)
             else:
                 client.create_collection(
@@ -143,9 +143,9 @@ class QdrantBed(StoreBed):
         }
 
     def awkward(self, count: int, dimension: int) -> list[Row]:
-        random = np.random.default_rng(7)
-        main = random.standard_normal((count, dimension), np.float32).tolist()
-        return [awkward_row(n, main[n], random) for n in range(count)]
+        generator = np.random.default_rng(7)
+        main_vectors = generator.standard_normal((count, dimension), np.float32).tolist()
+        return [awkward_row(n, main_vectors[n], generator) for n in range(count)]
 
     def mapping(self) -> dict[str, Any]:
         return {
@@ -197,14 +197,14 @@ def point_id(row: Row) -> int | str:
 def as_variant(value: Any) -> tuple[str, str]:
     """Give the type and the text that a value of a payload has in JSON."""
     if isinstance(value, list):
-        items = {str: "list<string>", float: "list<double>", int: "list<int64>"}
-        kinds = {type(item) for item in value}
+        list_types = {str: "list<string>", float: "list<double>", int: "list<int64>"}
+        kinds = {type(element) for element in value}
         return (
-            items.get(kinds.pop(), "list") if len(kinds) == 1 else "list"
+            list_types.get(kinds.pop(), "list") if len(kinds) == 1 else "list"
         ), oracle.metadata_text(value)
     if type(value) is int and value >= 2**63:
         return "uint64", str(value)
-    names = {
+    scalar_types = {
         bool: "bool",
         int: "int64",
         float: "double",
@@ -212,7 +212,7 @@ def as_variant(value: Any) -> tuple[str, str]:
         type(None): "null",
         dict: "struct",
     }
-    return names[type(value)], oracle.metadata_text(value)
+    return scalar_types[type(value)], oracle.metadata_text(value)
 
 
 def payload_of(row: Row) -> Row:
@@ -226,33 +226,37 @@ def payload_of(row: Row) -> Row:
 def vectors_of(row: Row) -> Any:
     from qdrant_client import models as m
 
-    main = row.get("vector")
+    main_vector = row.get("vector")
     if "vectors" not in row:
-        return main if main is not None else {}
-    named = {
+        return main_vector if main_vector is not None else {}
+    named_vectors = {
         key: m.SparseVector(**vector) if isinstance(vector, dict) else vector
         for key, vector in row["vectors"].items()
     }
-    return named if main is None else {"main": main, **named}
+    return named_vectors if main_vector is None else {"main": main_vector, **named_vectors}
 
 
-def declared(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def declare_vectors(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Declare a vector of every kind; none is normalised, so all come back unchanged."""
     from qdrant_client import models as m
 
-    several = m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM)
+    multivector_config = m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM)
     vectors = {
         "main": m.VectorParams(size=width, distance=m.Distance.EUCLID),
-        "bytes": m.VectorParams(size=BYTES, distance=m.Distance.DOT, datatype=m.Datatype.UINT8),
-        "half": m.VectorParams(
-            size=HALF, distance=m.Distance.MANHATTAN, datatype=m.Datatype.FLOAT16
+        "bytes": m.VectorParams(
+            size=BYTES_WIDTH, distance=m.Distance.DOT, datatype=m.Datatype.UINT8
         ),
-        "several": m.VectorParams(size=MULTI, distance=m.Distance.DOT, multivector_config=several),
+        "half": m.VectorParams(
+            size=HALF_WIDTH, distance=m.Distance.MANHATTAN, datatype=m.Datatype.FLOAT16
+        ),
+        "several": m.VectorParams(
+            size=MULTI_WIDTH, distance=m.Distance.DOT, multivector_config=multivector_config
+        ),
     }
     return vectors, {"sparse": m.SparseVectorParams()}
 
 
-ODD = (
+ODD_TEXTS = (
     "it's",
     'say "x"',
     "back\\slash",
@@ -266,10 +270,10 @@ ODD = (
 )
 
 
-def awkward_row(n: int, main: list[float], random: np.random.Generator) -> Row:
+def awkward_row(n: int, main_vector: list[float], generator: np.random.Generator) -> Row:
     row: Row = {
-        "id": f"{ODD[n % len(ODD)]} {n}",
-        "text": f"Text of {n}, {ODD[n % len(ODD)]}. " * 12,
+        "id": f"{ODD_TEXTS[n % len(ODD_TEXTS)]} {n}",
+        "text": f"Text of {n}, {ODD_TEXTS[n % len(ODD_TEXTS)]}. " * 12,
         "title": f"Title {n}",
         "tags": ["all", f"t{n % 7}"],
         "created": f"2024-{1 + n % 12:02d}-{1 + n % 28:02d}T10:00:00.{n % 1000:03d}Z",
@@ -281,20 +285,20 @@ def awkward_row(n: int, main: list[float], random: np.random.Generator) -> Row:
         "nothing": None,
         "mixed": (n, f"{n}", n / 8, None, [n, "x"])[n % 5],
         "numbers": [n, n + 1],
-        "nested": {"at": {"x": n, "odd": ODD[n % len(ODD)]}, "list": [{"y": None}, []]},
-        "vector": None if n % 29 == 3 else main,
+        "nested": {"at": {"x": n, "odd": ODD_TEXTS[n % len(ODD_TEXTS)]}, "list": [{"y": None}, []]},
+        "vector": None if n % 29 == 3 else main_vector,
     }
     if n % 4 == 1:
         del row["flag"]
     vectors: Row = {}
     if n % 3:
-        vectors["bytes"] = [float(number) for number in random.integers(0, 256, BYTES)]
+        vectors["bytes"] = [float(number) for number in generator.integers(0, 256, BYTES_WIDTH)]
         vectors["half"] = [
-            float(number) for number in random.standard_normal(HALF).astype(np.float16)
+            float(number) for number in generator.standard_normal(HALF_WIDTH).astype(np.float16)
         ]
     if n % 5:
         vectors["several"] = [
-            [float(number) for number in random.standard_normal(MULTI).astype(np.float32)]
+            [float(number) for number in generator.standard_normal(MULTI_WIDTH).astype(np.float32)]
             for _ in range(1 + n % 3)
         ]
     if n % 2:

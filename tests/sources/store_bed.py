@@ -19,7 +19,7 @@ from cfray.sources.remote import RemoteSource
 from tests.testbeds.proxy import GrpcProxy, HttpProxy
 
 Row = dict[str, Any]
-_numbers = itertools.count(1)
+_collection_numbers = itertools.count(1)
 
 
 class StoreBed(ABC):
@@ -57,7 +57,7 @@ class StoreBed(ABC):
 
     def fresh(self) -> str:
         """Name a collection that does not exist yet."""
-        return f"{self.run}c{next(_numbers)}"
+        return f"{self.run}c{next(_collection_numbers)}"
 
     @abstractmethod
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
@@ -78,7 +78,7 @@ class StoreBed(ABC):
 
     @abstractmethod
     def expected(self, row: Row) -> Row:
-        """Give a seeded row as ``corpus.plain`` shows it after a read.
+        """Give a seeded row as ``corpus.plain_rows`` shows it after a read.
 
         Typed columns as values, variants as (type, text), missing keys not at all.
 

@@ -12,7 +12,7 @@ import pytest
 from cfray.errors import ConfigError, SourceError, SourceUnavailable
 from cfray.sources import remote
 from tests.sources.contract import SourceContract
-from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, rows
+from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, make_row, row_counts, rows
 from tests.testbeds.proxy import Dropped, Grpc, GrpcProxy, Slow, Status, Truncated
 
 
@@ -54,7 +54,7 @@ class StoreContract(SourceContract):
         assert {shard.collection for shard in shards} == set(seeded)
         for name, seeded_rows in seeded.items():
             read_rows = rows(source, [shard for shard in shards if shard.collection == name])
-            assert counted(read_rows) == counted(map(self.expected, seeded_rows))
+            assert row_counts(read_rows) == row_counts(map(self.expected, seeded_rows))
 
     def test_collections_say_their_size_width_and_metric(self, bed):
         name = bed.seed(CORPUS)
@@ -74,7 +74,7 @@ class StoreContract(SourceContract):
     def test_search_gives_ids_as_a_read_does(self, bed):
         if self.cannot_search:
             pytest.skip(self.cannot_search)
-        name = bed.seed([a_row(n, vector=[float(n), 1.0]) for n in range(20)])
+        name = bed.seed([make_row(n, vector=[float(n), 1.0]) for n in range(20)])
         ids = bed.source(name).search(name, [19.0, 1.0], 3)
         assert len(ids) == 3
         assert len(set(ids)) == 3
@@ -91,7 +91,9 @@ class StoreContract(SourceContract):
             shards = source.shards(CONTEXT)
             for fault in self.faults(proxy):
                 proxy.fail(fault, times=2, matching=bed.page_request())
-                assert counted(rows(source, shards)) == counted(map(self.expected, CORPUS)), fault
+                assert row_counts(rows(source, shards)) == row_counts(map(self.expected, CORPUS)), (
+                    fault
+                )
                 assert not proxy.waiting, f"{fault} was never met"
 
     def test_a_store_that_stays_away_is_a_transient_error_that_names_it(self, bed):
@@ -99,10 +101,10 @@ class StoreContract(SourceContract):
         with closing(proxy):
             shards = source.shards(CONTEXT)
             proxy.fail(Dropped(), times=10_000, matching="")
-            with pytest.raises(SourceUnavailable) as away:
+            with pytest.raises(SourceUnavailable) as error:
                 rows(source, shards)
-        assert source.address in away.value.what
-        assert away.value.remedy
+        assert source.address in error.value.what
+        assert error.value.remedy
 
     def test_a_page_that_does_not_come_is_given_up_and_asked_for_again(self, bed):
         proxy, source = bed.proxied(bed.seed(CORPUS))
@@ -110,7 +112,7 @@ class StoreContract(SourceContract):
             shards = source.shards(CONTEXT)
             proxy.fail(Slow(), times=1, matching=bed.page_request())
             impatient = source.model_copy(update={"timeout": 2.0})
-            assert counted(rows(impatient, shards)) == counted(map(self.expected, CORPUS))
+            assert row_counts(rows(impatient, shards)) == row_counts(map(self.expected, CORPUS))
 
     def test_a_wrong_key_is_a_terminal_error_that_does_not_show_it(self, locked_bed, monkeypatch):
         if self.cannot_refuse_a_key:
@@ -118,11 +120,11 @@ class StoreContract(SourceContract):
         name = locked_bed.seed(CORPUS[:3])
         monkeypatch.setenv("CFRAY_TEST_WRONG_KEY", "not-the-key-but-secret-all-the-same")
         source = locked_bed.source(name, api_key=remote.Secret(env="CFRAY_TEST_WRONG_KEY"))
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             source.shards(CONTEXT)
-        assert not refused.value.transient
-        assert "secret-all-the-same" not in f"{refused.value}{refused.value.args}{source!r}"
-        assert "api_key" in refused.value.remedy
+        assert not error.value.transient
+        assert "secret-all-the-same" not in f"{error.value}{error.value.args}{source!r}"
+        assert "api_key" in error.value.remedy
         assert len(rows(locked_bed.source(name))) == 3
 
     def test_a_key_that_is_not_set_is_named(self, bed, monkeypatch):
@@ -137,9 +139,9 @@ class StoreContract(SourceContract):
         for module in [module for module in sys.modules if module.split(".")[0] == self.client]:
             monkeypatch.delitem(sys.modules, module)
         monkeypatch.setattr(sys, "meta_path", [_Blocked(self.client), *sys.meta_path])
-        with pytest.raises(ConfigError) as missing:
+        with pytest.raises(ConfigError) as error:
             source.shards(CONTEXT)
-        assert f"cfray[{bed.kind}]" in missing.value.remedy
+        assert f"cfray[{bed.kind}]" in error.value.remedy
 
 
 class _Blocked:

@@ -1,6 +1,6 @@
-"""Arrow IPC: the file format splits, the stream format is whole.
+"""An Arrow source splits the file format at its record batches, and reads a stream as one shard.
 
-A stream that was cut is noticed.
+A stream that was cut between two messages looks complete to pyarrow; the source must refuse it.
 """
 
 import pyarrow as pa
@@ -17,8 +17,8 @@ def batches_of(some_rows):
     return pa.Table.from_pylist(some_rows, SCHEMA).to_batches(max_chunksize=10)
 
 
-def write_with(writer_of, path, batches):
-    with writer_of(path, SCHEMA) as writer:
+def write_with(open_writer, path, batches):
+    with open_writer(path, SCHEMA) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
@@ -58,10 +58,10 @@ def test_a_stream_cut_exactly_between_two_messages_is_refused(tmp_path):
         for batch in batches_of(CORPUS):
             writer.write_batch(batch)
             ends.append(sink.tell())
-    whole = path.read_bytes()
+    complete = path.read_bytes()
     assert len(rows(Arrow(uri=str(path)))) == len(CORPUS)
     for end in ends:
-        path.write_bytes(whole[:end])
+        path.write_bytes(complete[:end])
         assert ipc.open_stream(path.read_bytes()).read_all().num_rows > 0, (
             "pyarrow itself takes it for complete"
         )

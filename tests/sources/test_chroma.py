@@ -33,7 +33,16 @@ from cfray.sources.chroma.types import (
 from tests.sources import chroma_bed
 from tests.sources.chroma_bed import ChromaBed, Guarded
 from tests.sources.contract import SourceContract
-from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, items, plain, rows
+from tests.sources.corpus import (
+    CONTEXT,
+    CORPUS,
+    SHARD_BYTES,
+    items,
+    make_row,
+    plain_rows,
+    row_counts,
+    rows,
+)
 from tests.sources.store_contract import StoreContract
 from tests.testbeds import lineup
 from tests.testbeds.proxy import Status
@@ -64,7 +73,7 @@ def context(tmp_path):
     return Context(scratch=str(tmp_path / "scratch"))
 
 
-def vendors(bed, name):
+def vendor_collection(bed, name):
     return bed.client.get_collection(name, embedding_function=None)
 
 
@@ -74,37 +83,40 @@ class TestChroma(StoreContract):
     cannot_tell_missing = NO_NULL
 
 
-MANY = [a_row(n) for n in range(300)]
+MANY_ROWS = [make_row(n) for n in range(300)]
 
 
 class TestWhatIsDeletedOrAddedMeanwhile:
     def test_paging_by_offset_loses_rows_that_nobody_deleted(self, bed):
         """The trap: what the vendor's client does, page by page."""
-        name = bed.seed(MANY)
-        first = vendors(bed, name).get(limit=100, include=[])["ids"]
-        bed.delete(name, first[:50])
-        later_ids = vendors(bed, name).get(limit=300, offset=100, include=[])["ids"]
-        assert len({row["id"] for row in MANY} - set(first) - set(later_ids)) == 50
+        name = bed.seed(MANY_ROWS)
+        first_ids = vendor_collection(bed, name).get(limit=100, include=[])["ids"]
+        bed.delete(name, first_ids[:50])
+        later_ids = vendor_collection(bed, name).get(limit=300, offset=100, include=[])["ids"]
+        assert len({row["id"] for row in MANY_ROWS} - set(first_ids) - set(later_ids)) == 50
 
     def test_a_list_of_ids_loses_none_and_names_what_is_gone(self, bed):
-        name = bed.seed(MANY)
+        name = bed.seed(MANY_ROWS)
         source = bed.source(name, shard_bytes=10_000)
         shards = source.shards(CONTEXT)
         assert len(shards) > 3
-        deleted_ids = [row["id"] for row in MANY[::7]]
+        deleted_ids = [row["id"] for row in MANY_ROWS[::7]]
         read_items = []
-        for number, shard in enumerate(shards):
-            if number == 1:
+        for shard_number, shard in enumerate(shards):
+            if shard_number == 1:
                 bed.delete(name, deleted_ids)
             read_items += list(source.read(shard, CONTEXT))
         rejects = [item for item in read_items if isinstance(item, Reject)]
         read_ids = [
-            row["id"] for item in read_items if not isinstance(item, Reject) for row in plain(item)
+            row["id"]
+            for item in read_items
+            if not isinstance(item, Reject)
+            for row in plain_rows(item)
         ]
         assert sorted(read_ids + [reject.content.decode() for reject in rejects]) == sorted(
-            row["id"] for row in MANY
+            row["id"] for row in MANY_ROWS
         )
-        assert {row["id"] for row in MANY} - set(deleted_ids) <= set(read_ids)
+        assert {row["id"] for row in MANY_ROWS} - set(deleted_ids) <= set(read_ids)
         assert rejects
         assert all(
             "deleted meanwhile or lost" in reject.reason and name in reject.position
@@ -113,7 +125,7 @@ class TestWhatIsDeletedOrAddedMeanwhile:
 
     def test_the_ids_of_a_collection_are_one_request(self, bed):
         """One request is one SQL statement: there is no second page for a deletion to shift."""
-        proxy, source = bed.proxied(bed.seed(MANY))
+        proxy, source = bed.proxied(bed.seed(MANY_ROWS))
         with closing(proxy):
             source.shards(CONTEXT)
             posted_paths = [path for method, path in proxy.seen if method == "POST"]
@@ -121,20 +133,20 @@ class TestWhatIsDeletedOrAddedMeanwhile:
         assert len(posted_paths) == 2
 
     def test_ids_come_in_the_order_of_the_list_whatever_order_chroma_answers_in(self, bed, context):
-        name = bed.seed(MANY)
-        listed_ids = [row["id"] for row in MANY[20:10:-1]]
-        assert vendors(bed, name).get(ids=listed_ids, include=[])["ids"] != listed_ids
+        name = bed.seed(MANY_ROWS)
+        listed_ids = [row["id"] for row in MANY_ROWS[20:10:-1]]
+        assert vendor_collection(bed, name).get(ids=listed_ids, include=[])["ids"] != listed_ids
         source = bed.source(name)
         (shard,) = source.shards(context)
-        listed = Path(context.scratch, shard.where["manifest"])
-        listed.write_text("".join(f"{json.dumps(record_id)}\n" for record_id in listed_ids))
+        manifest = Path(context.scratch, shard.where["manifest"])
+        manifest.write_text("".join(f"{json.dumps(record_id)}\n" for record_id in listed_ids))
         assert [row["id"] for row in rows(source, [shard], context)] == listed_ids
 
     def test_a_record_added_later_is_not_read(self, bed):
         name = bed.seed(CORPUS[:20])
         source = bed.source(name)
         shards = source.shards(CONTEXT)
-        vendors(bed, name).add(ids=["late"], embeddings=[[1, 2]])
+        vendor_collection(bed, name).add(ids=["late"], embeddings=[[1, 2]])
         assert "late" not in {row["id"] for row in rows(source, shards)}
         assert source.count(CONTEXT) == 21
 
@@ -154,7 +166,7 @@ class TestPages:
     def test_more_records_than_sqlite_has_variables(self, bed, context):
         name = bed.seed([{"id": f"r{n}", "vector": [n, 1.0], "n": n} for n in range(33_000)])
         with pytest.raises(Exception, match=TOO_MANY_VARIABLES):
-            vendors(bed, name).get(include=["metadatas"])
+            vendor_collection(bed, name).get(include=["metadatas"])
         source = bed.source(name)
         (shard,) = source.shards(context)
         ids = [
@@ -179,7 +191,7 @@ class TestPages:
             (shard,) = source.shards(CONTEXT)
             proxy.fail(refusal, times=3, matching=bed.page_request())
             requests_before = len(proxy.seen)
-            assert counted(rows(source, [shard])) == counted(map(bed.expected, CORPUS))
+            assert row_counts(rows(source, [shard])) == row_counts(map(bed.expected, CORPUS))
             assert len(proxy.seen) > requests_before + 4
 
     def test_a_page_that_stays_too_large_is_a_terminal_error(self, bed):
@@ -228,26 +240,26 @@ class TestPages:
 
 class TestValues:
     def test_awkward_rows_come_back(self, bed, context):
-        awkward = bed.awkward(600, 24)
-        source = bed.source(bed.seed(awkward), shard_bytes=100_000)
+        seeded_rows = bed.awkward(600, 24)
+        source = bed.source(bed.seed(seeded_rows), shard_bytes=100_000)
         read_rows = rows(source, context=context)
         assert len(read_rows) == 600
-        assert counted(read_rows) == counted(map(bed.expected, awkward))
+        assert row_counts(read_rows) == row_counts(map(bed.expected, seeded_rows))
 
     def test_vectors_are_bit_for_bit_where_the_vendors_client_rounds(self, bed):
         name = bed.fresh()
         collection = bed.client.create_collection(
             name, configuration={"hnsw": {"space": "l2"}}, embedding_function=None
         )
-        sent = np.array(
+        seeded_vector = np.array(
             [BETWEEN, -BETWEEN, 0.1, 1e-45, 1.17549435e-38, 3.4028235e38, -0.0, 16777217.0],
             np.float32,
         )
-        collection.add(ids=["x"], embeddings=sent[None, :])
+        collection.add(ids=["x"], embeddings=seeded_vector[None, :])
         vendors_vector = collection.get(include=["embeddings"])["embeddings"][0].astype(np.float32)
-        assert vendors_vector.tobytes() != sent.tobytes()
+        assert vendors_vector.tobytes() != seeded_vector.tobytes()
         ((_, batch),) = items(bed.source(name))
-        assert batch["vector"].flatten().to_numpy().tobytes() == sent.tobytes()
+        assert batch["vector"].flatten().to_numpy().tobytes() == seeded_vector.tobytes()
 
     def test_every_text_of_a_float32_is_read_as_that_float32(self):
         bits = np.random.default_rng(3).integers(0, 0x7F800000, 20_000, np.uint32) | (
@@ -259,13 +271,17 @@ class TestValues:
 
     def test_a_cosine_space_gives_vectors_back_nearly(self, bed):
         name = bed.fresh()
-        sent = np.random.default_rng(4).standard_normal((50, 16)).astype(np.float32) * 5
-        seeded_rows = [{"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(sent)]
+        seeded_vectors = np.random.default_rng(4).standard_normal((50, 16)).astype(np.float32) * 5
+        seeded_rows = [
+            {"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(seeded_vectors)
+        ]
         chroma_bed.fill(bed.client, name, seeded_rows, {"space": "cosine"})
         source = bed.source(name)
         shards = source.shards(CONTEXT)
         read_vectors = np.array([row["vector"] for row in rows(source, shards)])
-        assert 0 < np.abs(read_vectors - sent).max() <= 1e-6 * np.abs(sent).max()
+        assert (
+            0 < np.abs(read_vectors - seeded_vectors).max() <= 1e-6 * np.abs(seeded_vectors).max()
+        )
         described = source.describe(CONTEXT, shards)
         assert any("cosine" in note and name in note for note in described.notes)
 
@@ -315,12 +331,12 @@ class TestCollections:
     @pytest.mark.parametrize("legacy", [False, True])
     def test_the_metric_and_the_index_are_told(self, bed, space, metric, legacy):
         name = bed.fresh()
-        how = (
+        collection_options = (
             {"metadata": {"hnsw:space": space, "owner": "x"}}
             if legacy
             else {"configuration": {"hnsw": {"space": space, "max_neighbors": 7}}}
         )
-        bed.client.create_collection(name, embedding_function=None, **how).add(
+        bed.client.create_collection(name, embedding_function=None, **collection_options).add(
             ids=["a"], embeddings=[[1, 2, 3]]
         )
         source = bed.source(name)
@@ -356,7 +372,7 @@ class TestCollections:
         assert "sk-1" not in json.dumps(described.facts)
 
     @pytest.fixture
-    def elsewhere(self, bed):
+    def tenant_and_name(self, bed):
         """Create a tenant with two databases.
 
         Each database, and the default database, has a collection of the same name.
@@ -373,40 +389,40 @@ class TestCollections:
         )
         admin = chromadb.AdminClient(settings)
         admin.create_tenant(tenant)
-        for number, database in enumerate(("one", "two")):
+        for database_number, database in enumerate(("one", "two")):
             admin.create_database(database, tenant)
             chroma_bed.fill(
                 bed.connected(tenant=tenant, database=database),
                 name,
-                CORPUS[number * 10 : number * 10 + 10],
+                CORPUS[database_number * 10 : database_number * 10 + 10],
             )
         bed.seed(CORPUS[20:25], name)
         return tenant, name
 
-    def test_every_database_of_a_tenant(self, bed, elsewhere):
-        tenant, name = elsewhere
+    def test_every_database_of_a_tenant(self, bed, tenant_and_name):
+        tenant, name = tenant_and_name
         source = bed.source(tenant=tenant, database="*")
         shards = source.shards(CONTEXT)
         assert {shard.collection for shard in shards} == {
             f"{tenant}/one/{name}",
             f"{tenant}/two/{name}",
         }
-        assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS[:20]))
+        assert row_counts(rows(source, shards)) == row_counts(map(bed.expected, CORPUS[:20]))
         assert source.count(CONTEXT) == 20
 
-    def test_one_database_and_a_bare_name_in_it(self, bed, elsewhere):
-        tenant, name = elsewhere
+    def test_one_database_and_a_bare_name_in_it(self, bed, tenant_and_name):
+        tenant, name = tenant_and_name
         for names in ((), (name,), (f"{tenant}/two/{name}",)):
             source = bed.source(*names, tenant=tenant, database="two")
-            assert counted(rows(source)) == counted(map(bed.expected, CORPUS[10:20]))
+            assert row_counts(rows(source)) == row_counts(map(bed.expected, CORPUS[10:20]))
         assert source.search(f"{tenant}/two/{name}", [13.5, -1.5], 1) == ["s:d0013"]
 
-    def test_full_names_reach_other_databases(self, bed, elsewhere):
-        tenant, name = elsewhere
+    def test_full_names_reach_other_databases(self, bed, tenant_and_name):
+        tenant, name = tenant_and_name
         source = bed.source(name, f"{tenant}/one/{name}")
         shards = source.shards(CONTEXT)
         assert {shard.collection for shard in shards} == {name, f"{tenant}/one/{name}"}
-        assert counted(rows(source, shards)) == counted(
+        assert row_counts(rows(source, shards)) == row_counts(
             map(bed.expected, CORPUS[:10] + CORPUS[20:25])
         )
 
@@ -450,7 +466,7 @@ class TestCollections:
         assert "api_key_header" in error.value.remedy
 
 
-def vendors_directory(folder):
+def open_directory(folder):
     """Open a persistent directory by the vendor's client."""
     import chromadb
     from chromadb.config import Settings
@@ -458,14 +474,14 @@ def vendors_directory(folder):
     return chromadb.PersistentClient(folder, Settings(anonymized_telemetry=False))
 
 
-def written(folder, *collections, **index):
+def write_directory(folder, *collections, **index):
     """Fill a persistent directory with the vendor's client, and close it.
 
     Collections are lists of rows.
     """
-    with vendors_directory(folder) as client:
-        for number, collection_rows in enumerate(collections):
-            chroma_bed.fill(client, f"docs{number}", collection_rows, index)
+    with open_directory(folder) as client:
+        for collection_number, collection_rows in enumerate(collections):
+            chroma_bed.fill(client, f"docs{collection_number}", collection_rows, index)
     return wait_until_closed(folder)
 
 
@@ -476,7 +492,7 @@ def wait_until_closed(folder):
     return folder
 
 
-def state(folder):
+def file_states(folder):
     """Give the bytes and times of all files in a folder."""
     paths = [folder, *sorted(folder.rglob("*"))]
     return {
@@ -486,7 +502,7 @@ def state(folder):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _no_copy_is_kept():
+def _forget_copies_at_the_end():
     yield
     forget_copies()
 
@@ -520,12 +536,12 @@ class TestDirectory(SourceContract):
     @pytest.fixture
     def seed(self, folder):
         return lambda seeded_rows: Chroma(
-            uri=str(written(folder, seeded_rows)), shard_bytes=SHARD_BYTES
+            uri=str(write_directory(folder, seeded_rows)), shard_bytes=SHARD_BYTES
         )
 
     def test_it_is_a_snapshot_and_the_original_stays_as_it_is(self, folder):
-        written(folder, CORPUS, CORPUS[:10], sync_threshold=20, batch_size=10)
-        before = state(folder)
+        write_directory(folder, CORPUS, CORPUS[:10], sync_threshold=20, batch_size=10)
+        states_before = file_states(folder)
         source = Chroma(uri=str(folder), shard_bytes=SHARD_BYTES)
         shards = source.shards(CONTEXT)
         described = source.describe(CONTEXT, shards)
@@ -534,10 +550,12 @@ class TestDirectory(SourceContract):
             (collection.name, collection.rows, collection.metric, collection.dimension)
             for collection in described.collections
         ] == [("docs0", 72, "l2", 2), ("docs1", 10, "l2", 2)]
-        assert counted(rows(source, shards)) == counted(map(self.expected, CORPUS + CORPUS[:10]))
+        assert row_counts(rows(source, shards)) == row_counts(
+            map(self.expected, CORPUS + CORPUS[:10])
+        )
         assert source.count(CONTEXT) == 82
         assert source.search("docs0", [33.5, -1.5], 1) == ["s:d0033"]
-        assert state(folder) == before
+        assert file_states(folder) == states_before
 
     def test_a_missing_collection_is_named(self, seed):
         source = seed(CORPUS[:3]).model_copy(update={"collections": ["nowhere"]})
@@ -550,14 +568,14 @@ class TestDirectory(SourceContract):
         source = Chroma(uri=str(folder), database="*")
         shards = source.shards(CONTEXT)
         assert {shard.collection for shard in shards} == {"docs", "default_tenant/other/docs"}
-        assert counted(rows(source, shards)) == counted(map(self.expected, CORPUS[:9]))
+        assert row_counts(rows(source, shards)) == row_counts(map(self.expected, CORPUS[:9]))
 
     def test_a_directory_in_use_is_refused(self, folder):
-        written(folder, CORPUS[:3])
-        with vendors_directory(folder), pytest.raises(SourceError) as busy:
+        write_directory(folder, CORPUS[:3])
+        with open_directory(folder), pytest.raises(SourceError) as error:
             Chroma(uri=str(folder)).shards(CONTEXT)
-        assert f"in use by process {os.getpid()}" in busy.value.what
-        assert "source.url" in busy.value.remedy
+        assert f"in use by process {os.getpid()}" in error.value.what
+        assert "source.url" in error.value.remedy
         assert len(rows(Chroma(uri=str(wait_until_closed(folder))))) == 3
 
     def test_a_directory_that_a_server_holds_is_refused(self, tmp_path):
@@ -569,27 +587,27 @@ class TestDirectory(SourceContract):
                 Chroma(uri=str(tmp_path / "server" / "data")).shards(CONTEXT)
 
     def test_a_directory_that_changed_after_the_plan_is_a_terminal_error(self, folder):
-        source = Chroma(uri=str(written(folder, CORPUS[:3])))
+        source = Chroma(uri=str(write_directory(folder, CORPUS[:3])))
         shards = source.shards(CONTEXT)
         # like a worker that has no copy yet
         forget_copies()
         os.utime(folder / "chroma.sqlite3", ns=(1, 1))
-        with pytest.raises(SourceError, match="changed since") as changed:
+        with pytest.raises(SourceError, match="changed since") as error:
             rows(source, shards)
-        assert not changed.value.transient
+        assert not error.value.transient
 
     def test_records_whose_vector_chroma_lost_are_read_without_it(self, folder):
         """The engine fails the whole page (chroma#2905).
 
         Here the index is deleted, and only the records that are still in its queue have a vector.
         """
-        written(folder, CORPUS[:30], sync_threshold=10, batch_size=5)
+        write_directory(folder, CORPUS[:30], sync_threshold=10, batch_size=5)
         source = Chroma(uri=str(folder))
         rows_before = rows(source)
         (index,) = [path for path in folder.iterdir() if path.is_dir()]
         shutil.rmtree(index)
         with (
-            vendors_directory(shutil.copytree(folder, folder.with_name("vendors"))) as client,
+            open_directory(shutil.copytree(folder, folder.with_name("vendors"))) as client,
             pytest.raises(Exception, match=LOST_VECTOR),
         ):
             client.get_collection("docs0", embedding_function=None).get(include=["embeddings"])
@@ -607,23 +625,23 @@ class TestDirectory(SourceContract):
         monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
         monkeypatch.setattr("tempfile.tempdir", None)
         (tmp_path / "tmp").mkdir()
-        written(folder, CORPUS[:20], sync_threshold=10, batch_size=5)
+        write_directory(folder, CORPUS[:20], sync_threshold=10, batch_size=5)
         # these records wait in the queue, and enter the index when it is opened
-        with vendors_directory(folder) as client:
+        with open_directory(folder) as client:
             client.get_collection("docs0", embedding_function=None).add(
                 ids=["a", "b", "c"], embeddings=[[1, 2], [3, 4], [5, 6]]
             )
         (data,) = folder.glob("*/data_level0.bin")
         data.write_bytes(b"\xff" * 1000)
         source = Chroma(uri=str(folder))
-        with pytest.raises(SourceError, match="ended with code -") as crashed:
+        with pytest.raises(SourceError, match="ended with code -") as error:
             rows(source)
-        assert not crashed.value.transient
+        assert not error.value.transient
         forget_copies()
         assert list((tmp_path / "tmp").iterdir()) == []
 
     def test_a_database_that_is_none_is_a_terminal_error(self, folder):
-        written(folder, CORPUS[:3])
+        write_directory(folder, CORPUS[:3])
         (folder / "chroma.sqlite3").write_bytes(b"\xff" * 5_000)
         with pytest.raises(SourceError) as error:
             Chroma(uri=str(folder)).shards(CONTEXT)
@@ -631,21 +649,21 @@ class TestDirectory(SourceContract):
         assert error.value.remedy
 
     def test_a_reader_that_was_killed_is_started_again(self, folder):
-        source = Chroma(uri=str(written(folder, CORPUS)), shard_bytes=SHARD_BYTES)
-        first, *other_shards = source.shards(CONTEXT)
-        read_rows = rows(source, [first])
+        source = Chroma(uri=str(write_directory(folder, CORPUS)), shard_bytes=SHARD_BYTES)
+        first_shard, *other_shards = source.shards(CONTEXT)
+        read_rows = rows(source, [first_shard])
         (child,) = reusable_processes
         child.process.kill()
         child.process.wait()
-        assert counted(read_rows + rows(source, other_shards)) == counted(
+        assert row_counts(read_rows + rows(source, other_shards)) == row_counts(
             map(self.expected, CORPUS)
         )
 
     @pytest.mark.parametrize("reader_too", [False, True])
     def test_a_worker_that_is_killed_leaves_no_copy_behind(self, folder, tmp_path, reader_too):
-        written(folder, CORPUS[:3])
+        write_directory(folder, CORPUS[:3])
         (tmp_path / "tmp").mkdir()
-        opens = "\n".join(
+        script = "\n".join(
             [
                 "from cfray.sources.chroma.source import Chroma",
                 f"store = Chroma(uri={str(folder)!r}).open_store()",
@@ -654,7 +672,7 @@ class TestDirectory(SourceContract):
             ]
         )
         worker = subprocess.Popen(
-            [sys.executable, "-c", opens],
+            [sys.executable, "-c", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -667,20 +685,20 @@ class TestDirectory(SourceContract):
             # Ray ends its workers together with their children
             if reader_too:
                 os.kill(reader, signal.SIGKILL)
-            ended = os.pidfd_open(reader)
+            reader_handle = os.pidfd_open(reader)
             worker.kill()
             # the read ends when the janitor, the last process that holds the pipe, has ended
             assert worker.stderr.read() == ""
-        assert select.select([ended], [], [], 60)[0], "the reader outlived its worker"
-        os.close(ended)
+        assert select.select([reader_handle], [], [], 60)[0], "the reader outlived its worker"
+        os.close(reader_handle)
         assert list((tmp_path / "tmp").iterdir()) == []
 
     def test_an_object_store_uri_is_copied_like_a_path(self, folder):
-        source = Chroma(uri=written(folder, CORPUS[:5]).as_uri())
-        assert counted(rows(source)) == counted(map(self.expected, CORPUS[:5]))
+        source = Chroma(uri=write_directory(folder, CORPUS[:5]).as_uri())
+        assert row_counts(rows(source)) == row_counts(map(self.expected, CORPUS[:5]))
 
     def test_a_shard_of_another_state_is_not_read_from_the_copy_that_is_kept(self, folder):
-        source = Chroma(uri=str(written(folder, CORPUS[:5])))
+        source = Chroma(uri=str(write_directory(folder, CORPUS[:5])))
         (shard,) = source.shards(CONTEXT)
         with pytest.raises(SourceError, match="changed since"):
             rows(source, [replace(shard, where={**shard.where, "pin": "another"})])

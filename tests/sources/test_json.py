@@ -1,4 +1,7 @@
-"""JSON files: every element is a record or a reject; a file that is no JSON stops the run."""
+"""A JSON source reads each element of an array as a record or a reject.
+
+A file that is no JSON must stop the run: nobody knows which records it lacks.
+"""
 
 import gzip
 import json
@@ -31,7 +34,7 @@ OBJECTS = st.dictionaries(
 
 
 def value_of(entry):
-    """Read one variant back to the JSON value that it came from."""
+    """Convert a variant to the JSON value that it was read from."""
     if entry["text"] is None:
         return (
             [int(x) for x in entry["numbers"]]
@@ -42,7 +45,7 @@ def value_of(entry):
 
 
 def read(source, context=CONTEXT):
-    """Read all shards: rows, rejects."""
+    """Read all shards; return their rows and their rejects."""
     rows, rejects = [], []
     for shard in source.shards(context):
         for item in source.read(shard, context):
@@ -56,7 +59,7 @@ def read(source, context=CONTEXT):
     return rows, rejects
 
 
-def source_of(path, data):
+def write_source(path, data):
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     return JsonFile(uri=str(path))
 
@@ -69,10 +72,12 @@ class TestJsonFile:
         st.sampled_from(["", "\ufeff", " \n"]),
     )
     def test_what_was_written_comes_out_once_and_in_order(
-        self, tmp_path_factory, objects, indent, before
+        self, tmp_path_factory, objects, indent, margin
     ):
         path = tmp_path_factory.mktemp("x") / "a.json"
-        rows, rejects = read(source_of(path, before + json.dumps(objects, indent=indent) + "\r\n "))
+        rows, rejects = read(
+            write_source(path, margin + json.dumps(objects, indent=indent) + "\r\n ")
+        )
         assert repr([sorted(row.items()) for row in rows]) == repr(
             [sorted(item.items()) for item in objects]
         )
@@ -82,10 +87,13 @@ class TestJsonFile:
         "text", ['{"a": {"b": [1, 2]}, "c": "x"}', '\ufeff\n{"a": {"b": [1, 2]},\n "c": "x"}\n']
     )
     def test_a_file_of_one_object_is_one_record(self, tmp_path, text):
-        assert read(source_of(tmp_path / "a.json", text)) == ([{"a": {"b": [1, 2]}, "c": "x"}], [])
+        assert read(write_source(tmp_path / "a.json", text)) == (
+            [{"a": {"b": [1, 2]}, "c": "x"}],
+            [],
+        )
 
     def test_reads_the_same_twice_and_travels_to_workers(self, tmp_path):
-        source = source_of(tmp_path / "a.json", json.dumps([{"i": i} for i in range(100)] + [7]))
+        source = write_source(tmp_path / "a.json", json.dumps([{"i": i} for i in range(100)] + [7]))
         (shard,) = source.shards(CONTEXT)
         assert source.shards(CONTEXT) == [shard]
         assert shard.splittable is False
@@ -95,7 +103,7 @@ class TestJsonFile:
         assert pickle.loads(pickle.dumps((source, shard))) == (source, shard)
 
     def test_each_bad_element_becomes_a_reject_with_its_bytes_and_index(self, tmp_path):
-        bad = {
+        reasons = {
             b"7": "no object",
             b'"a, b"': "no object",
             b"[{}]": "no object",
@@ -105,19 +113,21 @@ class TestJsonFile:
             b'{"n": "\xff"}': "invalid UTF-8",
         }
         rows, rejects = read(
-            source_of(tmp_path / "a.json", b'[{"ok":1} , ' + b', {"ok":1},\n'.join(bad) + b"]")
+            write_source(
+                tmp_path / "a.json", b'[{"ok":1} , ' + b', {"ok":1},\n'.join(reasons) + b"]"
+            )
         )
-        assert rows == [{"ok": 1}] * len(bad)
-        assert [reject.content for reject in rejects] == list(bad)
+        assert rows == [{"ok": 1}] * len(reasons)
+        assert [reject.content for reject in rejects] == list(reasons)
         assert [reject.position for reject in rejects] == [
-            f"a.json:element {2 * i + 1}" for i in range(len(bad))
+            f"a.json:element {2 * i + 1}" for i in range(len(reasons))
         ]
-        for reject, reason in zip(rejects, bad.values(), strict=True):
+        for reject, reason in zip(rejects, reasons.values(), strict=True):
             assert reason in reject.reason
 
     def test_numbers_are_exact_and_bare_words_are_floats(self, tmp_path):
         rows, _ = read(
-            source_of(
+            write_source(
                 tmp_path / "a.json", '[{"n": 18446744073709551617, "v": [NaN, 0.1, -Infinity]}]'
             )
         )
@@ -125,33 +135,35 @@ class TestJsonFile:
         assert math.isnan(rows[0]["v"][0])
         assert rows[0]["v"][1:] == [0.1, -math.inf]
 
-    @pytest.mark.parametrize("place", ["first", "last"])
-    def test_an_element_over_the_limit_is_rejected_by_its_head(self, tmp_path, place):
+    @pytest.mark.parametrize("position", ["first", "last"])
+    def test_an_element_over_the_limit_is_rejected_by_its_head(self, tmp_path, position):
         large = json.dumps({"t": "y" * 5 * record_limit(1000)})
-        elements = [large, '{"a":1}'] if place == "first" else ['{"a":1}', large]
+        elements = [large, '{"a":1}'] if position == "first" else ['{"a":1}', large]
         rows, rejects = read(
-            source_of(tmp_path / "a.json", f"[{','.join(elements)}]"), Context(max_record=1000)
+            write_source(tmp_path / "a.json", f"[{','.join(elements)}]"), Context(max_record=1000)
         )
         assert rows == [{"a": 1}]
         assert [reject.content for reject in rejects] == [large.encode()[:HEAD]]
         assert rejects[0].position == f"a.json:element {elements.index(large)}"
 
-    @pytest.mark.parametrize("before", ["", "[", '[{"a":1},'])
-    def test_a_cut_element_over_the_limit_is_a_terminal_error(self, tmp_path, before):
+    @pytest.mark.parametrize("beginning", ["", "[", '[{"a":1},'])
+    def test_a_cut_element_over_the_limit_is_a_terminal_error(self, tmp_path, beginning):
         with pytest.raises(SourceError, match=r"ends before|cut or corrupt"):
             read(
-                source_of(tmp_path / "a.json", before + '{"t": "' + "y" * 2 * record_limit(1000)),
+                write_source(
+                    tmp_path / "a.json", beginning + '{"t": "' + "y" * 2 * record_limit(1000)
+                ),
                 Context(max_record=1000),
             )
 
     def test_compressed_files_are_read(self, tmp_path):
-        assert read(source_of(tmp_path / "a.json.gz", gzip.compress(b'[{"a":1}]'))) == (
+        assert read(write_source(tmp_path / "a.json.gz", gzip.compress(b'[{"a":1}]'))) == (
             [{"a": 1}],
             [],
         )
 
     @pytest.mark.parametrize(
-        ("text", "word"),
+        ("text", "reason"),
         [
             ("", "begins neither"),
             ("  \n", "begins neither"),
@@ -173,13 +185,13 @@ class TestJsonFile:
             ('[{"a":"x]', "element 0"),
         ],
     )
-    def test_a_file_that_is_no_json_is_a_terminal_error(self, tmp_path, text, word):
-        with pytest.raises(SourceError) as caught:
-            read(source_of(tmp_path / "a.json", text))
-        assert word in caught.value.what
-        assert "a.json" in caught.value.what
-        assert "trusted" in caught.value.remedy
-        assert caught.value.transient is False
+    def test_a_file_that_is_no_json_is_a_terminal_error(self, tmp_path, text, reason):
+        with pytest.raises(SourceError) as error:
+            read(write_source(tmp_path / "a.json", text))
+        assert reason in error.value.what
+        assert "a.json" in error.value.what
+        assert "trusted" in error.value.remedy
+        assert error.value.transient is False
 
 
 class TestContract(FileContract):

@@ -1,4 +1,7 @@
-"""JSON Lines: every line is a record or a reject, in exactly one shard."""
+"""A JSON Lines source reads each line as a record or a reject, in exactly one shard.
+
+A reject carries the bytes of its line and their offset, and no value is rounded.
+"""
 
 import gzip
 import json
@@ -39,7 +42,7 @@ OBJECTS = st.dictionaries(
 
 
 def value_of(entry):
-    """Read one variant back to the JSON value that it came from."""
+    """Convert a variant to the JSON value that it was read from."""
     if entry["text"] is None:
         return (
             [int(x) for x in entry["numbers"]]
@@ -54,7 +57,7 @@ def rows_of(batch):
 
 
 def read(source, context=CONTEXT):
-    """Read all shards: rows, rejects."""
+    """Read all shards; return their rows and their rejects."""
     rows, rejects = [], []
     for shard in source.shards(context):
         for item in source.read(shard, context):
@@ -62,7 +65,7 @@ def read(source, context=CONTEXT):
     return rows, rejects
 
 
-def write(path, *texts):
+def write_source(path, *texts):
     path.write_bytes(b"".join(text if isinstance(text, bytes) else text.encode() for text in texts))
     return JsonLines(uri=str(path), shard_bytes=100)
 
@@ -76,10 +79,10 @@ class TestJsonLines:
         st.sampled_from([("", ""), ("\ufeff", "\n"), ("\n", "\r\n")]),
     )
     def test_what_was_written_comes_out_once_and_in_order(
-        self, tmp_path_factory, objects, shard_bytes, end, frame
+        self, tmp_path_factory, objects, shard_bytes, separator, margins
     ):
         path = tmp_path_factory.mktemp("x") / "a.jsonl"
-        text = frame[0] + end.join(json.dumps(item) for item in objects) + frame[1]
+        text = margins[0] + separator.join(json.dumps(item) for item in objects) + margins[1]
         path.write_text(text, "utf8", newline="")
         rows, rejects = read(JsonLines(uri=str(path), shard_bytes=shard_bytes))
         assert repr([sorted(row.items()) for row in rows]) == repr(
@@ -88,7 +91,7 @@ class TestJsonLines:
         assert rejects == []
 
     def test_plans_and_reads_the_same_twice(self, tmp_path):
-        source = write(
+        source = write_source(
             tmp_path / "a.jsonl",
             *[json.dumps({"id": i, "text": "x" * (i % 40)}) + "\n" for i in range(200)],
             "broken\n",
@@ -102,13 +105,13 @@ class TestJsonLines:
             assert first == second
 
     def test_source_and_shards_travel_to_workers(self, tmp_path):
-        source = write(tmp_path / "a.jsonl", '{"a":1}\n' * 50)
+        source = write_source(tmp_path / "a.jsonl", '{"a":1}\n' * 50)
         shards = source.shards(CONTEXT)
         assert pickle.loads(pickle.dumps((source, shards))) == (source, shards)
         assert json.loads(json.dumps(dict(shards[0].where))) == shards[0].where
 
     def test_each_bad_line_becomes_a_reject_with_its_bytes_and_position(self, tmp_path):
-        bad = {
+        reasons = {
             b'{"a": "\xff"}': "invalid UTF-8 at its byte 7",
             b"hello": "not JSON",
             b"[1, 2]": "no object",
@@ -119,12 +122,12 @@ class TestJsonLines:
             b'{"a": "\\ud800"}': "lone surrogate",
             b'{"a": 1, "text": "cut in the mid': "not JSON",
         }
-        source = write(tmp_path / "a.jsonl", b'{"ok":1}\n' + b'\n{"ok":2}\n'.join(bad))
+        source = write_source(tmp_path / "a.jsonl", b'{"ok":1}\n' + b'\n{"ok":2}\n'.join(reasons))
         rows, rejects = read(source)
-        assert rows == [{"ok": 1}] + [{"ok": 2}] * (len(bad) - 1)
-        assert [reject.content for reject in rejects] == list(bad)
+        assert rows == [{"ok": 1}] + [{"ok": 2}] * (len(reasons) - 1)
+        assert [reject.content for reject in rejects] == list(reasons)
         data = (tmp_path / "a.jsonl").read_bytes()
-        for reject, reason in zip(rejects, bad.values(), strict=True):
+        for reject, reason in zip(rejects, reasons.values(), strict=True):
             assert reason in reject.reason
             name, _, offset = reject.position.rpartition(":byte ")
             assert name == "a.jsonl"
@@ -144,7 +147,7 @@ class TestJsonLines:
             1.7976931348623157e308,
         ]
         rows, rejects = read(
-            write(
+            write_source(
                 tmp_path / "a.jsonl", *[json.dumps({"n": n, "l": [n, 0.5]}) + "\n" for n in numbers]
             )
         )
@@ -154,7 +157,7 @@ class TestJsonLines:
 
     def test_bare_words_are_floats(self, tmp_path):
         rows, _ = read(
-            write(tmp_path / "a.jsonl", '{"v": [NaN, 1.0]}\n{"v": [Infinity, -Infinity]}\n')
+            write_source(tmp_path / "a.jsonl", '{"v": [NaN, 1.0]}\n{"v": [Infinity, -Infinity]}\n')
         )
         assert math.isnan(rows[0]["v"][0])
         assert rows[1]["v"] == [math.inf, -math.inf]
@@ -165,7 +168,7 @@ class TestJsonLines:
         fits = json.dumps({"t": "x" * (limit - 100)})
         large = json.dumps({"t": "y" * 9_000_000})
         rows, rejects = read(
-            write(tmp_path / "a.jsonl", f'{{"a":1}}\n{fits}\n{large}\n{{"a":2}}\n'), context
+            write_source(tmp_path / "a.jsonl", f'{{"a":1}}\n{fits}\n{large}\n{{"a":2}}\n'), context
         )
         assert [len(str(row)) for row in rows] == [8, limit - 91, 8]
         assert [reject.content for reject in rejects] == [large.encode()[:HEAD]]
@@ -175,7 +178,7 @@ class TestJsonLines:
     def test_a_large_line_among_small_ones_is_one_record(self, tmp_path):
         large = {"t": "x" * 10_000_000}
         rows, rejects = read(
-            write(
+            write_source(
                 tmp_path / "a.jsonl", '{"a":1}\n' * 100, json.dumps(large), "\n", '{"a":2}\n' * 100
             ),
             Context(),
@@ -184,17 +187,21 @@ class TestJsonLines:
         assert rejects == []
 
     def test_batches_are_cut_by_bytes(self, tmp_path):
-        source = write(
+        source = write_source(
             tmp_path / "a.jsonl", *[json.dumps({"t": "x" * 100}) + "\n" for _ in range(100)]
         )
-        whole = source.model_copy(update={"shard_bytes": 10**6})
-        batches = list(whole.read(whole.shards(CONTEXT)[0], Context(batch_bytes=1000)))
+        single_shard = source.model_copy(update={"shard_bytes": 10**6})
+        batches = list(
+            single_shard.read(single_shard.shards(CONTEXT)[0], Context(batch_bytes=1000))
+        )
         assert [batch.num_rows for batch in batches] == [10] * 10
 
     def test_batches_of_ever_new_keys_stay_small(self, tmp_path):
-        source = write(tmp_path / "a.jsonl", *[f'{{"k{i}":1}}\n' for i in range(2000)])
-        whole = source.model_copy(update={"shard_bytes": 10**6})
-        batches = list(whole.read(whole.shards(CONTEXT)[0], Context(batch_bytes=20_000)))
+        source = write_source(tmp_path / "a.jsonl", *[f'{{"k{i}":1}}\n' for i in range(2000)])
+        single_shard = source.model_copy(update={"shard_bytes": 10**6})
+        batches = list(
+            single_shard.read(single_shard.shards(CONTEXT)[0], Context(batch_bytes=20_000))
+        )
         assert sum(batch.num_rows for batch in batches) == 2000
         assert max(batch.num_rows * batch.num_columns for batch in batches) * 16 < 3 * 20_000
 
@@ -205,19 +212,19 @@ class TestJsonLines:
         assert read(JsonLines(uri=str(tmp_path))) == ([], [])
 
     def test_an_object_without_keys_is_a_record(self, tmp_path):
-        assert read(write(tmp_path / "a.jsonl", "{}\n{}\n")) == ([{}, {}], [])
+        assert read(write_source(tmp_path / "a.jsonl", "{}\n{}\n")) == ([{}, {}], [])
 
 
 class TestCompressed:
     LINES = b"".join(json.dumps({"id": i}).encode() + b"\n" for i in range(500))
 
     @pytest.mark.parametrize(
-        ("suffix", "pack"),
+        ("suffix", "compress"),
         [("gz", gzip.compress), ("zst", lambda data: pa.Codec("zstd").compress(data).to_pybytes())],
     )
-    def test_a_compressed_file_of_several_members_is_one_part(self, tmp_path, suffix, pack):
-        source = write(
-            tmp_path / f"a.jsonl.{suffix}", pack(self.LINES[:1000]), pack(self.LINES[1000:])
+    def test_a_compressed_file_of_several_members_is_one_part(self, tmp_path, suffix, compress):
+        source = write_source(
+            tmp_path / f"a.jsonl.{suffix}", compress(self.LINES[:1000]), compress(self.LINES[1000:])
         )
         shards = source.shards(CONTEXT)
         assert [shard.splittable for shard in shards] == [False]
@@ -226,20 +233,20 @@ class TestCompressed:
         assert rejects == []
 
     def test_a_cut_file_is_a_terminal_error(self, tmp_path):
-        source = write(tmp_path / "a.jsonl.gz", gzip.compress(self.LINES)[:-100])
+        source = write_source(tmp_path / "a.jsonl.gz", gzip.compress(self.LINES)[:-100])
         with pytest.raises(SourceError) as caught:
             read(source)
         assert caught.value.transient is False
         assert "a.jsonl.gz" in caught.value.what
 
     def test_positions_count_decompressed_bytes(self, tmp_path):
-        _, rejects = read(write(tmp_path / "a.jsonl.gz", gzip.compress(self.LINES + b"x\n")))
+        _, rejects = read(write_source(tmp_path / "a.jsonl.gz", gzip.compress(self.LINES + b"x\n")))
         assert rejects[0].position == f"a.jsonl.gz:byte {len(self.LINES)}"
 
 
 class TestPins:
     def test_a_file_that_changed_since_the_plan_is_refused(self, tmp_path):
-        source = write(tmp_path / "a.jsonl", '{"a":1}\n' * 50)
+        source = write_source(tmp_path / "a.jsonl", '{"a":1}\n' * 50)
         shards = source.shards(CONTEXT)
         os.utime(tmp_path / "a.jsonl", ns=(1, 1))
         with pytest.raises(SourceError, match="changed since the plan"):

@@ -1,6 +1,6 @@
-"""Lance: fragments of one version.
+"""A Lance source reads the fragments of the version that the plan pinned.
 
-Whatever happens to the dataset meanwhile, that version is read.
+Whatever another writer does to the dataset meanwhile, the rows stay those of that version.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cfray.errors import SourceError
 from cfray.sources.files.lance import Lance
 from tests.sources.contract import SourceContract
-from tests.sources.corpus import CONTEXT, CORPUS, SCHEMA, SHARD_BYTES, a_row, counted, rows
+from tests.sources.corpus import CONTEXT, CORPUS, SCHEMA, SHARD_BYTES, make_row, row_counts, rows
 
 
 def table(some_rows):
@@ -27,12 +27,12 @@ class TestLance(SourceContract):
     def seed(self, tmp_path):
         numbers = itertools.count()
 
-        def dataset(some_rows):
+        def write_dataset(some_rows):
             path = tmp_path / f"{next(numbers)}.lance"
             lance.write_dataset(table(some_rows), path, max_rows_per_file=10)
             return Lance(uri=str(path), shard_bytes=SHARD_BYTES)
 
-        return dataset
+        return write_dataset
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def source(tmp_path):
 
 
 def append(dataset):
-    lance.write_dataset(table([a_row(999)]), dataset.uri, mode="append")
+    lance.write_dataset(table([make_row(999)]), dataset.uri, mode="append")
 
 
 def compact(dataset):
@@ -59,7 +59,7 @@ def test_rows_of_later_versions_are_not_seen_and_rows_of_the_pinned_one_stay(sou
     before = rows(source, shards)
     change(lance.dataset(source.uri))
     assert rows(source, shards) == before
-    assert counted(before) == counted(rows(source.model_copy(update={"version": 1})))
+    assert row_counts(before) == row_counts(rows(source.model_copy(update={"version": 1})))
 
 
 def test_deleted_rows_are_neither_read_nor_counted(source):
@@ -130,5 +130,5 @@ def test_blobs_are_read_as_their_bytes(tmp_path):
 
 def test_an_address_with_a_secret_is_refused_and_never_quoted():
     with pytest.raises(ValidationError, match="holds a credential") as refused:
-        Lance(uri="s3://KEY:hush@bucket/one.lance")
+        Lance(uri="s3://KEY:hush@bucket/a.lance")
     assert "hush" not in str(refused.value)

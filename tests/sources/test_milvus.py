@@ -23,7 +23,16 @@ from cfray.sources.milvus.schema import Field, parse_schema
 from cfray.sources.milvus.source import Milvus
 from cfray.sources.milvus.types import static_column
 from cfray.sources.milvus.vectors import vector_column
-from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, items, plain, rows
+from tests.sources.corpus import (
+    CONTEXT,
+    CORPUS,
+    SHARD_BYTES,
+    items,
+    make_row,
+    plain_rows,
+    row_counts,
+    rows,
+)
 from tests.sources.milvus_bed import DECLARED, PARTITION, MilvusBed
 from tests.sources.store_contract import StoreContract
 from tests.testbeds import lineup, milvus_lite
@@ -49,27 +58,34 @@ class TestMilvus(StoreContract):
     client = "pymilvus"
 
 
-def split(source, context=CONTEXT):
+def read_records_and_rejects(source, context=CONTEXT):
     """Read everything: records by id, and rejects."""
-    read_items = [item for _, item in items(source, context)]
-    records = [row for item in read_items if not isinstance(item, Reject) for row in plain(item)]
-    return records, [item for item in read_items if isinstance(item, Reject)]
+    read_items = [batch_or_reject for _, batch_or_reject in items(source, context)]
+    records = [
+        row
+        for batch_or_reject in read_items
+        if not isinstance(batch_or_reject, Reject)
+        for row in plain_rows(batch_or_reject)
+    ]
+    return records, [
+        batch_or_reject for batch_or_reject in read_items if isinstance(batch_or_reject, Reject)
+    ]
 
 
-def ids(records):
+def ids_of(records):
     return [row["id"] for row in records]
 
 
-def drained(client, name, **options):
+def iterate_ids(client, name, **options):
     """Read as pymilvus's own iterator does."""
     pages = client.query_iterator(name, output_fields=["id"], **options)
     keys = []
     while page := pages.next():
-        keys += ids(page)
+        keys += ids_of(page)
     return keys
 
 
-def small(*keys, **values):
+def make_rows(*keys, **values):
     return [{"id": key, **values} for key in keys]
 
 
@@ -91,8 +107,8 @@ def create_collection(bed, kind="VARCHAR", **options):
     return name
 
 
-def put(client, name, some_rows, **options):
-    client.insert(name, [{"vector": [1.0, 2.0], **row} for row in some_rows], **options)
+def insert_rows(client, name, rows_without_vectors, **options):
+    client.insert(name, [{"vector": [1.0, 2.0], **row} for row in rows_without_vectors], **options)
 
 
 # What loses rows elsewhere.
@@ -102,24 +118,24 @@ def test_keys_with_quotes_stop_pymilvus_and_not_us(bed):
     from pymilvus import MilvusException
 
     keys = ["a", 'b"q', "b\\s", "c'x", "d\ne", "\x01\x7f", "é", "\U0001d4b3", "\uffff"]
-    name = bed.seed(small(*keys, text=""))
+    name = bed.seed(make_rows(*keys, text=""))
     with pytest.raises(MilvusException, match="cannot parse expression"):
-        drained(bed.client, name, filter="", batch_size=2)
-    read = bed.source(name, shard_bytes=60)
-    assert len(read.shards(CONTEXT)) > 3
-    assert ids(rows(read)) == sorted(keys, key=str.encode)
+        iterate_ids(bed.client, name, filter="", batch_size=2)
+    source = bed.source(name, shard_bytes=60)
+    assert len(source.shards(CONTEXT)) > 3
+    assert ids_of(rows(source)) == sorted(keys, key=str.encode)
 
 
 def test_an_empty_key_is_left_out_by_pymilvus_and_not_by_us(bed):
-    name = bed.seed(small("", "a", "b", text="e"))
-    assert drained(bed.client, name, filter=None) == ["a", "b"]
-    assert ids(rows(bed.source(name))) == ["", "a", "b"]
+    name = bed.seed(make_rows("", "a", "b", text="e"))
+    assert iterate_ids(bed.client, name, filter=None) == ["a", "b"]
+    assert ids_of(rows(bed.source(name))) == ["", "a", "b"]
 
 
 def test_a_short_page_is_not_the_end(bed):
     """The server ends a page where one of its segments has no more rows in it."""
     name = create_collection(bed, num_shards=2, consistency_level="Strong")
-    put(bed.client, name, small(*map(str, range(40))))
+    insert_rows(bed.client, name, make_rows(*map(str, range(40))))
     page = bed.client.query(
         name,
         filter="",
@@ -129,9 +145,9 @@ def test_a_short_page_is_not_the_end(bed):
         reduce_stop_for_best="True",
         consistency_level="Strong",
     )
-    read = ids(rows(bed.source(name)))
+    read_ids = ids_of(rows(bed.source(name)))
     assert 0 < len(page) < 40, "who takes a short page for the last one loses the rest"
-    assert read == sorted(map(str, range(40)))
+    assert read_ids == sorted(map(str, range(40)))
 
 
 def test_the_ends_of_int64(bed):
@@ -140,14 +156,14 @@ def test_the_ends_of_int64(bed):
 
     keys = [LEAST, LEAST + 1, -1, 0, 2**53 + 1, GREATEST - 1, GREATEST]
     name = create_collection(bed, "INT64", consistency_level="Strong")
-    put(bed.client, name, small(*keys))
+    insert_rows(bed.client, name, make_rows(*keys))
     with pytest.raises(MilvusException, match="value out of range"):
-        drained(bed.client, name, filter="", batch_size=1)
+        iterate_ids(bed.client, name, filter="", batch_size=1)
     assert bed.client.get(name, [GREATEST], consistency_level="Strong") == []
     for size in (1, 150, 10**6):
         source = bed.source(name, shard_bytes=size)
-        records, rejects = split(source)
-        assert ids(records) == keys[:-1]
+        records, rejects = read_records_and_rejects(source)
+        assert ids_of(records) == keys[:-1]
         assert [json.loads(reject.content) for reject in rejects] == [{"id": GREATEST - 1}]
         assert "behind this key" in rejects[0].reason
         assert source.count(CONTEXT) == len(records) + len(rejects)
@@ -157,19 +173,19 @@ def test_the_ends_of_int64(bed):
 def test_duplicate_keys_are_set_aside_one_by_one_or_refused(bed):
     name = bed.seed([])
     for start, keys in ((0, range(30)), (100, range(5)), (200, range(2))):
-        put(bed.client, name, [{"id": f"d{key:02d}", "n": start + key} for key in keys])
+        insert_rows(bed.client, name, [{"id": f"d{key:02d}", "n": start + key} for key in keys])
     assert (
         bed.client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")[
             0
         ]["count(*)"]
         == 37
     )
-    assert len(drained(bed.client, name, filter="")) == 30
+    assert len(iterate_ids(bed.client, name, filter="")) == 30
     for size in (500, 10**6):
         source = bed.source(name, shard_bytes=size)
         shards = source.shards(CONTEXT)
-        records, rejects = split(source)
-        assert ids(records) == [f"d{key:02d}" for key in range(30)]
+        records, rejects = read_records_and_rejects(source)
+        assert ids_of(records) == [f"d{key:02d}" for key in range(30)]
         assert sorted(json.loads(reject.content)["id"] for reject in rejects) == sorted(
             ["d00", "d01"] * 2 + ["d02", "d03", "d04"]
         )
@@ -178,14 +194,14 @@ def test_duplicate_keys_are_set_aside_one_by_one_or_refused(bed):
         assert source.count(CONTEXT) == described.rows == 37
         assert any("7 rows" in note for note in described.notes)
         assert {shard.rows for shard in shards} == {None}, "no count that a read would not give"
-    with pytest.raises(SourceError, match="7 rows more") as refused:
+    with pytest.raises(SourceError, match="7 rows more") as error:
         source.model_copy(update={"duplicates": "refuse"}).shards(CONTEXT)
-    assert "source.duplicates" in refused.value.remedy
+    assert "source.duplicates" in error.value.remedy
     bed.drop(name)
 
 
 def test_rows_that_are_not_flushed_are_counted_and_read(bed):
-    name = bed.seed(small(*map(str, range(30))))
+    name = bed.seed(make_rows(*map(str, range(30))))
     assert bed.client.get_collection_stats(name)["row_count"] == 0
     assert bed.source(name).count(CONTEXT) == 30
     assert len(rows(bed.source(name))) == 30
@@ -199,69 +215,73 @@ def test_what_was_written_a_moment_ago_is_read(bed):
     from pymilvus.client import ts_utils
     from pymilvus.client.prepare import Prepare
 
-    asked = {
+    query_options = {
         "iterator": "True",
         "consistency_level": "Strong",
         "limit": 5,
         "reduce_stop_for_best": "True",
     }
-    default = ts_utils.construct_guarantee_ts("any", dict(asked))
-    assert default is True, "pymilvus asks for what was asked for now: MilvusClient may do"
-    theirs = Prepare.query_request(
-        "any", "id > 1", ["*"], ["part"], use_default_consistency=default, **asked
+    use_default = ts_utils.construct_guarantee_ts("any", dict(query_options))
+    assert use_default is True, "pymilvus asks for what was asked for now: MilvusClient may do"
+    vendor_request = Prepare.query_request(
+        "any", "id > 1", ["*"], ["part"], use_default_consistency=use_default, **query_options
     )
     from pymilvus.grpc_gen import milvus_pb2
 
-    ours = milvus_pb2.QueryRequest(
+    cfray_request = milvus_pb2.QueryRequest(
         **query_request(KeyRange("any", "id", "part"), "id > 1", ["*"], 5)
     )
-    assert theirs.use_default_consistency
-    assert not ours.use_default_consistency
-    ours.use_default_consistency = True
-    assert sorted(ours.query_params, key=str) == sorted(theirs.query_params, key=str)
-    for request in (ours, theirs):
+    assert vendor_request.use_default_consistency
+    assert not cfray_request.use_default_consistency
+    cfray_request.use_default_consistency = True
+    assert sorted(cfray_request.query_params, key=str) == sorted(
+        vendor_request.query_params, key=str
+    )
+    for request in (cfray_request, vendor_request):
         request.ClearField("query_params")
         request.ClearField("expr_template_values")
-    assert ours == theirs, "the protocol or pymilvus changed: look what it asks for"
+    assert cfray_request == vendor_request, (
+        "the protocol or pymilvus changed: look what it asks for"
+    )
     name = create_collection(bed, consistency_level="Eventually")
-    for number in range(5):
-        put(bed.client, name, small(f"r{number}"))
-        assert len(rows(bed.source(name))) == number + 1
+    for row_number in range(5):
+        insert_rows(bed.client, name, make_rows(f"r{row_number}"))
+        assert len(rows(bed.source(name))) == row_number + 1
 
 
 def test_more_rows_than_a_query_may_give(bed):
     from pymilvus import MilvusException
 
-    name = bed.seed(small(*(f"{n:05d}" for n in range(17_000))))
+    name = bed.seed(make_rows(*(f"{n:05d}" for n in range(17_000))))
     with pytest.raises(MilvusException, match="16384"):
         bed.client.query(name, filter='id >= ""', limit=17_000)
     source = bed.source(name)
     assert len(source.shards(WIDE)) == 1
-    assert ids(rows(source, context=Context())) == [f"{n:05d}" for n in range(17_000)]
+    assert ids_of(rows(source, context=Context())) == [f"{n:05d}" for n in range(17_000)]
     bed.drop(name)
 
 
 def test_a_row_written_behind_the_page_that_is_read_comes_too(bed):
-    name = bed.seed(small("b", "d", "f", x=1))
+    name = bed.seed(make_rows("b", "d", "f", x=1))
     proxy, source = bed.proxied(name)
     with closing(proxy):
         source = source.model_copy(update={"shard_bytes": 10**6})
         (shard,) = source.shards(CONTEXT)
-        found = []
+        read_rows = []
         proxy.fail(Slow(), times=1, matching=bed.page_request())
-        reader = threading.Thread(target=lambda: found.extend(rows(source, [shard], WIDE)))
+        reader = threading.Thread(target=lambda: read_rows.extend(rows(source, [shard], WIDE)))
         reader.start()
         proxy.until_held()
-        put(bed.client, name, small("a", "c"))
+        insert_rows(bed.client, name, make_rows("a", "c"))
         proxy.release()
         reader.join()
-    assert sorted(ids(found)) == ["a", "b", "c", "d", "f"]
-    assert len(ids(found)) == 5
+    assert sorted(ids_of(read_rows)) == ["a", "b", "c", "d", "f"]
+    assert len(ids_of(read_rows)) == 5
     bed.drop(name)
 
 
 def test_a_page_that_is_too_large_is_halved(bed):
-    name, wide = bed.seed(CORPUS), Context(batch_bytes=25_000)
+    name, context = bed.seed(CORPUS), Context(batch_bytes=25_000)
     for fault in (
         Grpc("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)"),
         Grpc("INTERNAL", "Received RST_STREAM with error code 2"),
@@ -269,35 +289,37 @@ def test_a_page_that_is_too_large_is_halved(bed):
         proxy, source = bed.proxied(name)
         with closing(proxy):
             source = source.model_copy(update={"shard_bytes": 10**7})
-            shards = source.shards(wide)
-            before = len(proxy.seen)
-            assert len(rows(source, shards, wide)) == len(CORPUS)
-            usual = len(proxy.seen) - before
+            shards = source.shards(context)
+            requests_before = len(proxy.seen)
+            assert len(rows(source, shards, context)) == len(CORPUS)
+            usual_requests = len(proxy.seen) - requests_before
             proxy.fail(fault, times=3, matching=bed.page_request())
-            assert counted(rows(source, shards, wide)) == counted(map(bed.expected, CORPUS))
-            assert len(proxy.seen) - before - usual > usual + 3, (
+            assert row_counts(rows(source, shards, context)) == row_counts(
+                map(bed.expected, CORPUS)
+            )
+            assert len(proxy.seen) - requests_before - usual_requests > usual_requests + 3, (
                 "three failures, and smaller pages after them"
             )
 
 
 @pytest.mark.parametrize("keys", [[1, 3, 2], [1, 1], [0, 1], [8, 9]])
 def test_keys_out_of_order_or_range_are_a_terminal_error(keys):
-    with pytest.raises(SourceError, match="order") as refused:
+    with pytest.raises(SourceError, match="order") as error:
         KeyRange("docs", "id", None, 1, 9).check_order(
             keys, 1, may_repeat=keys[0] != 1 or len(keys) == 3
         )
-    assert not refused.value.transient
+    assert not error.value.transient
 
 
 def test_json_that_cannot_be_kept_is_set_aside(bed):
     """pymilvus gives the last of two equal keys and says nothing."""
-    name = bed.seed([a_row(1), a_row(2, id="twice"), a_row(3, id="z")])
-    bed.client.upsert(name, [{**a_row(2, id="twice"), "meta": '{"by": 1, "by": 2}'}])
+    name = bed.seed([make_row(1), make_row(2, id="twice"), make_row(3, id="z")])
+    bed.client.upsert(name, [{**make_row(2, id="twice"), "meta": '{"by": 1, "by": 2}'}])
     assert bed.client.query(
         name, filter='id == "twice"', output_fields=["meta"], consistency_level="Strong"
     )[0]["meta"] == {"by": 2}
-    records, rejects = split(bed.source(name))
-    assert ids(records) == ["d0001", "z"]
+    records, rejects = read_records_and_rejects(bed.source(name))
+    assert ids_of(records) == ["d0001", "z"]
     assert [(reject.reason, reject.content) for reject in rejects] == [
         ("field meta: duplicate key 'by' in an object", b'{"by": 1, "by": 2}')
     ]
@@ -310,7 +332,7 @@ def test_json_that_cannot_be_kept_is_set_aside(bed):
 def test_partitions_are_read_apart_and_named(bed):
     name = bed.seed(
         [
-            a_row(n, **{PARTITION: partition})
+            make_row(n, **{PARTITION: partition})
             for partition, numbers in (("_default", range(9)), ("late", range(5, 20)))
             for n in numbers
         ]
@@ -334,17 +356,21 @@ def test_a_collection_spread_by_a_key_is_read_whole(bed):
     from pymilvus import MilvusException
 
     name = create_collection(bed, partition_key="tenant", num_partitions=4)
-    put(bed.client, name, small(*(f"{n:03d}" for n in range(40)), tenant="t"))
+    insert_rows(bed.client, name, make_rows(*(f"{n:03d}" for n in range(40)), tenant="t"))
     with pytest.raises(MilvusException, match="partition key"):
         bed.client.query(
             name, filter='id >= ""', partition_names=[bed.client.list_partitions(name)[0]]
         )
     source = bed.source(name, shard_bytes=SHARD_BYTES)
     read_rows = rows(source)
-    assert ids(read_rows) == [f"{n:03d}" for n in range(40)]
+    assert ids_of(read_rows) == [f"{n:03d}" for n in range(40)]
     assert PARTITION not in read_rows[0]
     (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert (described.facts["partition_key"], described.metric, described.dimension) == ("tenant", "dot", 2)
+    assert (described.facts["partition_key"], described.metric, described.dimension) == (
+        "tenant",
+        "dot",
+        2,
+    )
 
 
 def test_a_database_is_part_of_the_collection_s_name(bed):
@@ -353,38 +379,38 @@ def test_a_database_is_part_of_the_collection_s_name(bed):
     bed.client.create_database("other")
     with closing(MilvusClient(bed.url, token=bed.token, db_name="other")) as client:
         create_collection(bed, name="docs", client=client)
-        put(client, "docs", small("a", "b"))
+        insert_rows(client, "docs", make_rows("a", "b"))
         source = bed.source("docs", database="other")
         (shard,) = source.shards(CONTEXT)
         assert (shard.collection, shard.id) == ("other/docs", "other/docs#000000")
-        assert ids(rows(source)) == ["a", "b"]
+        assert ids_of(rows(source)) == ["a", "b"]
         assert source.describe(CONTEXT, [shard]).collections[0].name == "other/docs"
         assert source.search("other/docs", [1.0, 2.0], 1) == ["s:a"]
         client.drop_collection("docs")
-    with pytest.raises(SourceError) as refused:
+    with pytest.raises(SourceError) as error:
         bed.source("docs", database="nowhere").shards(CONTEXT)
-    assert "source.database" in refused.value.remedy
+    assert "source.database" in error.value.remedy
 
 
-def loaded(bed, name, part=""):
-    return str(bed.client.get_load_state(name, part)["state"]) == "Loaded"
+def is_loaded(bed, name, partition=""):
+    return str(bed.client.get_load_state(name, partition)["state"]) == "Loaded"
 
 
 def test_a_collection_that_is_not_loaded_is_refused_or_loaded_for_the_run(bed):
-    name = bed.seed(small("a", "b", y=1))
+    name = bed.seed(make_rows("a", "b", y=1))
     bed.client.release_collection(name)
     source = bed.source(name)
-    with pytest.raises(SourceError, match="not loaded") as refused:
+    with pytest.raises(SourceError, match="not loaded") as error:
         source.shards(CONTEXT)
-    assert "source.load" in refused.value.remedy
+    assert "source.load" in error.value.remedy
     loading = source.model_copy(update={"load": "load"})
     with loading.session():
-        assert ids(rows(loading)) == ["a", "b"]
-    assert not loaded(bed, name)
+        assert ids_of(rows(loading)) == ["a", "b"]
+    assert not is_loaded(bed, name)
     with suppress(ZeroDivisionError), loading.session():
-        assert loaded(bed, name)
+        assert is_loaded(bed, name)
         raise ZeroDivisionError
-    assert not loaded(bed, name)
+    assert not is_loaded(bed, name)
     bed.drop(name)
 
 
@@ -405,7 +431,7 @@ def test_a_server_that_loads_for_ever_is_not_waited_for(bed, monkeypatch):
 
 
 def test_only_what_was_not_loaded_is_released_again(bed):
-    name = bed.seed([a_row(1), a_row(2, **{PARTITION: "late"})])
+    name = bed.seed([make_row(1), make_row(2, **{PARTITION: "late"})])
     bed.client.release_collection(name)
     bed.client.load_partitions(name, ["_default"])
     source = bed.source(name)
@@ -413,8 +439,8 @@ def test_only_what_was_not_loaded_is_released_again(bed):
         source.shards(CONTEXT)
     loading = source.model_copy(update={"load": "load"})
     with loading.session():
-        assert ids(rows(loading)) == ["d0001", "d0002"]
-    assert (loaded(bed, name, "_default"), loaded(bed, name, "late")) == (True, False)
+        assert ids_of(rows(loading)) == ["d0001", "d0002"]
+    assert (is_loaded(bed, name, "_default"), is_loaded(bed, name, "late")) == (True, False)
     bed.drop(name)
 
 
@@ -422,7 +448,7 @@ def test_a_loaded_collection_stays_loaded(bed):
     name = bed.seed(CORPUS)
     with bed.source(name, load="load").session():
         pass
-    assert loaded(bed, name)
+    assert is_loaded(bed, name)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +471,7 @@ def test_what_cannot_be_meant_is_refused(options, word):
 def test_declared_types_come_back_exactly(bed):
     seeded = bed.awkward(60, 2)
     source = bed.source(bed.seed(seeded), shard_bytes=20_000)
-    assert counted(rows(source)) == counted(map(bed.expected, seeded))
+    assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded))
     (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
     fields = json.loads(described.facts["fields"])
     assert (fields["tiny"], fields["singles"], fields["meta"], fields["vector"]) == (
@@ -513,23 +539,23 @@ KINDS = {
 }
 
 
-def vectors_of(number):
-    draw = np.random.default_rng(number)
+def draw_vectors(seed):
+    generator = np.random.default_rng(seed)
     return {
-        "half": draw.standard_normal(4).astype(np.float16),
-        "brain": (draw.standard_normal(4).astype(np.float32).view(np.uint32) >> 16).astype(
+        "half": generator.standard_normal(4).astype(np.float16),
+        "brain": (generator.standard_normal(4).astype(np.float32).view(np.uint32) >> 16).astype(
             np.uint16
         ),
-        "bits": draw.integers(0, 256, 2, np.uint8),
+        "bits": generator.integers(0, 256, 2, np.uint8),
         "words": {
-            int(key): float(np.float32(draw.random()))
-            for key in sorted(draw.choice(10**9, 1 + number % 4, replace=False))
+            int(key): float(np.float32(generator.random()))
+            for key in sorted(generator.choice(10**9, 1 + seed % 4, replace=False))
         },
-        "full": draw.standard_normal(3).astype(np.float32),
+        "full": generator.standard_normal(3).astype(np.float32),
     }
 
 
-def described_as(client, kinds):
+def build_schema(client, kinds):
     from pymilvus import DataType
 
     schema = client.create_schema(enable_dynamic_field=True).add_field(
@@ -544,40 +570,46 @@ def described_as(client, kinds):
 
 
 def test_every_kind_of_vector_bit_for_bit(lite):
-    schema, indexes = described_as(lite, KINDS)
+    schema, indexes = build_schema(lite, KINDS)
     lite.create_collection("kinds", schema=schema, index_params=indexes)
     keys = [LEAST, LEAST + 1, -3, *range(90), GREATEST]
-    seeded = {key: vectors_of(number) for number, key in enumerate(keys)}
-    raw = [
+    seeded = {key: draw_vectors(seed) for seed, key in enumerate(keys)}
+    raw_vectors = [
         {
             name: value.tobytes() if name in ("half", "brain", "bits") else value
-            for name, value in one.items()
+            for name, value in vectors.items()
         }
-        for one in seeded.values()
+        for vectors in seeded.values()
     ]
     lite.insert(
-        "kinds", [{"id": key, "n": str(key), **one} for key, one in zip(keys, raw, strict=True)]
+        "kinds",
+        [
+            {"id": key, "n": str(key), **vectors}
+            for key, vectors in zip(keys, raw_vectors, strict=True)
+        ],
     )
     source = Milvus(url=lite.url, collections=["kinds"], shard_bytes=2_000)
     assert len(source.shards(CONTEXT)) > 3
-    batches = [item for _, item in items(source)]
+    batches = [batch for _, batch in items(source)]
     assert len({str(batch.schema.field("vectors").type) for batch in batches}) == 1
-    found = {row["id"]: row for batch in batches for row in plain(batch)}
-    assert list(found) == keys, "this engine gives the greatest key, too"
-    for key, one in seeded.items():
-        read = found[key]["vectors"]
-        assert np.array(read["half"], np.float16).tobytes() == one["half"].tobytes()
+    rows_by_key = {row["id"]: row for batch in batches for row in plain_rows(batch)}
+    assert list(rows_by_key) == keys, "this engine gives the greatest key, too"
+    for key, vectors in seeded.items():
+        read_vectors = rows_by_key[key]["vectors"]
+        assert np.array(read_vectors["half"], np.float16).tobytes() == vectors["half"].tobytes()
         assert (
-            np.array(read["brain"], np.float32).tobytes()
-            == (one["brain"].astype(np.uint32) << 16).tobytes()
+            np.array(read_vectors["brain"], np.float32).tobytes()
+            == (vectors["brain"].astype(np.uint32) << 16).tobytes()
         )
-        assert read["bits"] == one["bits"].tolist()
+        assert read_vectors["bits"] == vectors["bits"].tolist()
         assert (
-            dict(zip(read["words"]["indices"], read["words"]["values"], strict=True))
-            == one["words"]
+            dict(
+                zip(read_vectors["words"]["indices"], read_vectors["words"]["values"], strict=True)
+            )
+            == vectors["words"]
         )
-        assert np.array(read["full"], np.float32).tobytes() == one["full"].tobytes()
-        assert found[key]["n"] == ("string", str(key))
+        assert np.array(read_vectors["full"], np.float32).tobytes() == vectors["full"].tobytes()
+        assert rows_by_key[key]["n"] == ("string", str(key))
     (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
     assert {name: width for name, (width, _) in described.vectors.items()} == {
         "half": 4,
@@ -590,20 +622,20 @@ def test_every_kind_of_vector_bit_for_bit(lite):
         source.search("kinds", [0.0] * 7, 1)
 
 
-def message(kind, **values):
+def build_field_data(kind, **values):
     """Build a reply's column as the protocol has it, for what no server here can hold."""
     from pymilvus.grpc_gen import schema_pb2
 
     return schema_pb2.FieldData(type=schema_pb2.DataType.Value(kind), field_name="x", **values)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_null_in_a_declared_field_is_explicit(whole):
+@pytest.mark.parametrize("cell_for_null", [True, False])
+def test_null_in_a_declared_field_is_explicit(cell_for_null):
     """Nullable fields came with 2.5: some servers send a cell for each null, others none."""
-    numbers = [7, 0, 9] if whole else [7, 9]
-    texts = [b"1", b"", b"null"] if whole else [b"1", b"null"]
+    numbers = [7, 0, 9] if cell_for_null else [7, 9]
+    texts = [b"1", b"", b"null"] if cell_for_null else [b"1", b"null"]
     valid = [True, False, True]
-    for kind, scalars, shown in (
+    for kind, scalars, expected_cells in (
         ("Int8", {"int_data": {"data": numbers}}, [("int8", "7"), ("null", "null"), ("int8", "9")]),
         (
             "VarChar",
@@ -616,52 +648,56 @@ def test_null_in_a_declared_field_is_explicit(whole):
             [("int64", "1"), ("null", "null"), ("null", "null")],
         ),
     ):
-        declared = message(kind, scalars=scalars, valid_data=valid)
-        column = static_column(Field("x", kind), declared, {})
-        assert [(one["type"], one["text"]) for one in column.to_pylist()] == shown
+        field_data = build_field_data(kind, scalars=scalars, valid_data=valid)
+        column = static_column(Field("x", kind), field_data, {})
+        assert [(cell["type"], cell["text"]) for cell in column.to_pylist()] == expected_cells
 
 
 def test_vectors_that_no_server_here_has():
-    eight = np.arange(-4, 4, dtype=np.int8)
-    column = message("Int8Vector", vectors={"dim": 4, "int8_vector": eight.tobytes()})
-    assert (
-        vector_column(Field("x", "Int8Vector", "", 4), column, 2).to_pylist()
-        == eight.reshape(2, 4).tolist()
+    int8_numbers = np.arange(-4, 4, dtype=np.int8)
+    field_data = build_field_data(
+        "Int8Vector", vectors={"dim": 4, "int8_vector": int8_numbers.tobytes()}
     )
-    column = message(
+    assert (
+        vector_column(Field("x", "Int8Vector", "", 4), field_data, 2).to_pylist()
+        == int8_numbers.reshape(2, 4).tolist()
+    )
+    field_data = build_field_data(
         "FloatVector",
         vectors={"dim": 2, "float_vector": {"data": [1, 2, 3, 4]}},
         valid_data=[True, False, True],
     )
-    assert vector_column(Field("x", "FloatVector", "", 2), column, 3).to_pylist() == [
+    assert vector_column(Field("x", "FloatVector", "", 2), field_data, 3).to_pylist() == [
         [1, 2],
         None,
         [3, 4],
     ]
     pair = np.array([(5, 0.5)], np.dtype([("index", "<u4"), ("value", "<f4")])).tobytes()
-    column = message(
+    field_data = build_field_data(
         "SparseFloatVector",
         vectors={"sparse_float_vector": {"contents": [pair, b""]}},
         valid_data=[True, False, True],
     )
-    found = vector_column(Field("x", "SparseFloatVector"), column, 3).to_pylist()
-    assert found == [{"indices": [5], "values": [0.5]}, None, {"indices": [], "values": []}]
-    column = message("FloatVector", vectors={"dim": 2, "float_vector": {"data": [1, 2, 3]}})
+    vectors = vector_column(Field("x", "SparseFloatVector"), field_data, 3).to_pylist()
+    assert vectors == [{"indices": [5], "values": [0.5]}, None, {"indices": [], "values": []}]
+    field_data = build_field_data(
+        "FloatVector", vectors={"dim": 2, "float_vector": {"data": [1, 2, 3]}}
+    )
     with pytest.raises(SourceError, match="3 numbers for 2 vectors"):
-        vector_column(Field("x", "FloatVector", "", 2), column, 2)
+        vector_column(Field("x", "FloatVector", "", 2), field_data, 2)
 
 
-@pytest.mark.parametrize("rows_of_two", [1, 40, 4_000, 400_000])
-def test_vectors_are_aligned_in_memory(rows_of_two):
+@pytest.mark.parametrize("vector_count", [1, 40, 4_000, 400_000])
+def test_vectors_are_aligned_in_memory(vector_count):
     """They follow a tag and a length of one to four bytes in the reply.
 
     Lance panics on memory that is not aligned.
     """
-    column = message(
-        "FloatVector", vectors={"dim": 2, "float_vector": {"data": [0.5] * 2 * rows_of_two}}
+    field_data = build_field_data(
+        "FloatVector", vectors={"dim": 2, "float_vector": {"data": [0.5] * 2 * vector_count}}
     )
-    found = vector_column(Field("x", "FloatVector", "", 2), column, rows_of_two)
-    assert found.values.buffers()[1].address % 8 == 0
+    vectors = vector_column(Field("x", "FloatVector", "", 2), field_data, vector_count)
+    assert vectors.values.buffers()[1].address % 8 == 0
 
 
 def test_a_type_that_is_not_read_refuses_its_collection():
@@ -679,11 +715,14 @@ def test_a_type_that_is_not_read_refuses_its_collection():
     bm25 = schema_pb2.FunctionSchema(
         name="bm25", type="BM25", input_field_names=["text"], output_field_names=["terms"]
     )
-    with pytest.raises(SourceError, match=r"where \(Geometry\)") as refused:
+    with pytest.raises(SourceError, match=r"where \(Geometry\)") as error:
         parse_schema(schema_pb2.CollectionSchema(fields=declared_fields, functions=[bm25]), "docs")
-    assert "source.collections" in refused.value.remedy
+    assert "source.collections" in error.value.remedy
     parsed = parse_schema(
-        schema_pb2.CollectionSchema(fields=[declared_fields[0], declared_fields[2]], functions=[bm25]), "docs"
+        schema_pb2.CollectionSchema(
+            fields=[declared_fields[0], declared_fields[2]], functions=[bm25]
+        ),
+        "docs",
     )
     assert (parsed.vectors, parsed.index_only) == ({}, ("terms",))
 
@@ -720,30 +759,30 @@ writer.commit()
 
 
 @contextmanager
-def the_writer_s_own_needs():
+def install_writer_requirements():
     """pymilvus needs ml_dtypes to write files, and only for that."""
     yield installed("ml_dtypes", "0.6.0")
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def write_files(tmp_path_factory):
     """Give a function that has the vendor's writer write rows into a folder.
 
     A file for each forty of them.
     """
-    with lineup.taking_part("milvus bulk writer", the_writer_s_own_needs()) as site:
+    with lineup.taking_part("milvus bulk writer", install_writer_requirements()) as site:
 
-        def write(kind, fields, some_rows):
+        def write(kind, fields, rows_to_write):
             folder = tmp_path_factory.mktemp("bulk") / "docs"
-            given = folder.parent / "rows"
-            given.write_bytes(pickle.dumps((fields, some_rows)))
-            done = subprocess.run(
-                [sys.executable, "-c", WRITER, str(site), str(folder), kind, str(given)],
+            rows_path = folder.parent / "rows"
+            rows_path.write_bytes(pickle.dumps((fields, rows_to_write)))
+            completed = subprocess.run(
+                [sys.executable, "-c", WRITER, str(site), str(folder), kind, str(rows_path)],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            assert done.returncode == 0, done.stderr[-2000:]
+            assert completed.returncode == 0, completed.stderr[-2000:]
             return folder
 
         yield write
@@ -753,7 +792,7 @@ DECLARED_FIELDS = [
     ("id", "VARCHAR", {"is_primary": True, "max_length": 65_535}),
     ("vector", "FLOAT_VECTOR", {"dim": 2}),
 ]
-NAMED = {
+FIELD_TYPES = {
     "vector": "FLOAT_VECTOR",
     "meta": "JSON",
     "tiny": "INT8",
@@ -765,7 +804,7 @@ NAMED = {
 }
 
 
-def declared_fields():
+def bed_fields():
     from pymilvus import DataType
 
     for name, (kind, options, _) in DECLARED.items():
@@ -779,19 +818,19 @@ def declared_fields():
 
 
 @pytest.mark.parametrize("kind", ["PARQUET", "JSON", "JSONL"])
-def test_files_of_the_bulk_writer_read_as_the_collection_does(written, kind):
+def test_files_of_the_bulk_writer_read_as_the_collection_does(write_files, kind):
     bed = MilvusBed("unused")
-    some = bed.awkward(100, 2)
-    folder = written(kind, DECLARED_FIELDS + list(declared_fields()), some)
-    source = Milvus(uri=str(folder), fields=NAMED, shard_bytes=5_000)
+    seeded = bed.awkward(100, 2)
+    folder = write_files(kind, DECLARED_FIELDS + list(bed_fields()), seeded)
+    source = Milvus(uri=str(folder), fields=FIELD_TYPES, shard_bytes=5_000)
     shards = source.shards(CONTEXT)
     assert len(shards) > 2
     assert {shard.collection for shard in shards} == {"docs"}
     assert len({shard.id for shard in shards}) == len(shards)
     assert pickle.loads(pickle.dumps(shards)) == shards == source.shards(CONTEXT)
-    wanted = [bed.expected(row) for row in some]
-    assert counted(rows(source)) == counted(
-        row if kind == "PARQUET" else {**row, "id": ("string", row["id"])} for row in wanted
+    expected_rows = [bed.expected(row) for row in seeded]
+    assert row_counts(rows(source)) == row_counts(
+        row if kind == "PARQUET" else {**row, "id": ("string", row["id"])} for row in expected_rows
     )
     described = source.describe(CONTEXT, shards)
     assert (
@@ -806,9 +845,9 @@ def test_files_of_the_bulk_writer_read_as_the_collection_does(written, kind):
     )
 
 
-def test_parquet_of_the_bulk_writer_needs_few_names(written):
+def test_parquet_of_the_bulk_writer_needs_few_names(write_files):
     """Widths are in the file; the only list of floats is the vector."""
-    folder = written(
+    folder = write_files(
         "PARQUET",
         [*DECLARED_FIELDS, ("n", "INT16", {}), ("flag", "BOOL", {})],
         [{"id": "a", "vector": [0.1, -0.0], "n": 3, "flag": True, "x": None}],
@@ -824,71 +863,83 @@ def test_parquet_of_the_bulk_writer_needs_few_names(written):
 
 
 @pytest.mark.parametrize("kind", ["PARQUET", "JSON", "JSONL"])
-def test_every_kind_of_vector_in_files(written, kind):
+def test_every_kind_of_vector_in_files(write_files, kind):
     fields = [
         ("id", "INT64", {"is_primary": True}),
         *(
-            (name, word, {"dim": size} if size else {})
-            for name, (word, size, _, _) in KINDS.items()
+            (name, vector_type, {"dim": dimension} if dimension else {})
+            for name, (vector_type, dimension, _, _) in KINDS.items()
         ),
     ]
     fields.append(("eight", "INT8_VECTOR", {"dim": 2}))
-    seeded = {number: vectors_of(number) for number in (*range(50), GREATEST)}
-    some = [
+    seeded = {key: draw_vectors(key) for key in (*range(50), GREATEST)}
+    seeded_rows = [
         {
             "id": key,
             "eight": np.array([-128, key % 128], np.int8),
-            **one,
-            "bits": one["bits"].tobytes(),
+            **vectors,
+            "bits": vectors["bits"].tobytes(),
         }
-        for key, one in seeded.items()
+        for key, vectors in seeded.items()
     ]
-    folder = written(kind, fields, some)
-    options = {name: word for name, (word, _, _, _) in KINDS.items()} | {"eight": "INT8_VECTOR"}
-    found = {
-        row["id"] if kind == "PARQUET" else int(row["id"][1]): row["vectors"]
-        for row in rows(Milvus(uri=str(folder), fields=options))
+    folder = write_files(kind, fields, seeded_rows)
+    field_types = {name: vector_type for name, (vector_type, _, _, _) in KINDS.items()} | {
+        "eight": "INT8_VECTOR"
     }
-    assert sorted(found) == sorted(seeded)
-    for key, one in seeded.items():
-        assert np.array(found[key]["half"], np.float16).tobytes() == one["half"].tobytes()
+    vectors_by_id = {
+        row["id"] if kind == "PARQUET" else int(row["id"][1]): row["vectors"]
+        for row in rows(Milvus(uri=str(folder), fields=field_types))
+    }
+    assert sorted(vectors_by_id) == sorted(seeded)
+    for key, vectors in seeded.items():
         assert (
-            np.array(found[key]["brain"], np.float32).tobytes()
-            == (one["brain"].astype(np.uint32) << 16).tobytes()
+            np.array(vectors_by_id[key]["half"], np.float16).tobytes() == vectors["half"].tobytes()
         )
-        assert found[key]["bits"] == one["bits"].tolist()
-        assert found[key]["eight"] == [-128, key % 128]
         assert (
-            dict(zip(found[key]["words"]["indices"], found[key]["words"]["values"], strict=True))
-            == one["words"]
+            np.array(vectors_by_id[key]["brain"], np.float32).tobytes()
+            == (vectors["brain"].astype(np.uint32) << 16).tobytes()
         )
-        assert np.array(found[key]["full"], np.float32).tobytes() == one["full"].tobytes()
+        assert vectors_by_id[key]["bits"] == vectors["bits"].tolist()
+        assert vectors_by_id[key]["eight"] == [-128, key % 128]
+        assert (
+            dict(
+                zip(
+                    vectors_by_id[key]["words"]["indices"],
+                    vectors_by_id[key]["words"]["values"],
+                    strict=True,
+                )
+            )
+            == vectors["words"]
+        )
+        assert (
+            np.array(vectors_by_id[key]["full"], np.float32).tobytes() == vectors["full"].tobytes()
+        )
 
 
-def test_bytes_that_may_be_vectors_must_be_named(written):
-    folder = written(
+def test_bytes_that_may_be_vectors_must_be_named(write_files):
+    folder = write_files(
         "PARQUET",
         [("id", "INT64", {"is_primary": True}), ("bits", "BINARY_VECTOR", {"dim": 8})],
         [{"id": 1, "bits": b"x"}],
     )
-    with pytest.raises(SourceError, match="bits") as refused:
+    with pytest.raises(SourceError, match="bits") as error:
         Milvus(uri=str(folder)).shards(CONTEXT)
-    assert "source.fields" in refused.value.remedy
-    with pytest.raises(SourceError) as refused:
+    assert "source.fields" in error.value.remedy
+    with pytest.raises(SourceError) as error:
         Milvus(uri=str(folder), fields={"bits": "BINARY_VECTOR"}, primary="key").shards(CONTEXT)
-    assert "source.primary" in refused.value.remedy
+    assert "source.primary" in error.value.remedy
 
 
 def test_a_row_of_a_file_that_cannot_be_a_record_is_set_aside(tmp_path):
-    some = [
+    file_rows = [
         {"id": "a", "v": [1.5, 2.5]},
         {"id": "b", "v": [1.5]},
         {"id": "c", "v": "x"},
         {"id": "d", "v": None},
         {"id": "e"},
     ]
-    (tmp_path / "1.json").write_text(json.dumps({"rows": some}, indent=2))
-    records, rejects = split(Milvus(uri=str(tmp_path)))
+    (tmp_path / "1.json").write_text(json.dumps({"rows": file_rows}, indent=2))
+    records, rejects = read_records_and_rejects(Milvus(uri=str(tmp_path)))
     assert [(row["id"], row["vector"]) for row in records] == [
         (("string", "a"), [1.5, 2.5]),
         (("string", "d"), None),
@@ -913,13 +964,13 @@ def test_a_row_of_a_file_that_cannot_be_a_record_is_set_aside(tmp_path):
 def test_a_file_of_rows_that_is_cut_or_something_else_is_a_terminal_error(tmp_path, text):
     path = tmp_path / "1.json"
     path.write_text(text)
-    with pytest.raises(SourceError) as refused:
+    with pytest.raises(SourceError) as error:
         rows(Milvus(uri=str(path)))
-    assert not refused.value.transient
-    assert "1.json" in refused.value.what
+    assert not error.value.transient
+    assert "1.json" in error.value.what
 
 
 def test_no_file_is_an_error_with_a_remedy(tmp_path):
-    with pytest.raises(SourceError) as refused:
+    with pytest.raises(SourceError) as error:
         Milvus(uri=str(tmp_path)).shards(CONTEXT)
-    assert "source.uri" in refused.value.remedy
+    assert "source.uri" in error.value.remedy

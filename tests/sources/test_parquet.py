@@ -1,4 +1,7 @@
-"""Parquet: row groups are parts; what one file says, every way to read it says."""
+"""A Parquet source splits a file at its row groups, and reads each row once.
+
+Dictionaries, field metadata and damaged texts must not change the rows or swell a batch.
+"""
 
 import base64
 import json
@@ -11,7 +14,7 @@ from cfray.records.record import Reject
 from cfray.sources.base import Context
 from cfray.sources.files.parquet import Parquet
 from tests.sources.contract import FileContract
-from tests.sources.corpus import CONTEXT, SCHEMA, items, plain, rows
+from tests.sources.corpus import CONTEXT, SCHEMA, items, plain_rows, rows
 
 
 class TestParquet(FileContract):
@@ -26,14 +29,14 @@ class TestParquet(FileContract):
         return Parquet(uri=str(uri), **options)
 
 
-def written(path, table, **options):
+def write_source(path, table, **options):
     pq.write_table(table, path, **options)
     return Parquet(uri=str(path))
 
 
 class TestBatches:
     def test_repeated_text_that_the_file_holds_once_does_not_swell_a_batch(self, tmp_path):
-        source = written(
+        source = write_source(
             tmp_path / "a.parquet", pa.table({"id": range(500), "text": ["x" * 1_000] * 500})
         )
         batches = [item for _, item in items(source, Context(batch_bytes=20_000))]
@@ -42,10 +45,11 @@ class TestBatches:
 
     def test_batches_a_little_larger_than_the_file_says_are_not_cut_in_halves(self, tmp_path):
         plain_columns = {f"n{number}": np.arange(4_000) for number in range(10)}
-        table = pa.table(
-            {**plain_columns, "year": np.arange(4_000) % 5}
-        )  # 88 bytes a row in memory, 81 in the file
-        source = written(tmp_path / "a.parquet", table, use_dictionary=["year"], compression="none")
+        # A row takes 88 bytes in memory and 81 in the file.
+        table = pa.table({**plain_columns, "year": np.arange(4_000) % 5})
+        source = write_source(
+            tmp_path / "a.parquet", table, use_dictionary=["year"], compression="none"
+        )
         batches = [batch for _, batch in items(source, Context(batch_bytes=100_000))]
         assert [batch.num_rows for batch in batches] == [1_000] * 4
         assert max(batch.nbytes for batch in batches) <= 100_000
@@ -55,7 +59,7 @@ class TestBatches:
         read_items = [
             item
             for _, item in items(
-                written(tmp_path / "a.parquet", pa.table({"id": [1, 2, 3], "text": texts}))
+                write_source(tmp_path / "a.parquet", pa.table({"id": [1, 2, 3], "text": texts}))
             )
         ]
         (reject,) = [item for item in read_items if isinstance(item, Reject)]
@@ -64,12 +68,13 @@ class TestBatches:
             "id": 2,
             "text": {"base64": base64.b64encode(b"b\xffd").decode()},
         }
-        assert [read_items.index(reject), len(read_items)] == [
-            1,
-            3,
-        ]  # in its place between the rows
+        # The reject stands between the rows, as in the file.
+        assert [read_items.index(reject), len(read_items)] == [1, 3]
         assert [
-            row["id"] for item in read_items if not isinstance(item, Reject) for row in plain(item)
+            row["id"]
+            for item in read_items
+            if not isinstance(item, Reject)
+            for row in plain_rows(item)
         ] == [1, 3]
 
     def test_dictionary_columns_and_field_metadata_do_not_change_the_rows(self, tmp_path):
@@ -79,9 +84,9 @@ class TestBatches:
         )
         encoded = table.set_column(0, "t", table.column(0).dictionary_encode())
         for equal_table in (table, encoded):
-            source = written(tmp_path / "a.parquet", equal_table)
+            source = write_source(tmp_path / "a.parquet", equal_table)
             ((_, batch),) = items(source)
-            assert plain(batch) == [{"t": "a"}, {"t": "b"}, {"t": "a"}]
+            assert plain_rows(batch) == [{"t": "a"}, {"t": "b"}, {"t": "a"}]
             assert batch.schema == source.describe(CONTEXT, source.shards(CONTEXT)).schema
 
 

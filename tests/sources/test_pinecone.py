@@ -19,7 +19,16 @@ from cfray.sources.base import Context
 from cfray.sources.pinecone.client import open_control_plane, open_index
 from cfray.sources.pinecone.source import Pinecone
 from tests.sources.contract import SourceContract
-from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, as_json, counted, plain, rows
+from tests.sources.corpus import (
+    CONTEXT,
+    CORPUS,
+    SHARD_BYTES,
+    as_json,
+    make_row,
+    plain_rows,
+    row_counts,
+    rows,
+)
 from tests.sources.pinecone_bed import PineconeBed, store_id
 from tests.sources.store_contract import StoreContract
 from tests.testbeds import pinecone
@@ -76,9 +85,9 @@ def documents(bed):
         for n in range(230)
     ]
     records[3]["terms"] = {"indices": [4_000_000_000], "values": [0.5]}
-    with bed.index(index) as opened:
-        opened.documents.upsert(namespace="published", documents=records)
-        opened.documents.upsert(namespace="__default__", documents=records[:2])
+    with bed.index(index) as index_client:
+        index_client.documents.upsert(namespace="published", documents=records)
+        index_client.documents.upsert(namespace="__default__", documents=records[:2])
     return index
 
 
@@ -91,8 +100,10 @@ def pod(bed):
         },
         deployment=POD,
     )
-    with bed.index(index) as opened:
-        opened.upsert(vectors=[(f"p {n}", [1.0, float(n)]) for n in range(30)], namespace="old")
+    with bed.index(index) as index_client:
+        index_client.upsert(
+            vectors=[(f"p {n}", [1.0, float(n)]) for n in range(30)], namespace="old"
+        )
     return f"{index}/old"
 
 
@@ -116,12 +127,12 @@ def read_rows_and_rejects(source, shards=None, context=CONTEXT):
     read_rows, rejects = [], []
     for shard in source.shards(context) if shards is None else shards:
         for item in source.read(shard, context):
-            rejects.append(item) if isinstance(item, Reject) else read_rows.extend(plain(item))
+            rejects.append(item) if isinstance(item, Reject) else read_rows.extend(plain_rows(item))
     return read_rows, rejects
 
 
 def expected(bed, seeded_rows):
-    return counted(map(bed.expected, seeded_rows))
+    return row_counts(map(bed.expected, seeded_rows))
 
 
 class TestWhatAFetchLeavesOut:
@@ -143,7 +154,7 @@ class TestWhatAFetchLeavesOut:
                 == 29
             )
         read_rows, (reject,) = read_rows_and_rejects(source, shards)
-        assert counted(read_rows) == expected(
+        assert row_counts(read_rows) == expected(
             bed, [row for row in CORPUS[:30] if row["id"] != "d0007"]
         )
         assert (reject.content, reject.position) == (b"d0007", f"{name}:d0007")
@@ -154,12 +165,14 @@ class TestWhatAFetchLeavesOut:
         pinecone.forget(double, name.split("/")[0], "d0007", namespace=name.partition("/")[2])
         source = bed.source(name)
         items = list(source.read(source.shards(CONTEXT)[0], CONTEXT))
-        before = [
+        ids_before_reject = [
             row["id"]
-            for item in items[: next(n for n, item in enumerate(items) if isinstance(item, Reject))]
-            for row in plain(item)
+            for item in items[
+                : next(position for position, item in enumerate(items) if isinstance(item, Reject))
+            ]
+            for row in plain_rows(item)
         ]
-        assert before[-1] == "d0006"
+        assert ids_before_reject[-1] == "d0006"
         assert source.shards(CONTEXT)[0].rows == 30
 
     def test_what_is_missing_once_is_asked_for_once_more(self, bed, double):
@@ -172,7 +185,7 @@ class TestWhatAFetchLeavesOut:
                 ),
                 matching="/vectors/fetch",
             )
-            assert counted(rows(source, shards)) == expected(bed, CORPUS[:30])
+            assert row_counts(rows(source, shards)) == expected(bed, CORPUS[:30])
 
     def test_a_record_that_the_client_cannot_read_takes_no_other_with_it(self, bed, double):
         name = bed.seed(CORPUS[:30])
@@ -187,19 +200,19 @@ class TestWhatAFetchLeavesOut:
             )
         ):
             pass
-        with bed.index(name) as opened, pytest.raises(Exception, match="values"):
-            opened.fetch(ids=["d0006", "d0007"], namespace=namespace)
+        with bed.index(name) as index_client, pytest.raises(Exception, match="values"):
+            index_client.fetch(ids=["d0006", "d0007"], namespace=namespace)
         source = bed.source(name, shard_bytes=10**6)
         read_rows, (reject,) = read_rows_and_rejects(source)
-        assert counted(read_rows) == expected(
+        assert row_counts(read_rows) == expected(
             bed, [row for row in CORPUS[:30] if row["id"] != "d0007"]
         )
         assert reject.content == b"d0007"
 
 
-class TestTheWay:
+class TestTransport:
     def test_addresses_stay_short_whatever_the_ids(self, bed, double):
-        seeded_rows = [a_row(n, id=f"{n:04d}" + "/" * 508) for n in range(120)]
+        seeded_rows = [make_row(n, id=f"{n:04d}" + "/" * 508) for n in range(120)]
         name = bed.seed(seeded_rows)
         with bed.index(name) as index, pytest.raises(Exception, match="414"):
             index.fetch(
@@ -207,7 +220,7 @@ class TestTheWay:
             )
         proxy, source = bed.proxied(name)
         with closing(proxy):
-            assert counted(rows(source.model_copy(update={"shard_bytes": 10**7}))) == expected(
+            assert row_counts(rows(source.model_copy(update={"shard_bytes": 10**7}))) == expected(
                 bed, seeded_rows
             )
             assert max(len(path) for _, path in proxy.seen) < 8 * 1024
@@ -221,12 +234,12 @@ class TestTheWay:
         with closing(proxy):
             shards = source.model_copy(update={"shard_bytes": 10**7}).shards(CONTEXT)
             proxy.fail(Status(code), times=3, matching="/vectors/fetch")
-            assert counted(rows(source, shards)) == expected(bed, CORPUS[:30])
+            assert row_counts(rows(source, shards)) == expected(bed, CORPUS[:30])
             assert not proxy.waiting
 
     def test_a_listing_that_fails_in_the_middle_loses_nothing(self, bed, double):
-        many = [a_row(n) for n in range(250)]
-        name = bed.seed(many)
+        seeded_rows = [make_row(n) for n in range(250)]
+        name = bed.seed(seeded_rows)
         proxy, source = bed.proxied(name)
         with closing(proxy):
             with source_index(source, name) as (index, namespace):
@@ -284,11 +297,11 @@ def source_index(source, name):
     from contextlib import contextmanager
 
     @contextmanager
-    def opened():
+    def index_client():
         with open_control_plane(source) as client, client.index(name=name.split("/")[0]) as index:
             yield index, name.partition("/")[2]
 
-    return opened()
+    return index_client()
 
 
 class RecordingThrottle(UnlimitedThrottle):
@@ -316,7 +329,7 @@ class TestTheBudget:
             proxy.seen.clear()
             taken_before = throttle.requests_taken
             proxy.fail(Status(429, {"Retry-After": "0.01"}), times=3, matching="/vectors/fetch")
-            assert counted(rows(source, shards, context)) == expected(bed, CORPUS)
+            assert row_counts(rows(source, shards, context)) == expected(bed, CORPUS)
             assert throttle.pauses == [0.01] * 3
             assert throttle.requests_taken - taken_before == len(proxy.seen), (
                 "a request that took nothing from the budget"
@@ -347,11 +360,11 @@ class TestTheBudget:
 
     def test_every_third_request_throttled_is_no_row_less(self, bed, double, monkeypatch):
         monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
-        many = [a_row(n) for n in range(300)]
-        source = bed.source(bed.seed(many), shard_bytes=10_000)
+        seeded_rows = [make_row(n) for n in range(300)]
+        source = bed.source(bed.seed(seeded_rows), shard_bytes=10_000)
         pinecone.throttle(double, 3)
         try:
-            assert counted(rows(source)) == expected(bed, many)
+            assert row_counts(rows(source)) == expected(bed, seeded_rows)
         finally:
             pinecone.throttle(double, 0)
 
@@ -363,15 +376,15 @@ class TestTheBudget:
 class TestNamespaces:
     def test_all_indexes_and_namespaces_are_read_where_none_is_named(self, empty_bed):
         names = ["one", "one/a", "one/b/c", "two/x", "void"]
-        for number, name in enumerate(names[:-1]):
-            empty_bed.seed(CORPUS[number : number + 2], name)
+        for start, name in enumerate(names[:-1]):
+            empty_bed.seed(CORPUS[start : start + 2], name)
         empty_bed.create_index("void", dimension=2, metric="cosine")
         source = empty_bed.source()
         assert [described.collection.name for described in source.find_namespaces(CONTEXT)] == names
         shards = source.shards(CONTEXT)
-        for number, name in enumerate(names[:-1]):
+        for start, name in enumerate(names[:-1]):
             read_rows = rows(source, [shard for shard in shards if shard.collection == name])
-            assert counted(read_rows) == expected(empty_bed, CORPUS[number : number + 2])
+            assert row_counts(read_rows) == expected(empty_bed, CORPUS[start : start + 2])
         assert not [shard for shard in shards if shard.collection == "void"]
         assert {
             collection.name: collection.rows
@@ -384,12 +397,14 @@ class TestNamespaces:
     def test_more_namespaces_than_a_page_lists(self, empty_bed):
         empty_bed.create_index("many", dimension=2, metric="cosine")
         with empty_bed.index("many") as index:
-            for number in range(130):
+            for namespace_number in range(130):
                 index.upsert(
-                    vectors=[{"id": "a", "values": [1.0, float(number)]}],
-                    namespace=f"n{number:03d}",
+                    vectors=[{"id": "a", "values": [1.0, float(namespace_number)]}],
+                    namespace=f"n{namespace_number:03d}",
                 )
-        source = empty_bed.source(*(f"many/n{number:03d}" for number in range(130)))
+        source = empty_bed.source(
+            *(f"many/n{namespace_number:03d}" for namespace_number in range(130))
+        )
         assert sorted(row["vector"][1] for row in rows(source)) == list(map(float, range(130)))
 
     def test_a_near_miss_is_suggested(self, empty_bed):
@@ -403,7 +418,7 @@ class TestKindsOfIndex:
         seeded_rows = bed.awkward(60, 8)
         name = bed.seed(seeded_rows)
         source = bed.source(name, shard_bytes=4_000)
-        assert counted(rows(source)) == expected(bed, seeded_rows)
+        assert row_counts(rows(source)) == expected(bed, seeded_rows)
         kinds = {
             batch.schema.field("vectors").type
             for shard in source.shards(CONTEXT)
@@ -428,8 +443,8 @@ class TestKindsOfIndex:
         index = bed.create_index(
             f"{bed.run}-sparse".lower(), vector_type="sparse", metric="dotproduct"
         )
-        with bed.index(index) as opened:
-            opened.upsert(
+        with bed.index(index) as index_client:
+            index_client.upsert(
                 vectors=[
                     {
                         "id": "a",
@@ -460,7 +475,7 @@ class TestKindsOfIndex:
             source.search(f"{index}/s", [1.0], 1)
 
     def test_a_record_without_metadata_is_a_record(self, bed):
-        name = bed.seed([a_row(1)])
+        name = bed.seed([make_row(1)])
         with bed.index(name) as index:
             index.upsert(vectors=[("bare", [1.0, 2.0])], namespace=name.partition("/")[2])
         assert {"id": "bare", "vector": [1.0, 2.0]} in rows(bed.source(name))
@@ -483,11 +498,11 @@ class TestKindsOfIndex:
         assert json.loads(described.facts["deployment"])["cloud"] == "aws"
 
     def test_numbers_are_as_the_wire_gives_them(self, bed):
-        row = rows(bed.source(bed.seed([a_row(1, n=5, ratio=-0.0)])))[0]
+        row = rows(bed.source(bed.seed([make_row(1, n=5, ratio=-0.0)])))[0]
         assert (row["n"], row["ratio"]) == (("double", "5.0"), ("double", "-0.0"))
 
     def test_search_gives_the_nearest_first(self, bed):
-        name = bed.seed([a_row(n, vector=[float(n), 1.0]) for n in range(20)])
+        name = bed.seed([make_row(n, vector=[float(n), 1.0]) for n in range(20)])
         assert bed.source(name).search(name, [0.0, 1.0], 3) == ["s:d0000", "s:d0001", "s:d0002"]
 
 
@@ -521,13 +536,13 @@ class TestDocuments:
     def test_what_was_deleted_after_the_plan_is_rejected(self, bed, documents):
         source = bed.source(documents)
         shards = source.shards(CONTEXT)
-        with bed.index(documents) as opened:
-            opened.documents.delete(namespace="__default__", ids=["d/001"])
+        with bed.index(documents) as index_client:
+            index_client.documents.delete(namespace="__default__", ids=["d/001"])
         read_rows, (reject,) = read_rows_and_rejects(source, shards)
         assert ([row["id"] for row in read_rows], reject.content) == (["d/000"], b"d/001")
 
 
-class TestGivenIds:
+class TestIdsFromAFile:
     def test_a_pod_index_is_refused_without_its_ids(self, bed, pod):
         with pytest.raises(SourceError, match="pod index") as error:
             bed.source(pod).shards(CONTEXT)
@@ -569,7 +584,7 @@ class TestGivenIds:
 
 class TestThePlan:
     def test_it_says_what_reading_costs(self, bed):
-        source = bed.source(bed.seed([a_row(n) for n in range(250)]))
+        source = bed.source(bed.seed([make_row(n) for n in range(250)]))
         described = source.describe(CONTEXT, source.shards(CONTEXT))
         (note,) = [note for note in described.notes if "read units" in note]
         assert "an estimate: 3 for listing" in note
@@ -587,7 +602,7 @@ class TestThePlan:
 
     def test_shards_are_as_large_as_they_are_asked_to_be(self, bed):
         source = bed.source(
-            bed.seed([a_row(n, text="x" * 5_000) for n in range(60)]), shard_bytes=50_000
+            bed.seed([make_row(n, text="x" * 5_000) for n in range(60)]), shard_bytes=50_000
         )
         assert 5 <= len(source.shards(CONTEXT)) <= 9
 
@@ -629,28 +644,28 @@ class TestTheJobFile:
 
 #: The columns of an import file, as the vendor's page on them has them; sparse_values for hybrid
 #: and sparse indexes only.
-IMPORT = pa.schema(
+IMPORT_SCHEMA = pa.schema(
     [("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())]
 )
-SPARSE = pa.field(
+SPARSE_FIELD = pa.field(
     "sparse_values",
     pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))]),
 )
 
 
-def write_import(folder, some_rows, schema=IMPORT, name="0.parquet"):
+def write_import(folder, rows_to_write, schema=IMPORT_SCHEMA, name="0.parquet"):
     """Write one file of a namespace: a folder of that name."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = {
-        "id": [row["id"] for row in some_rows],
-        "values": [row.get("vector") for row in some_rows],
+        "id": [row["id"] for row in rows_to_write],
+        "values": [row.get("vector") for row in rows_to_write],
         "metadata": [
             json.dumps(
                 {key: value for key, value in row.items() if key not in ("id", "vector", "sparse")}
             )
-            for row in some_rows
+            for row in rows_to_write
         ],
-        "sparse_values": [row.get("sparse") for row in some_rows],
+        "sparse_values": [row.get("sparse") for row in rows_to_write],
     }
     pq.write_table(
         pa.table({field.name: columns[field.name] for field in schema}, schema),
@@ -664,11 +679,11 @@ class TestFilesForItsImport(SourceContract):
 
     @pytest.fixture
     def seed(self, tmp_path):
-        def one_namespace(some_rows):
-            write_import(tmp_path / "birds" / "__default__", some_rows)
+        def write_namespace(seeded_rows):
+            write_import(tmp_path / "birds" / "__default__", seeded_rows)
             return Pinecone(uri=str(tmp_path / "birds"), shard_bytes=SHARD_BYTES)
 
-        return one_namespace
+        return write_namespace
 
     @staticmethod
     def expected(row):
@@ -681,8 +696,8 @@ class TestFilesForItsImport(SourceContract):
 
     def test_a_folder_is_a_namespace_and_the_folder_of_all_the_index(self, tmp_path):
         # other programs hide a folder whose name begins with an underscore
-        for number, namespace in enumerate(("__default__", "a", "_b")):
-            write_import(tmp_path / "birds" / namespace, CORPUS[number : number + 2])
+        for start, namespace in enumerate(("__default__", "a", "_b")):
+            write_import(tmp_path / "birds" / namespace, CORPUS[start : start + 2])
         source = Pinecone(uri=str(tmp_path / "birds"))
         shards = source.shards(CONTEXT)
         assert [shard.collection for shard in shards] == ["birds", "birds/_b", "birds/a"]
@@ -705,11 +720,11 @@ class TestFilesForItsImport(SourceContract):
 
     def test_sparse_values_and_missing_ones(self, tmp_path):
         seeded_rows = [
-            a_row(1, sparse={"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}),
-            a_row(2, sparse=None),
-            a_row(3, vector=None, sparse=None),
+            make_row(1, sparse={"indices": [7, 4_000_000_000], "values": [0.5, 2.0]}),
+            make_row(2, sparse=None),
+            make_row(3, vector=None, sparse=None),
         ]
-        write_import(tmp_path / "birds" / "a", seeded_rows, IMPORT.append(SPARSE))
+        write_import(tmp_path / "birds" / "a", seeded_rows, IMPORT_SCHEMA.append(SPARSE_FIELD))
         read_rows = rows(Pinecone(uri=str(tmp_path / "birds")))
         assert [row["vectors"]["sparse"] for row in read_rows] == [
             {"indices": [7, 4_000_000_000], "values": [0.5, 2.0]},
@@ -719,22 +734,24 @@ class TestFilesForItsImport(SourceContract):
         assert [row["vector"] for row in read_rows] == [[1.5, -1.5], [2.5, -1.5], None]
 
     def test_sparse_vectors_only(self, tmp_path):
-        schema = pa.schema([IMPORT.field("id"), SPARSE])
+        schema = pa.schema([IMPORT_SCHEMA.field("id"), SPARSE_FIELD])
         write_import(
-            tmp_path / "birds" / "a", [a_row(1, sparse={"indices": [7], "values": [0.5]})], schema
+            tmp_path / "birds" / "a",
+            [make_row(1, sparse={"indices": [7], "values": [0.5]})],
+            schema,
         )
         assert rows(Pinecone(uri=str(tmp_path / "birds"))) == [
             {"id": "d0001", "vectors": {"sparse": {"indices": [7], "values": [0.5]}}}
         ]
 
     @pytest.mark.parametrize(
-        ("kind", "index", "read"),
+        ("kind", "index", "expected_index"),
         [(pa.int32(), -294_967_296, 4_000_000_000), (pa.int64(), 7, 7), (pa.int64(), 2**32, None)],
     )
-    def test_indices_of_other_widths(self, tmp_path, kind, index, read):
+    def test_indices_of_other_widths(self, tmp_path, kind, index, expected_index):
         schema = pa.schema(
             [
-                IMPORT.field("id"),
+                IMPORT_SCHEMA.field("id"),
                 pa.field(
                     "sparse_values",
                     pa.struct([("indices", pa.list_(kind)), ("values", pa.list_(pa.float64()))]),
@@ -743,15 +760,18 @@ class TestFilesForItsImport(SourceContract):
         )
         write_import(
             tmp_path / "birds" / "a",
-            [a_row(1, sparse={"indices": [index], "values": [0.5]})],
+            [make_row(1, sparse={"indices": [index], "values": [0.5]})],
             schema,
         )
         source = Pinecone(uri=str(tmp_path / "birds"))
-        if read is None:
+        if expected_index is None:
             with pytest.raises(SourceError, match=r"0\.parquet"):
                 rows(source)
         else:
-            assert rows(source)[0]["vectors"]["sparse"] == {"indices": [read], "values": [0.5]}
+            assert rows(source)[0]["vectors"]["sparse"] == {
+                "indices": [expected_index],
+                "values": [0.5],
+            }
 
     @pytest.mark.parametrize("text", ["[1]", "no json", '{"a": 1, "a": 2}'])
     def test_metadata_that_is_no_object_sets_its_row_aside(self, tmp_path, text):
@@ -762,7 +782,7 @@ class TestFilesForItsImport(SourceContract):
                 "values": [[1.0], [2.0], [3.0]],
                 "metadata": ['{"n": 1}', text, None],
             },
-            IMPORT,
+            IMPORT_SCHEMA,
         )
         pq.write_table(table, tmp_path / "birds" / "a" / "0.parquet")
         read_rows, (reject,) = read_rows_and_rejects(Pinecone(uri=str(tmp_path / "birds")))
@@ -774,7 +794,7 @@ class TestFilesForItsImport(SourceContract):
         assert "id y" in reject.position
 
     def test_a_vector_of_another_width_is_left_to_be_judged_by_itself(self, tmp_path):
-        write_import(tmp_path / "birds" / "a", [a_row(1), a_row(2, vector=[1.0, 2.0, 3.0])])
+        write_import(tmp_path / "birds" / "a", [make_row(1), make_row(2, vector=[1.0, 2.0, 3.0])])
         assert [row["vector"] for row in rows(Pinecone(uri=str(tmp_path / "birds")))] == [
             [1.5, -1.5],
             [1.0, 2.0, 3.0],

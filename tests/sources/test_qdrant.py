@@ -27,8 +27,16 @@ from cfray.sources.qdrant.decode import decode_floats, decode_message
 from cfray.sources.qdrant.scroll import PageTransport, ScrollQuery
 from cfray.sources.qdrant.source import Qdrant
 from cfray.sources.qdrant.types import Page, check_order
-from tests.sources.corpus import CONTEXT, CORPUS, SHARD_BYTES, a_row, counted, plain, rows
-from tests.sources.qdrant_bed import QdrantBed, declared, payload_of, point_id, vectors_of
+from tests.sources.corpus import (
+    CONTEXT,
+    CORPUS,
+    SHARD_BYTES,
+    make_row,
+    plain_rows,
+    row_counts,
+    rows,
+)
+from tests.sources.qdrant_bed import QdrantBed, declare_vectors, payload_of, point_id, vectors_of
 from tests.sources.store_contract import StoreContract
 from tests.testbeds.lineup import taking_part
 from tests.testbeds.proxy import Slow, Status
@@ -41,12 +49,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def current(shared_bed):
+def current_bed(shared_bed):
     return shared_bed(QdrantBed)
 
 
 @pytest.fixture(scope="module")
-def older(tmp_path_factory):
+def older_bed(tmp_path_factory):
     """A server that knows no slices, read over REST."""
     with taking_part(
         "qdrant",
@@ -67,43 +75,43 @@ class TestOverGrpcInSlices(StoreContract):
     client = "qdrant_client"
 
     @pytest.fixture
-    def bed(self, current):
-        return current
+    def bed(self, current_bed):
+        return current_bed
 
 
 class TestOverRestInRanges(StoreContract):
     client = "qdrant_client"
 
     @pytest.fixture
-    def bed(self, older):
-        return older
+    def bed(self, older_bed):
+        return older_bed
 
 
 @pytest.fixture(params=["gRPC, slices", "REST, slices", "gRPC, ranges", "REST, ranges"])
-def way(request, current, older):
+def bed_and_options(request, current_bed, older_bed):
     """Give a bed and the options of a source that reads it in this way."""
     transport, cut = request.param.split(", ")
-    return (current if cut == "slices" else older), {
+    return (current_bed if cut == "slices" else older_bed), {
         "prefer_grpc": transport == "gRPC",
         "shard_bytes": 5 * SHARD_BYTES,
     }
 
 
-def test_every_kind_of_vector_and_value_comes_back_whichever_way(way):
-    bed, options = way
+def test_every_kind_of_vector_and_value_comes_back_whichever_way(bed_and_options):
+    bed, options = bed_and_options
     seeded_rows = bed.awkward(90, 12)
     read_rows = rows(bed.source(bed.seed(seeded_rows), **options))
-    assert counted(read_rows) == counted(map(bed.expected, seeded_rows))
+    assert row_counts(read_rows) == row_counts(map(bed.expected, seeded_rows))
     assert {row["id"][0] for row in read_rows} == {"int64", "uint64", "uuid"}
 
 
-def test_column_types_are_the_declared_ones_even_on_a_page_without_any_vector(way):
-    bed, options = way
+def test_column_types_are_the_declared_ones_even_on_a_page_without_any_vector(bed_and_options):
+    bed, options = bed_and_options
     name = bed.seed([{"id": "a", "vectors": {}, "vector": None}])
     (batch,) = [
-        item
+        batch
         for shard in bed.source(name, **options).shards(CONTEXT)
-        for item in bed.source(name, **options).read(shard, CONTEXT)
+        for batch in bed.source(name, **options).read(shard, CONTEXT)
     ]
     kinds = {field.name: str(field.type) for field in batch.schema.field("vectors").type}
     assert kinds == {
@@ -115,9 +123,9 @@ def test_column_types_are_the_declared_ones_even_on_a_page_without_any_vector(wa
     }
 
 
-def test_ranges_of_integers_alone_lose_the_uuids(way):
+def test_ranges_of_integers_alone_lose_the_uuids(bed_and_options):
     """Trap: a reader that cuts the integers into ranges sees no UUID, and no error."""
-    bed, options = way
+    bed, options = bed_and_options
     name = bed.seed(CORPUS)
     bounds = [0, 2**62, 2**63, 2**63 + 2**62, 2**64]
     naive_ids = []
@@ -134,31 +142,31 @@ def test_ranges_of_integers_alone_lose_the_uuids(way):
         < len(CORPUS)
     )
     read_rows = rows(bed.source(name, **options))
-    assert counted(read_rows) == counted(map(bed.expected, CORPUS))
+    assert row_counts(read_rows) == row_counts(map(bed.expected, CORPUS))
 
 
-def test_an_older_server_refuses_slices_and_ranges_are_used_instead(older, current):
+def test_an_older_server_refuses_slices_and_ranges_are_used_instead(older_bed, current_bed):
     from qdrant_client import models as m
     from qdrant_client.http.exceptions import UnexpectedResponse
 
-    name = older.seed(CORPUS)
-    with older.client() as client, pytest.raises(UnexpectedResponse):
+    name = older_bed.seed(CORPUS)
+    with older_bed.client() as client, pytest.raises(UnexpectedResponse):
         client.scroll(
             name, scroll_filter=m.Filter(must=[m.SliceCondition(slice=m.Slice(total=2, index=0))])
         )
     labels = {
         shard.id.split("#")[1][:5]
-        for shard in older.source(name, shard_bytes=SHARD_BYTES).shards(CONTEXT)
+        for shard in older_bed.source(name, shard_bytes=SHARD_BYTES).shards(CONTEXT)
     }
     assert labels == {"from-"}
-    slices = current.source(current.seed(CORPUS), shard_bytes=20_000).shards(CONTEXT)
+    slices = current_bed.source(current_bed.seed(CORPUS), shard_bytes=20_000).shards(CONTEXT)
     assert [shard.id.split("#")[1] for shard in slices] == [
         f"slice-{n:03d}-of-{len(slices):03d}" for n in range(len(slices))
     ]
 
 
 @pytest.mark.parametrize(
-    ("version", "knows"),
+    ("version", "knows_slices"),
     [
         ("1.18.9", False),
         ("1.19.0", True),
@@ -168,24 +176,26 @@ def test_an_older_server_refuses_slices_and_ranges_are_used_instead(older, curre
         ("dev", False),
     ],
 )
-def test_slices_are_known_since_1_19(version, knows):
-    assert server_knows_slices(version) is knows
+def test_slices_are_known_since_1_19(version, knows_slices):
+    assert server_knows_slices(version) is knows_slices
 
 
-@pytest.mark.parametrize("planned", [True, False], ids=["known when planned", "set meanwhile"])
-def test_a_limit_of_strict_mode_makes_pages_smaller(way, planned):
+@pytest.mark.parametrize(
+    "known_when_planned", [True, False], ids=["known when planned", "set meanwhile"]
+)
+def test_a_limit_of_strict_mode_makes_pages_smaller(bed_and_options, known_when_planned):
     """Trap: a page above the limit is refused, so a reader with a fixed page size reads nothing."""
     from qdrant_client import models as m
     from qdrant_client.http.exceptions import UnexpectedResponse
 
-    bed, options = way
+    bed, options = bed_and_options
     name = bed.fresh()
     with bed.client() as client:
-        strict = m.StrictModeConfig(enabled=True, max_query_limit=7)
+        strict_mode = m.StrictModeConfig(enabled=True, max_query_limit=7)
         client.create_collection(
             name,
             vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT),
-            strict_mode_config=strict,
+            strict_mode_config=strict_mode,
         )
         client.upsert(
             name,
@@ -200,25 +210,25 @@ def test_a_limit_of_strict_mode_makes_pages_smaller(way, planned):
     shards = source.shards(CONTEXT)
     shards = (
         shards
-        if planned
+        if known_when_planned
         else [replace(shard, where={**shard.where, "limit": None}) for shard in shards]
     )
-    assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS))
+    assert row_counts(rows(source, shards)) == row_counts(map(bed.expected, CORPUS))
 
 
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2.0**63, 2.0**64, -(2**63), 2**63 - 1])
-def test_integers_beyond_int64_are_exact_over_grpc_too(current, number):
+def test_integers_beyond_int64_are_exact_over_grpc_too(current_bed, number):
     """Trap: gRPC has no unsigned integers, so the server sends large integers as doubles."""
-    source = current.source(current.seed([a_row(1, n=number)]), prefer_grpc=True)
+    source = current_bed.source(current_bed.seed([make_row(1, n=number)]), prefer_grpc=True)
     (row,) = rows(source)
     kind = "double" if isinstance(number, float) else "int64" if number < 2**63 else "uint64"
     assert row["n"] == (kind, repr(number))
 
 
-def test_cosine_vectors_come_as_the_store_holds_them_and_the_plan_says_so(way):
+def test_cosine_vectors_come_as_the_store_holds_them_and_the_plan_says_so(bed_and_options):
     from qdrant_client import models as m
 
-    bed, options = way
+    bed, options = bed_and_options
     name = bed.fresh()
     with bed.client() as client:
         client.create_collection(
@@ -238,12 +248,12 @@ def test_cosine_vectors_come_as_the_store_holds_them_and_the_plan_says_so(way):
     assert any("magnitude is gone" in note for note in described.notes)
 
 
-def test_a_collection_says_how_it_is_kept(current):
+def test_a_collection_says_how_it_is_kept(current_bed):
     from qdrant_client import models as m
 
-    name = current.fresh()
-    with current.client() as client:
-        vectors, sparse = declared(12)
+    name = current_bed.fresh()
+    with current_bed.client() as client:
+        vectors, sparse = declare_vectors(12)
         scalar = m.ScalarQuantization(scalar=m.ScalarQuantizationConfig(type=m.ScalarType.INT8))
         hnsw = m.HnswConfigDiff(m=24)
         client.create_collection(
@@ -255,7 +265,7 @@ def test_a_collection_says_how_it_is_kept(current):
         )
         client.create_payload_index(name, "title", m.PayloadSchemaType.KEYWORD)
         client.upsert(name, [m.PointStruct(id=1, vector={}, payload={"title": "a"})])
-    source = current.source(name)
+    source = current_bed.source(name)
     described = source.describe(CONTEXT, source.shards(CONTEXT))
     (collection,) = described.collections
     assert (collection.dimension, collection.metric) == (None, None)
@@ -268,11 +278,11 @@ def test_a_collection_says_how_it_is_kept(current):
     assert any("half" in note and "no counterpart" in note for note in described.notes)
 
 
-def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(way):
+def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(bed_and_options):
     """Trap: an id under two shard keys is two points, and a scroll without a key gives one."""
     from qdrant_client import models as m
 
-    bed, options = way
+    bed, options = bed_and_options
     name = bed.fresh()
     with bed.client() as client:
         custom = m.ShardingMethod.CUSTOM
@@ -303,25 +313,25 @@ def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(way)
     assert any("two shard keys" in note for note in source.describe(CONTEXT, shards).notes)
 
 
-def test_what_is_deleted_and_added_meanwhile_costs_no_other_row(way):
-    bed, options = way
+def test_what_is_deleted_and_added_meanwhile_costs_no_other_row(bed_and_options):
+    bed, options = bed_and_options
     name = bed.seed(CORPUS)
     source = bed.source(name, **{**options, "shard_bytes": 10**6})
     (shard,) = source.shards(CONTEXT)
-    reading = source.read(shard, replace(CONTEXT, batch_bytes=1))
-    first = plain(next(reading))
-    deleted_ids = [row["id"] for row in CORPUS if bed.expected(row)["id"] == first[0]["id"]]
+    batches = source.read(shard, replace(CONTEXT, batch_bytes=1))
+    first_rows = plain_rows(next(batches))
+    deleted_ids = [row["id"] for row in CORPUS if bed.expected(row)["id"] == first_rows[0]["id"]]
     bed.delete(name, deleted_ids)
-    read_rows = first + [row for batch in reading for row in plain(batch)]
-    assert counted(read_rows) == counted(map(bed.expected, CORPUS))
+    read_rows = first_rows + [row for batch in batches for row in plain_rows(batch)]
+    assert row_counts(read_rows) == row_counts(map(bed.expected, CORPUS))
 
 
-def test_a_page_that_takes_too_long_is_half_as_large_the_next_time_and_stays_so(current):
-    proxy, source = current.proxied(current.seed(CORPUS))
+def test_a_page_that_takes_too_long_is_half_as_large_the_next_time_and_stays_so(current_bed):
+    proxy, source = current_bed.proxied(current_bed.seed(CORPUS))
     size = PageSize(64, 10_000, 10**6)
     (name,) = source.collections
     with closing(proxy), open_client(source) as client:
-        proxy.fail(Slow(), matching=current.page_request())
+        proxy.fail(Slow(), matching=current_bed.page_request())
         transport = PageTransport(source.address, 1.0, True, Context().throttle)
         vectors = schema.parse_vectors({"vectors": {"size": 2, "distance": "Dot"}})
         fetch = partial(ScrollQuery(name, vectors).fetch_page, client, None, size, transport)
@@ -330,23 +340,23 @@ def test_a_page_that_takes_too_long_is_half_as_large_the_next_time_and_stays_so(
         assert size.rows == 32
 
 
-def test_a_closed_grpc_port_is_named_with_its_way_out(current, monkeypatch):
+def test_a_closed_grpc_port_is_named_with_its_way_out(current_bed, monkeypatch):
     monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
     monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.001)
     monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
-    source = current.source(current.seed(CORPUS[:3]), grpc_port=1)
-    with pytest.raises(SourceUnavailable) as away:
+    source = current_bed.source(current_bed.seed(CORPUS[:3]), grpc_port=1)
+    with pytest.raises(SourceUnavailable) as error:
         rows(source)
-    assert "prefer_grpc: false" in away.value.remedy
+    assert "prefer_grpc: false" in error.value.remedy
     assert len(rows(source.model_copy(update={"prefer_grpc": False}))) == 3
 
 
-def test_a_vector_that_the_plan_did_not_know_is_an_error(way):
-    bed, options = way
+def test_a_vector_that_the_plan_did_not_know_is_an_error(bed_and_options):
+    bed, options = bed_and_options
     source = bed.source(bed.seed(bed.awkward(9, 2)), **options)
     shards = source.shards(CONTEXT)
     config = shards[0].where["config"]
-    known_config = {
+    config_without_half = {
         **config,
         "vectors": {
             name: vector_config
@@ -357,17 +367,23 @@ def test_a_vector_that_the_plan_did_not_know_is_an_error(way):
     with pytest.raises(SourceError, match="'half'"):
         rows(
             source,
-            [replace(shard, where={**shard.where, "config": known_config}) for shard in shards],
+            [
+                replace(shard, where={**shard.where, "config": config_without_half})
+                for shard in shards
+            ],
         )
 
 
 def test_pages_that_repeat_or_go_back_are_an_error():
-    first, later = "0" * 8 + "-0000-4000-8000-" + "0" * 12, "f" * 8 + "-0000-4000-8000-" + "0" * 12
-    page = Page([1, 2**64 - 1, first], next_id=later)
-    assert check_order(page, 0, "x") == first
-    for last in (1, 5, first):
+    first_uuid, later_uuid = (
+        "0" * 8 + "-0000-4000-8000-" + "0" * 12,
+        "f" * 8 + "-0000-4000-8000-" + "0" * 12,
+    )
+    page = Page([1, 2**64 - 1, first_uuid], next_id=later_uuid)
+    assert check_order(page, 0, "x") == first_uuid
+    for last_id in (1, 5, first_uuid):
         with pytest.raises(SourceError, match="out of order"):
-            check_order(page, last, "x")
+            check_order(page, last_id, "x")
     with pytest.raises(SourceError, match="out of order"):
         check_order(Page([2, 1]), None, "x")
     with pytest.raises(SourceError, match="out of order"):
@@ -406,29 +422,29 @@ def test_vectors_of_servers_before_the_present_fields_are_read():
     assert (vectors["sparse"][0], list(vectors["sparse"][1])) == ([9], [0.5])
 
 
-def test_search_wants_one_vector_of_that_width(current):
+def test_search_wants_one_vector_of_that_width(current_bed):
     # the vector "half" has this dimension, too
-    seeded_rows = current.awkward(20, 6)
-    source = current.source(current.seed(seeded_rows))
+    seeded_rows = current_bed.awkward(20, 6)
+    source = current_bed.source(current_bed.seed(seeded_rows))
     with pytest.raises(SourceError, match="2 vectors of 6"):
         source.search(source.collections[0], [0.0] * 6, 3)
-    other = current.awkward(20, 12)
-    source = current.source(current.seed(other))
-    nearest_id = point_id(other[7])
-    assert source.search(source.collections[0], other[7]["vector"], 1) == [
+    wide_rows = current_bed.awkward(20, 12)
+    source = current_bed.source(current_bed.seed(wide_rows))
+    nearest_id = point_id(wide_rows[7])
+    assert source.search(source.collections[0], wide_rows[7]["vector"], 1) == [
         f"{'u' if isinstance(nearest_id, str) else 'i'}:{nearest_id}"
     ]
 
 
 @pytest.mark.parametrize("consistency", ["all", "majority", "quorum", 2])
-def test_consistency_goes_with_every_page_and_count(way, older, consistency):
+def test_consistency_goes_with_every_page_and_count(bed_and_options, older_bed, consistency):
     """The double has one replica: this tests the requests, and that both protocols take them."""
-    bed, options = way
+    bed, options = bed_and_options
     source = bed.source(bed.seed(CORPUS[:5]), consistency=consistency, **options)
     assert len(rows(source)) == source.count(CONTEXT) == 5
-    proxy, watched = older.proxied(older.seed(CORPUS[:5]))
+    proxy, proxied_source = older_bed.proxied(older_bed.seed(CORPUS[:5]))
     with closing(proxy):
-        rows(watched.model_copy(update={"consistency": consistency}))
+        rows(proxied_source.model_copy(update={"consistency": consistency}))
         paths = [
             path for _, path in proxy.seen if path.split("?")[0].endswith(("/scroll", "/count"))
         ]
@@ -455,11 +471,11 @@ def test_consistency_goes_with_every_page_and_count(way, older, consistency):
     ],
     ids=str,
 )
-def test_answers_are_told_apart(older, monkeypatch, fault, transient, remedy_word):
+def test_answers_are_told_apart(older_bed, monkeypatch, fault, transient, remedy_word):
     monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
     monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)
     monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.001)
-    proxy, source = older.proxied(older.seed(CORPUS[:3]))
+    proxy, source = older_bed.proxied(older_bed.seed(CORPUS[:3]))
     with closing(proxy):
         proxy.fail(fault, times=99, matching="/collections")
         with pytest.raises(SourceError) as error:
@@ -501,7 +517,7 @@ def write_shard(folder, seeded_rows, *, awkward=False):
 
     width = next((len(row["vector"]) for row in seeded_rows if row.get("vector")), 2)
     vectors, sparse = (
-        declared(width)
+        declare_vectors(width)
         if awkward
         else (m.VectorParams(size=width, distance=m.Distance.EUCLID), None)
     )
@@ -537,11 +553,11 @@ def archives(tmp_path_factory):
     return home / "archives"
 
 
-def snapshot(uri, **options):
+def open_snapshot(uri, **options):
     return Qdrant(uri=str(uri), **{"shard_bytes": SHARD_BYTES, **options})
 
 
-def contents(folder):
+def file_states(folder):
     return {
         path: (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(Path(folder).rglob("*"))
@@ -549,17 +565,17 @@ def contents(folder):
     }
 
 
-def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, current):
-    source = snapshot(archives)
+def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, current_bed):
+    source = open_snapshot(archives)
     shards = source.shards(CONTEXT)
     assert shards == source.shards(CONTEXT)
     assert len({shard.id for shard in shards}) == len(shards) == 16
     assert {shard.collection for shard in shards} == {"docs"}
     read_rows = rows(source, shards)
-    assert counted(read_rows) == counted(map(current.expected, CORPUS))
+    assert row_counts(read_rows) == row_counts(map(current_bed.expected, CORPUS))
     assert [shard.rows for shard in shards] == [len(rows(source, [shard])) for shard in shards]
-    live = current.source(current.seed(CORPUS))
-    assert counted(read_rows) == counted(rows(live))
+    live = current_bed.source(current_bed.seed(CORPUS))
+    assert row_counts(read_rows) == row_counts(rows(live))
     described = source.describe(CONTEXT, shards)
     assert (described.rows, described.exact, described.consistency) == (
         len(CORPUS),
@@ -571,40 +587,44 @@ def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, cur
 
 
 @pytest.mark.parametrize(
-    "own_file", [True, False], ids=["the engine's configuration", "a segment's configuration"]
+    "has_engine_config",
+    [True, False],
+    ids=["the engine's configuration", "a segment's configuration"],
 )
-def test_an_unpacked_shard_is_read_from_a_copy_and_stays_as_it_was(tmp_path, current, own_file):
+def test_an_unpacked_shard_is_read_from_a_copy_and_stays_as_it_was(
+    tmp_path, current_bed, has_engine_config
+):
     """Loading a shard writes to it (and a second process cannot): the original is never loaded."""
     import qdrant_edge
 
-    seeded_rows = current.awkward(60, 12)
+    seeded_rows = current_bed.awkward(60, 12)
     folder = write_shard(tmp_path / "docs", seeded_rows, awkward=True)
-    if not own_file:
+    if not has_engine_config:
         (folder / "edge_config.json").unlink()
-    before = contents(folder)
-    source = snapshot(folder, collections=["named"])
+    states_before = file_states(folder)
+    source = open_snapshot(folder, collections=["named"])
     shards = source.shards(CONTEXT)
     assert {shard.collection for shard in shards} == {"named"}
-    assert counted(rows(source, shards)) == counted(map(current.expected, seeded_rows))
-    assert contents(folder) == before
+    assert row_counts(rows(source, shards)) == row_counts(map(current_bed.expected, seeded_rows))
+    assert file_states(folder) == states_before
     qdrant_edge.EdgeShard.load(str(folder)).close()
-    assert own_file or contents(folder) != before
+    assert has_engine_config or file_states(folder) != states_before
 
 
 def test_no_copy_is_left_behind(archives, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    source = snapshot(archives)
+    source = open_snapshot(archives)
     shards = source.shards(CONTEXT)
-    reading = source.read(shards[0], CONTEXT)
-    next(reading)
+    batches = source.read(shards[0], CONTEXT)
+    next(batches)
     assert list(tmp_path.iterdir())
-    reading.close()
+    batches.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_archive_that_changed_is_refused(archives, tmp_path):
     shutil.copytree(archives, tmp_path / "a")
-    source = snapshot(tmp_path / "a")
+    source = open_snapshot(tmp_path / "a")
     shards = source.shards(CONTEXT)
     (archive, _) = sorted((tmp_path / "a").iterdir())
     archive.touch()
@@ -636,7 +656,7 @@ def test_what_is_no_whole_shard_is_refused_and_named(tmp_path, damage):
         )
     )
     with pytest.raises(SourceError) as error:
-        rows(snapshot(archive))
+        rows(open_snapshot(archive))
     assert not error.value.transient
     assert "bad.snapshot" in error.value.what
     assert "snapshots" in error.value.remedy
@@ -644,38 +664,40 @@ def test_what_is_no_whole_shard_is_refused_and_named(tmp_path, damage):
 
 def test_two_archives_of_one_shard_are_refused(archives, tmp_path):
     shutil.copytree(archives, tmp_path / "a")
-    first = min((tmp_path / "a").iterdir())
-    shutil.copy(first, first.with_name("docs-shard-0-2026-07-02-10-00-00.snapshot"))
+    first_archive = min((tmp_path / "a").iterdir())
+    shutil.copy(first_archive, first_archive.with_name("docs-shard-0-2026-07-02-10-00-00.snapshot"))
     with pytest.raises(SourceError, match="same shard"):
-        snapshot(tmp_path / "a").shards(CONTEXT)
+        open_snapshot(tmp_path / "a").shards(CONTEXT)
 
 
 def test_nothing_there_names_the_uri(tmp_path):
     with pytest.raises(SourceError, match="nowhere") as error:
-        snapshot(tmp_path / "nowhere").shards(CONTEXT)
+        open_snapshot(tmp_path / "nowhere").shards(CONTEXT)
     assert "source.uri" in error.value.remedy
 
 
 def test_an_empty_shard_gives_no_row(tmp_path):
-    assert rows(snapshot(pack(write_shard(tmp_path / "s", []), tmp_path / "none.snapshot"))) == []
+    assert (
+        rows(open_snapshot(pack(write_shard(tmp_path / "s", []), tmp_path / "none.snapshot"))) == []
+    )
 
 
 def test_a_missing_engine_names_its_package(archives, monkeypatch):
     monkeypatch.setitem(sys.modules, "qdrant_edge", None)
-    with pytest.raises(SourceError) as missing:
-        snapshot(archives).shards(CONTEXT)
-    assert "qdrant-edge-py" in missing.value.remedy
+    with pytest.raises(SourceError) as error:
+        open_snapshot(archives).shards(CONTEXT)
+    assert "qdrant-edge-py" in error.value.remedy
 
 
-def test_uuids_in_any_spelling_are_one_id(current):
+def test_uuids_in_any_spelling_are_one_id(current_bed):
     """The store gives the canonical text whatever was put."""
     from qdrant_client import models as m
 
-    name, point_uuid = current.fresh(), uuid.UUID(int=2**127 + 5)
-    with current.client() as client:
+    name, point_uuid = current_bed.fresh(), uuid.UUID(int=2**127 + 5)
+    with current_bed.client() as client:
         client.create_collection(
             name, vectors_config=m.VectorParams(size=2, distance=m.Distance.DOT)
         )
         client.upsert(name, [m.PointStruct(id=point_uuid.hex.upper(), vector=[1.0, 2.0])])
-    (row,) = rows(current.source(name))
+    (row,) = rows(current_bed.source(name))
     assert row["id"] == ("uuid", f'"{point_uuid}"')

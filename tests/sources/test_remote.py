@@ -1,4 +1,7 @@
-"""What stores behind a network share, shown on a function that fails as the test says."""
+"""Stores behind a network share their retries, throttle, credentials, paging and manifests.
+
+No store is asked: each request is a function that fails as its test demands.
+"""
 
 import pickle
 import threading
@@ -45,15 +48,15 @@ class CountingThrottle:
         self.pauses.append(seconds)
 
 
-def failing(*errors):
+def fail_with(*errors):
     remaining = list(errors)
 
-    def action():
+    def send():
         if remaining:
             raise remaining.pop(0)
         return "answer"
 
-    return action
+    return send
 
 
 @pytest.fixture(autouse=True)
@@ -66,29 +69,29 @@ def test_a_transient_error_is_asked_again_within_the_budget_and_a_terminal_one_i
     budget = CountingThrottle()
     assert (
         Store(url="http://s").send_request(
-            failing(ConnectionError("a"), ConnectionError("b")), Context(throttle=budget)
+            fail_with(ConnectionError("a"), ConnectionError("b")), Context(throttle=budget)
         )
         == "answer"
     )
     assert budget.requests == 3
     with pytest.raises(SourceError, match="wrong"):
         Store(url="http://s").send_request(
-            failing(ValueError("wrong"), ValueError("never met")), Context(throttle=budget)
+            fail_with(ValueError("wrong"), ValueError("never met")), Context(throttle=budget)
         )
     assert budget.requests == 4
 
 
 def test_what_is_no_answer_of_the_store_is_a_fault_of_ours_and_stays_what_it_is():
     with pytest.raises(KeyError):
-        Store(url="http://s").send_request(failing(KeyError("ours")), Context())
+        Store(url="http://s").send_request(fail_with(KeyError("ours")), Context())
 
 
 def test_the_last_attempt_lets_the_error_through_with_its_pause():
-    with pytest.raises(SourceUnavailable) as away:
-        Store(url="http://s").send_request(failing(*[ConnectionError("down")] * 9), Context())
-    back = pickle.loads(pickle.dumps(away.value))
-    assert (back.what, back.remedy, back.retry_after, back.transient) == (
-        away.value.what,
+    with pytest.raises(SourceUnavailable) as refused:
+        Store(url="http://s").send_request(fail_with(*[ConnectionError("down")] * 9), Context())
+    unpickled = pickle.loads(pickle.dumps(refused.value))
+    assert (unpickled.what, unpickled.remedy, unpickled.retry_after, unpickled.transient) == (
+        refused.value.what,
         "try again",
         0.0,
         True,
@@ -103,7 +106,7 @@ def test_a_store_that_wants_to_be_left_alone_for_an_hour_ends_the_run_at_once():
     budget = CountingThrottle()
     with pytest.raises(SourceUnavailable):
         Closed(url="http://s").send_request(
-            failing(*[ConnectionError()] * 9), Context(throttle=budget)
+            fail_with(*[ConnectionError()] * 9), Context(throttle=budget)
         )
     assert budget.requests == 1
     assert budget.pauses == [3600.0]
@@ -114,7 +117,7 @@ def test_a_secret_never_shows(monkeypatch):
     store = Store(url="http://s", api_key=Secret(env="STORE_KEY"))
     assert store.read_secret() == "hush-hush"
     with pytest.raises(SourceError) as refused:
-        store.send_request(failing(ValueError("401 for key hush-hush")), Context())
+        store.send_request(fail_with(ValueError("401 for key hush-hush")), Context())
     error = refused.value
     for text in (repr(error), str(error), repr(error.__cause__), repr(store), str(store)):
         assert "hush" not in text
@@ -134,7 +137,7 @@ def test_a_credential_may_stand_in_a_file_beside_the_job(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "options",
     [
         {},
         {"url": "http://s", "uri": "x"},
@@ -144,9 +147,9 @@ def test_a_credential_may_stand_in_a_file_beside_the_job(tmp_path):
         {"url": "http://s", "api_key": {}},
     ],
 )
-def test_an_address_is_one_and_holds_no_credential(wrong):
+def test_an_address_is_one_and_holds_no_credential(options):
     with pytest.raises(ValidationError) as refused:
-        Store.model_validate(wrong)
+        Store.model_validate(options)
     assert refused.value.error_count() == 1
     assert "pw" not in str(refused.value)
 
@@ -154,7 +157,7 @@ def test_an_address_is_one_and_holds_no_credential(wrong):
 def test_credentials_and_limits_are_no_part_of_the_fingerprint(tmp_path):
     from cfray.job.file import read_job
 
-    def agreed(**options):
+    def fingerprint(**options):
         (tmp_path / "job.yaml").write_text(
             "name: a\ntarget: {uri: out}\nsource: {kind: qdrant, url: 'http://s', "
             + ", ".join(f"{key}: {value}" for key, value in options.items())
@@ -162,11 +165,11 @@ def test_credentials_and_limits_are_no_part_of_the_fingerprint(tmp_path):
         )
         return read_job(tmp_path / "job.yaml").fingerprint
 
-    plain = agreed()
-    assert plain == agreed(
+    without_options = fingerprint()
+    assert without_options == fingerprint(
         api_key="{env: OTHER}", timeout=5, requests_per_second=3, insecure="true", ca_file="x.pem"
     )
-    assert plain != agreed(collections="[one]")
+    assert without_options != fingerprint(collections="[one]")
 
 
 def test_a_missing_client_names_the_extra():

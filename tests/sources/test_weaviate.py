@@ -19,7 +19,7 @@ from cfray.records.record import Reject
 from cfray.sources.base import Context
 from cfray.sources.weaviate.schema import parse_definition
 from cfray.sources.weaviate.source import Weaviate
-from tests.sources.corpus import CONTEXT, CORPUS, a_row, counted, items, plain, rows
+from tests.sources.corpus import CONTEXT, CORPUS, items, make_row, plain_rows, row_counts, rows
 from tests.sources.store_contract import StoreContract
 from tests.sources.weaviate_bed import WeaviateBed, object_id
 from tests.testbeds.proxy import Dropped, Grpc, HttpProxy, Slow, Status, Truncated
@@ -49,7 +49,7 @@ class TestWeaviate(StoreContract):
 
     def test_the_other_wire_is_asked_again_too(self, bed):
         """The schema and the references come over REST."""
-        seeded = [a_row(n, see=["d0001"]) for n in range(30)]
+        seeded = [make_row(n, see=["d0001"]) for n in range(30)]
         name = bed.seed(seeded)
         with HttpProxy(bed.source().url) as proxy:
             source = bed.source(name, url=proxy.endpoint, shard_bytes=4_000)
@@ -62,17 +62,17 @@ class TestWeaviate(StoreContract):
             ):
                 proxy.fail(fault, times=2, matching="/v1/objects")
                 proxy.fail(fault, times=2, matching="/v1/schema")
-                assert counted(rows(source)) == counted(map(bed.expected, seeded)), fault
+                assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded)), fault
                 assert not proxy.waiting, f"{fault} was never met"
             proxy.fail(Slow(), matching="/v1/objects")
             assert len(rows(source.model_copy(update={"timeout": 1.0}))) == len(seeded)
             proxy.fail(Status(403, body=b"not yours"), matching="/v1/schema")
-            with pytest.raises(SourceError, match="not yours") as refused:
+            with pytest.raises(SourceError, match="not yours") as error:
                 source.shards(CONTEXT)
-            assert "source.api_key" in refused.value.remedy
+            assert "source.api_key" in error.value.remedy
 
 
-def ids_of(bed, *rows_with_ids):
+def seed_with_ids(bed, *rows_with_ids):
     """Fill a new collection with pairs (row, id of its object), and give its name."""
     name = bed.fresh()
     bed.fill(
@@ -89,12 +89,12 @@ def ids_of(bed, *rows_with_ids):
 def test_every_type_comes_back_as_it_was_put(bed):
     seeded = bed.awkward(120, 8)
     source = bed.source(bed.seed(seeded), shard_bytes=20_000)
-    assert counted(rows(source)) == counted(map(bed.expected, seeded))
+    assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded))
     assert (
         len(
             {
-                str(item.schema.field("vectors").type)
-                for _, item in items(source, Context(scratch=CONTEXT.scratch))
+                str(batch.schema.field("vectors").type)
+                for _, batch in items(source, Context(scratch=CONTEXT.scratch))
             }
         )
         == 1
@@ -103,7 +103,9 @@ def test_every_type_comes_back_as_it_was_put(bed):
 
 def test_the_word_null_an_empty_text_and_none_are_told_apart(bed):
     read_rows = rows(
-        bed.source(bed.seed([a_row(1, text=None), a_row(2, text=""), a_row(3, text="null")]))
+        bed.source(
+            bed.seed([make_row(1, text=None), make_row(2, text=""), make_row(3, text="null")])
+        )
     )
     assert {row["doc_id"][1]: row.get("text") for row in read_rows} == {
         "d0001": None,
@@ -113,28 +115,28 @@ def test_the_word_null_an_empty_text_and_none_are_told_apart(bed):
 
 
 def test_dates_keep_the_nanoseconds_that_the_client_cuts(bed):
-    instant = "2024-01-01T00:00:00.123456789+05:30"
-    name = bed.seed([a_row(1, created=instant)])
+    instant_text = "2024-01-01T00:00:00.123456789+05:30"
+    name = bed.seed([make_row(1, created=instant_text)])
     (row,) = rows(bed.source(name))
-    assert row["created"] == ("date", json.dumps(instant))
-    (by_the_client,) = bed.client.collections.get(name).iterator()
-    assert by_the_client.properties["created"].isoformat() == "2024-01-01T00:00:00.123456+05:30"
+    assert row["created"] == ("date", json.dumps(instant_text))
+    (client_object,) = bed.client.collections.get(name).iterator()
+    assert client_object.properties["created"].isoformat() == "2024-01-01T00:00:00.123456+05:30"
 
 
 def test_blobs_come_without_being_asked_for(bed):
-    name = bed.seed([a_row(1, data=base64.b64encode(b"\0\xff").decode())])
-    (by_the_client,) = bed.client.collections.get(name).iterator()
-    assert by_the_client.properties.get("data") is None
+    name = bed.seed([make_row(1, data=base64.b64encode(b"\0\xff").decode())])
+    (client_object,) = bed.client.collections.get(name).iterator()
+    assert client_object.properties.get("data") is None
     assert rows(bed.source(name))[0]["data"] == ("binary", '"AP8="')
 
 
 def test_objects_say_when_they_were_made_and_changed(bed):
-    name = bed.seed([a_row(1)])
-    stored = json.loads(bed.rest(f"/objects/{name}/{object_id('d0001')}"))
+    name = bed.seed([make_row(1)])
+    stored_object = json.loads(bed.rest(f"/objects/{name}/{object_id('d0001')}"))
     (row,) = rows(bed.source(name, object_times=True))
     for key, milliseconds in (
-        ("_creation_time", stored["creationTimeUnix"]),
-        ("_update_time", stored["lastUpdateTimeUnix"]),
+        ("_creation_time", stored_object["creationTimeUnix"]),
+        ("_update_time", stored_object["lastUpdateTimeUnix"]),
     ):
         kind, text = row[key]
         assert kind == "date"
@@ -206,27 +208,27 @@ def test_named_vectors_and_aliases_are_told_of(bed):
 
 def test_a_type_that_is_not_known_is_refused_by_name():
 
-    with pytest.raises(SourceError, match=r"Docs.when is of type duration") as refused:
+    with pytest.raises(SourceError, match=r"Docs.when is of type duration") as error:
         parse_definition(
             {"class": "Docs", "properties": [{"name": "when", "dataType": ["duration"]}]}
         )
-    assert "source.collections" in refused.value.remedy
+    assert "source.collections" in error.value.remedy
 
 
 # References
 
 
 def test_a_reference_whose_target_is_gone_is_kept(bed):
-    name = bed.seed([a_row(n, see=[f"d{n + 1:04d}"]) for n in range(8)])
+    name = bed.seed([make_row(n, see=[f"d{n + 1:04d}"]) for n in range(8)])
     bed.delete(name, ["d0004"])
     from weaviate.classes.query import QueryReference
 
-    by_the_client = bed.client.collections.get(name).iterator(
+    client_objects = bed.client.collections.get(name).iterator(
         return_references=QueryReference(link_on="see", return_properties=[])
     )
     assert {
         client_object.properties["doc_id"]
-        for client_object in by_the_client
+        for client_object in client_objects
         if "see" not in client_object.references
     } == {
         "d0003",
@@ -243,17 +245,21 @@ def test_a_reference_whose_target_is_gone_is_kept(bed):
 
 
 def test_references_into_several_collections_come_by_collection(bed):
-    first, second, name = bed.seed([a_row(1)]), bed.seed([a_row(2)]), bed.fresh()
+    first_target, second_target, name = (
+        bed.seed([make_row(1)]),
+        bed.seed([make_row(2)]),
+        bed.fresh(),
+    )
     collection = bed.create(
         name,
         references=[
-            {"name": "either", "dataType": [first, second]},
-            {"name": "single", "dataType": [second]},
+            {"name": "either", "dataType": [first_target, second_target]},
+            {"name": "single", "dataType": [second_target]},
         ],
     )
-    bed.fill(collection, [a_row(3)])
+    bed.fill(collection, [make_row(3)])
     source_id = object_id("d0003")
-    for target, doc_id in ((first, "d0001"), (second, "d0002")):
+    for target, doc_id in ((first_target, "d0001"), (second_target, "d0002")):
         beacon = {"beacon": f"weaviate://localhost/{target}/{object_id(doc_id)}"}
         bed.rest(f"/objects/{name}/{source_id}/references/either", beacon, "POST")
     source = bed.source(name)
@@ -261,14 +267,14 @@ def test_references_into_several_collections_come_by_collection(bed):
     assert row["either"] == (
         "struct",
         json.dumps(
-            {first: [str(object_id("d0001"))], second: [str(object_id("d0002"))]},
+            {first_target: [str(object_id("d0001"))], second_target: [str(object_id("d0002"))]},
             separators=(",", ":"),
         ),
     )
     assert source.describe(CONTEXT, source.shards(CONTEXT)).references == {
-        f"either.{first}": first,
-        f"either.{second}": second,
-        "single": second,
+        f"either.{first_target}": first_target,
+        f"either.{second_target}": second_target,
+        "single": second_target,
     }
 
 
@@ -276,8 +282,8 @@ def test_references_into_several_collections_come_by_collection(bed):
 
 
 def test_the_nil_uuid_is_read(bed):
-    rows_with_ids = [(a_row(n), uuid.UUID(int=n)) for n in range(40)]
-    name = ids_of(bed, *rows_with_ids)
+    rows_with_ids = [(make_row(n), uuid.UUID(int=n)) for n in range(40)]
+    name = seed_with_ids(bed, *rows_with_ids)
     from_nil = bed.client.collections.get(name).iterator(after=NIL)
     assert NIL not in {client_object.uuid for client_object in from_nil}
     assert {row["id"] for row in rows(bed.source(name, shard_bytes=2_000))} == {
@@ -291,20 +297,20 @@ def test_ids_that_count_upwards_are_cut_into_even_shards(bed):
     ids = [uuid.UUID(int=n) for n in range(900)] + [
         uuid.UUID(int=random_bits.getrandbits(128)) for _ in range(300)
     ]
-    name = ids_of(
+    name = seed_with_ids(
         bed,
         *[
-            ({"id": str(object_number), "text": "x" * 100, "vector": [1.0, 2.0]}, object_number)
-            for object_number in ids
+            ({"id": str(object_uuid), "text": "x" * 100, "vector": [1.0, 2.0]}, object_uuid)
+            for object_uuid in ids
         ],
     )
     source = bed.source(name, shard_bytes=25_000)
     ids_by_shard = [
         [row["id"] for row in rows(source, [shard])] for shard in source.shards(CONTEXT)
     ]
-    assert sorted(
-        object_number for shard_ids in ids_by_shard for object_number in shard_ids
-    ) == sorted(ids)
+    assert sorted(object_uuid for shard_ids in ids_by_shard for object_uuid in shard_ids) == sorted(
+        ids
+    )
     assert len(ids_by_shard) > 6
     assert max(map(len, ids_by_shard)) < 3 * len(ids) / len(ids_by_shard)
 
@@ -320,10 +326,10 @@ def test_cuts_follow_the_density(bits):
         | {random_numbers.randrange(2**bits) for _ in range(3_000)}
     )
 
-    def following(number, limit):
-        return [known_id for known_id in ids if known_id > number][:limit]
+    def ids_after(lower_bound, limit):
+        return [candidate_id for candidate_id in ids if candidate_id > lower_bound][:limit]
 
-    ends = split_ids(following, ids[0], 10)
+    ends = split_ids(ids_after, ids[0], 10)
     rows_by_range = np.histogram(np.asarray(ids, float), [-1.0, *map(float, ends), float(2**128)])[
         0
     ]
@@ -334,22 +340,22 @@ def test_cuts_follow_the_density(bits):
 
 def test_a_page_larger_than_the_server_sends_is_asked_for_in_halves(bed):
     """The plan sees small objects; behind them stand 15 of 8 MB, and a page of 100 is 120 MB."""
-    rows_with_ids = [(a_row(n), uuid.UUID(int=n + 1)) for n in range(40)]
-    name = ids_of(bed, *rows_with_ids)
+    rows_with_ids = [(make_row(n), uuid.UUID(int=n + 1)) for n in range(40)]
+    name = seed_with_ids(bed, *rows_with_ids)
     collection = bed.client.collections.get(name)
     large_ids = [uuid.UUID(int=(1 << 120) + n) for n in range(15)]
-    for object_number in large_ids:
-        bed.fill(collection, [{"id": str(object_number), "text": "x" * 8_000_000}], [object_number])
+    for object_uuid in large_ids:
+        bed.fill(collection, [{"id": str(object_uuid), "text": "x" * 8_000_000}], [object_uuid])
     with pytest.raises(Exception, match="larger than max"):
         list(collection.iterator())
     source = bed.source(name)
     read_ids = [
-        object_number
+        object_uuid
         for shard in source.shards(Context())
-        for item in source.read(shard, Context())
-        for object_number in item.column("id").to_pylist()
+        for batch in source.read(shard, Context())
+        for object_uuid in batch.column("id").to_pylist()
     ]
-    assert read_ids == [*(object_number for _, object_number in rows_with_ids), *large_ids]
+    assert read_ids == [*(object_uuid for _, object_uuid in rows_with_ids), *large_ids]
     bed.drop(name)
 
 
@@ -372,7 +378,7 @@ def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
     assert "larger than max" in reject.reason
     lowest, *expected_rows = sorted(map(bed.expected, CORPUS[:3]), key=lambda row: row["id"])
     assert str(lowest["id"]) in reject.position
-    assert [row for item in batches for row in plain(item)] == expected_rows
+    assert [row for batch in batches for row in plain_rows(batch)] == expected_rows
 
 
 def test_a_collection_deleted_midway_is_an_error_and_no_end(bed):
@@ -382,25 +388,25 @@ def test_a_collection_deleted_midway_is_an_error_and_no_end(bed):
     reading = source.read(shard, CONTEXT)
     next(reading)
     bed.drop(name)
-    with pytest.raises(SourceError) as gone:
+    with pytest.raises(SourceError) as error:
         list(reading)
-    assert not gone.value.transient
-    assert "source.collections" in gone.value.remedy
+    assert not error.value.transient
+    assert "source.collections" in error.value.remedy
 
 
 def test_writes_during_the_read_lose_no_old_row_and_double_none(bed):
-    old = [a_row(n) for n in range(400)]
-    name = bed.seed(old)
+    old_rows = [make_row(n) for n in range(400)]
+    name = bed.seed(old_rows)
     source = bed.source(name, shard_bytes=20_000)
     stop = threading.Event()
 
-    def churn():
+    def insert_and_delete():
         collection = bed.client.collections.get(name)
         while not stop.is_set():
             new_id = collection.data.insert({"doc_id": "new"}, vector=[0.0, 0.0])
             collection.data.delete_by_id(new_id)
 
-    writer = threading.Thread(target=churn)
+    writer = threading.Thread(target=insert_and_delete)
     writer.start()
     try:
         read_ids = [row["doc_id"][1] for _ in range(3) for row in rows(source)]
@@ -408,7 +414,7 @@ def test_writes_during_the_read_lose_no_old_row_and_double_none(bed):
         stop.set()
         writer.join()
     old_ids = [new_id for new_id in read_ids if new_id != "new"]
-    assert sorted(old_ids) == sorted(3 * [row["id"] for row in old])
+    assert sorted(old_ids) == sorted(3 * [row["id"] for row in old_rows])
 
 
 def test_rows_deleted_after_the_plan_are_gone_and_the_count_says_so(bed):
@@ -416,7 +422,7 @@ def test_rows_deleted_after_the_plan_are_gone_and_the_count_says_so(bed):
     source = bed.source(name, shard_bytes=2_000)
     shards = source.shards(CONTEXT)
     bed.delete(name, [row["id"] for row in CORPUS[:5]])
-    assert counted(rows(source, shards)) == counted(map(bed.expected, CORPUS[5:]))
+    assert row_counts(rows(source, shards)) == row_counts(map(bed.expected, CORPUS[5:]))
     assert source.count(CONTEXT) == len(CORPUS) - 5
 
 
@@ -471,9 +477,9 @@ def test_what_cannot_work_is_said_of_the_job_file(options, phrase):
 
 def test_a_file_of_certificates_that_is_none_is_named(bed, tmp_path):
     source = bed.source("any", url="https://127.0.0.1:1", ca_file=str(tmp_path / "ca.pem"))
-    with pytest.raises(SourceError, match=r"ca\.pem") as refused:
+    with pytest.raises(SourceError, match=r"ca\.pem") as error:
         source.shards(CONTEXT)
-    assert "source.ca_file" in refused.value.remedy
+    assert "source.ca_file" in error.value.remedy
 
 
 # Tenants
@@ -499,30 +505,30 @@ def tenants(bed, request):
     bed.drop(name)
 
 
-def states(bed, name):
+def tenant_states(bed, name):
     return {
         tenant_name: tenant.activity_status.value
         for tenant_name, tenant in bed.client.collections.get(name).tenants.get().items()
     }
 
 
-ASLEEP = {"ann": "ACTIVE", "bob": "ACTIVE", "eve": "INACTIVE"}
+INITIAL_STATES = {"ann": "ACTIVE", "bob": "ACTIVE", "eve": "INACTIVE"}
 
 
 def test_sleeping_tenants_are_refused_by_name_and_not_woken(bed, tenants):
     source = bed.source(tenants)
     for request in (source.shards, source.count):
-        with pytest.raises(SourceError) as refused:
+        with pytest.raises(SourceError) as error:
             request(CONTEXT)
-        assert f"{tenants}/eve (INACTIVE)" in refused.value.what
-        assert "inactive_tenants" in refused.value.remedy
-    assert states(bed, tenants) == ASLEEP
+        assert f"{tenants}/eve (INACTIVE)" in error.value.what
+        assert "inactive_tenants" in error.value.remedy
+    assert tenant_states(bed, tenants) == INITIAL_STATES
 
 
 def test_sleeping_tenants_are_skipped_by_name_and_not_woken(bed, tenants):
     source = bed.source(tenants, inactive_tenants="skip", shard_bytes=2_000)
     shards = source.shards(CONTEXT)
-    assert counted(rows(source, shards)) == counted(
+    assert row_counts(rows(source, shards)) == row_counts(
         map(bed.expected, [*CORPUS[:30], *CORPUS[20:25]])
     )
     assert {shard.collection for shard in shards} == {f"{tenants}/ann", f"{tenants}/bob"}
@@ -533,31 +539,31 @@ def test_sleeping_tenants_are_skipped_by_name_and_not_woken(bed, tenants):
     ]
     assert any(f"{tenants}/eve (INACTIVE)" in note for note in description.notes)
     assert source.count(CONTEXT) == 35
-    assert states(bed, tenants) == ASLEEP
+    assert tenant_states(bed, tenants) == INITIAL_STATES
 
 
 def test_sleeping_tenants_are_woken_for_the_session_alone(bed, tenants):
     source = bed.source(tenants, inactive_tenants="activate", shard_bytes=2_000)
     with source.session() as session:
-        assert states(bed, tenants)["eve"] == "ACTIVE"
+        assert tenant_states(bed, tenants)["eve"] == "ACTIVE"
         context = replace(CONTEXT, session=session)
         shards = source.shards(context)
         assert {shard.collection for shard in shards} == {
-            f"{tenants}/{tenant}" for tenant in ASLEEP
+            f"{tenants}/{tenant}" for tenant in INITIAL_STATES
         }
         assert len(rows(source, shards)) == 40
         assert any(
             f"{tenants}/eve (INACTIVE)" in note for note in source.describe(context, shards).notes
         )
-    assert states(bed, tenants) == ASLEEP
+    assert tenant_states(bed, tenants) == INITIAL_STATES
     with pytest.raises(RuntimeError, match="broken"), source.session():
         raise RuntimeError("broken")
-    assert states(bed, tenants) == ASLEEP
+    assert tenant_states(bed, tenants) == INITIAL_STATES
 
 
 def test_a_tenant_named_is_read_beside_a_sleeping_one(bed, tenants):
     source = bed.source(f"{tenants}/bob")
-    assert counted(rows(source)) == counted(map(bed.expected, CORPUS[20:25]))
+    assert row_counts(rows(source)) == row_counts(map(bed.expected, CORPUS[20:25]))
     described = source.describe(CONTEXT, source.shards(CONTEXT))
     assert described.references == {"see": f"{tenants}/bob"}
     with pytest.raises(SourceError, match=f"did you mean {tenants}/bob"):
@@ -571,13 +577,13 @@ def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenan
     shards = source.shards(CONTEXT)
     collection = bed.client.collections.get(tenants)
     collection.tenants.update(Tenant(name="bob", activity_status=TenantActivityStatus.INACTIVE))
-    with pytest.raises(SourceError, match="INACTIVE now") as refused:
+    with pytest.raises(SourceError, match="INACTIVE now") as error:
         rows(source, shards)
-    assert not refused.value.transient
-    assert states(bed, tenants)["bob"] == "INACTIVE"
+    assert not error.value.transient
+    assert tenant_states(bed, tenants)["bob"] == "INACTIVE"
     if json.loads(bed.rest(f"/schema/{tenants}"))["multiTenancyConfig"]["autoTenantActivation"]:
         list(collection.with_tenant("bob").iterator())
-        assert states(bed, tenants)["bob"] == "ACTIVE", (
+        assert tenant_states(bed, tenants)["bob"] == "ACTIVE", (
             "a naive read no longer wakes tenants: is the look still needed?"
         )
 
@@ -586,7 +592,7 @@ def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenan
 
 
 @pytest.fixture(scope="module")
-def exported(bed, tmp_path_factory):
+def exported_folder_and_source(bed, tmp_path_factory):
     """Give the folder of an export, with the schema beside it, and the source it was made of."""
     from weaviate.classes.tenants import Tenant
 
@@ -604,13 +610,13 @@ def exported(bed, tmp_path_factory):
 
 
 @pytest.fixture
-def export(exported, tmp_path):
+def export(exported_folder_and_source, tmp_path):
     """Give a copy of the export, to be damaged."""
-    return shutil.copytree(exported[0], tmp_path / "export")
+    return shutil.copytree(exported_folder_and_source[0], tmp_path / "export")
 
 
-def test_an_export_equals_the_live_read_to_the_bit(exported):
-    folder, live = exported
+def test_an_export_equals_the_live_read_to_the_bit(exported_folder_and_source):
+    folder, live = exported_folder_and_source
     live = live.model_copy(update={"object_times": True})
     source = Weaviate(uri=str(folder))
     export_shards, live_shards = source.shards(CONTEXT), live.shards(CONTEXT)
@@ -621,28 +627,28 @@ def test_an_export_equals_the_live_read_to_the_bit(exported):
             [shard for shard in shards if shard.collection == name]
             for shards in (export_shards, live_shards)
         )
-        assert counted(rows(source, of_export)) == counted(rows(live, of_live))
+        assert row_counts(rows(source, of_export)) == row_counts(rows(live, of_live))
         assert sum(shard.rows for shard in of_export) == len(rows(live, of_live))
     assert source.count(CONTEXT) == live.count(CONTEXT)
 
 
-def test_an_export_says_what_the_live_store_says(exported):
-    folder, live = exported
+def test_an_export_says_what_the_live_store_says(exported_folder_and_source):
+    folder, live = exported_folder_and_source
     source = Weaviate(uri=str(folder))
-    exported_description, live_description = (
+    export_description, live_description = (
         item.describe(CONTEXT, item.shards(CONTEXT)) for item in (source, live)
     )
-    assert exported_description.consistency == "pinned files"
-    assert [replace(item, facts={}) for item in exported_description.collections] == [
+    assert export_description.consistency == "pinned files"
+    assert [replace(item, facts={}) for item in export_description.collections] == [
         replace(item, facts={})
         for item in live_description.collections
         if not item.name.endswith("/nobody")
     ]
     assert (
-        exported_description.collections[0].facts["class"]
+        export_description.collections[0].facts["class"]
         == live_description.collections[0].facts["class"]
     )
-    assert (exported_description.rows, exported_description.exact) == (175, True)
+    assert (export_description.rows, export_description.exact) == (175, True)
 
 
 def test_without_the_schema_values_are_as_json_tells_them(export):
@@ -674,23 +680,23 @@ def test_float32_of_every_exponent_survive_the_exports_decimal_text(bed):
     collection = bed.create(name, {"other": [0.0]})
     ids = [uuid.UUID(int=n) for n in range(len(numbers))]
     seeded = [
-        {"id": str(n), "vector": array.tolist(), "vectors": {"other": array.tolist()}}
-        for n, array in enumerate(numbers)
+        {"id": str(n), "vector": vector.tolist(), "vectors": {"other": vector.tolist()}}
+        for n, vector in enumerate(numbers)
     ]
     bed.fill(collection, seeded, ids)
     context = Context()
     for source in (bed.source(name), Weaviate(uri=str(bed.export(name)))):
-        batches = [item for _, item in items(source, context)]
+        batches = [batch for _, batch in items(source, context)]
         for path in ("vector", "vectors"):
             columns = [
                 batch.column(path) if path == "vector" else batch.column(path).field("other")
                 for batch in batches
             ]
-            vectors = np.concatenate([array.flatten().to_numpy() for array in columns]).reshape(
+            vectors = np.concatenate([vector.flatten().to_numpy() for vector in columns]).reshape(
                 numbers.shape
             )
             order = np.argsort(
-                [int(row["id"]) for batch in batches for row in plain(batch.select(["id"]))]
+                [int(row["id"]) for batch in batches for row in plain_rows(batch.select(["id"]))]
             )
             assert (vectors[order].view(np.uint32) == numbers.view(np.uint32)).all()
     bed.drop(name)
@@ -700,23 +706,23 @@ def test_an_export_is_cut_at_its_row_groups(export):
     """The server writes a row group a file at this size; a file of several is made from its own."""
     (path,) = (file for file in export.glob("*.parquet") if pq.read_metadata(file).num_rows == 150)
     table = pq.read_table(path)
-    before = rows(Weaviate(uri=str(export)))
+    rows_before = rows(Weaviate(uri=str(export)))
     pq.write_table(table, path, row_group_size=20)
     source = Weaviate(uri=str(export), shard_bytes=1_000)
     shards = source.shards(CONTEXT)
     assert len(shards) == 8 + 2
-    assert rows(source, shards) == before
+    assert rows(source, shards) == rows_before
     assert json.loads(json.dumps(shards[0].where)) == shards[0].where
 
 
-def changed(folder, name, change):
+def edit_json(folder, name, edit):
     path = folder / name
     content = json.loads(path.read_text())
-    change(content)
+    edit(content)
     path.write_text(json.dumps(content))
 
 
-def node(folder):
+def node_status_name(folder):
     (path,) = folder.glob("node_*_status.json")
     return path.name
 
@@ -728,20 +734,23 @@ def test_a_tenant_that_the_server_left_out_is_named(export):
     """
     (path,) = export.glob("*_bob_*.parquet")
     path.unlink()
-    several = path.name.split("_")[0]
+    tenant_collection = path.name.split("_")[0]
     skipped = {"status": "SKIPPED", "objectsExported": 0, "skipReason": "tenant is offloaded"}
-    changed(
-        export, node(export), lambda status: status["shardProgress"][several].update(bob=skipped)
+    edit_json(
+        export,
+        node_status_name(export),
+        lambda status: status["shardProgress"][tenant_collection].update(bob=skipped),
     )
-    with pytest.raises(SourceError, match=f"{several}/bob") as refused:
+    with pytest.raises(SourceError, match=f"{tenant_collection}/bob") as error:
         Weaviate(uri=str(export)).shards(CONTEXT)
-    assert "inactive_tenants" in refused.value.remedy
+    assert "inactive_tenants" in error.value.remedy
     source = Weaviate(uri=str(export), inactive_tenants="skip")
     assert len(rows(source)) == 170
     assert any(
-        f"{several}/bob" in note for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes
+        f"{tenant_collection}/bob" in note
+        for note in source.describe(CONTEXT, source.shards(CONTEXT)).notes
     )
-    assert len(rows(Weaviate(uri=str(export), collections=[f"{several}/ann"]))) == 20
+    assert len(rows(Weaviate(uri=str(export), collections=[f"{tenant_collection}/ann"]))) == 20
 
 
 def lose_a_file(folder):
@@ -749,7 +758,7 @@ def lose_a_file(folder):
 
 
 def lose_a_node(folder):
-    (folder / node(folder)).unlink()
+    (folder / node_status_name(folder)).unlink()
 
 
 def fail_a_shard(folder):
@@ -757,11 +766,11 @@ def fail_a_shard(folder):
         shards = next(iter(status["shardProgress"].values()))
         next(iter(shards.values())).update(status="FAILED", error="disk full")
 
-    changed(folder, node(folder), fail)
+    edit_json(folder, node_status_name(folder), fail)
 
 
-def still_running(folder):
-    changed(folder, "export_metadata.json", lambda metadata: metadata.update(status="STARTED"))
+def mark_as_running(folder):
+    edit_json(folder, "export_metadata.json", lambda metadata: metadata.update(status="STARTED"))
 
 
 @pytest.mark.parametrize(
@@ -770,15 +779,15 @@ def still_running(folder):
         (lose_a_file, "the files hold 0"),
         (lose_a_node, "left no status"),
         (fail_a_shard, "disk full"),
-        (still_running, "STARTED"),
+        (mark_as_running, "STARTED"),
     ],
 )
 def test_an_export_that_is_not_whole_is_refused(export, damage, phrase):
     damage(export)
-    with pytest.raises(SourceError, match=phrase) as refused:
+    with pytest.raises(SourceError, match=phrase) as error:
         Weaviate(uri=str(export)).shards(CONTEXT)
-    assert not refused.value.transient
-    assert refused.value.remedy
+    assert not error.value.transient
+    assert error.value.remedy
 
 
 def test_an_export_that_changes_or_is_none_is_refused(export, tmp_path):
@@ -789,6 +798,6 @@ def test_an_export_that_changes_or_is_none_is_refused(export, tmp_path):
     for action in (lambda: rows(source, shards), lambda: source.shards(CONTEXT)):
         with pytest.raises(SourceError, match=path.name):
             action()
-    with pytest.raises(SourceError, match=r"export_metadata\.json") as none:
+    with pytest.raises(SourceError, match=r"export_metadata\.json") as error:
         Weaviate(uri=str(tmp_path)).shards(CONTEXT)
-    assert "source.uri" in none.value.remedy
+    assert "source.uri" in error.value.remedy

@@ -75,10 +75,10 @@ def object_id(doc_id: str) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_URL, doc_id)
 
 
-def _property(name: str, kind: Any) -> dict[str, Any]:
-    several = isinstance(kind, list)
-    inside = kind[0] if several else kind
-    if not isinstance(inside, dict):
+def _property_definition(name: str, kind: Any) -> dict[str, Any]:
+    is_list = isinstance(kind, list)
+    value_type = kind[0] if is_list else kind
+    if not isinstance(value_type, dict):
         return {
             "name": name,
             "dataType": [kind],
@@ -88,14 +88,14 @@ def _property(name: str, kind: Any) -> dict[str, Any]:
     nested = [
         {
             key: value
-            for key, value in _property(*item).items()
+            for key, value in _property_definition(*nested_property).items()
             if key in ("name", "dataType", "nestedProperties")
         }
-        for item in inside.items()
+        for nested_property in value_type.items()
     ]
     return {
         "name": name,
-        "dataType": ["object[]" if several else "object"],
+        "dataType": ["object[]" if is_list else "object"],
         "nestedProperties": nested,
         "indexFilterable": False,
     }
@@ -103,26 +103,26 @@ def _property(name: str, kind: Any) -> dict[str, Any]:
 
 def definition(name: str, vectors: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Give a collection's definition with all properties and a reference to itself."""
-    flat = {
+    flat_index = {
         "vectorizer": {"none": {}},
         "vectorIndexType": "flat",
         "vectorIndexConfig": {"distance": "l2-squared"},
     }
-    several = flat | {
+    multivector_index = flat_index | {
         "vectorIndexType": "hnsw",
         "vectorIndexConfig": {"multivector": {"enabled": True}},
     }
     indexes = {
-        key: several if value and isinstance(value[0], list) else flat
+        key: multivector_index if value and isinstance(value[0], list) else flat_index
         for key, value in {"default": [0.0], **vectors}.items()
     }
-    properties = [_property(*item) for item in PROPERTIES.items()] + options.pop(
-        "references", [{"name": "see", "dataType": [name]}]
-    )
+    properties = [
+        _property_definition(*name_and_type) for name_and_type in PROPERTIES.items()
+    ] + options.pop("references", [{"name": "see", "dataType": [name]}])
     return {"class": name, "properties": properties, "vectorConfig": indexes, **options}
 
 
-def _stored(row: Row) -> Row:
+def _stored_properties(row: Row) -> Row:
     """Give a row's properties as Weaviate can hold them: no null, at the top or in a list."""
     properties = {
         ("doc_id" if key == "id" else key): _without_null(value)
@@ -199,8 +199,8 @@ class WeaviateBed(StoreBed):
 
         for start in range(0, len(rows), 1000):
             objects = []
-            for number, row in enumerate(rows[start : start + 1000], start):
-                properties = _stored(row)
+            for position, row in enumerate(rows[start : start + 1000], start):
+                properties = _stored_properties(row)
                 if "place" in row:
                     properties["place"] = GeoCoordinate(**row["place"])
                 if "phone" in row:
@@ -209,8 +209,10 @@ class WeaviateBed(StoreBed):
                     **({"default": row["vector"]} if row.get("vector") else {}),
                     **(row.get("vectors") or {}),
                 }
-                name = ids[number] if ids else object_id(row["id"])
-                objects.append(DataObject(properties=properties, uuid=name, vector=vectors or None))
+                object_uuid = ids[position] if ids else object_id(row["id"])
+                objects.append(
+                    DataObject(properties=properties, uuid=object_uuid, vector=vectors or None)
+                )
             result = collection.data.insert_many(objects)
             assert not result.has_errors, list(result.errors.values())[:3]
         references = [
@@ -248,11 +250,11 @@ class WeaviateBed(StoreBed):
         expected = as_json(
             {
                 key: value
-                for key, value in _stored(row).items()
+                for key, value in _stored_properties(row).items()
                 if key not in (*_TYPED, "phone", "metas", *_EMPTY)
             }
         )
-        stored = _stored(row) | (
+        stored = _stored_properties(row) | (
             {"see": [str(object_id(doc_id)) for doc_id in row["see"]]} if row.get("see") else {}
         )
         expected |= {
@@ -283,7 +285,7 @@ class WeaviateBed(StoreBed):
         rng = np.random.default_rng(7)
         vectors = rng.standard_normal((count, dimension)).astype(np.float32).tolist()
         seconds = rng.standard_normal((count, 8)).astype(np.float32).tolist()
-        return [_awkward(n, vectors[n], seconds[n], count) for n in range(count)]
+        return [_awkward_row(n, vectors[n], seconds[n], count) for n in range(count)]
 
     def mapping(self) -> dict[str, Any]:
         return {
@@ -376,7 +378,7 @@ def _phone(number: str) -> Row:
     }
 
 
-def _awkward(n: int, vector: list[float], second: list[float], count: int) -> Row:
+def _awkward_row(n: int, vector: list[float], second: list[float], count: int) -> Row:
     row: Row = {
         "id": ODD_IDS[n] if n < len(ODD_IDS) else f"é☕ {n} it's “x”",
         "vector": vector,

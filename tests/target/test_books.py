@@ -1,4 +1,8 @@
-"""What entries of a ledger are, and what their receipts add up to."""
+"""The books add up the receipts of a ledger's entries.
+
+Each record stays either staged or quarantined, whichever entries moved it, and the sums are those
+of the rows that the target holds now.
+"""
 
 import base64
 
@@ -14,8 +18,8 @@ from cfray.target.receipts import Receipt, data_file_of
 QUARANTINE_FILE = "0.n0.jsonl"
 
 
-def centroid(count, *numbers):
-    return count, "header uuid", base64.b64encode(np.array(numbers, np.float64).tobytes()).decode()
+def centroid(count, *sums):
+    return count, "header uuid", base64.b64encode(np.array(sums, np.float64).tobytes()).decode()
 
 
 SHARD = Receipt(

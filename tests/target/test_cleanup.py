@@ -1,4 +1,7 @@
-"""Cleanup counts what it removes."""
+"""A cleanup counts the files and bytes that it removes.
+
+It must not remove the files of a shard that is staged and not yet committed.
+"""
 
 import pathlib
 
@@ -37,7 +40,7 @@ def stage(target, name):
 
 @pytest.fixture
 def target(tmp_path):
-    """Make a target of many versions: shards, an index, deletions, a compaction."""
+    """Create a target of many versions: three shards, indices, deletions and a compaction."""
     target = create_target(str(tmp_path / "t.lance"), SCHEMA, {}, "f" * 64)
     for name in "012":
         commit.commit_receipts(target, [stage(target, name)])
@@ -57,11 +60,11 @@ def sizes(target):
 @pytest.mark.parametrize("keep_versions", [None, 1, 3])
 def test_files_and_bytes_are_counted_as_they_disappear(target, keep_versions):
     (pathlib.Path(target.uri) / "data/orphan.lance").write_bytes(b"12345")
-    before = sizes(target)
+    sizes_before = sizes(target)
     removed = clean_up(target, State(target.uri), keep_versions)
-    after = sizes(target)
-    gone = [size for path, size in before.items() if path not in after]
-    assert (removed.files, removed.bytes) == (len(gone), sum(gone))
+    sizes_after = sizes(target)
+    removed_sizes = [size for path, size in sizes_before.items() if path not in sizes_after]
+    assert (removed.files, removed.bytes) == (len(removed_sizes), sum(removed_sizes))
     assert (removed.files > 1) == (keep_versions is not None)
 
 

@@ -1,6 +1,7 @@
-"""The one operation everything rests on, tested against the installed pylance.
+"""A commit moves data and ledger in a single version of the dataset.
 
-An upgrade that breaks it must be noticed here.
+Each run depends on this operation of Lance, so the tests call the installed pylance: they must
+fail after an upgrade that breaks it.
 """
 
 import json
@@ -24,11 +25,11 @@ from cfray.target.receipts import Receipt, StagedFile
 SCHEMA = frame_schema(4)
 
 
-def frames(tag, count=10):
+def frames(number, count=10):
     rows = [
         {
-            "uuid": f"{tag:08d}-0000-0000-0000-{row:012d}",
-            "title": f"{tag} {row}",
+            "uuid": f"{number:08d}-0000-0000-0000-{row:012d}",
+            "title": f"{number} {row}",
             "vector": [float(row)] * 4,
             "collection": "c",
             "collection_id": "h",
@@ -38,10 +39,10 @@ def frames(tag, count=10):
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def staged(target, name, count=10):
-    """Write a shard as a worker does, and give its receipt."""
-    account = Tally()
-    fragments, files = write_frames(target.uri, SCHEMA, [frames(int(name), count)], account)
+def stage_shard(target, name, count=10):
+    """Write a shard as a worker does, and return its receipt."""
+    tally = Tally()
+    fragments, files = write_frames(target.uri, SCHEMA, [frames(int(name), count)], tally)
     return Receipt(
         name,
         f"shard {name}",
@@ -51,7 +52,7 @@ def staged(target, name, count=10):
         frames=count,
         fragments=fragments,
         files=files,
-        sums=account.sums,
+        sums=tally.sums,
     )
 
 
@@ -67,9 +68,12 @@ def row_ids(target):
 
 
 def test_data_and_ledger_move_in_one_version(target):
-    before = target.open().version
-    assert commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")]) == ["0", "1"]
-    assert target.open().version == before + 1
+    version = target.open().version
+    assert commit.commit_receipts(target, [stage_shard(target, "0"), stage_shard(target, "1")]) == [
+        "0",
+        "1",
+    ]
+    assert target.open().version == version + 1
     assert target.open().count_rows() == 20
     assert {name: (entry.start, entry.rows) for name, entry in target.ledger().entries.items()} == {
         "0": (0, 10),
@@ -79,7 +83,7 @@ def test_data_and_ledger_move_in_one_version(target):
 
 
 def test_a_receipt_committed_twice_adds_nothing(target):
-    receipt = staged(target, "0")
+    receipt = stage_shard(target, "0")
     commit.commit_receipts(target, [receipt])
     version = target.open().version
     assert commit.commit_receipts(target, [receipt]) == []
@@ -96,9 +100,9 @@ def test_the_same_merge_is_refused_the_second_time(target):
 
 
 def test_a_foreign_append_is_kept_and_row_ids_stay_true(target):
-    commit.commit_receipts(target, [staged(target, "0")])
+    commit.commit_receipts(target, [stage_shard(target, "0")])
     lance.write_dataset(pa.table(frames(99, 5)), target.uri, mode="append")
-    commit.commit_receipts(target, [staged(target, "1")])
+    commit.commit_receipts(target, [stage_shard(target, "1")])
     assert target.open().count_rows() == 25
     entry = target.ledger().entries["1"]
     assert (entry.start, entry.rows) == (15, 10)
@@ -108,60 +112,60 @@ def test_a_foreign_append_is_kept_and_row_ids_stay_true(target):
 @pytest.mark.parametrize("foreign_rows", [1, 5])
 def test_row_ids_stay_true_after_foreign_rows_before_the_first_shard(target, foreign_rows):
     lance.write_dataset(pa.table(frames(99, foreign_rows)), target.uri, mode="append")
-    commit.commit_receipts(target, [staged(target, "0")])
+    commit.commit_receipts(target, [stage_shard(target, "0")])
     assert target.ledger().entries["0"].start == foreign_rows
     assert row_ids(target)[foreign_rows:] == list(range(foreign_rows, foreign_rows + 10))
 
 
 def test_row_ids_stay_true_when_a_run_takes_over_after_a_foreign_append(target):
-    commit.commit_receipts(target, [staged(target, "0")])
+    commit.commit_receipts(target, [stage_shard(target, "0")])
     lance.write_dataset(pa.table(frames(99, 3)), target.uri, mode="append")
     target = commit.take_over(target.uri)
-    commit.commit_receipts(target, [staged(target, "1")])
+    commit.commit_receipts(target, [stage_shard(target, "1")])
     assert target.ledger().entries["1"].start == 13
     assert row_ids(target)[-10:] == list(range(13, 23))
 
 
 def test_row_ids_stay_true_after_foreign_rows_that_were_deleted_again(target):
-    commit.commit_receipts(target, [staged(target, "0")])
+    commit.commit_receipts(target, [stage_shard(target, "0")])
     lance.write_dataset(pa.table(frames(99, 3)), target.uri, mode="append")
     target.open().delete("uuid LIKE '00000099%'")
-    commit.commit_receipts(target, [staged(target, "1")])
+    commit.commit_receipts(target, [stage_shard(target, "1")])
     assert target.ledger().entries["1"].start == 13
     assert row_ids(target)[-10:] == list(range(13, 23))
 
 
 def test_row_ids_stay_true_after_foreign_rows_whose_version_was_removed(target):
-    commit.commit_receipts(target, [staged(target, "0")])
+    commit.commit_receipts(target, [stage_shard(target, "0")])
     lance.write_dataset(pa.table(frames(99, 3)), target.uri, mode="append")
     target.open().create_scalar_index("uuid", "BTREE")
     target.open().cleanup_old_versions(older_than=timedelta(0), retain_versions=1)
     assert len(target.open().versions()) == 1
-    commit.commit_receipts(target, [staged(target, "1")])
+    commit.commit_receipts(target, [stage_shard(target, "1")])
     assert row_ids(target)[-10:] == list(range(13, 23))
     assert target.ledger().entries["1"].start == 13
 
 
 def test_row_ids_stay_true_after_a_compaction_and_an_index(target):
-    commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")])
+    commit.commit_receipts(target, [stage_shard(target, "0"), stage_shard(target, "1")])
     target.open().create_scalar_index("uuid", "BTREE")
     target.open().optimize.compact_files()
-    commit.commit_receipts(target, [staged(target, "2")])
+    commit.commit_receipts(target, [stage_shard(target, "2")])
     assert target.ledger().entries["2"].start == 20
     assert row_ids(target) == list(range(30))
 
 
 def test_stable_row_ids_and_index_coverage_survive(target):
-    commit.commit_receipts(target, [staged(target, "0")])
+    commit.commit_receipts(target, [stage_shard(target, "0")])
     target.open().create_scalar_index("uuid", "BTREE")
-    before = row_ids(target)
-    commit.commit_receipts(target, [staged(target, "1")])
-    assert row_ids(target)[:10] == before
+    row_ids_before = row_ids(target)
+    commit.commit_receipts(target, [stage_shard(target, "1")])
+    assert row_ids(target)[:10] == row_ids_before
     assert target.open().count_rows("uuid = '00000001-0000-0000-0000-000000000003'") == 1
 
 
 def test_rows_are_deleted_and_the_ledger_changed_in_one_version(target):
-    commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")])
+    commit.commit_receipts(target, [stage_shard(target, "0"), stage_shard(target, "1")])
     version = target.open().version
     commit.commit(
         target,
@@ -174,7 +178,7 @@ def test_rows_are_deleted_and_the_ledger_changed_in_one_version(target):
 
 
 def test_an_older_holder_is_refused_and_adds_nothing(target):
-    receipt = staged(target, "0")
+    receipt = stage_shard(target, "0")
     newer = commit.take_over(target.uri)
     with pytest.raises(LeaseHeld):
         commit.commit_receipts(target, [receipt])
@@ -190,7 +194,7 @@ def test_only_one_of_two_takeovers_from_the_same_version_wins(target):
 
 
 def test_a_staged_file_that_is_gone_is_refused_before_the_commit(target, tmp_path):
-    receipt = staged(target, "0")
+    receipt = stage_shard(target, "0")
     (tmp_path / "t.lance" / receipt.files[0].path).unlink()
     with pytest.raises(TargetError, match="missing"):
         commit.commit_receipts(target, [receipt])
@@ -198,10 +202,12 @@ def test_a_staged_file_that_is_gone_is_refused_before_the_commit(target, tmp_pat
 
 
 def test_a_staged_file_of_another_size_is_refused(target):
-    receipt = staged(target, "0")
-    cut = replace(receipt, files=[StagedFile(receipt.files[0].path, receipt.files[0].size + 1, "")])
+    receipt = stage_shard(target, "0")
+    longer = replace(
+        receipt, files=[StagedFile(receipt.files[0].path, receipt.files[0].size + 1, "")]
+    )
     with pytest.raises(TargetError):
-        commit.commit_receipts(target, [cut])
+        commit.commit_receipts(target, [longer])
 
 
 def test_creating_twice_is_refused(target):
@@ -236,7 +242,7 @@ def test_an_empty_folder_is_no_target_yet(tmp_path):
 
 
 def test_the_ledger_survives_compaction_and_cleanup(target):
-    commit.commit_receipts(target, [staged(target, "0"), staged(target, "1")])
+    commit.commit_receipts(target, [stage_shard(target, "0"), stage_shard(target, "1")])
     target.open().optimize.compact_files()
     target.open().cleanup_old_versions(retain_versions=1)
     assert set(target.ledger().entries) == {"0", "1"}
@@ -255,9 +261,9 @@ def test_a_ledger_reads_back_as_it_was_written():
 
 
 def test_a_ledger_of_a_newer_format_is_refused_by_name(target):
-    body = {**json.loads(target.ledger().to_json()), "v": 2}
+    newer_ledger = {**json.loads(target.ledger().to_json()), "v": 2}
     with pytest.raises(LedgerMismatch, match="has format 2; this cfray reads format 1"):
-        Ledger.from_metadata({b"cfray.ledger": json.dumps(body).encode()}, target.uri)
+        Ledger.from_metadata({b"cfray.ledger": json.dumps(newer_ledger).encode()}, target.uri)
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", "{}", '{"v": 1}', '{"v": "x"}'])

@@ -1,6 +1,6 @@
-"""The probe passes on real stores and refuses careless ones.
+"""The probe of conditional PUTs passes on real stores and refuses careless stores.
 
-What it raises tells the operator what to do.
+Each error that it raises tells the operator what to do, and repeats no credential.
 """
 
 from __future__ import annotations

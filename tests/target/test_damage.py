@@ -1,4 +1,8 @@
-"""A damaged file beside the target ends a command with its name and a remedy, not a traceback."""
+"""A damaged file beside the target ends a command with an error, not with a traceback.
+
+The error names the file and its remedy. The keys of these files are a contract with the files that
+earlier versions wrote.
+"""
 
 import json
 from dataclasses import replace
@@ -23,7 +27,7 @@ RECEIPT = Receipt("0", "a", "n", read=2, staged=1, quarantined=1, frames=1)
 LEDGER = Ledger(1, 1, 0, ("f",)).with_entry("0", 1, "n")
 
 
-def rows(state):
+def read_quarantine(state):
     return list(quarantined_rows(state, LEDGER))
 
 
@@ -33,7 +37,7 @@ READS = {
     "lease.json": lambda state: lease.read(state.folder),
     "report.json": Report.load,
     "staged/0.n.json": lambda state: state.receipt("0", "n"),
-    "quarantine/0.n.jsonl": rows,
+    "quarantine/0.n.jsonl": read_quarantine,
 }
 DAMAGES = {
     "empty": lambda _: b"",
@@ -80,7 +84,7 @@ def test_a_damaged_file_is_named_with_a_remedy(state, tmp_path, file, damage):
 def test_a_file_that_the_ledger_needs_is_missed_by_name(state, tmp_path, file):
     (tmp_path / "t.lance.cfray" / file).unlink()
     with pytest.raises(TargetError, match="is missing") as refusal:
-        rows(State(state.target))
+        read_quarantine(State(state.target))
     assert file in refusal.value.what
 
 
@@ -96,8 +100,8 @@ def test_a_quarantine_file_that_lost_a_line_is_noticed(state, tmp_path):
 
 
 def test_a_receipt_under_another_receipts_name_is_refused(state, tmp_path):
-    staged = tmp_path / "t.lance.cfray/staged"
-    (staged / "0.n.json").rename(staged / "1.n.json")
+    receipts_folder = tmp_path / "t.lance.cfray/staged"
+    (receipts_folder / "0.n.json").rename(receipts_folder / "1.n.json")
     with pytest.raises(TargetError, match=r"is the receipt 0\.n"):
         state.receipt("1", "n")
 

@@ -1,4 +1,8 @@
-"""What a lease says of its holder, and that only a run that took the target leaves one."""
+"""A lease names its holder, and only a run that took the target leaves a lease.
+
+Whether a holder has ended is known on its host alone: a lease of another host must never be taken
+as ended because of a process id.
+"""
 
 import os
 from dataclasses import replace
@@ -42,7 +46,7 @@ def test_a_take_over_that_fails_leaves_no_lease(tmp_path, monkeypatch):
     job = SimpleNamespace(target=SimpleNamespace(uri=uri))
     state = State(uri)
     ledger = Ledger(1, 1, 0, ("f",))
-    with pytest.raises(LeaseHeld), runs._taken(job, state, ledger, None):
+    with pytest.raises(LeaseHeld), runs._holding(job, state, ledger, None):
         pytest.fail("the target was not taken")
     assert lease.read(state.folder) is None
 

@@ -1,4 +1,7 @@
-"""Which entry of the ledger a row belongs to."""
+"""A row's id tells which entry of the ledger it belongs to.
+
+A row that another writer added belongs to no entry.
+"""
 
 import pyarrow as pa
 import pytest
@@ -12,7 +15,7 @@ from cfray.target.state import Plan
 
 @pytest.fixture
 def origins():
-    """Rows 2 to 4 are of shard 0, rows 7 and 8 of a replay; all others are foreign."""
+    """Assign rows 2 to 4 to shard 0, and rows 7 and 8 to a replay; the other rows are foreign."""
     shape = SourceShape("files", "file:///x", 4, fixed=False, types={}, vectors={}, id_tag="i")
     plan = Plan([Shard("a", {}), Shard("b", {})], shape, "files", 9, exact=True, size=0)
     entries = {

@@ -1,4 +1,7 @@
-"""A search finds what it should, with the model the dataset names and no other."""
+"""A search embeds the question with the model that the dataset names, and with no other model.
+
+The tests use a small real model, because a stub cannot show that the nearest text is found.
+"""
 
 import json
 
@@ -27,8 +30,8 @@ def embedder():
     return SentenceTransformersEmbedder(Embedding(policy="regenerate", model=MODEL), "auto")
 
 
-def dataset(folder, embedder, recipe):
-    """Write four documents and a header, indexed by words."""
+def write_dataset(folder, embedder, recipe):
+    """Write a dataset of four documents and a header with an index of words; return its URI."""
     vectors = embedder.encode(TEXTS, embedder.count_tokens(TEXTS))
     vectors = np.vstack([vectors, vectors.mean(axis=0)])
     table = pa.table(
@@ -53,7 +56,7 @@ def dataset(folder, embedder, recipe):
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory, embedder):
-    return dataset(
+    return write_dataset(
         tmp_path_factory.mktemp("q"), embedder, Recipe("regenerate", 384, embedder.identity, MODEL)
     )
 
@@ -65,11 +68,11 @@ def titles(answer):
 def test_by_vector_by_words_and_by_both(uri):
     assert titles(search_target(uri, Question("young dog resting", 2, "vector")))[0] == "puppy"
     assert titles(search_target(uri, Question("xylophone", 4, "text"))) == ["music"]
-    both = search_target(uri, Question("a small dog", 3))
-    assert both.mode == "hybrid"
-    assert titles(both)[0] == "dog"
-    assert both.hits[0]["original_id"] == "0"
-    assert len({hit["uuid"] for hit in both.hits}) == 3
+    hybrid = search_target(uri, Question("a small dog", 3))
+    assert hybrid.mode == "hybrid"
+    assert titles(hybrid)[0] == "dog"
+    assert hybrid.hits[0]["original_id"] == "0"
+    assert len({hit["uuid"] for hit in hybrid.hits}) == 3
 
 
 def test_headers_are_no_hits_and_a_condition_narrows(uri):
@@ -81,7 +84,7 @@ def test_headers_are_no_hits_and_a_condition_narrows(uri):
 
 
 def test_without_a_known_model_words_alone(tmp_path, embedder):
-    modelless_uri = dataset(tmp_path, embedder, None)
+    modelless_uri = write_dataset(tmp_path, embedder, None)
     answer = search_target(modelless_uri, Question("xylophone"))
     assert answer.mode == "text"
     assert "--model" in answer.note
@@ -94,9 +97,9 @@ def test_without_a_known_model_words_alone(tmp_path, embedder):
 
 def test_another_model_and_a_wrong_condition_are_refused(tmp_path, embedder):
     recipe = Recipe("regenerate", 384, embedder.identity, MODEL)
-    other = json.loads(recipe.to_json())
-    other["model"]["sha256"] = "0" * 64
-    uri = dataset(tmp_path, embedder, Recipe.from_json(other))
+    other_recipe = json.loads(recipe.to_json())
+    other_recipe["model"]["sha256"] = "0" * 64
+    uri = write_dataset(tmp_path, embedder, Recipe.from_json(other_recipe))
     with pytest.raises(ConfigError, match="another model"):
         search_target(uri, Question("dog", mode="vector"))
     with pytest.raises(ConfigError, match="cannot be searched"):

@@ -32,8 +32,8 @@ def require_go(major: int, minor: int) -> str:
         timeout=60,
         check=False,
     )
-    found = re.match(r"go(\d+)\.(\d+)", answer.stdout)
-    if not found or (int(found[1]), int(found[2])) < (major, minor):
+    version = re.match(r"go(\d+)\.(\d+)", answer.stdout)
+    if not version or (int(version[1]), int(version[2])) < (major, minor):
         raise Unavailable(f"{needs}, and this is {answer.stdout.strip() or 'unknown'}")
     return go
 
@@ -57,14 +57,14 @@ def built(module: Path, package: str, name: str) -> Path:
         ),
         None,
     )
-    wanted = re.search(r"^go (\d+)\.(\d+)", mod, re.MULTILINE)
+    needed = re.search(r"^go (\d+)\.(\d+)", mod, re.MULTILINE)
     assert version, f"{module.name}/go.mod pins no version of {package}"
-    assert wanted, f"{module.name}/go.mod names no Go version"
+    assert needed, f"{module.name}/go.mod names no Go version"
     folder = cache_folder(f"{name}-{version[1]}")
     program = folder / name
     if program.exists():
         return program
-    go = require_go(int(wanted[1]), int(wanted[2]))
+    go = require_go(int(needed[1]), int(needed[2]))
     with (folder / "lock").open("w") as lock:
         until(
             lambda: _locked(lock.fileno()),

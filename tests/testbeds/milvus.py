@@ -10,15 +10,18 @@ ready: only a query that answers is.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import lzma
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.testbeds.server import Server
-from tests.testbeds.wheels import made_once
+from tests.testbeds.jail import jailed
+from tests.testbeds.server import Launch, Server, Unavailable, free_ports, running
+from tests.testbeds.wheels import installed, made_once
 
 VERSION = "2.3.5"
 PORT = 19530
@@ -68,12 +71,44 @@ def answers(server: Server) -> bool:
                 name, schema=schema, index_params=indexes, consistency_level="Strong"
             )
             client.insert(name, [{"id": 1, "vector": [1.0, 2.0]}])
-            found = client.query(name, filter="id == 1", output_fields=["vector"])
+            rows = client.query(name, filter="id == 1", output_fields=["vector"])
             client.drop_collection(name)
         finally:
             client.close()
-        return len(found) == 1
+        return len(rows) == 1
     return False
+
+
+@contextmanager
+def start(
+    folder: Path, settings: Mapping[str, str], answers: Callable[[Server], bool]
+) -> Iterator[Server]:
+    """Start Milvus on a free port, installing it first if it is not in the cache.
+
+    Args:
+        folder: for its data.
+        settings: its environment variables.
+        answers: tells whether it answers a query.
+    """
+    if not importlib.util.find_spec("pymilvus"):
+        raise Unavailable('pymilvus is not installed; pip install -e ".[dev]" brings it')
+    site, ports = installed("milvus", VERSION), free_ports(1)
+    command = [sys.executable, "-I", "-c", BECOME_MILVUS, str(site), str(programs(site))]
+    launch = Launch(
+        "milvus",
+        jailed(command, {ports[0]: PORT}),
+        ports,
+        answers,
+        settings=settings,
+        patience=0,
+        slowest=240,
+    )
+    try:
+        with running(launch, folder) as server:
+            yield server
+    finally:
+        # 270 MB of logs that were made full size
+        shutil.rmtree(folder / "data", ignore_errors=True)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""The indexes that the Pinecone double keeps, and how the service changes what it stores.
+"""The indexes of the Pinecone double: they store records as the service does.
 
-Vectors are float32, sparse indices uint32, every number of metadata a float, ids sorted bitwise. A
-schema of ``_values`` and ``_sparse_values`` only is an index of vectors, any other one of
-documents: so the official SDK tells them apart.
+Dense and sparse values become float32, sparse indices uint32, and each number of the metadata a
+float; ids are sorted bitwise. An index whose schema names only ``_values`` and ``_sparse_values``
+holds vectors, and an index with any other schema holds documents: the official SDK distinguishes
+the two kinds by the same rule.
 """
 
 from __future__ import annotations
@@ -33,21 +34,23 @@ METADATA_BYTES = 40_960
 
 Record = dict[str, Any]
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "$eq": lambda held, wanted: held == wanted or (isinstance(held, list) and wanted in held),
-    "$ne": lambda held, wanted: held != wanted,
-    "$gt": lambda held, wanted: held > wanted,
-    "$gte": lambda held, wanted: held >= wanted,
-    "$lt": lambda held, wanted: held < wanted,
-    "$lte": lambda held, wanted: held <= wanted,
-    "$in": lambda held, wanted: any(
-        one in wanted for one in (held if isinstance(held, list) else [held])
+    "$eq": lambda stored, operand: (
+        stored == operand or (isinstance(stored, list) and operand in stored)
     ),
-    "$nin": lambda held, wanted: held not in wanted,
+    "$ne": lambda stored, operand: stored != operand,
+    "$gt": lambda stored, operand: stored > operand,
+    "$gte": lambda stored, operand: stored >= operand,
+    "$lt": lambda stored, operand: stored < operand,
+    "$lte": lambda stored, operand: stored <= operand,
+    "$in": lambda stored, operand: any(
+        value in operand for value in (stored if isinstance(stored, list) else [stored])
+    ),
+    "$nin": lambda stored, operand: stored not in operand,
 }
 
 
 class Refused(Exception):
-    """A request that the service refuses."""
+    """An answer with an error status to a request that the service refuses."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -55,20 +58,22 @@ class Refused(Exception):
 
 
 class Index:
-    """One index: records by namespace and id."""
+    """One index, whose records are stored by namespace and id."""
 
-    def __init__(self, wanted: Mapping[str, Any]) -> None:
+    def __init__(self, request: Mapping[str, Any]) -> None:
         self.model = IndexModel(
-            name=wanted["name"],
+            name=request["name"],
             status=IndexStatus(ready=True, state="Ready"),
-            schema=msgspec.convert(wanted["schema"], IndexSchema),
-            deployment=msgspec.convert(wanted.get("deployment") or MANAGED, IndexDeployment),
-            deletion_protection=wanted.get("deletion_protection") or "disabled",
-            tags=wanted.get("tags"),
+            schema=msgspec.convert(request["schema"], IndexSchema),
+            deployment=msgspec.convert(request.get("deployment") or MANAGED, IndexDeployment),
+            deletion_protection=request.get("deletion_protection") or "disabled",
+            tags=request.get("tags"),
         )
         self.namespaces: dict[str, dict[str, Record]] = {}
-        self.order: dict[str, list[str]] = {}  # ids sorted, made at the first list after a write
-        self.forgotten: set[tuple[str, str]] = set()
+        # The sorted ids of a namespace; the first list request after a write computes them.
+        self.sorted_ids: dict[str, list[str]] = {}
+        # Pairs of namespace and id that lists show and fetch does not return.
+        self.unfetchable_ids: set[tuple[str, str]] = set()
         self.lock = threading.RLock()
 
     @property
@@ -83,33 +88,36 @@ class Index:
     def is_pod(self) -> bool:
         return isinstance(self.model.deployment, PodDeployment)
 
-    def described(self, host: str) -> bytes:
+    def describe(self, host: str) -> bytes:
+        """Serialize the index as the service describes it."""
         self.model.host = host
         return msgspec.json.encode(self.model)
 
     def put(self, namespace: str, records: Iterable[Record]) -> int:
-        """Store all of them, or none."""
-        ready = {record.pop("id"): record for record in records}
+        """Store all records of a request, or none, and return their number."""
+        by_id = {record.pop("id"): record for record in records}
         with self.lock:
-            self.namespaces.setdefault(namespace, {}).update(ready)
-            self.order.pop(namespace, None)
-        return len(ready)
+            self.namespaces.setdefault(namespace, {}).update(by_id)
+            self.sorted_ids.pop(namespace, None)
+        return len(by_id)
 
     def ids(
         self, namespace: str, prefix: str, limit: int, token: str | None
     ) -> tuple[list[str], str | None]:
-        """Give a page of ids in bitwise order, and the token of the next."""
+        """Return a page of ids in bitwise order, and the token of the next page."""
         with self.lock:
-            if namespace not in self.order:
-                self.order[namespace] = sorted(self.namespaces.get(namespace, {}))
-            ids = self.order[namespace]
+            if namespace not in self.sorted_ids:
+                self.sorted_ids[namespace] = sorted(self.namespaces.get(namespace, {}))
+            ids = self.sorted_ids[namespace]
         first = (
             bisect_right(ids, orjson.loads(base64.b64decode(token))["skip_past"])
             if token
             else bisect_left(ids, prefix)
         )
         page = list(
-            takewhile(lambda number: number.startswith(prefix), ids[first : first + limit + 1])
+            takewhile(
+                lambda record_id: record_id.startswith(prefix), ids[first : first + limit + 1]
+            )
         )
         if len(page) <= limit:
             return page, None
@@ -118,70 +126,76 @@ class Index:
         ).decode()
 
     def fetch(self, namespace: str, ids: Iterable[str]) -> dict[str, Record]:
-        """Give the records that are there; a forgotten one is listed and not given."""
-        held = self.namespaces.get(namespace, {})
+        """Return the stored records that have these ids, without the unfetchable records."""
+        records = self.namespaces.get(namespace, {})
         return {
-            number: held[number]
-            for number in ids
-            if number in held and (namespace, number) not in self.forgotten
+            record_id: records[record_id]
+            for record_id in ids
+            if record_id in records and (namespace, record_id) not in self.unfetchable_ids
         }
 
     def delete(
         self, namespace: str, *, ids: list[str] | None, where: Mapping[str, Any] | None
     ) -> None:
-        """Delete by id or by filter; with neither, everything in the namespace."""
+        """Delete records by id or by filter, and all records of the namespace without either."""
         with self.lock:
-            held = self.namespaces.get(namespace)
-            if held is None:
+            records = self.namespaces.get(namespace)
+            if records is None:
                 raise Refused(404, "Namespace not found")
-            doomed = (
+            doomed_ids = (
                 ids
                 if ids is not None
                 else [
-                    number
-                    for number, record in held.items()
+                    record_id
+                    for record_id, record in records.items()
                     if where is None or matches(record, where)
                 ]
             )
-            for number in doomed:
-                held.pop(number, None)
-            self.order.pop(namespace, None)
+            for record_id in doomed_ids:
+                records.pop(record_id, None)
+            self.sorted_ids.pop(namespace, None)
 
-    def vector(self, given: Mapping[str, Any]) -> Record:
-        """Turn a vector of an upsert into what is kept of it."""
+    def vector(self, upserted: Mapping[str, Any]) -> Record:
+        """Convert a vector of an upsert to the record that the service stores."""
         record: Record = {
-            "id": given["id"],
-            "values": self.dense("_values", given.get("values") or [], required=False),
+            "id": upserted["id"],
+            "values": self.dense("_values", upserted.get("values") or [], required=False),
         }
-        if sparse := given.get("sparseValues"):
+        if sparse := upserted.get("sparseValues"):
             record["sparseValues"] = _sparse(sparse)
-        if metadata := given.get("metadata"):
+        if metadata := upserted.get("metadata"):
             if len(orjson.dumps(metadata)) > METADATA_BYTES:
                 raise Refused(
                     400,
-                    f"Metadata size is {len(orjson.dumps(metadata))} bytes, which exceeds the limit of {METADATA_BYTES} bytes per vector",
+                    f"Metadata size is {len(orjson.dumps(metadata))} bytes, "
+                    f"which exceeds the limit of {METADATA_BYTES} bytes per vector",
                 )
             record["metadata"] = {name: _metadata(name, value) for name, value in metadata.items()}
         return record
 
-    def document(self, given: Mapping[str, Any]) -> Record:
-        """Turn a document of an upsert into what is kept of it."""
-        record: Record = {"id": given["_id"]}
+    def document(self, upserted: Mapping[str, Any]) -> Record:
+        """Convert a document of an upsert to the record that the service stores."""
+        record: Record = {"id": upserted["_id"]}
         for name, field in self.fields.items():
             if isinstance(field, DenseVectorField):
-                record[name] = self.dense(name, given.get(name) or [], required=True)
-            elif isinstance(field, SparseVectorField) and given.get(name):
-                record[name] = _sparse(given[name])
-            elif isinstance(field, StringField) and field.store_text is not False and name in given:
-                record[name] = given[name]
-        free = {
+                record[name] = self.dense(name, upserted.get(name) or [], required=True)
+            elif isinstance(field, SparseVectorField) and upserted.get(name):
+                record[name] = _sparse(upserted[name])
+            elif (
+                isinstance(field, StringField)
+                and field.store_text is not False
+                and name in upserted
+            ):
+                record[name] = upserted[name]
+        metadata = {
             name: _metadata(name, value)
-            for name, value in given.items()
+            for name, value in upserted.items()
             if name not in self.fields and name != "_id"
         }
-        return record | free
+        return record | metadata
 
     def dense(self, name: str, values: list[float], *, required: bool) -> np.ndarray:
+        """Convert dense values to float32, and refuse what does not fit the field ``name``."""
         field = self.fields.get(name)
         vector = np.asarray(values, np.float32)
         if not isinstance(field, DenseVectorField):
@@ -191,62 +205,64 @@ class Index:
         if len(values) != field.dimension and (values or required):
             raise Refused(
                 400,
-                f"Vector dimension {len(values)} does not match the dimension of the index {field.dimension}",
+                f"Vector dimension {len(values)} does not match "
+                f"the dimension of the index {field.dimension}",
             )
         if values and not vector.any() and field.metric != "euclidean":
             raise Refused(400, "Dense vectors must contain at least one non-zero value")
         return vector
 
-    def nearest(self, namespace: str, asked: Mapping[str, Any]) -> list[tuple[float, str, Record]]:
-        """Give the nearest vectors of a query: every one is compared."""
-        held = [
-            (number, record)
-            for number, record in self.namespaces.get(namespace, {}).items()
-            if matches(record, asked.get("filter") or {})
+    def nearest(
+        self, namespace: str, request: Mapping[str, Any]
+    ) -> list[tuple[float, str, Record]]:
+        """Compare a query with each record, and return score, id and record of the nearest."""
+        records = self.namespaces.get(namespace, {})
+        candidates = [
+            (record_id, record)
+            for record_id, record in records.items()
+            if matches(record, request.get("filter") or {})
         ]
-        if asked.get("id"):
-            asked = {"vector": self.namespaces.get(namespace, {})[asked["id"]]["values"]} | {
-                "topK": asked["topK"]
-            }
-        wanted, sparse = (
-            np.asarray(asked.get("vector") or [], np.float32),
-            dict(_pairs(asked.get("sparseVector"))),
-        )
+        if request.get("id"):
+            request = {"vector": records[request["id"]]["values"], "topK": request["topK"]}
+        query = np.asarray(request.get("vector") or [], np.float32)
+        sparse_query = dict(_pairs(request.get("sparseVector")))
         metric = getattr(self.fields.get("_values"), "metric", "dotproduct")
 
         def score(record: Record) -> float:
             values = record["values"]
-            dense = float(values @ wanted) if len(values) == len(wanted) else 0.0
+            dense = float(values @ query) if len(values) == len(query) else 0.0
             if metric == "euclidean":
-                return float(np.sum((values - wanted) ** 2))
+                return float(np.sum((values - query) ** 2))
             if metric == "cosine":
-                return dense / float(np.linalg.norm(values) * np.linalg.norm(wanted))
+                return dense / float(np.linalg.norm(values) * np.linalg.norm(query))
             return dense + sum(
-                float(value) * sparse.get(index, 0.0)
+                float(value) * sparse_query.get(index, 0.0)
                 for index, value in _pairs(record.get("sparseValues"))
             )
 
         scored = sorted(
-            ((score(record), number, record) for number, record in held),
-            key=lambda one: one[0],
+            ((score(record), record_id, record) for record_id, record in candidates),
+            key=lambda candidate: candidate[0],
             reverse=metric != "euclidean",
         )
-        return scored[: asked["topK"]]
+        return scored[: request["topK"]]
 
 
 def matches(record: Record, where: Mapping[str, Any]) -> bool:
-    """Tell whether a record fits a filter; without the field it only fits ``$exists``."""
-    held = record.get("metadata", {} if "values" in record else record)
-    for name, wanted in where.items():
+    """Tell whether a record fits a filter; only ``$exists`` fits a record without the field."""
+    stored = record.get("metadata", {} if "values" in record else record)
+    for name, condition in where.items():
         if name in {"$and", "$or"}:
-            if not (all if name == "$and" else any)(matches(record, part) for part in wanted):
+            combine = all if name == "$and" else any
+            if not combine(matches(record, clause) for clause in condition):
                 return False
             continue
-        for operator, value in wanted.items() if isinstance(wanted, dict) else [("$eq", wanted)]:
+        comparisons = condition if isinstance(condition, dict) else {"$eq": condition}
+        for operator, operand in comparisons.items():
             if operator == "$exists":
-                fits = (name in held) is value
+                fits = (name in stored) is operand
             elif operator in OPERATORS:
-                fits = name in held and OPERATORS[operator](held[name], value)
+                fits = name in stored and OPERATORS[operator](stored[name], operand)
             else:
                 raise Refused(400, f"{operator} is not a valid operator")
             if not fits:
@@ -259,22 +275,23 @@ def _metadata(name: str, value: Any) -> Any:
         return value
     if isinstance(value, int | float):
         return float(value)
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(element, str) for element in value):
         return value
     raise Refused(
         400,
-        f"Metadata value must be a string, number, boolean or list of strings, got '{orjson.dumps(value).decode()}' for field '{name}'",
+        "Metadata value must be a string, number, boolean or list of strings, "
+        f"got '{orjson.dumps(value).decode()}' for field '{name}'",
     )
 
 
-def _sparse(given: Mapping[str, Any]) -> Record:
-    if len(given["indices"]) != len(given["values"]) or not given["indices"]:
+def _sparse(sparse: Mapping[str, Any]) -> Record:
+    if len(sparse["indices"]) != len(sparse["values"]) or not sparse["indices"]:
         raise Refused(
             400, "Sparse vector must contain at least one value, and as many indices as values"
         )
     return {
-        "indices": np.asarray(given["indices"], np.uint32),
-        "values": np.asarray(given["values"], np.float32),
+        "indices": np.asarray(sparse["indices"], np.uint32),
+        "values": np.asarray(sparse["values"], np.float32),
     }
 
 

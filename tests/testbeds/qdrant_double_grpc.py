@@ -1,4 +1,8 @@
-"""The gRPC half of the Qdrant double: the same collections, in the official client's protos."""
+"""The gRPC half of the Qdrant double: it serves the collections of the REST half.
+
+It reads and writes the official client's protos, and converts them with the client's conversions:
+it must not hold state.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,11 @@ from qdrant_client.grpc.collections_service_pb2_grpc import (
 from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_PointsServicer_to_server
 
 from tests.testbeds.qdrant_engine import Exists, NotFound, Store
-from tests.testbeds.qdrant_terms import Id, Refused, refusal
+from tests.testbeds.qdrant_terms import Id, Refused, key_refusal
 
 OPTIONS = (
-    ("grpc.so_reuseport", 0),  # otherwise a second server on the same port is accepted silently
+    # Otherwise gRPC silently accepts a second server on the same port.
+    ("grpc.so_reuseport", 0),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 )
@@ -29,12 +34,13 @@ CODES = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     Exists: grpc.StatusCode.ALREADY_EXISTS,
 }
-SLICE_UNKNOWN = "Malformed Condition type"  # an older server sees a condition without content
+# An older server sees a slice as a condition without content.
+SLICE_UNKNOWN = "Malformed Condition type"
 
 
 def serve(store: Store, port: int, api_key: str) -> grpc.Server:
-    """Listen on a loopback port."""
-    server = grpc.server(ThreadPoolExecutor(8), interceptors=[_Door(api_key)], options=OPTIONS)
+    """Start a gRPC server for the store on a loopback port."""
+    server = grpc.server(ThreadPoolExecutor(8), interceptors=[_KeyCheck(api_key)], options=OPTIONS)
     add_CollectionsServicer_to_server(_Collections(store), server)
     add_PointsServicer_to_server(_Points(store), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -42,8 +48,8 @@ def serve(store: Store, port: int, api_key: str) -> grpc.Server:
     return server
 
 
-class _Door(grpc.ServerInterceptor):
-    """Wants the key, and turns refusals into gRPC errors."""
+class _KeyCheck(grpc.ServerInterceptor):
+    """Refuses requests without the key, and converts refusals to gRPC errors."""
 
     def __init__(self, api_key: str) -> None:
         self.api_key = api_key
@@ -55,15 +61,15 @@ class _Door(grpc.ServerInterceptor):
         if handler is None or handler.unary_unary is None:
             return handler
         metadata = dict(handler_call_details.invocation_metadata)
-        said = (
-            refusal(metadata.get("api-key"), metadata.get("authorization"), self.api_key)
+        refusal = (
+            key_refusal(metadata.get("api-key"), metadata.get("authorization"), self.api_key)
             if self.api_key
             else None
         )
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            if said:
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, said)
+            if refusal:
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, refusal)
             try:
                 return handler.unary_unary(request, context)
             except Refused as error:
@@ -99,7 +105,7 @@ class _Collections(CollectionsServicer):
         )
 
     def Create(self, request: Any, context: Any) -> Any:
-        part = _parts(
+        settings = _read_fields(
             request,
             vectors_config=GrpcToRest.convert_vectors_config,
             sparse_vectors_config=GrpcToRest.convert_sparse_vector_config,
@@ -116,8 +122,8 @@ class _Collections(CollectionsServicer):
         renamed = {
             {"vectors_config": "vectors", "sparse_vectors_config": "sparse_vectors"}.get(
                 name, name
-            ): each
-            for name, each in part.items()
+            ): setting
+            for name, setting in settings.items()
         }
         metadata = grpc_to_payload(request.metadata) if request.metadata else None
         self.store.create(request.collection_name, m.CreateCollection(**renamed, metadata=metadata))
@@ -135,7 +141,7 @@ class _Collections(CollectionsServicer):
     def ListShardKeys(self, request: Any, context: Any) -> Any:
         collection = self.store.get(request.collection_name)
         answer = q.ListShardKeysResponse()
-        for key in collection.shards if collection.is_custom else ():
+        for key in collection.shards if collection.has_shard_keys else ():
             answer.shard_keys.add().key.CopyFrom(RestToGrpc.convert_shard_key(key))
         return answer
 
@@ -149,14 +155,14 @@ class _Points(PointsServicer):
             raise Refused("the double does not do update_filter and update_mode")
         points = [
             (
-                _id(one.id),
-                GrpcToRest.convert_vectors(one.vectors) if one.HasField("vectors") else {},
-                grpc_to_payload(one.payload),
+                _id(point.id),
+                GrpcToRest.convert_vectors(point.vectors) if point.HasField("vectors") else {},
+                grpc_to_payload(point.payload),
             )
-            for one in request.points
+            for point in request.points
         ]
         self.store.get(request.collection_name).upsert(points, _shown(request)["selector"])
-        return _done()
+        return _completed()
 
     def Delete(self, request: Any, context: Any) -> Any:
         chosen = GrpcToRest.convert_points_selector(request.points)
@@ -164,31 +170,31 @@ class _Points(PointsServicer):
             (chosen.points, None) if isinstance(chosen, m.PointIdsList) else (None, chosen.filter)
         )
         self.store.get(request.collection_name).delete(ids, where, _shown(request)["selector"])
-        return _done()
+        return _completed()
 
     def CreateFieldIndex(self, request: Any, context: Any) -> Any:
         kind = q.FieldType.Name(request.field_type).removeprefix("FieldType").lower()
-        self.store.get(request.collection_name).index(request.field_name, kind)
-        return _done()
+        self.store.get(request.collection_name).create_index(request.field_name, kind)
+        return _completed()
 
     def Scroll(self, request: Any, context: Any) -> Any:
         if request.HasField("order_by"):
             raise Refused("the double does not do order_by")
         where, offset = _where(request), _id(request.offset) if request.HasField("offset") else None
         collection = self.store.get(request.collection_name)
-        points, following = collection.scroll(
+        points, next_id = collection.scroll(
             where=where, limit=request.limit or 10, offset=offset, **_shown(request)
         )
-        answer = q.ScrollResponse(result=[q.RetrievedPoint(**_point(one)) for one in points])
-        if following is not None:
-            answer.next_page_offset.CopyFrom(RestToGrpc.convert_extended_point_id(following))
+        answer = q.ScrollResponse(result=[q.RetrievedPoint(**_point(point)) for point in points])
+        if next_id is not None:
+            answer.next_page_offset.CopyFrom(RestToGrpc.convert_extended_point_id(next_id))
         return answer
 
     def Get(self, request: Any, context: Any) -> Any:
-        found = self.store.get(request.collection_name).retrieve(
-            [_id(one) for one in request.ids], **_shown(request)
+        points = self.store.get(request.collection_name).retrieve(
+            [_id(point_id) for point_id in request.ids], **_shown(request)
         )
-        return q.GetResponse(result=[q.RetrievedPoint(**_point(one)) for one in found])
+        return q.GetResponse(result=[q.RetrievedPoint(**_point(point)) for point in points])
 
     def Count(self, request: Any, context: Any) -> Any:
         counted = self.store.get(request.collection_name).count(
@@ -203,18 +209,18 @@ class _Points(PointsServicer):
         query = query.nearest if isinstance(query, m.NearestQuery) else query
         using = request.using if request.HasField("using") else None
         collection = self.store.get(request.collection_name)
-        found = collection.query(
+        points = collection.query(
             query, using=using, where=_where(request), limit=request.limit or 10, **_shown(request)
         )
         return q.QueryResponse(
             result=[
-                q.ScoredPoint(**_point(one), score=one["score"], version=one["version"])
-                for one in found
+                q.ScoredPoint(**_point(point), score=point["score"], version=point["version"])
+                for point in points
             ]
         )
 
 
-def _parts(message: Any, **readers: Callable[[Any], Any]) -> dict[str, Any]:
+def _read_fields(message: Any, **readers: Callable[[Any], Any]) -> dict[str, Any]:
     return {
         name: read(getattr(message, name))
         for name, read in readers.items()
@@ -235,11 +241,13 @@ def _shown(request: Any) -> dict[str, Any]:
         "with_vectors": GrpcToRest.convert_with_vectors_selector,
         "shard_key_selector": GrpcToRest.convert_shard_key_selector,
     }
-    part = _parts(request, **{name: read for name, read in readers.items() if name in fields})
-    shard = part.get("shard_key_selector")
+    fields_read = _read_fields(
+        request, **{name: read for name, read in readers.items() if name in fields}
+    )
+    shard = fields_read.get("shard_key_selector")
     return {
-        "payload": part.get("with_payload", False),
-        "vectors": part.get("with_vectors", False),
+        "payload": fields_read.get("with_payload", False),
+        "vectors": fields_read.get("with_vectors", False),
         "selector": shard.model_dump() if isinstance(shard, m.ShardKeyWithFallback) else shard,
     }
 
@@ -248,36 +256,36 @@ def _id(message: Any) -> Id:
     return message.num if message.HasField("num") else message.uuid
 
 
-def _done() -> Any:
+def _completed() -> Any:
     return q.PointsOperationResponse(
         result=q.UpdateResult(operation_id=0, status=q.UpdateStatus.Completed)
     )
 
 
-def _point(one: dict[str, Any]) -> dict[str, Any]:
-    vector = one["vector"]
-    told = {
-        "id": RestToGrpc.convert_extended_point_id(one["id"]),
-        "payload": RestToGrpc.convert_payload(_in_int64(one["payload"] or {})),
+def _point(point: dict[str, Any]) -> dict[str, Any]:
+    vector = point["vector"]
+    fields = {
+        "id": RestToGrpc.convert_extended_point_id(point["id"]),
+        "payload": RestToGrpc.convert_payload(_in_int64(point["payload"] or {})),
     }
     if vector is not None:
-        plain = (
-            {name: _vector(each) for name, each in vector.items()}
+        plain_vector = (
+            {name: _vector(named_vector) for name, named_vector in vector.items()}
             if isinstance(vector, dict)
             else _vector(vector)
         )
-        told["vectors"] = RestToGrpc.convert_vector_struct_output(plain)
-    if "shard_key" in one:
-        told["shard_key"] = RestToGrpc.convert_shard_key(one["shard_key"])
-    return told
+        fields["vectors"] = RestToGrpc.convert_vector_struct_output(plain_vector)
+    if "shard_key" in point:
+        fields["shard_key"] = RestToGrpc.convert_shard_key(point["shard_key"])
+    return fields
 
 
-def _vector(each: Any) -> Any:
-    return m.SparseVector.model_construct(**each) if isinstance(each, dict) else each.tolist()
+def _vector(vector: Any) -> Any:
+    return m.SparseVector.model_construct(**vector) if isinstance(vector, dict) else vector.tolist()
 
 
 def _in_int64(payload: Any) -> Any:
-    """Give larger integers as floats: the server has no other field for them."""
+    """Convert integers beyond int64 to floats: the protos have no other field for them."""
     if isinstance(payload, dict):
         return {key: _in_int64(value) for key, value in payload.items()}
     if isinstance(payload, list):

@@ -1,11 +1,9 @@
-"""Qdrant collections on the vendor's own engine, PyPI ``qdrant-edge-py``.
+"""Qdrant collections on the vendor's engine, the package ``qdrant-edge-py``, without a wire.
 
-The double puts a wire before them.
-
-The engine's, not ours: storage, normalisation and rounding of vectors, payloads, scroll order,
-filters and slices (its SliceCondition, though its stubs do not name it), nearest and random
-queries. Ours: what a server does around its shards - merging several by id (one point for an id
-that lies in two, as the server does), the parameters that get_collection tells, and the checks of
+The engine stores, normalises and rounds vectors, stores payloads, orders a scroll, applies filters
+and slices (its stubs do not name SliceCondition), and answers nearest and random queries. This
+module does what a server does around its shards: it merges several shards by id (a server returns
+one point for an id that lies in two shards), reports the parameters of a collection, and checks
 shard keys, sparse vectors and strict mode's ``max_query_limit``.
 """
 
@@ -24,14 +22,14 @@ from qdrant_client import models as m
 from tests.testbeds.qdrant_terms import (
     Id,
     Refused,
-    in_order,
-    name_of,
-    plain,
-    selected,
+    call_engine,
+    member_name,
+    sort_key,
     to_config,
     to_engine,
     to_filter,
-    told,
+    to_payload_selector,
+    to_wire,
     wire_id,
 )
 
@@ -49,19 +47,19 @@ OPTIMIZERS = {
     "flush_interval_sec": 5,
 }
 WAL = {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1}
-"""What a server reports where a collection was created without these."""
+"""The parameters that a server reports for a collection that was created without them."""
 
 Point = tuple[Id, Any, dict[str, Any] | None]
 
 
 class NotFound(Refused):
-    """What a request names does not exist."""
+    """A refusal of a request that names something which does not exist."""
 
     status = 404
 
 
 class Exists(Refused):
-    """A collection of that name is there already."""
+    """A refusal to create a collection whose name another collection has."""
 
     status = 409
 
@@ -73,10 +71,10 @@ class Store:
         self.folder, self.knows_slices = folder, knows_slices
         self.collections: dict[str, Collection] = {}
 
-    def create(self, name: str, wanted: m.CreateCollection) -> None:
+    def create(self, name: str, request: m.CreateCollection) -> None:
         if name in self.collections:
             raise Exists(f"Wrong input: Collection `{name}` already exists!")
-        self.collections[name] = Collection(self.folder, wanted, self.knows_slices)
+        self.collections[name] = Collection(self.folder, request, self.knows_slices)
 
     def get(self, name: str) -> Collection:
         if name not in self.collections:
@@ -84,27 +82,27 @@ class Store:
         return self.collections[name]
 
     def delete(self, name: str) -> bool:
-        gone = self.collections.pop(name, None)
-        if gone:
-            gone.close()
-        return gone is not None
+        collection = self.collections.pop(name, None)
+        if collection:
+            collection.close()
+        return collection is not None
 
 
 class Collection:
     """One collection: a shard of the engine for each shard key, or one for all points."""
 
-    def __init__(self, folder: Path, wanted: m.CreateCollection, knows_slices: bool) -> None:
-        self.wanted, self.knows_slices = wanted, knows_slices
-        self.config = to_config(wanted)
+    def __init__(self, folder: Path, request: m.CreateCollection, knows_slices: bool) -> None:
+        self.request, self.knows_slices = request, knows_slices
+        self.config = to_config(request)
         self.lock = threading.RLock()
         self.shards: dict[Any, edge.EdgeShard] = {}
         self.folder = Path(tempfile.mkdtemp(dir=folder))
-        if not self.is_custom:
-            self._add(None)
+        if not self.has_shard_keys:
+            self._add_shard(None)
 
     @property
-    def is_custom(self) -> bool:
-        return self.wanted.sharding_method == m.ShardingMethod.CUSTOM
+    def has_shard_keys(self) -> bool:
+        return self.request.sharding_method == m.ShardingMethod.CUSTOM
 
     def close(self) -> None:
         with self.lock:
@@ -112,24 +110,27 @@ class Collection:
                 shard.close()
             shutil.rmtree(self.folder)
 
-    def _add(self, key: Any) -> None:
+    def _add_shard(self, key: Any) -> None:
         self.shards[key] = edge.EdgeShard.create(tempfile.mkdtemp(dir=self.folder), self.config)
 
     def create_shard_key(self, key: Any) -> None:
         with self.lock:
-            if not self.is_custom:
+            if not self.has_shard_keys:
                 raise Refused("Bad request: Shard Key cannot be created with Auto sharding method")
             if key in self.shards:
                 raise Refused(f"Bad request: Sharding key {key} already exists")
-            self._add(key)
+            self._add_shard(key)
 
     def delete_shard_key(self, key: Any) -> None:
         with self.lock:
-            self._chosen(key)[key].close()
+            self._select_shards(key)[key].close()
             del self.shards[key]
 
-    def _chosen(self, selector: Any) -> dict[Any, edge.EdgeShard]:
-        """Give the shards of a selector: none, a key, a list of keys, or a key with a fallback."""
+    def _select_shards(self, selector: Any) -> dict[Any, edge.EdgeShard]:
+        """Return the shards that a selector names: a key, a list of keys, or a key with a fallback.
+
+        No selector selects all shards.
+        """
         if selector is None:
             return self.shards
         selector = selector.get("target", selector) if isinstance(selector, dict) else selector
@@ -139,27 +140,28 @@ class Collection:
         return {key: self.shards[key] for key in keys}
 
     def upsert(self, points: Iterable[Point], selector: Any = None) -> None:
-        if self.is_custom and selector is None:
+        if self.has_shard_keys and selector is None:
             raise Refused("Bad request: Shard key not specified")
-        ready = [
-            told(lambda: edge.Point(number, to_engine(vector), payload or {}))
-            for number, vector, payload in points
+        engine_points = [
+            call_engine(lambda: edge.Point(point_id, to_engine(vector), payload or {}))
+            for point_id, vector, payload in points
         ]
         with self.lock:
-            for shard in self._chosen(selector).values():
-                told(lambda: shard.update(edge.UpdateOperation.upsert_points(ready)))
+            for shard in self._select_shards(selector).values():
+                call_engine(lambda: shard.update(edge.UpdateOperation.upsert_points(engine_points)))
 
     def delete(self, ids: list[Id] | None, where: m.Filter | None, selector: Any = None) -> None:
         with self.lock:
-            change = (
+            operation = (
                 edge.UpdateOperation.delete_points(ids or [])
                 if where is None
-                else edge.UpdateOperation.delete_points_byto_filter(self.filter(where))
+                else edge.UpdateOperation.delete_points_by_filter(self.filter(where))
             )
-            for shard in self._chosen(selector).values():
-                told(lambda: shard.update(change))
+            for shard in self._select_shards(selector).values():
+                call_engine(lambda: shard.update(operation))
 
-    def index(self, field: str, schema: Any) -> None:
+    def create_index(self, field: str, schema: Any) -> None:
+        """Index a payload field in each shard; ``schema`` names its type."""
         kind = schema.get("type") if isinstance(schema, dict) else schema
         with self.lock:
             for shard in self.shards.values():
@@ -179,39 +181,39 @@ class Collection:
         vectors: Any,
         selector: Any = None,
     ) -> tuple[list[dict[str, Any]], Id | None]:
-        """Give a page in the order of ids, and the id that the next page begins with."""
+        """Return a page in the order of ids, and the id that the next page begins with."""
         self.check_limit(limit)
-        wanted = edge.ScrollRequest(
-            offset, limit + 1, self.filter(where), selected(payload), vectors
+        request = edge.ScrollRequest(
+            offset, limit + 1, self.filter(where), to_payload_selector(payload), vectors
         )
         with self.lock:
-            found = [
+            records = [
                 (record, key)
-                for key, shard in self._chosen(selector).items()
-                for record in told(lambda: shard.scroll(wanted))[0]
+                for key, shard in self._select_shards(selector).items()
+                for record in call_engine(lambda: shard.scroll(request))[0]
             ]
-        once = {record.id: (record, key) for record, key in reversed(found)}
-        page = [once[number] for number in sorted(once, key=in_order)]
-        return [plain(*one) for one in page[:limit]], wire_id(page[limit][0].id) if len(
-            page
-        ) > limit else None
+        by_id = {record.id: (record, key) for record, key in reversed(records)}
+        page = [by_id[point_id] for point_id in sorted(by_id, key=sort_key)]
+        next_id = wire_id(page[limit][0].id) if len(page) > limit else None
+        return [to_wire(record, key) for record, key in page[:limit]], next_id
 
     def retrieve(
         self, ids: list[Id], *, payload: Any, vectors: Any, selector: Any = None
     ) -> list[dict[str, Any]]:
+        """Return the points that have these ids, once each, in no order."""
+        shown_payload = to_payload_selector(payload)
         with self.lock:
-            chosen = self._chosen(selector).items()
-            found = [
-                (record, key)
-                for key, shard in chosen
-                for record in told(lambda: shard.retrieve(ids, selected(payload), vectors))
-            ]
-        return [plain(*one) for one in {record.id: (record, key) for record, key in found}.values()]
+            by_id = {
+                record.id: (record, key)
+                for key, shard in self._select_shards(selector).items()
+                for record in call_engine(lambda: shard.retrieve(ids, shown_payload, vectors))
+            }
+        return [to_wire(record, key) for record, key in by_id.values()]
 
     def count(self, where: m.Filter | None, selector: Any = None) -> int:
-        wanted = edge.CountRequest(exact=True, filter=self.filter(where))
+        request = edge.CountRequest(exact=True, filter=self.filter(where))
         with self.lock:
-            return sum(shard.count(wanted) for shard in self._chosen(selector).values())
+            return sum(shard.count(request) for shard in self._select_shards(selector).values())
 
     def query(
         self,
@@ -224,10 +226,7 @@ class Collection:
         vectors: Any,
         selector: Any = None,
     ) -> list[dict[str, Any]]:
-        """Give the nearest points of a vector, or a random sample.
-
-        With no query the first points by id.
-        """
+        """Return the nearest points of a vector, a random sample, or without a query the first."""
         self.check_limit(limit)
         if query is None:
             return self.scroll(
@@ -239,46 +238,47 @@ class Collection:
                 selector=selector,
             )[0]
         random = isinstance(query, m.SampleQuery)
-        asked = edge.Sample.Random if random else edge.Query.Nearest(to_engine(query), using)
-        wanted = edge.QueryRequest(
+        engine_query = edge.Sample.Random if random else edge.Query.Nearest(to_engine(query), using)
+        request = edge.QueryRequest(
             limit=limit,
-            query=asked,
+            query=engine_query,
             filter=self.filter(where),
-            with_payload=selected(payload),
+            with_payload=to_payload_selector(payload),
             with_vector=vectors,
         )
         with self.lock:
-            found = [
+            points = [
                 (point, key)
-                for key, shard in self._chosen(selector).items()
-                for point in told(lambda: shard.query(wanted))
+                for key, shard in self._select_shards(selector).items()
+                for point in call_engine(lambda: shard.query(request))
             ]
         nearest_is_smallest = not random and self._distance(using) in {
             m.Distance.EUCLID,
             m.Distance.MANHATTAN,
         }
-        found.sort(key=lambda one: one[0].score, reverse=not nearest_is_smallest)
+        points.sort(key=lambda pair: pair[0].score, reverse=not nearest_is_smallest)
         return [
-            {**plain(point, key), "version": point.version, "score": point.score}
-            for point, key in found[:limit]
+            {**to_wire(point, key), "version": point.version, "score": point.score}
+            for point, key in points[:limit]
         ]
 
     def _distance(self, using: str | None) -> m.Distance | None:
-        vectors = self.wanted.vectors
+        vectors = self.request.vectors
         params = vectors.get(using or "") if isinstance(vectors, dict) else vectors
         return params.distance if params else None
 
     def info(self) -> m.CollectionInfo:
-        wanted = self.wanted
+        request = self.request
         with self.lock:
             infos = [shard.info() for shard in self.shards.values()]
         schema: dict[str, m.PayloadIndexInfo] = {}
-        for name, field in [pair for info in infos for pair in info.payload_schema.items()]:
-            points = field.points + (schema[name].points if name in schema else 0)
-            schema[name] = m.PayloadIndexInfo(
-                data_type=name_of(field.data_type).lower(), points=points
-            )
-        params = wanted.model_dump(
+        for info in infos:
+            for name, field in info.payload_schema.items():
+                points = field.points + (schema[name].points if name in schema else 0)
+                schema[name] = m.PayloadIndexInfo(
+                    data_type=member_name(field.data_type).lower(), points=points
+                )
+        params = request.model_dump(
             include={
                 "vectors",
                 "shard_number",
@@ -297,31 +297,34 @@ class Collection:
             segments_count=sum(info.segments_count for info in infos),
             config=m.CollectionConfig(
                 params=m.CollectionParams(**params),
-                hnsw_config=m.HnswConfig(**HNSW | given(wanted.hnsw_config)),
-                optimizer_config=m.OptimizersConfig(**OPTIMIZERS | given(wanted.optimizers_config)),
-                wal_config=m.WalConfig(**WAL | given(wanted.wal_config)),
-                quantization_config=wanted.quantization_config,
-                metadata=wanted.metadata,
+                hnsw_config=m.HnswConfig(**HNSW | explicit_settings(request.hnsw_config)),
+                optimizer_config=m.OptimizersConfig(
+                    **OPTIMIZERS | explicit_settings(request.optimizers_config)
+                ),
+                wal_config=m.WalConfig(**WAL | explicit_settings(request.wal_config)),
+                quantization_config=request.quantization_config,
+                metadata=request.metadata,
             ),
             payload_schema=schema,
         )
 
     def check_limit(self, limit: int) -> None:
-        strict = self.wanted.strict_mode_config
-        most = strict.max_query_limit if strict and strict.enabled else None
-        if most is not None and limit > most:
-            help_text = f'Reduce the "limit" parameter to or below {most}.'
+        strict = self.request.strict_mode_config
+        max_limit = strict.max_query_limit if strict and strict.enabled else None
+        if max_limit is not None and limit > max_limit:
+            help_text = f'Reduce the "limit" parameter to or below {max_limit}.'
             raise Refused(
-                f'Forbidden: Limit exceeded {limit} > {most} for "limit". Help: {help_text}'
+                f'Forbidden: Limit exceeded {limit} > {max_limit} for "limit". Help: {help_text}'
             )
 
     def filter(self, where: m.Filter | None) -> edge.Filter | None:
         return (
             None
             if where is None
-            else told(lambda: to_filter(where, knows_slices=self.knows_slices))
+            else call_engine(lambda: to_filter(where, knows_slices=self.knows_slices))
         )
 
 
-def given(part: Any) -> dict[str, Any]:
-    return part.model_dump(exclude_none=True) if part else {}
+def explicit_settings(settings: Any) -> dict[str, Any]:
+    """Return the settings that a request named, without those left to the server."""
+    return settings.model_dump(exclude_none=True) if settings else {}

@@ -1,4 +1,8 @@
-"""What is said in the client's models, said in the engine's terms, and back."""
+"""Translates the official client's models to the terms of the vendor's engine, and back.
+
+Both wires of the Qdrant double use it. It must not imitate what the engine lacks: it refuses each
+condition that it cannot translate.
+"""
 
 from __future__ import annotations
 
@@ -15,34 +19,37 @@ Id = int | str
 
 
 class Refused(Exception):
-    """A request that the server refuses; its text is the server's."""
+    """A refusal of a request in the words of the server."""
 
     status = 400
 
 
-def refusal(given: str | None, bearer: str | None, key: str) -> str | None:
-    """Say what the server says to a request with this key, or None if it is the right one."""
-    given = given or (bearer or "").removeprefix("Bearer ")
-    if not given:
+def key_refusal(api_key: str | None, bearer: str | None, expected_key: str) -> str | None:
+    """Return the server's answer to a request without the expected key, or None with it."""
+    request_key = api_key or (bearer or "").removeprefix("Bearer ")
+    if not request_key:
         return "Must provide an API key or an Authorization bearer token"
-    return None if given == key else "Invalid API key or JWT"
+    return None if request_key == expected_key else "Invalid API key or JWT"
 
 
-def told(do: Callable[[], Any]) -> Any:
-    """Run a call of the engine, and turn its complaint into the server's answer."""
+def call_engine(operation: Callable[[], Any]) -> Any:
+    """Call the engine, and convert its error to the server's refusal."""
     try:
-        return do()
+        return operation()
     except Refused:
         raise
     except Exception as error:
         raise Refused(f"Wrong input: {error}") from error
 
 
-def name_of(member: Any) -> str:
+def member_name(member: Any) -> str:
+    """Return the name of an engine's enum member, without the name of the enum."""
     return str(member).rpartition(".")[2]
 
 
-def to_config(wanted: m.CreateCollection) -> edge.EdgeConfig:
+def to_config(request: m.CreateCollection) -> edge.EdgeConfig:
+    """Convert a request that creates a collection to the configuration of a shard."""
+
     def dense(params: m.VectorParams) -> edge.EdgeVectorParams:
         multi = (
             edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
@@ -66,80 +73,86 @@ def to_config(wanted: m.CreateCollection) -> edge.EdgeConfig:
             modifier=edge.Modifier.Idf if params.modifier == m.Modifier.IDF else None
         )
 
-    vectors = (
-        wanted.vectors
-        if isinstance(wanted.vectors, dict)
-        else {"": wanted.vectors}
-        if wanted.vectors
-        else {}
-    )
-    return told(
+    vectors = request.vectors or {}
+    if not isinstance(vectors, dict):
+        vectors = {"": vectors}
+    return call_engine(
         lambda: edge.EdgeConfig(
             vectors={name: dense(params) for name, params in vectors.items()},
             sparse_vectors={
-                name: sparse(params) for name, params in (wanted.sparse_vectors or {}).items()
+                name: sparse(params) for name, params in (request.sparse_vectors or {}).items()
             },
-            wal_enabled=False,  # it would take its full size on disk for each shard
+            # A write-ahead log occupies its full size on disk for each shard.
+            wal_enabled=False,
         )
     )
 
 
 def to_filter(where: m.Filter, *, knows_slices: bool) -> edge.Filter:
+    """Convert a filter, and refuse slices if the imitated server does not know them."""
+
     def all_of(conditions: Any) -> list[Any] | None:
         if conditions is None:
             return None
         return [
-            _condition(one, knows_slices=knows_slices)
-            for one in (conditions if isinstance(conditions, list) else [conditions])
+            _condition(condition, knows_slices=knows_slices)
+            for condition in (conditions if isinstance(conditions, list) else [conditions])
         ]
 
-    least = where.min_should
+    minimum = where.min_should
     return edge.Filter(
         must=all_of(where.must),
         should=all_of(where.should),
         must_not=all_of(where.must_not),
-        min_should=edge.MinShould(all_of(least.conditions) or [], least.min_count)
-        if least
+        min_should=edge.MinShould(all_of(minimum.conditions) or [], minimum.min_count)
+        if minimum
         else None,
     )
 
 
-def _condition(one: Any, *, knows_slices: bool) -> Any:  # noqa: PLR0911
-    match one:
+def _condition(condition: Any, *, knows_slices: bool) -> Any:  # noqa: PLR0911
+    match condition:
         case m.Filter():
-            return to_filter(one, knows_slices=knows_slices)
+            return to_filter(condition, knows_slices=knows_slices)
         case m.SliceCondition() if not knows_slices:
             raise Refused(
-                "Format error in JSON body: data did not match any variant of untagged enum Condition"
+                "Format error in JSON body: "
+                "data did not match any variant of untagged enum Condition"
             )
         case m.SliceCondition():
-            return edge.SliceCondition(total=one.slice.total, index=one.slice.index)
+            return edge.SliceCondition(total=condition.slice.total, index=condition.slice.index)
         case m.HasIdCondition():
             return edge.HasIdCondition(
-                {str(number) if isinstance(number, UUID) else number for number in one.has_id}
+                {
+                    str(point_id) if isinstance(point_id, UUID) else point_id
+                    for point_id in condition.has_id
+                }
             )
         case m.HasVectorCondition():
-            return edge.HasVectorCondition(one.has_vector)
+            return edge.HasVectorCondition(condition.has_vector)
         case m.IsEmptyCondition():
-            return edge.IsEmptyCondition(one.is_empty.key)
+            return edge.IsEmptyCondition(condition.is_empty.key)
         case m.IsNullCondition():
-            return edge.IsNullCondition(one.is_null.key)
+            return edge.IsNullCondition(condition.is_null.key)
         case m.NestedCondition():
             return edge.NestedCondition(
-                one.nested.key, to_filter(one.nested.filter, knows_slices=knows_slices)
+                condition.nested.key, to_filter(condition.nested.filter, knows_slices=knows_slices)
             )
-        case m.FieldCondition() if one.match or isinstance(one.range, m.Range):
+        case m.FieldCondition() if condition.match or isinstance(condition.range, m.Range):
             matched = (
-                getattr(edge, type(one.match).__name__)(next(iter(one.match.model_dump().values())))
-                if one.match
+                getattr(edge, type(condition.match).__name__)(
+                    next(iter(condition.match.model_dump().values()))
+                )
+                if condition.match
                 else None
             )
-            between = edge.RangeFloat(**one.range.model_dump()) if one.range else None
-            return edge.FieldCondition(key=one.key, match=matched, range=between)
-    raise Refused(f"the double does not know this condition: {one}")
+            between = edge.RangeFloat(**condition.range.model_dump()) if condition.range else None
+            return edge.FieldCondition(key=condition.key, match=matched, range=between)
+    raise Refused(f"the double does not know this condition: {condition}")
 
 
 def to_engine(vector: Any) -> Any:
+    """Convert a vector, or each of a point's named vectors, to the engine's types."""
     if isinstance(vector, m.SparseVector):
         vector = vector.model_dump()
     if isinstance(vector, dict) and vector.keys() == {"indices", "values"}:
@@ -149,44 +162,44 @@ def to_engine(vector: Any) -> Any:
                 "Validation error in JSON body: [indices: must be unique and as many as values]"
             )
         return edge.SparseVector(indices, vector["values"])
-    return (
-        {name: to_engine(one) for name, one in vector.items()}
-        if isinstance(vector, dict)
-        else vector
-        if vector is not None
-        else {}
-    )
+    if isinstance(vector, dict):
+        return {name: to_engine(named_vector) for name, named_vector in vector.items()}
+    return {} if vector is None else vector
 
 
-def plain(record: Any, shard_key: Any) -> dict[str, Any]:
+def to_wire(record: Any, shard_key: Any) -> dict[str, Any]:
+    """Convert a record of the engine to a point of the REST API."""
     vector = record.vector
     if isinstance(vector, dict):
-        vector = {name: _plain_vector(one) for name, one in vector.items()}
-    told = {
+        vector = {name: _wire_vector(named_vector) for name, named_vector in vector.items()}
+    point = {
         "id": wire_id(record.id),
         "payload": record.payload,
-        "vector": vector if vector is None else _plain_vector(vector),
+        "vector": vector if vector is None else _wire_vector(vector),
     }
-    return told if shard_key is None else {**told, "shard_key": shard_key}
+    return point if shard_key is None else {**point, "shard_key": shard_key}
 
 
-def _plain_vector(one: Any) -> Any:
-    if isinstance(one, edge.SparseVector):
-        return {"indices": one.indices, "values": np.asarray(one.values, np.float32)}
-    return np.asarray(one, np.float32) if isinstance(one, list) else one
+def _wire_vector(vector: Any) -> Any:
+    if isinstance(vector, edge.SparseVector):
+        return {"indices": vector.indices, "values": np.asarray(vector.values, np.float32)}
+    return np.asarray(vector, np.float32) if isinstance(vector, list) else vector
 
 
-def wire_id(number: int | UUID) -> Id:
-    return number if isinstance(number, int) else str(number)
+def wire_id(point_id: int | UUID) -> Id:
+    """Convert a point's id to the form that it has in JSON."""
+    return point_id if isinstance(point_id, int) else str(point_id)
 
 
-def in_order(number: int | UUID) -> tuple[bool, int]:
-    return (False, number) if isinstance(number, int) else (True, number.int)
+def sort_key(point_id: int | UUID) -> tuple[bool, int]:
+    """Order ids as the server does: numbers before UUIDs."""
+    return (False, point_id) if isinstance(point_id, int) else (True, point_id.int)
 
 
-def selected(payload: Any) -> Any:
+def to_payload_selector(payload: Any) -> Any:
+    """Convert the ``with_payload`` of a request: a flag, a list of keys, or a selector."""
     payload = payload.model_dump() if isinstance(payload, BaseModel) else payload
     if isinstance(payload, dict):
-        [(how, keys)] = payload.items()
-        return getattr(edge.PayloadSelector, how.capitalize())(keys)
+        [(mode, keys)] = payload.items()
+        return getattr(edge.PayloadSelector, mode.capitalize())(keys)
     return payload

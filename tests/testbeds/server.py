@@ -116,14 +116,14 @@ def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
 
 def members(group: int) -> list[int]:
     """List the living processes of a process group."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
                 state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
                 if int(its_group) == group and state not in "ZX":
-                    found.append(int(entry.name))
-    return found
+                    pids.append(int(entry.name))
+    return pids
 
 
 def listening(group: int) -> set[tuple[str, int]]:
@@ -134,15 +134,15 @@ def listening(group: int) -> set[tuple[str, int]]:
             for handle in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(OSError):
                     sockets.add(os.readlink(handle))
-    found = set()
+    addresses = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(FileNotFoundError):
             for line in Path(table).read_text().splitlines()[1:]:
                 columns = line.split()
                 if columns[3] == "0A" and f"socket:[{columns[9]}]" in sockets:
                     address, _, port = columns[1].partition(":")
-                    found.add((_address(address), int(port, 16)))
-    return found
+                    addresses.add((_address(address), int(port, 16)))
+    return addresses
 
 
 def _address(text: str) -> str:

@@ -36,9 +36,16 @@ ROOT = Path(__file__).parents[2]
 #: Ray's constant for machines whose firewall asks the user at each open port; it makes every one
 #: of Ray's processes listen on 127.0.0.1 only.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-#: What stays on a cluster after a run that used Ray Data: its statistics, and the requests for
-#: nodes.  Both are detached actors of Ray's own.
-RAY_DATA_ACTORS = ("ray::_StatsActor", "ray::AutoscalingRequester")
+#: What stays on a cluster after a program that used Ray Data: its statistics, and its requests for
+#: nodes.  They are detached actors of Ray's own.
+RAY_DATA_ACTORS = (
+    "ray::_StatsActor",
+    "ray::AutoscalingRequester",
+    "ray::_AutoscalingCoordinatorActor",
+)
+#: What lives as long as its driver: the budget of requests, for Ray keeps the functions that a driver
+#: sent out, and with them what they refer to.
+ACTORS_OF_A_DRIVER = ("ray::_BudgetActor",)
 #: Seconds for Ray to end the workers of a driver that is gone.
 SETTLING = 60.0
 
@@ -123,11 +130,15 @@ class SharedRay:
     def check_idle(self) -> None:
         """Wait until no task and no actor of the tests so far is left; fail after a minute."""
         gc.collect()  # an actor ends with the last handle on it
+        what = f"nothing of the test is left on the shared Ray: {self.busy()}"
         until(
-            lambda: not self.busy(),
-            f"nothing of the test is left on the shared Ray: {self.busy()}",
+            lambda: all(name.startswith(ACTORS_OF_A_DRIVER) for name in self.busy().values()),
+            what,
             SETTLING,
         )
+        if self.busy():
+            self.leave()
+            until(lambda: not self.busy(), what, SETTLING)
         self.touched = False
 
     def close(self) -> None:

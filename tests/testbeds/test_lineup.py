@@ -27,7 +27,7 @@ def run(case, **env):
         for name, value in os.environ.items()
         if not name.startswith(("CFRAY_", "PYTEST_"))
     }
-    done = subprocess.run(
+    pytest_run = subprocess.run(
         command,
         cwd=ROOT,
         env={**clean, **env},
@@ -36,7 +36,7 @@ def run(case, **env):
         timeout=120,
         check=False,
     )
-    return done.returncode, done.stdout
+    return pytest_run.returncode, pytest_run.stdout
 
 
 @pytest.fixture

@@ -1,4 +1,8 @@
-"""The Pinecone double speaks the official SDK's wire, answers as the service, leaves nothing."""
+"""The Pinecone double answers the official SDK as the service does, and leaves no process behind.
+
+The tests call the double only through the SDK, so they hold for the wire that the SDK speaks and
+prove nothing about the service.
+"""
 
 from __future__ import annotations
 
@@ -77,53 +81,61 @@ def index(client):
     return index
 
 
-def everything(index, **asked):
-    return [number for page in pages(index, **asked) for number in page]
+def all_ids(index, **parameters):
+    return [record_id for page in pages(index, **parameters) for record_id in page]
 
 
-def pages(index, **asked):
-    found, token = [], None
+def pages(index, **parameters):
+    id_pages, token = [], None
     while True:
-        page = index.list_paginated(pagination_token=token, **asked)
-        found.append([one.id for one in page.vectors])
+        page = index.list_paginated(pagination_token=token, **parameters)
+        id_pages.append([vector.id for vector in page.vectors])
         token = page.pagination.next if page.pagination else None
         if token is None:
-            return found
+            return id_pages
 
 
 def test_ids_come_in_bitwise_order_a_page_at_a_time(index):
-    found = pages(index, limit=100)
-    assert [len(page) for page in found] == [100, 100, 52]
-    assert everything(index) == sorted(vector["id"] for vector in VECTORS)
-    assert everything(index, prefix="24", limit=3) == ["24", *(f"24{n}" for n in range(10))]
+    id_pages = pages(index, limit=100)
+    assert [len(page) for page in id_pages] == [100, 100, 52]
+    assert all_ids(index) == sorted(vector["id"] for vector in VECTORS)
+    assert all_ids(index, prefix="24", limit=3) == ["24", *(f"24{n}" for n in range(10))]
     assert pages(index, namespace="nowhere") == [[]]
 
 
 def test_vectors_come_back_as_the_service_keeps_them(index):
-    found = index.fetch(ids=["Z", "a b/c?&", "sparse only", "missing"]).vectors
-    assert found.keys() == {"Z", "a b/c?&", "sparse only"}
-    assert np.array_equal(np.float32(found["Z"].values), np.float32([0.1, -1e-30, 3e38]))
-    assert found["Z"].metadata == VECTORS[0]["metadata"]
-    assert {type(found["Z"].metadata[name]) for name in ("int", "big")} == {float}
-    assert found["Z"].sparse_values is None
-    both = found["a b/c?&"]
-    assert (list(both.values), both.sparse_values.indices, both.sparse_values.values) == (
+    vectors = index.fetch(ids=["Z", "a b/c?&", "sparse only", "missing"]).vectors
+    assert vectors.keys() == {"Z", "a b/c?&", "sparse only"}
+    assert np.array_equal(np.float32(vectors["Z"].values), np.float32([0.1, -1e-30, 3e38]))
+    assert vectors["Z"].metadata == VECTORS[0]["metadata"]
+    assert {type(vectors["Z"].metadata[name]) for name in ("int", "big")} == {float}
+    assert vectors["Z"].sparse_values is None
+    dense_and_sparse = vectors["a b/c?&"]
+    assert (
+        list(dense_and_sparse.values),
+        dense_and_sparse.sparse_values.indices,
+        dense_and_sparse.sparse_values.values,
+    ) == (
         [1, 2, 3],
         [4_000_000_000, 7],
         [0.5, 0.25],
     )
-    assert both.metadata is None
-    assert list(found["sparse only"].values) == []
+    assert dense_and_sparse.metadata is None
+    assert list(vectors["sparse only"].values) == []
 
 
 def test_namespaces_are_listed_and_counted(index):
-    assert [(one.name, one.record_count) for page in index.list_namespaces() for one in page] == [
+    assert [
+        (namespace.name, namespace.record_count)
+        for page in index.list_namespaces()
+        for namespace in page
+    ] == [
         ("__default__", len(VECTORS)),
         ("north", 1),
     ]
     assert index.describe_namespace(name="north").record_count == 1
     stats = index.describe_index_stats()
-    assert {name: one.vector_count for name, one in stats.namespaces.items()} == {
+    assert {name: summary.vector_count for name, summary in stats.namespaces.items()} == {
         "__default__": len(VECTORS),
         "north": 1,
     }
@@ -135,11 +147,15 @@ def test_namespaces_are_listed_and_counted(index):
     with pytest.raises(errors.NotFoundError):
         index.describe_namespace(name="south")
     index.delete_namespace(name="north")
-    assert [one.name for page in index.list_namespaces() for one in page] == ["__default__"]
+    assert [namespace.name for page in index.list_namespaces() for namespace in page] == [
+        "__default__"
+    ]
 
 
 def test_queries_deletes_and_metadata(index):
-    assert [(one.id, one.score) for one in index.query(vector=[1, 0, 0], top_k=2).matches] == [
+    assert [
+        (match.id, match.score) for match in index.query(vector=[1, 0, 0], top_k=2).matches
+    ] == [
         ("249", 249.0),
         ("248", 248.0),
     ]
@@ -150,13 +166,13 @@ def test_queries_deletes_and_metadata(index):
     assert index.fetch_by_metadata(filter={"int": {"$gte": 7}}).vectors.keys() == {"Z"}
     index.delete(ids=["249", "Z"])
     assert index.fetch(ids=["249", "Z"]).vectors == {}
-    assert len(everything(index)) == len(VECTORS) - 2
+    assert len(all_ids(index)) == len(VECTORS) - 2
     index.delete(delete_all=True)
     assert pages(index) == [[]]
 
 
 @pytest.mark.parametrize(
-    ("vector", "said"),
+    ("vector", "reason"),
     [
         ({"id": "x", "values": [1, 2]}, "dimension 2 does not match the dimension of the index 3"),
         ({"id": "x", "values": [0, 0, 0]}, "non-zero"),
@@ -164,8 +180,8 @@ def test_queries_deletes_and_metadata(index):
         ({"id": "x", "values": [1, 2, 3], "metadata": {"long": "x" * 41_000}}, "exceeds the limit"),
     ],
 )
-def test_what_the_service_does_not_take_is_refused(index, vector, said):
-    with pytest.raises(errors.PineconeError, match=said):
+def test_what_the_service_does_not_take_is_refused(index, vector, reason):
+    with pytest.raises(errors.PineconeError, match=reason):
         index.upsert(vectors=[vector])
 
 
@@ -177,14 +193,19 @@ def test_an_index_tells_its_shape(client):
         spec=sdk.ServerlessSpec(cloud="gcp", region="europe-west4"),
         tags={"team": "a"},
     )
-    found = client.describe_index("plain")
-    assert (found.dimension, found.metric, found.vector_type, found.tags) == (
+    description = client.describe_index("plain")
+    assert (
+        description.dimension,
+        description.metric,
+        description.vector_type,
+        description.tags,
+    ) == (
         4,
         "cosine",
         "dense",
         {"team": "a"},
     )
-    assert (found.deployment.cloud, found.status.ready) == ("gcp", True)
+    assert (description.deployment.cloud, description.status.ready) == ("gcp", True)
     assert [index.name for index in client.list_indexes()] == ["plain"]
     with pytest.raises(errors.NotFoundError):
         client.describe_index("other")
@@ -205,15 +226,15 @@ def test_indexes_share_a_server_and_nothing_else(client, index):
         spec=sdk.ServerlessSpec(cloud="aws", region="us-east-1"),
     )
     plain = client.index(name="plain")
-    plain.upsert(vectors=[{"id": "here", "values": [1]}])
-    assert pages(plain) == [["here"]]
-    assert index.fetch(ids=["here"]).vectors == {}
+    plain.upsert(vectors=[{"id": "plain only", "values": [1]}])
+    assert pages(plain) == [["plain only"]]
+    assert index.fetch(ids=["plain only"]).vectors == {}
 
 
 def test_an_index_of_documents_has_an_api_of_its_own(client):
     client.indexes.create(name="articles", schema=ARTICLES, deployment=SERVERLESS)
     documents = client.index(name="articles").documents
-    given = [
+    articles = [
         {
             "_id": f"{n}",
             "embedding": [1, n],
@@ -225,21 +246,21 @@ def test_an_index_of_documents_has_an_api_of_its_own(client):
         }
         for n in range(150)
     ]
-    assert documents.upsert(namespace="published", documents=given).upserted_count == 150
-    listed = documents.list(namespace="published", limit=100)
-    assert [len(page.items) for page in listed.pages()] == [100, 50]
-    assert [one.id for one in documents.list(namespace="published")] == sorted(
+    assert documents.upsert(namespace="published", documents=articles).upserted_count == 150
+    listing = documents.list(namespace="published", limit=100)
+    assert [len(page.items) for page in listing.pages()] == [100, 50]
+    assert [document.id for document in documents.list(namespace="published")] == sorted(
         f"{n}" for n in range(150)
     )
-    found = documents.fetch(namespace="published", ids=["7", "missing"]).documents
-    assert {name: value for name, value in found["7"].to_dict().items() if name != "_id"} == {
+    stored = documents.fetch(namespace="published", ids=["7", "missing"]).documents
+    assert {name: value for name, value in stored["7"].to_dict().items() if name != "_id"} == {
         "embedding": [1, 7],
         "keywords": {"indices": [7], "values": [1.5]},
         "title": "ü7",
         "year": 7.0,
         "tags": ["a"],
     }
-    assert isinstance(found["7"].year, float)
+    assert isinstance(stored["7"].year, float)
     assert documents.fetch(
         namespace="published", filter={"year": {"$lt": 2}}, include_fields=["title"]
     ).documents["1"].to_dict() == {
@@ -247,7 +268,9 @@ def test_an_index_of_documents_has_an_api_of_its_own(client):
         "title": "ü1",
     }
     assert [
-        one.name for page in client.index(name="articles").list_namespaces() for one in page
+        namespace.name
+        for page in client.index(name="articles").list_namespaces()
+        for namespace in page
     ] == ["published"]
     with pytest.raises(errors.ApiError, match="documents"):
         client.index(name="articles").list_paginated(namespace="published")
@@ -265,15 +288,16 @@ def test_a_pod_index_cannot_be_listed(client):
     index = client.index(name="pod")
     index.upsert(vectors=[{"id": "a", "values": [1, 2, 3]}])
     assert client.describe_index("pod").deployment.pod_type == "p1.x1"
-    for ask in (index.list_paginated, index.list_namespaces_paginated):
+    for list_page in (index.list_paginated, index.list_namespaces_paginated):
         with pytest.raises(errors.ResponseParsingError):
-            ask()
+            list_page()
     assert index.fetch(ids=["a"]).vectors.keys() == {"a"}
 
 
 def test_every_third_request_is_too_many(double, index):
     pinecone.throttle(double, 3, retry_after=0.01)
-    assert len(everything(index, limit=20)) == len(VECTORS)  # the SDK tries again by itself
+    # The SDK repeats a refused request without our help.
+    assert len(all_ids(index, limit=20)) == len(VECTORS)
     pinecone.throttle(double, 1, retry_after=0.01)
     with pytest.raises(errors.RateLimitError) as refused:
         index.list_paginated()
@@ -283,16 +307,16 @@ def test_every_third_request_is_too_many(double, index):
 def test_a_forgotten_id_is_listed_and_never_fetched(double, index):
     pinecone.forget(double, "hybrid", "7")
     pinecone.forget(double, "hybrid", "Z", namespace="north")
-    assert "7" in everything(index)
+    assert "7" in all_ids(index)
     assert index.fetch(ids=["7", "8", "Z"]).vectors.keys() == {"8", "Z"}
     assert index.fetch(ids=["Z"], namespace="north").vectors == {}
 
 
 def test_a_proxy_in_front_stays_in_front(double, index):
     with HttpProxy(double.endpoint) as proxy:
-        through = sdk.Pinecone(api_key="any", host=proxy.endpoint).index(name="hybrid")
+        proxied = sdk.Pinecone(api_key="any", host=proxy.endpoint).index(name="hybrid")
         proxy.fail(Status(503), matching="GET /data/hybrid/vectors/list")
-        assert everything(through) == everything(index)
+        assert all_ids(proxied) == all_ids(index)
         assert [path.partition("?")[0] for _, path in proxy.seen] == [
             "/indexes/hybrid",
             *["/data/hybrid/vectors/list"] * 4,

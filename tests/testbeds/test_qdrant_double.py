@@ -1,4 +1,7 @@
-"""The Qdrant double speaks the official client's wire, gives back what was put, leaves nothing."""
+"""The Qdrant double returns through the official client what was upserted, on both wires.
+
+The tests also show that it refuses as the server does, and leaves no process behind.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ PAYLOADS = [
     {"nested": {"list": [1, None, 2.5, [], {}, {"": "empty key"}], "ümlaut": "\u0000\u2028🎈"}},
     {},
 ]
-"""Payloads in which a copy can go wrong; both wires carry them exactly."""
+"""Payloads that a careless copy changes; both wires carry them exactly."""
 
 IDS = [
     0,
@@ -65,8 +68,8 @@ VECTORS = [
 ]
 
 
-def order(number):
-    return (0, number) if isinstance(number, int) else (1, uuid.UUID(number).int)
+def sort_key(point_id):
+    return (0, point_id) if isinstance(point_id, int) else (1, uuid.UUID(point_id).int)
 
 
 @pytest.fixture(scope="module")
@@ -95,29 +98,31 @@ def corpus(client):
         sparse_vectors_config={"sparse": m.SparseVectorParams()},
     )
     points = [
-        m.PointStruct(id=number, vector=VECTORS[n % 3], payload=PAYLOADS[n % 3])
-        for n, number in enumerate(IDS)
+        m.PointStruct(id=point_id, vector=VECTORS[row % 3], payload=PAYLOADS[row % 3])
+        for row, point_id in enumerate(IDS)
     ]
     client.upsert("corpus", points)
     return client
 
 
-def pages(client, **asked):
-    found, offset = [], None
+def scroll_all(client, **parameters):
+    points, offset = [], None
     while True:
-        page, offset = client.scroll("corpus", limit=7, offset=offset, with_vectors=True, **asked)
-        found += page
+        page, offset = client.scroll(
+            "corpus", limit=7, offset=offset, with_vectors=True, **parameters
+        )
+        points += page
         if offset is None:
-            return found
+            return points
 
 
 def test_awkward_points_come_back_in_the_order_of_their_ids(corpus):
-    found = {point.id: point for point in pages(corpus)}
-    assert list(found) == sorted(IDS, key=order)
-    assert [found[number].payload for number in IDS[:3]] == PAYLOADS
-    kinds = {key: type(value) for key, value in found[0].payload.items()}
+    points = {point.id: point for point in scroll_all(corpus)}
+    assert list(points) == sorted(IDS, key=sort_key)
+    assert [points[point_id].payload for point_id in IDS[:3]] == PAYLOADS
+    kinds = {key: type(value) for key, value in points[0].payload.items()}
     assert (kinds["int"], kinds["one"]) == (int, float)
-    dense, sparse, none = (found[number].vector for number in IDS[:3])
+    dense, sparse, none = (points[point_id].vector for point_id in IDS[:3])
     assert none == {}
     assert sparse == {"sparse": m.SparseVector(indices=[7, 4_000_000_000], values=[1.0, 0.5])}
     assert dense["multi"] == [[1, 2], [3, 4], [5, 6]]
@@ -133,8 +138,8 @@ def test_an_unnamed_vector_is_a_list(client):
     client.upsert(
         "plain", m.Batch(ids=[1, 2], vectors=[[1, 2], [3, 4]], payloads=[{"a": 1}, {"a": 2}])
     )
-    found = client.retrieve("plain", [2, 1, 77], with_vectors=True)
-    assert {point.id: (point.vector, point.payload) for point in found} == {
+    points = client.retrieve("plain", [2, 1, 77], with_vectors=True)
+    assert {point.id: (point.vector, point.payload) for point in points} == {
         1: ([1, 2], {"a": 1}),
         2: ([3, 4], {"a": 2}),
     }
@@ -150,16 +155,16 @@ def test_slices_are_disjoint_whole_and_the_published_hash(corpus):
         == 0xA129CA6149BE45E5
     )
     slices = [
-        pages(
+        scroll_all(
             corpus, scroll_filter=m.Filter(must=[m.SliceCondition(slice=m.Slice(total=4, index=n))])
         )
         for n in range(4)
     ]
-    assert sorted((point.id for part in slices for point in part), key=order) == sorted(
-        IDS, key=order
-    )
-    for index, part in enumerate(slices):
-        for point in part:
+    assert sorted(
+        (point.id for slice_points in slices for point in slice_points), key=sort_key
+    ) == sorted(IDS, key=sort_key)
+    for index, slice_points in enumerate(slices):
+        for point in slice_points:
             name = (
                 point.id.to_bytes(8, "little")
                 if isinstance(point.id, int)
@@ -169,14 +174,14 @@ def test_slices_are_disjoint_whole_and_the_published_hash(corpus):
 
 
 def test_a_page_may_begin_at_an_id_that_is_not_there(corpus):
-    page, following = corpus.scroll("corpus", limit=2, offset=50, with_payload=["one"])
-    assert ([point.id for point in page], following) == ([100, 101], 102)
+    page, next_id = corpus.scroll("corpus", limit=2, offset=50, with_payload=["one"])
+    assert ([point.id for point in page], next_id) == ([100, 101], 102)
     assert {tuple(point.payload) for point in page} <= {("one",), ()}
     assert page[0].vector is None
 
 
 def test_filters_counts_samples_and_neighbours(corpus):
-    one = m.Filter(
+    no_point = m.Filter(
         must=[
             m.FieldCondition(key="one", match=m.MatchValue(value=1)),
             m.HasIdCondition(has_id=[0, 1]),
@@ -187,7 +192,7 @@ def test_filters_counts_samples_and_neighbours(corpus):
         "corpus",
         count_filter=m.Filter(must=[m.FieldCondition(key="float", range=m.Range(gt=0.05))]),
     ).count == len(IDS[::3])
-    assert corpus.scroll("corpus", scroll_filter=one)[0] == []
+    assert corpus.scroll("corpus", scroll_filter=no_point)[0] == []
     sample = corpus.query_points(
         "corpus", query=m.SampleQuery(sample=m.Sample.RANDOM), limit=20, with_payload=False
     ).points
@@ -205,6 +210,8 @@ def test_filters_counts_samples_and_neighbours(corpus):
 def test_points_and_collections_are_deleted(corpus):
     corpus.delete("corpus", [0, 1])
     assert corpus.count("corpus").count == len(IDS) - 2
+    corpus.delete("corpus", m.Filter(must=[m.HasIdCondition(has_id=[100, 101, 102])]))
+    assert corpus.count("corpus").count == len(IDS) - 5
     assert corpus.collection_exists("corpus")
     corpus.delete_collection("corpus")
     assert not corpus.collection_exists("corpus")
@@ -246,9 +253,12 @@ def test_shard_keys_hold_their_own_points(client):
         client.create_shard_key("corpus", key)
         points = [m.PointStruct(id=n, vector=[n], payload={}) for n in range(number, 20, 2)]
         client.upsert("corpus", points, shard_key_selector=key)
-    assert [found.key for found in client.list_shard_keys("corpus").shard_keys] == ["north", 7]
-    assert [point.id for point in pages(client)] == list(range(20))
-    assert [(point.id, point.shard_key) for point in pages(client, shard_key_selector=7)] == [
+    assert [shard_key.key for shard_key in client.list_shard_keys("corpus").shard_keys] == [
+        "north",
+        7,
+    ]
+    assert [point.id for point in scroll_all(client)] == list(range(20))
+    assert [(point.id, point.shard_key) for point in scroll_all(client, shard_key_selector=7)] == [
         (n, 7) for n in range(1, 20, 2)
     ]
     assert client.count("corpus", shard_key_selector="north").count == 10
@@ -274,7 +284,7 @@ def test_an_older_qdrant_knows_no_slices(tmp_path):
     with lineup.taking_part("qdrant", qdrant.start(tmp_path, version="1.18.2")) as server:
         assert json.load(urlopen(server.endpoint))["version"] == "1.18.2"
         sliced = m.Filter(must=[m.SliceCondition(slice=m.Slice(total=4, index=1))])
-        for with_grpc, said in ((False, "400"), (True, "INVALID_ARGUMENT")):
+        for with_grpc, reason in ((False, "400"), (True, "INVALID_ARGUMENT")):
             client = qdrant_client.QdrantClient(
                 url=server.endpoint,
                 grpc_port=server.ports[1],
@@ -286,14 +296,14 @@ def test_an_older_qdrant_knows_no_slices(tmp_path):
                     "corpus", vectors_config={"a": m.VectorParams(size=1, distance=m.Distance.DOT)}
                 )
             assert client.scroll("corpus") == ([], None)
-            with pytest.raises(Exception, match=said):
+            with pytest.raises(Exception, match=reason):
                 client.scroll("corpus", scroll_filter=sliced)
             client.close()
 
 
 def test_qdrant_wants_its_key_and_leaves_nothing(tmp_path):
     with lineup.taking_part("qdrant", qdrant.start(tmp_path, api_key="right")) as server:
-        for with_grpc, said in ((False, "401"), (True, "UNAUTHENTICATED")):
+        for with_grpc, reason in ((False, "401"), (True, "UNAUTHENTICATED")):
             for key in ("wrong", None):
                 client = qdrant_client.QdrantClient(
                     url=server.endpoint,
@@ -302,7 +312,7 @@ def test_qdrant_wants_its_key_and_leaves_nothing(tmp_path):
                     api_key=key,
                     check_compatibility=False,
                 )
-                with pytest.raises(Exception, match=said):
+                with pytest.raises(Exception, match=reason):
                     client.get_collections()
             client = qdrant_client.QdrantClient(
                 url=server.endpoint,

@@ -27,13 +27,13 @@ def through_weaviate(server, name="Docs"):
         docs = client.collections.create(
             name, vector_config=Configure.Vectors.self_provided(), properties=properties
         )
-        made = docs.data.insert_many(
+        inserted = docs.data.insert_many(
             [
                 DataObject(properties={"number": number}, vector=vector)
                 for number, vector in enumerate(VECTORS)
             ]
         )
-        assert not made.has_errors
+        assert not inserted.has_errors
         return {
             row.properties["number"]: row.vector["default"]
             for row in docs.iterator(include_vector=True)
@@ -45,10 +45,10 @@ def through_chroma(server):
         "docs", configuration={"hnsw": {"space": "l2"}}, embedding_function=None
     )
     docs.add(ids=[str(number) for number in range(5)], embeddings=VECTORS)
-    found = docs.get(include=["embeddings"])
+    rows = docs.get(include=["embeddings"])
     return {
         int(name): vector.tolist()
-        for name, vector in zip(found["ids"], found["embeddings"], strict=True)
+        for name, vector in zip(rows["ids"], rows["embeddings"], strict=True)
     }
 
 
@@ -83,13 +83,13 @@ def shared_server(request, shared_bed):
 
 def networks(server):
     """Find the network namespaces of the server's processes, and the interfaces there."""
-    found = {}
+    interfaces_by_network = {}
     for pid in members(server.pid):
         table = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
-        found[os.readlink(f"/proc/{pid}/ns/net")] = {
+        interfaces_by_network[os.readlink(f"/proc/{pid}/ns/net")] = {
             line.partition(":")[0].strip() for line in table
         }
-    return found
+    return interfaces_by_network
 
 
 def check_is_ours_and_open_to_nobody_else(server, through_its_client):

@@ -38,15 +38,15 @@ def installed(package: str, version: str) -> Path:
         ]
         command += ["--target", str(target), f"{package}=={version}"]
         try:
-            done = subprocess.run(
+            pip_run = subprocess.run(
                 command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
             raise Unavailable(
                 f"installing {package} took longer than {INSTALL_SECONDS / 60:.0f} minutes"
             ) from None
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        if pip_run.returncode:
+            last = (pip_run.stderr.strip().splitlines() or ["no output"])[-1]
             raise Unavailable(f"pip could not install {package}=={version}: {last[:300]}")
 
     return made_once(cache_folder(f"{package}-{version}") / "site", install)
