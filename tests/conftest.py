@@ -32,7 +32,7 @@ def s3(request, tmp_path_factory):
 
 @pytest.fixture
 def no_aws(monkeypatch):
-    """Clear every AWS_ variable, and keep the files and the metadata service of this machine out as well."""
+    """Clear every AWS_ variable, and keep this machine's files and metadata service out as well."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
@@ -135,7 +135,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def shared_bed(tmp_path_factory):
-    """Give a function that gives the bed of a store, on the server that its group of tests shares."""
+    """Give a function: the bed of a store, on the server that its group of tests shares."""
 
     def give(kind, **options):
         name = ", ".join([kind.kind, *options])
@@ -146,8 +146,8 @@ def shared_bed(tmp_path_factory):
     return give
 
 
-#: The servers that tests of several files use, by the word in a file's name or, in SHARING_FILES, in
-#: a test's name or parameters.
+#: The servers that tests of several files use, by the word in a file's name or, in SHARING_FILES,
+#: in a test's name or parameters.
 SERVERS = (
     *("chroma", "milvus", "pinecone", "qdrant", "weaviate"),
     *("endpoint", "minio", "moto", "seaweedfs"),

@@ -1,7 +1,7 @@
 """Repeat what a library's error says, without the places in the library's source code.
 
 Lance and Arrow end their messages with the source files of the machine that built them
-("/home/runner/work/lance/rust/lance/src/dataset.rs:921:29").  An operator can do nothing
+("/home/builder/lance/rust/lance/src/dataset.rs:921:29").  An operator can do nothing
 with them, and they look like files that the operator should have.
 """
 

@@ -163,7 +163,7 @@ class TestSaneExports:
         assert (job.name, job.source.kind, job.mapping.id) == ("notes", kind, "uuid")
 
 
-class TestPlaces:
+class TestLocations:
     def test_without_out_the_source_is_absolute_and_the_draft_runs_anywhere(
         self, tmp_path, monkeypatch
     ):
@@ -259,7 +259,7 @@ class TestYaml:
 
 
 class TestRefusals:
-    def test_nothing_there(self, tmp_path):
+    def test_a_location_without_files_is_refused(self, tmp_path):
         (tmp_path / "empty").mkdir()
         for name in ("empty", "missing.jsonl", "empty/*.csv"):
             with pytest.raises(ConfigError, match="no file at"):
@@ -283,12 +283,12 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="Parquet"):
             inspection.draft(str(tmp_path / "notes.parquet"), None)
 
-    def test_rows_that_all_cannot_be_read(self, tmp_path):
+    def test_a_file_without_a_readable_row_is_refused(self, tmp_path):
         (tmp_path / "notes.csv").write_bytes("id,text\n1,café\n".encode("latin-1"))
         with pytest.raises(ConfigError, match="not valid utf-8"):
             inspection.draft(str(tmp_path / "notes.csv"), None)
 
-    def test_a_place_for_the_draft_that_does_not_exist(self, tmp_path):
+    def test_a_draft_path_that_cannot_be_written_is_refused(self, tmp_path):
         export_path = write_export(tmp_path, "jsonl", make_rows(3))
         for out in (tmp_path, tmp_path / "no/such/job.yaml"):
             with pytest.raises(ConfigError, match="cannot write"):
@@ -296,7 +296,7 @@ class TestRefusals:
 
 
 class TestIds:
-    def test_without_one_the_line_is_empty_and_the_draft_is_refused(self, tmp_path):
+    def test_without_an_id_the_line_is_empty_and_the_draft_is_refused(self, tmp_path):
         rows = [{"text": "some words", "n": n % 3, "size": n * n} for n in range(30)]
         draft = inspection.draft(str(write_export(tmp_path, "jsonl", rows)), tmp_path / "job.yaml")
         assert "  id:   # FILL THIS IN" in draft.text
@@ -332,7 +332,7 @@ class TestIds:
         assert job.mapping.id.key == ["tenant", "doc_id"]
         assert not forecast.duplicates
 
-    def test_few_duplicates_do_not_hide_the_id_and_are_told(self, tmp_path):
+    def test_few_duplicates_do_not_hide_the_id_and_are_reported(self, tmp_path):
         rows = make_rows(300)
         rows[40]["uuid"] = rows[39]["uuid"]
         job, _, _, guesses = draft_and_plan(
@@ -406,7 +406,7 @@ class TestFields:
             assert not forecast.quarantined
 
     @pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
-    def test_of_several_vectors_the_one_named_so_is_primary(self, tmp_path, kind):
+    def test_of_several_vectors_the_field_named_embedding_is_primary(self, tmp_path, kind):
         rows = [
             {
                 "id": n,
@@ -463,7 +463,7 @@ class TestFields:
             == []
         )
 
-    def test_dates_are_taken_by_type_or_because_they_read(self, tmp_path):
+    def test_a_field_is_a_date_by_its_type_or_because_its_texts_are_dates(self, tmp_path):
         rows = [
             {
                 "id": n,
@@ -518,7 +518,7 @@ class TestFields:
         job, *_ = draft_and_plan(tmp_path / "notes.csv", tmp_path / "job.yaml")
         assert (job.source.delimiter, job.mapping.id) == (delimiter, "id")
 
-    def test_rows_that_cannot_be_read_are_told(self, tmp_path):
+    def test_rows_that_cannot_be_read_are_reported(self, tmp_path):
         export_path = write_export(tmp_path, "jsonl", make_rows(20))
         export_path.write_text(export_path.read_text() + "{oops\n")
         assert (

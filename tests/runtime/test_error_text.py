@@ -5,7 +5,7 @@ import pytest
 
 from cfray.runtime.error_text import describe_error
 
-RUST = "/home/runner/work/lance/lance/rust/lance"
+RUST = "/home/builder/lance/rust/lance"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ from tests.testbeds.shared_ray import SharedRay, without_settings
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
 #: What Ray writes into its logs when one of its processes ends as it should not.
 _DEATH = re.compile(
-    r"Check failed|SIG[A-Z]+ received|Fatal Python error|terminate called|panicked|memory pressure|SYSTEM_ERROR|sending SIG"
+    r"Check failed|SIG[A-Z]+ received|Fatal Python error|terminate called|panicked|memory pressure"
+    r"|SYSTEM_ERROR|sending SIG"
 )
 WORDS = (
     "lance",
@@ -503,7 +504,7 @@ def receipts(job: Job) -> dict[str, list[str]]:
 
 
 def shards_begun(job: Job) -> dict[str, set[str]]:
-    """List which shards each run began to read: epoch -> shard numbers, as workers count their starts."""
+    """List which shards each run began to read: epoch -> shard numbers (workers count starts)."""
     shards: dict[str, set[str]] = {}
     for path in (job.state / "scratch").glob("starts-*/*"):
         shards.setdefault(path.parent.name, set()).add(path.name)

@@ -1,4 +1,4 @@
-"""What an earlier version wrote is gone on with exactly; tests/golden/README.md says how it was made."""
+"""What an earlier version wrote is resumed exactly; tests/golden/README.md tells its origin."""
 
 from __future__ import annotations
 

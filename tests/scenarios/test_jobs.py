@@ -1,4 +1,4 @@
-"""Every file in jobs/ runs as a Ray job would run it: one JSON document, the exit code of its verb."""
+"""Every file in jobs/ runs as a Ray job runs it: one JSON document, the exit code of its verb."""
 
 from __future__ import annotations
 

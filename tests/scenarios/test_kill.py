@@ -47,7 +47,7 @@ class Account:
         self.begun: set[str] = set()
 
     def look(self) -> None:
-        """Note what is committed and staged; check that the last run neither undid nor repeated it."""
+        """Note what is committed and staged; see that the last run neither undid nor redid it."""
         committed = {
             name: nonce
             for name, (_, _, nonce) in runs.ledger(self.job.target).items()
@@ -146,7 +146,7 @@ def test_a_run_killed_at_each_stage_boundary_ends_the_same(
 
 
 def check_readable(job: Job, boundary: str) -> None:
-    """See that a reader finds exactly the rows of the committed shards, the killed run's included."""
+    """See that a reader finds exactly the rows of the committed shards, also the killed run's."""
     dataset = lance.dataset(job.target)
     rows = {name: count for name, (_, count, _) in runs.ledger(job.target).items()}
     read = 4_000 - 2 * SHARDS
@@ -252,4 +252,5 @@ def test_a_run_killed_at_random_moments_ends_the_same(
 
 
 def describe(account: Account) -> str:
-    return f"{len(account.committed)} shards committed, {len(set(account.staged) - set(account.committed))} more staged"
+    staged = set(account.staged) - set(account.committed)
+    return f"{len(account.committed)} shards committed, {len(staged)} more staged"

@@ -1,4 +1,4 @@
-"""Indexes are built as the job file says, and are complete after compaction and after added rows."""
+"""Indexes are built as the job file says, and are complete after compaction and added rows."""
 
 import io
 import json

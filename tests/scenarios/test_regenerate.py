@@ -143,7 +143,7 @@ def test_an_interrupt_does_not_wait_for_the_model(cfray, undisturbed):
 
 
 def test_awkward_texts(tmp_path, cfray, record_property):
-    """Texts are truncated, blank, not UTF-8, a million characters long, alike, or cut into chunks."""
+    """Texts are truncated, blank, not UTF-8, a million characters, alike, or cut into chunks."""
     long = " ".join(f"stone{number} in the river" for number in range(300))
     lines = [
         json.dumps({"id": "long", "body": long}), json.dumps({"id": "blank", "body": " "}), json.dumps({"id": "null", "body": None}),

@@ -110,7 +110,7 @@ def test_a_killed_run_is_brought_to_the_same_end(
 
 
 def test_a_killed_worker_costs_its_shard_and_no_row(bed, seeded, cfray, tmp_path):
-    """A page is held back, so that a worker is in the middle of a shard for certain when it is killed."""
+    """A page is held back, so that the worker is inside a shard for certain when it is killed."""
     name, rows = next(iter(seeded.items()))
     proxy, through = bed.proxied(name)
     with closing(proxy):

@@ -1,4 +1,4 @@
-"""Chroma for the tests: the real server, filled by chromadb's own client over HTTP."""
+"""Chroma for the tests: a real server, filled by the vendor's client over HTTP."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.testbeds import chroma
 from tests.testbeds.faults import Listener
 from tests.testbeds.proxy import HttpProxy, _Forward
 
-#: Chroma refuses a record without a vector; such rows of the tests get this one.
+#: Chroma refuses a record without a vector; the bed writes this vector for such rows.
 NO_VECTOR = [0.5, -0.5]
 _RECORD_FIELDS = ("id", "text", "vector", "uri")
 _HNSW = {"space": "l2", "ef_construction": 8, "max_neighbors": 4}
 
 
 def metadata(row: Row) -> Row | None:
-    """Give the metadata that Chroma can hold of a row.
+    """Return the metadata of a row that Chroma can hold.
 
     It holds no null and no empty list; a nested value becomes JSON text; zero loses its sign.
     """
@@ -51,7 +51,7 @@ def _variant_of(value: Any) -> tuple[str, str]:
         )
     if isinstance(value, list) and type(value[0]) is bool:
         return "list<bool>", oracle.metadata_text(value)
-    variant: tuple[str, str] = as_json({"it": value})["it"]
+    variant: tuple[str, str] = as_json({"value": value})["value"]
     return variant
 
 
@@ -86,9 +86,9 @@ class ChromaBed(StoreBed):
 
     def __init__(self, url: str, api_key: Secret | None = None) -> None:
         self.url, self.api_key = url, api_key
-        self.client: Any = self.connected(api_key)
+        self.client: Any = self.connect(api_key)
 
-    def connected(self, api_key: Secret | None = None, **options: Any) -> Any:
+    def connect(self, api_key: Secret | None = None, **options: Any) -> Any:
         """Open the vendor's client."""
         import chromadb
         from chromadb.config import Settings
@@ -211,20 +211,20 @@ def _awkward_row(n: int, vector: list[float]) -> Row:
     return row | ({"text": ""} if n % 97 == 5 else {})
 
 
-class Guarded(HttpProxy):
-    """A proxy that lets requests with one token pass: Chroma advises it instead of a login."""
+class TokenProxy(HttpProxy):
+    """A proxy that passes only requests with a token: Chroma advises a proxy instead of a login."""
 
     def __init__(self, upstream: str, token: str, header: str = "x-chroma-token") -> None:
         super().__init__(upstream)
         self.token, self.header = token, header
 
     def open(self) -> None:
-        self.listener = Listener(type("Guard", (_Guard,), {"proxy": self}))
+        self.listener = Listener(type("Guard", (_TokenForward,), {"proxy": self}))
         self.endpoint = f"http://127.0.0.1:{self.listener.port}"
 
 
-class _Guard(_Forward):
-    proxy: Guarded
+class _TokenForward(_Forward):
+    proxy: TokenProxy
 
     def forward(self) -> None:
         if self.headers.get(self.proxy.header) == self.proxy.token:

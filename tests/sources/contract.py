@@ -143,13 +143,13 @@ class SourceContract:
         assert rows(seed(CORPUS[:1])) == [self.expected(CORPUS[0])]
 
     def test_odd_ids_come_back_to_the_letter(self, seed):
-        odd = [make_row(n, id=odd_id) for n, odd_id in enumerate(ODD_IDS)]
-        assert row_counts(rows(seed(odd))) == row_counts(map(self.expected, odd))
+        odd_rows = [make_row(n, id=odd_id) for n, odd_id in enumerate(ODD_IDS)]
+        assert row_counts(rows(seed(odd_rows))) == row_counts(map(self.expected, odd_rows))
 
     def test_integers_are_exact(self, seed):
-        wide = [make_row(n, n=value) for n, value in enumerate(INTEGERS)]
-        assert row_counts({"n": row["n"]} for row in rows(seed(wide))) == row_counts(
-            {"n": self.expected(row)["n"]} for row in wide
+        integer_rows = [make_row(n, n=value) for n, value in enumerate(INTEGERS)]
+        assert row_counts({"n": row["n"]} for row in rows(seed(integer_rows))) == row_counts(
+            {"n": self.expected(row)["n"]} for row in integer_rows
         )
 
     def test_nested_values_come_back_whole(self, seed):
@@ -172,12 +172,12 @@ class SourceContract:
     def test_missing_is_told_from_null(self, seed):
         if self.cannot_tell_missing:
             pytest.skip(self.cannot_tell_missing)
-        without = {key: value for key, value in make_row(2).items() if key != "text"}
-        read_rows = rows(seed([make_row(1, text=None), without]))
+        row_without_text = {key: value for key, value in make_row(2).items() if key != "text"}
+        read_rows = rows(seed([make_row(1, text=None), row_without_text]))
         read_rows.sort(key=lambda row: repr(row["n"]))
         assert ["text" in row for row in read_rows] == [True, False]
 
-    def test_nothing_there_is_an_error_with_a_remedy(self, source, tmp_path):
+    def test_a_location_without_data_is_an_error_with_a_remedy(self, source, tmp_path):
         update, key = self.nowhere(tmp_path)
         with pytest.raises(SourceError) as refused:
             source.model_copy(update=update).shards(CONTEXT)

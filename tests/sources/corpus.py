@@ -72,7 +72,7 @@ def make_row(n, /, **values):
 
 
 CORPUS = [make_row(n) for n in range(60)] + [
-    make_row(60 + n, id=odd) for n, odd in enumerate(ODD_IDS)
+    make_row(60 + n, id=odd_id) for n, odd_id in enumerate(ODD_IDS)
 ]
 
 

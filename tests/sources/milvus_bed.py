@@ -1,4 +1,4 @@
-"""Milvus as its tests see it: filled by pymilvus's MilvusClient.
+"""Milvus for the tests: a server that pymilvus's MilvusClient fills.
 
 The server is a real 2.3.5 with users switched on, or a user's service.  Fields that every row
 has, and that are not null, are declared; other fields become dynamic keys.  2.3.5 knows
@@ -49,11 +49,11 @@ DECLARED: dict[str, tuple[str, dict[str, Any], str]] = {
     "singles": ("ARRAY", {"element_type": "FLOAT", "max_capacity": 100}, "list<float>"),
     "tinies": ("ARRAY", {"element_type": "INT8", "max_capacity": 100}, "list<int8>"),
 }
-#: Of them, those that the rows of the contract have.
+#: The declared fields that every row of the contract has.
 CORPUS_DECLARES = ("n", "ratio", "flag", "tags", "meta")
 _INSERT_ROWS = 1_000
 #: A query that must see everything (Strong) waits for the next tick of the server's clock, 200 ms
-#: by default; loading looks every second.
+#: by default; the server checks once a second whether a collection is loaded.
 _QUICK_CLOCK = {
     "PROXY_TIMETICKINTERVAL": "20",
     **dict.fromkeys(
@@ -68,7 +68,7 @@ _QUICK_CLOCK = {
 
 
 class MilvusBed(StoreBed):
-    """A Milvus server."""
+    """Fill and read a Milvus server."""
 
     kind = "milvus"
 
@@ -133,7 +133,7 @@ class MilvusBed(StoreBed):
     def seed(
         self, rows: Sequence[Row], name: str | None = None, *, index: str = "FLAT", **options: Any
     ) -> str:
-        """Fill a collection; the same rows again give the same collection.
+        """Fill a collection, or return the collection that already holds these rows.
 
         To create and load a collection takes three seconds.
         """
@@ -255,7 +255,7 @@ class MilvusBed(StoreBed):
     def vendor_read(self, name: str) -> int:
         """Page by key through ``MilvusClient.query``.
 
-        Its own iterator stops at the first key with a line break or a quote.
+        The client's iterator stops at the first key with a line break or a quote.
         """
         row_count, key_filter = 0, ""
         while page := list(
@@ -285,7 +285,7 @@ _FIELDS_WITH_ARROW_TYPE = [key for key, (_, _, name) in DECLARED.items() if name
 
 
 def _as_json(value: Any) -> tuple[str, str]:
-    """Give the type and text of parsed JSON; ``as_json`` knows lists of strings and floats only."""
+    """Return type and text of parsed JSON; ``as_json`` knows lists of strings and floats only."""
     if not isinstance(value, list):
         return as_json({"": value})[""]
     names = {int: "list<int64>", float: "list<double>", str: "list<string>"}

@@ -100,7 +100,7 @@ class PineconeBed(StoreBed):
                         == ids
                     ),
                     seconds=300,
-                    what=f"{name} is there",
+                    what=f"{name} lists all its ids",
                 )
         return name
 
@@ -170,7 +170,7 @@ class PineconeBed(StoreBed):
         }
 
     def vendor_read(self, name: str) -> int:
-        """List the ids, and fetch as many at once as an address of 15 kB has room for.
+        """List the ids, and fetch as many at once as an address of 15 kB can hold.
 
         Four fetches run at a time, which is the fastest way that the client offers.
         """
@@ -211,13 +211,13 @@ def width_of(rows: Sequence[Row]) -> int:
 
 
 def store_id(text: str) -> str:
-    """Compute an id that Pinecone takes."""
+    """Compute an id that Pinecone accepts."""
     fits = 1 <= len(text) <= 512 and text.isascii() and "\0" not in text
     return text if fits else f"sha256-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def storable(row: Row, width: int) -> Row:
-    """Give the record that is written into Pinecone for a row."""
+    """Return the record that is written into Pinecone for a row."""
     record_id = store_id(row["id"])
     metadata = {
         key: _storable_value(value)

@@ -1,7 +1,7 @@
 """Qdrant for the tests: the double (the vendor's engine behind REST and gRPC), or a real server.
 
-Qdrant takes no free strings as ids: half of the rows get a 64-bit integer that is computed from
-their id, the other half a UUID.
+Qdrant takes no free strings as ids: the bed computes a 64-bit integer from the ids of one half of
+the rows, and a UUID from the ids of the other half.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.testbeds import qdrant
 from tests.testbeds.proxy import GrpcProxy, HttpProxy
 
 KEY = "CFRAY_QDRANT_KEY"
+#: Widths of the further vectors of awkward rows.
 MULTI_WIDTH, HALF_WIDTH, BYTES_WIDTH = 4, 6, 5
-"""Widths of the further vectors of awkward rows."""
 
 
 class QdrantBed(StoreBed):
@@ -112,11 +112,11 @@ class QdrantBed(StoreBed):
         return Qdrant(**{**fields, **options})
 
     def expected(self, row: Row) -> Row:
-        number = point_id(row)
+        qdrant_id = point_id(row)
         kind, text = (
-            ("uuid", f'"{number}"')
-            if isinstance(number, str)
-            else ("int64" if number < 2**63 else "uint64", str(number))
+            ("uuid", f'"{qdrant_id}"')
+            if isinstance(qdrant_id, str)
+            else ("int64" if qdrant_id < 2**63 else "uint64", str(qdrant_id))
         )
         expected_row = {
             "id": (kind, text),
@@ -185,7 +185,7 @@ class QdrantBed(StoreBed):
 
 
 def point_id(row: Row) -> int | str:
-    """Compute an id that Qdrant takes.
+    """Compute an id that Qdrant accepts.
 
     The salt makes d0001 come before d0002: ``test_missing_is_told_from_null`` expects the order of
     insertion, and Qdrant orders by id.
@@ -195,7 +195,7 @@ def point_id(row: Row) -> int | str:
 
 
 def as_variant(value: Any) -> tuple[str, str]:
-    """Give the type and the text that a value of a payload has in JSON."""
+    """Return the type and the text that a value of a payload has in JSON."""
     if isinstance(value, list):
         list_types = {str: "list<string>", float: "list<double>", int: "list<int64>"}
         kinds = {type(element) for element in value}
@@ -237,7 +237,7 @@ def vectors_of(row: Row) -> Any:
 
 
 def declare_vectors(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Declare a vector of every kind; none is normalised, so all come back unchanged."""
+    """Declare a vector of each kind, with metrics for which Qdrant does not normalise it."""
     from qdrant_client import models as m
 
     multivector_config = m.MultiVectorConfig(comparator=m.MultiVectorComparator.MAX_SIM)

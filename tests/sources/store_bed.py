@@ -1,4 +1,4 @@
-"""A store as its tests see it: filled by the vendor's client, and what must come out of it.
+"""A bed fills a store by the vendor's client, and says which rows cfray must read from it.
 
 The store is a real server, or a double of it.  A bed serves the contract, the whole-run
 scenarios and the benchmarks of its store.
@@ -23,9 +23,9 @@ _collection_numbers = itertools.count(1)
 
 
 class StoreBed(ABC):
-    """One running store."""
+    """A running store that tests fill and read."""
 
-    #: The job file's word.
+    #: The store's ``kind`` in a job file.
     kind: ClassVar[str]
     #: Whether a double stands in for the server; the README's support table says so, too.
     double: ClassVar[bool] = False
@@ -44,24 +44,24 @@ class StoreBed(ABC):
 
     @classmethod
     def measured(cls, folder: Path) -> AbstractContextManager[Self]:
-        """Start the server with its own defaults, for benchmarks.
+        """Start the server with its default settings, for benchmarks.
 
-        ``serving`` may have made it quicker for tests.
+        ``serving`` may change settings so that tests are quicker.
         """
         return cls.serving(folder)
 
     @classmethod
     def endpoint(cls) -> str | None:
-        """Give the address of a user's service, if the environment names it."""
+        """Return the address of a user's service, if the environment names it."""
         return os.environ.get(f"CFRAY_{cls.kind.upper()}_ENDPOINT")
 
     def fresh(self) -> str:
-        """Name a collection that does not exist yet."""
+        """Return the name of a collection that does not exist yet."""
         return f"{self.run}c{next(_collection_numbers)}"
 
     @abstractmethod
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
-        """Create a collection and fill it by the vendor's client, never by cfray; give its name.
+        """Create a collection, fill it by the vendor's client, never by cfray, and return its name.
 
         Rows are those of ``corpus.py`` or of ``awkward``: id, text, vector (a list of floats; may
         be absent) and metadata.  What the store cannot hold is left out or changed here, and
@@ -74,14 +74,13 @@ class StoreBed(ABC):
 
     @abstractmethod
     def source(self, *names: str, **options: Any) -> RemoteSource:
-        """Give the source that reads these collections; options replace its fields."""
+        """Return the source that reads these collections; options replace its fields."""
 
     @abstractmethod
     def expected(self, row: Row) -> Row:
-        """Give a seeded row as ``corpus.plain_rows`` shows it after a read.
+        """Return a seeded row as ``corpus.plain_rows`` shows it after a read.
 
-        Typed columns as values, variants as (type, text), missing keys not at all.
-
+        A typed column is a value, a variant is a pair (type, text), and the row lacks missing keys.
         A vector is a list of the float32 values the store holds, as Python floats.
         """
 
@@ -94,7 +93,7 @@ class StoreBed(ABC):
 
     @abstractmethod
     def mapping(self) -> dict[str, Any]:
-        """Give the mapping section of a job that moves ``awkward`` rows."""
+        """Return the mapping section of a job that moves ``awkward`` rows."""
 
     @abstractmethod
     def vendor_read(self, name: str) -> int:
@@ -106,15 +105,15 @@ class StoreBed(ABC):
 
     @abstractmethod
     def proxied(self, name: str) -> tuple[HttpProxy | GrpcProxy, RemoteSource]:
-        """Start a proxy in front of the server, and give the source that reads pages through it.
+        """Start a proxy in front of the server, and return the source that reads pages through it.
 
         The caller closes the proxy.
         """
 
     @abstractmethod
     def page_request(self) -> str:
-        """Give the proxy's ``matching`` text of the request that fetches a page of records."""
+        """Return the text that the proxy matches with a request for a page of records."""
 
     def delete(self, name: str, ids: Sequence[Any]) -> None:
         """Delete records by the vendor's client, by the ids of the rows as they were seeded."""
-        raise NotImplementedError(f"{self.kind}: no test asks for it")
+        raise NotImplementedError(f"the bed of {self.kind} cannot delete records")

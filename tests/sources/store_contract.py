@@ -1,6 +1,6 @@
-"""What every store behind a network promises on top of the source contract.
+"""The contract of all stores behind a network, on top of the contract of sources.
 
-The promises are about collections, faults on the way, credentials, counts and search.
+Its tests are about collections, faults of the network, credentials, counts and search.
 """
 
 import json
@@ -17,9 +17,9 @@ from tests.testbeds.proxy import Dropped, Grpc, GrpcProxy, Slow, Status, Truncat
 
 
 class StoreContract(SourceContract):
-    """Inherit, and give ``bed`` and the markers of what the store cannot do.
+    """The contract; a subclass provides ``bed``, and reasons for what its store cannot do.
 
-    ``bed`` is a fixture of class scope, a ``StoreBed``.
+    ``bed`` is a fixture that returns a ``StoreBed``.
     """
 
     cannot_refuse_a_key = ""
@@ -39,7 +39,7 @@ class StoreContract(SourceContract):
 
     @pytest.fixture(autouse=True)
     def _quick_retries(self, monkeypatch):
-        """Make pauses last milliseconds: that a request is sent again is tested, not how late."""
+        """Shorten pauses to milliseconds: the tests ask whether a request is repeated, not when."""
         monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
         monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.01)
         monkeypatch.setattr("cfray.runtime.retry.JITTER", 0.0)

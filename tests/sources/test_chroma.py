@@ -31,7 +31,7 @@ from cfray.sources.chroma.types import (
     to_float32,
 )
 from tests.sources import chroma_bed
-from tests.sources.chroma_bed import ChromaBed, Guarded
+from tests.sources.chroma_bed import ChromaBed, TokenProxy
 from tests.sources.contract import SourceContract
 from tests.sources.corpus import (
     CONTEXT,
@@ -50,9 +50,9 @@ from tests.testbeds.server import until
 
 pytestmark = pytest.mark.server("chroma")
 KEY = "CFRAY_TEST_CHROMA_KEY"
-FLAT = "Chroma's metadata is flat: strings, numbers, booleans and lists of one of them"
-NO_NULL = "Chroma has no null: a document or a key is there or not"
-#: Reads 7.038531e-26 and that text's float64 lies just between two float32.
+FLAT = "Chroma's metadata is flat: strings, numbers, booleans, and lists of one such type"
+NO_NULL = "Chroma has no null: a document or a key exists or not"
+#: The float64 of its text, 7.038531e-26, lies halfway between two float32.
 BETWEEN = np.uint32(0x15AE43FD).view(np.float32)
 
 
@@ -64,8 +64,8 @@ def bed(shared_bed):
 @pytest.fixture
 def locked_bed(bed, monkeypatch):
     monkeypatch.setenv(KEY, "sesame")
-    with Guarded(bed.url, "sesame") as front:
-        yield ChromaBed(front.endpoint, Secret(env=KEY))
+    with TokenProxy(bed.url, "sesame") as token_proxy:
+        yield ChromaBed(token_proxy.endpoint, Secret(env=KEY))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ MANY_ROWS = [make_row(n) for n in range(300)]
 
 class TestWhatIsDeletedOrAddedMeanwhile:
     def test_paging_by_offset_loses_rows_that_nobody_deleted(self, bed):
-        """The trap: what the vendor's client does, page by page."""
+        """Trap: the vendor's client reads page by page, so a deletion shifts the later pages."""
         name = bed.seed(MANY_ROWS)
         first_ids = vendor_collection(bed, name).get(limit=100, include=[])["ids"]
         bed.delete(name, first_ids[:50])
@@ -124,7 +124,7 @@ class TestWhatIsDeletedOrAddedMeanwhile:
         )
 
     def test_the_ids_of_a_collection_are_one_request(self, bed):
-        """One request is one SQL statement: there is no second page for a deletion to shift."""
+        """One request is one SQL statement, so a deletion cannot shift a second page."""
         proxy, source = bed.proxied(bed.seed(MANY_ROWS))
         with closing(proxy):
             source.shards(CONTEXT)
@@ -171,8 +171,8 @@ class TestPages:
         (shard,) = source.shards(context)
         ids = [
             record_id
-            for item in source.read(shard, context)
-            for record_id in item["id"].to_pylist()
+            for batch in source.read(shard, context)
+            for record_id in batch["id"].to_pylist()
         ]
         assert ids == [f"r{n}" for n in range(33_000)]
 
@@ -273,7 +273,8 @@ class TestValues:
         name = bed.fresh()
         seeded_vectors = np.random.default_rng(4).standard_normal((50, 16)).astype(np.float32) * 5
         seeded_rows = [
-            {"id": f"{n}", "vector": vector.tolist()} for n, vector in enumerate(seeded_vectors)
+            {"id": f"{n}", "vector": row_vector.tolist()}
+            for n, row_vector in enumerate(seeded_vectors)
         ]
         chroma_bed.fill(bed.client, name, seeded_rows, {"space": "cosine"})
         source = bed.source(name)
@@ -282,8 +283,8 @@ class TestValues:
         assert (
             0 < np.abs(read_vectors - seeded_vectors).max() <= 1e-6 * np.abs(seeded_vectors).max()
         )
-        described = source.describe(CONTEXT, shards)
-        assert any("cosine" in note and name in note for note in described.notes)
+        description = source.describe(CONTEXT, shards)
+        assert any("cosine" in note and name in note for note in description.notes)
 
     def test_metadata_named_like_a_part_of_the_record_keeps_its_value(self, bed):
         name = bed.fresh()
@@ -329,7 +330,7 @@ class TestCollections:
         ("space", "metric"), [("l2", "l2"), ("cosine", "cosine"), ("ip", "dot")]
     )
     @pytest.mark.parametrize("legacy", [False, True])
-    def test_the_metric_and_the_index_are_told(self, bed, space, metric, legacy):
+    def test_the_metric_and_the_index_are_described(self, bed, space, metric, legacy):
         name = bed.fresh()
         collection_options = (
             {"metadata": {"hnsw:space": space, "owner": "x"}}
@@ -340,14 +341,14 @@ class TestCollections:
             ids=["a"], embeddings=[[1, 2, 3]]
         )
         source = bed.source(name)
-        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (described.metric, described.dimension, described.rows) == (metric, 3, 1)
-        assert described.facts["hnsw.space"] == space
-        assert described.facts["metadata.owner" if legacy else "hnsw.max_neighbors"] == (
+        (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (collection.metric, collection.dimension, collection.rows) == (metric, 3, 1)
+        assert collection.facts["hnsw.space"] == space
+        assert collection.facts["metadata.owner" if legacy else "hnsw.max_neighbors"] == (
             "x" if legacy else "7"
         )
 
-    def test_the_embedding_function_is_told_without_its_secrets(self):
+    def test_the_embedding_function_is_described_without_its_secrets(self):
         function = {
             "type": "known",
             "name": "openai",
@@ -365,11 +366,11 @@ class TestCollections:
             "metadata": None,
             "configuration_json": {"spann": {"space": "ip"}, "embedding_function": function},
         }
-        described = to_collection(CollectionAddress.parse("c"), model, 2)
-        assert described.metric == "dot"
-        assert described.facts["embedding_function"] == "openai"
-        assert described.facts["embedding_function.model_name"] == "m"
-        assert "sk-1" not in json.dumps(described.facts)
+        collection = to_collection(CollectionAddress.parse("c"), model, 2)
+        assert collection.metric == "dot"
+        assert collection.facts["embedding_function"] == "openai"
+        assert collection.facts["embedding_function.model_name"] == "m"
+        assert "sk-1" not in json.dumps(collection.facts)
 
     @pytest.fixture
     def tenant_and_name(self, bed):
@@ -392,14 +393,14 @@ class TestCollections:
         for database_number, database in enumerate(("one", "two")):
             admin.create_database(database, tenant)
             chroma_bed.fill(
-                bed.connected(tenant=tenant, database=database),
+                bed.connect(tenant=tenant, database=database),
                 name,
                 CORPUS[database_number * 10 : database_number * 10 + 10],
             )
         bed.seed(CORPUS[20:25], name)
         return tenant, name
 
-    def test_every_database_of_a_tenant(self, bed, tenant_and_name):
+    def test_every_database_of_a_tenant_is_read(self, bed, tenant_and_name):
         tenant, name = tenant_and_name
         source = bed.source(tenant=tenant, database="*")
         shards = source.shards(CONTEXT)
@@ -410,7 +411,7 @@ class TestCollections:
         assert row_counts(rows(source, shards)) == row_counts(map(bed.expected, CORPUS[:20]))
         assert source.count(CONTEXT) == 20
 
-    def test_one_database_and_a_bare_name_in_it(self, bed, tenant_and_name):
+    def test_a_bare_name_is_looked_up_in_the_database(self, bed, tenant_and_name):
         tenant, name = tenant_and_name
         for names in ((), (name,), (f"{tenant}/two/{name}",)):
             source = bed.source(*names, tenant=tenant, database="two")
@@ -440,7 +441,7 @@ class TestCollections:
         with pytest.raises(SourceError, match="Chroma Cloud"):
             bed.source("c", url="https://api.trychroma.com").shards(CONTEXT)
 
-    def test_an_address_that_is_none_names_the_key(self, bed):
+    def test_an_address_of_another_protocol_names_the_key(self, bed):
         with pytest.raises(SourceError) as error:
             bed.source("c", url="ftp://nowhere").shards(CONTEXT)
         assert "source.url" in error.value.remedy
@@ -458,8 +459,8 @@ class TestCollections:
     ):
         monkeypatch.setenv(KEY, "sesame")
         name = bed.seed(CORPUS[:3])
-        with Guarded(bed.url, value, header) as front:
-            options = {"url": front.endpoint, "api_key": Secret(env=KEY)}
+        with TokenProxy(bed.url, value, header) as token_proxy:
+            options = {"url": token_proxy.endpoint, "api_key": Secret(env=KEY)}
             assert len(rows(bed.source(name, api_key_header=header, **options))) == 3
             with pytest.raises(SourceError) as error:
                 bed.source(name, api_key_header="x-other", **options).shards(CONTEXT)
@@ -467,7 +468,7 @@ class TestCollections:
 
 
 def open_directory(folder):
-    """Open a persistent directory by the vendor's client."""
+    """Open a persistent directory with the vendor's client."""
     import chromadb
     from chromadb.config import Settings
 
@@ -475,10 +476,7 @@ def open_directory(folder):
 
 
 def write_directory(folder, *collections, **index):
-    """Fill a persistent directory with the vendor's client, and close it.
-
-    Collections are lists of rows.
-    """
+    """Fill a persistent directory with collections of rows, and close it."""
     with open_directory(folder) as client:
         for collection_number, collection_rows in enumerate(collections):
             chroma_bed.fill(client, f"docs{collection_number}", collection_rows, index)
@@ -493,7 +491,7 @@ def wait_until_closed(folder):
 
 
 def file_states(folder):
-    """Give the bytes and times of all files in a folder."""
+    """Return the bytes and times of all files in a folder."""
     paths = [folder, *sorted(folder.rglob("*"))]
     return {
         path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
@@ -544,11 +542,11 @@ class TestDirectory(SourceContract):
         states_before = file_states(folder)
         source = Chroma(uri=str(folder), shard_bytes=SHARD_BYTES)
         shards = source.shards(CONTEXT)
-        described = source.describe(CONTEXT, shards)
-        assert described.consistency == "snapshot"
+        description = source.describe(CONTEXT, shards)
+        assert description.consistency == "snapshot"
         assert [
             (collection.name, collection.rows, collection.metric, collection.dimension)
-            for collection in described.collections
+            for collection in description.collections
         ] == [("docs0", 72, "l2", 2), ("docs1", 10, "l2", 2)]
         assert row_counts(rows(source, shards)) == row_counts(
             map(self.expected, CORPUS + CORPUS[:10])
@@ -562,7 +560,7 @@ class TestDirectory(SourceContract):
         with pytest.raises(SourceError, match="nowhere"):
             source.shards(CONTEXT)
 
-    def test_every_database_in_it(self, folder):
+    def test_every_database_in_the_directory_is_read(self, folder):
         # in another process, because an AdminClient cannot be closed
         subprocess.run([sys.executable, "-c", FILL_TWO_DATABASES, str(folder)], check=True)
         source = Chroma(uri=str(folder), database="*")
@@ -589,7 +587,7 @@ class TestDirectory(SourceContract):
     def test_a_directory_that_changed_after_the_plan_is_a_terminal_error(self, folder):
         source = Chroma(uri=str(write_directory(folder, CORPUS[:3])))
         shards = source.shards(CONTEXT)
-        # like a worker that has no copy yet
+        # a worker that has no copy yet starts like this
         forget_copies()
         os.utime(folder / "chroma.sqlite3", ns=(1, 1))
         with pytest.raises(SourceError, match="changed since") as error:
@@ -640,7 +638,7 @@ class TestDirectory(SourceContract):
         forget_copies()
         assert list((tmp_path / "tmp").iterdir()) == []
 
-    def test_a_database_that_is_none_is_a_terminal_error(self, folder):
+    def test_a_file_that_is_no_database_is_a_terminal_error(self, folder):
         write_directory(folder, CORPUS[:3])
         (folder / "chroma.sqlite3").write_bytes(b"\xff" * 5_000)
         with pytest.raises(SourceError) as error:

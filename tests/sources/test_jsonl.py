@@ -165,15 +165,18 @@ class TestJsonLines:
     def test_a_line_over_the_limit_is_rejected_by_its_head(self, tmp_path):
         context = Context(max_record=1000)
         limit = record_limit(1000)
-        fits = json.dumps({"t": "x" * (limit - 100)})
-        large = json.dumps({"t": "y" * 9_000_000})
+        fitting_line = json.dumps({"t": "x" * (limit - 100)})
+        large_line = json.dumps({"t": "y" * 9_000_000})
         rows, rejects = read(
-            write_source(tmp_path / "a.jsonl", f'{{"a":1}}\n{fits}\n{large}\n{{"a":2}}\n'), context
+            write_source(
+                tmp_path / "a.jsonl", f'{{"a":1}}\n{fitting_line}\n{large_line}\n{{"a":2}}\n'
+            ),
+            context,
         )
         assert [len(str(row)) for row in rows] == [8, limit - 91, 8]
-        assert [reject.content for reject in rejects] == [large.encode()[:HEAD]]
+        assert [reject.content for reject in rejects] == [large_line.encode()[:HEAD]]
         assert "limits.max_document" in rejects[0].reason
-        assert str(len(large) + 1) in rejects[0].reason
+        assert str(len(large_line) + 1) in rejects[0].reason
 
     def test_a_large_line_among_small_ones_is_one_record(self, tmp_path):
         large = {"t": "x" * 10_000_000}

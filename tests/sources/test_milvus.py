@@ -1,6 +1,6 @@
-"""Milvus: every row the server counts comes once, or is set aside.
+"""Milvus: every row that the server counts is read once, or rejected.
 
-Where the usual ways lose rows, a test shows that they do.
+Where pymilvus's usual ways of reading lose rows, a test shows that they do.
 """
 
 import json
@@ -40,7 +40,7 @@ from tests.testbeds.proxy import Grpc, Slow
 from tests.testbeds.wheels import installed
 
 pytestmark = pytest.mark.server("milvus")
-WIDE = Context(batch_bytes=2**20)
+LARGE_BATCHES = Context(batch_bytes=2**20)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def bed(shared_bed):
 
 @pytest.fixture
 def locked_bed(bed):
-    """The same server: it lets nobody in without a token."""
+    """Return the same server, which lets nobody in without a token."""
     return bed
 
 
@@ -59,7 +59,7 @@ class TestMilvus(StoreContract):
 
 
 def read_records_and_rejects(source, context=CONTEXT):
-    """Read everything: records by id, and rejects."""
+    """Read all shards; return their records and their rejects."""
     read_items = [batch_or_reject for _, batch_or_reject in items(source, context)]
     records = [
         row
@@ -77,7 +77,7 @@ def ids_of(records):
 
 
 def iterate_ids(client, name, **options):
-    """Read as pymilvus's own iterator does."""
+    """Read the ids of a collection with pymilvus's iterator."""
     pages = client.query_iterator(name, output_fields=["id"], **options)
     keys = []
     while page := pages.next():
@@ -85,12 +85,12 @@ def iterate_ids(client, name, **options):
     return keys
 
 
-def make_rows(*keys, **values):
+def make_keyed_rows(*keys, **values):
     return [{"id": key, **values} for key in keys]
 
 
 def create_collection(bed, kind="VARCHAR", **options):
-    """Create a collection that is unlike the collections of the bed; give its name."""
+    """Create a collection that is unlike the collections of the bed, and return its name."""
     from pymilvus import DataType
 
     name = options.pop("name", None) or bed.fresh()
@@ -111,14 +111,14 @@ def insert_rows(client, name, rows_without_vectors, **options):
     client.insert(name, [{"vector": [1.0, 2.0], **row} for row in rows_without_vectors], **options)
 
 
-# What loses rows elsewhere.
+# Conditions in which other readers lose rows.
 
 
 def test_keys_with_quotes_stop_pymilvus_and_not_us(bed):
     from pymilvus import MilvusException
 
     keys = ["a", 'b"q', "b\\s", "c'x", "d\ne", "\x01\x7f", "é", "\U0001d4b3", "\uffff"]
-    name = bed.seed(make_rows(*keys, text=""))
+    name = bed.seed(make_keyed_rows(*keys, text=""))
     with pytest.raises(MilvusException, match="cannot parse expression"):
         iterate_ids(bed.client, name, filter="", batch_size=2)
     source = bed.source(name, shard_bytes=60)
@@ -127,15 +127,15 @@ def test_keys_with_quotes_stop_pymilvus_and_not_us(bed):
 
 
 def test_an_empty_key_is_left_out_by_pymilvus_and_not_by_us(bed):
-    name = bed.seed(make_rows("", "a", "b", text="e"))
+    name = bed.seed(make_keyed_rows("", "a", "b", text="e"))
     assert iterate_ids(bed.client, name, filter=None) == ["a", "b"]
     assert ids_of(rows(bed.source(name))) == ["", "a", "b"]
 
 
 def test_a_short_page_is_not_the_end(bed):
-    """The server ends a page where one of its segments has no more rows in it."""
+    """The server ends a page where a segment has no more rows, so more pages may follow."""
     name = create_collection(bed, num_shards=2, consistency_level="Strong")
-    insert_rows(bed.client, name, make_rows(*map(str, range(40))))
+    insert_rows(bed.client, name, make_keyed_rows(*map(str, range(40))))
     page = bed.client.query(
         name,
         filter="",
@@ -146,17 +146,17 @@ def test_a_short_page_is_not_the_end(bed):
         consistency_level="Strong",
     )
     read_ids = ids_of(rows(bed.source(name)))
-    assert 0 < len(page) < 40, "who takes a short page for the last one loses the rest"
+    assert 0 < len(page) < 40, "a reader that stops at a short page loses rows"
     assert read_ids == sorted(map(str, range(40)))
 
 
 def test_the_ends_of_int64(bed):
-    """A 2.3 server gives its greatest key in no query at all; it is counted, so it is set aside."""
+    """A 2.3 server counts the greatest key but gives it in no query, so the key is rejected."""
     from pymilvus import MilvusException
 
     keys = [LEAST, LEAST + 1, -1, 0, 2**53 + 1, GREATEST - 1, GREATEST]
     name = create_collection(bed, "INT64", consistency_level="Strong")
-    insert_rows(bed.client, name, make_rows(*keys))
+    insert_rows(bed.client, name, make_keyed_rows(*keys))
     with pytest.raises(MilvusException, match="value out of range"):
         iterate_ids(bed.client, name, filter="", batch_size=1)
     assert bed.client.get(name, [GREATEST], consistency_level="Strong") == []
@@ -190,9 +190,9 @@ def test_duplicate_keys_are_set_aside_one_by_one_or_refused(bed):
             ["d00", "d01"] * 2 + ["d02", "d03", "d04"]
         )
         assert all("duplicate primary key" in reject.reason for reject in rejects)
-        described = source.describe(CONTEXT, shards)
-        assert source.count(CONTEXT) == described.rows == 37
-        assert any("7 rows" in note for note in described.notes)
+        description = source.describe(CONTEXT, shards)
+        assert source.count(CONTEXT) == description.rows == 37
+        assert any("7 rows" in note for note in description.notes)
         assert {shard.rows for shard in shards} == {None}, "no count that a read would not give"
     with pytest.raises(SourceError, match="7 rows more") as error:
         source.model_copy(update={"duplicates": "refuse"}).shards(CONTEXT)
@@ -201,16 +201,16 @@ def test_duplicate_keys_are_set_aside_one_by_one_or_refused(bed):
 
 
 def test_rows_that_are_not_flushed_are_counted_and_read(bed):
-    name = bed.seed(make_rows(*map(str, range(30))))
+    name = bed.seed(make_keyed_rows(*map(str, range(30))))
     assert bed.client.get_collection_stats(name)["row_count"] == 0
     assert bed.source(name).count(CONTEXT) == 30
     assert len(rows(bed.source(name))) == 30
 
 
 def test_what_was_written_a_moment_ago_is_read(bed):
-    """Iterator flags make pymilvus leave the consistency to the collection's default.
+    """Iterator flags make pymilvus use the collection's default consistency.
 
-    Which may be eventual.
+    The default may be eventual, so cfray builds its requests without that flag.
     """
     from pymilvus.client import ts_utils
     from pymilvus.client.prepare import Prepare
@@ -222,7 +222,9 @@ def test_what_was_written_a_moment_ago_is_read(bed):
         "reduce_stop_for_best": "True",
     }
     use_default = ts_utils.construct_guarantee_ts("any", dict(query_options))
-    assert use_default is True, "pymilvus asks for what was asked for now: MilvusClient may do"
+    assert use_default is True, (
+        "pymilvus sends the consistency that was asked for: MilvusClient may be used"
+    )
     vendor_request = Prepare.query_request(
         "any", "id > 1", ["*"], ["part"], use_default_consistency=use_default, **query_options
     )
@@ -241,38 +243,40 @@ def test_what_was_written_a_moment_ago_is_read(bed):
         request.ClearField("query_params")
         request.ClearField("expr_template_values")
     assert cfray_request == vendor_request, (
-        "the protocol or pymilvus changed: look what it asks for"
+        "the protocol or pymilvus changed: compare the two requests"
     )
     name = create_collection(bed, consistency_level="Eventually")
     for row_number in range(5):
-        insert_rows(bed.client, name, make_rows(f"r{row_number}"))
+        insert_rows(bed.client, name, make_keyed_rows(f"r{row_number}"))
         assert len(rows(bed.source(name))) == row_number + 1
 
 
 def test_more_rows_than_a_query_may_give(bed):
     from pymilvus import MilvusException
 
-    name = bed.seed(make_rows(*(f"{n:05d}" for n in range(17_000))))
+    name = bed.seed(make_keyed_rows(*(f"{n:05d}" for n in range(17_000))))
     with pytest.raises(MilvusException, match="16384"):
         bed.client.query(name, filter='id >= ""', limit=17_000)
     source = bed.source(name)
-    assert len(source.shards(WIDE)) == 1
+    assert len(source.shards(LARGE_BATCHES)) == 1
     assert ids_of(rows(source, context=Context())) == [f"{n:05d}" for n in range(17_000)]
     bed.drop(name)
 
 
 def test_a_row_written_behind_the_page_that_is_read_comes_too(bed):
-    name = bed.seed(make_rows("b", "d", "f", x=1))
+    name = bed.seed(make_keyed_rows("b", "d", "f", x=1))
     proxy, source = bed.proxied(name)
     with closing(proxy):
         source = source.model_copy(update={"shard_bytes": 10**6})
         (shard,) = source.shards(CONTEXT)
         read_rows = []
         proxy.fail(Slow(), times=1, matching=bed.page_request())
-        reader = threading.Thread(target=lambda: read_rows.extend(rows(source, [shard], WIDE)))
+        reader = threading.Thread(
+            target=lambda: read_rows.extend(rows(source, [shard], LARGE_BATCHES))
+        )
         reader.start()
         proxy.until_held()
-        insert_rows(bed.client, name, make_rows("a", "c"))
+        insert_rows(bed.client, name, make_keyed_rows("a", "c"))
         proxy.release()
         reader.join()
     assert sorted(ids_of(read_rows)) == ["a", "b", "c", "d", "f"]
@@ -312,7 +316,7 @@ def test_keys_out_of_order_or_range_are_a_terminal_error(keys):
 
 
 def test_json_that_cannot_be_kept_is_set_aside(bed):
-    """pymilvus gives the last of two equal keys and says nothing."""
+    """Of two equal keys pymilvus gives the last, without an error."""
     name = bed.seed([make_row(1), make_row(2, id="twice"), make_row(3, id="z")])
     bed.client.upsert(name, [{**make_row(2, id="twice"), "meta": '{"by": 1, "by": 2}'}])
     assert bed.client.query(
@@ -326,7 +330,7 @@ def test_json_that_cannot_be_kept_is_set_aside(bed):
     bed.drop(name)
 
 
-# Partitions, databases, load state.
+# Partitions, databases and load states.
 
 
 def test_partitions_are_read_apart_and_named(bed):
@@ -348,15 +352,15 @@ def test_partitions_are_read_apart_and_named(bed):
         for n in numbers
     )
     assert source.count(CONTEXT) == 24
-    (described,) = source.describe(CONTEXT, shards).collections
-    assert json.loads(described.facts["partitions"]) == ["_default", "late"]
+    (collection,) = source.describe(CONTEXT, shards).collections
+    assert json.loads(collection.facts["partitions"]) == ["_default", "late"]
 
 
 def test_a_collection_spread_by_a_key_is_read_whole(bed):
     from pymilvus import MilvusException
 
     name = create_collection(bed, partition_key="tenant", num_partitions=4)
-    insert_rows(bed.client, name, make_rows(*(f"{n:03d}" for n in range(40)), tenant="t"))
+    insert_rows(bed.client, name, make_keyed_rows(*(f"{n:03d}" for n in range(40)), tenant="t"))
     with pytest.raises(MilvusException, match="partition key"):
         bed.client.query(
             name, filter='id >= ""', partition_names=[bed.client.list_partitions(name)[0]]
@@ -365,8 +369,8 @@ def test_a_collection_spread_by_a_key_is_read_whole(bed):
     read_rows = rows(source)
     assert ids_of(read_rows) == [f"{n:03d}" for n in range(40)]
     assert PARTITION not in read_rows[0]
-    (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert (described.facts["partition_key"], described.metric, described.dimension) == (
+    (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert (collection.facts["partition_key"], collection.metric, collection.dimension) == (
         "tenant",
         "dot",
         2,
@@ -379,7 +383,7 @@ def test_a_database_is_part_of_the_collection_s_name(bed):
     bed.client.create_database("other")
     with closing(MilvusClient(bed.url, token=bed.token, db_name="other")) as client:
         create_collection(bed, name="docs", client=client)
-        insert_rows(client, "docs", make_rows("a", "b"))
+        insert_rows(client, "docs", make_keyed_rows("a", "b"))
         source = bed.source("docs", database="other")
         (shard,) = source.shards(CONTEXT)
         assert (shard.collection, shard.id) == ("other/docs", "other/docs#000000")
@@ -397,17 +401,17 @@ def is_loaded(bed, name, partition=""):
 
 
 def test_a_collection_that_is_not_loaded_is_refused_or_loaded_for_the_run(bed):
-    name = bed.seed(make_rows("a", "b", y=1))
+    name = bed.seed(make_keyed_rows("a", "b", y=1))
     bed.client.release_collection(name)
     source = bed.source(name)
     with pytest.raises(SourceError, match="not loaded") as error:
         source.shards(CONTEXT)
     assert "source.load" in error.value.remedy
-    loading = source.model_copy(update={"load": "load"})
-    with loading.session():
-        assert ids_of(rows(loading)) == ["a", "b"]
+    loading_source = source.model_copy(update={"load": "load"})
+    with loading_source.session():
+        assert ids_of(rows(loading_source)) == ["a", "b"]
     assert not is_loaded(bed, name)
-    with suppress(ZeroDivisionError), loading.session():
+    with suppress(ZeroDivisionError), loading_source.session():
         assert is_loaded(bed, name)
         raise ZeroDivisionError
     assert not is_loaded(bed, name)
@@ -415,9 +419,9 @@ def test_a_collection_that_is_not_loaded_is_refused_or_loaded_for_the_run(bed):
 
 
 def test_a_server_that_loads_for_ever_is_not_waited_for(bed, monkeypatch):
-    """The server's progress is its own.
+    """A load that makes no progress is an error.
 
-    That it never says "loaded" is ours, and that no time is left.
+    The server reports real progress; the test replaces the state by "loading" and the wait by 0 s.
     """
     name = create_collection(bed)
     bed.client.release_collection(name)
@@ -437,9 +441,9 @@ def test_only_what_was_not_loaded_is_released_again(bed):
     source = bed.source(name)
     with pytest.raises(SourceError, match="partition late"):
         source.shards(CONTEXT)
-    loading = source.model_copy(update={"load": "load"})
-    with loading.session():
-        assert ids_of(rows(loading)) == ["d0001", "d0002"]
+    loading_source = source.model_copy(update={"load": "load"})
+    with loading_source.session():
+        assert ids_of(rows(loading_source)) == ["d0001", "d0002"]
     assert (is_loaded(bed, name, "_default"), is_loaded(bed, name, "late")) == (True, False)
     bed.drop(name)
 
@@ -452,7 +456,7 @@ def test_a_loaded_collection_stays_loaded(bed):
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("options", "error_word"),
     [
         ({"url": "milvus.db:19530/x"}, "database"),
         ({"url": "ftp://a"}, "http"),
@@ -460,30 +464,30 @@ def test_a_loaded_collection_stays_loaded(bed):
         ({"fields": {"a": "FLOATS"}}, "FLOATS"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(options, word):
-    with pytest.raises(ValueError, match=word):
+def test_options_that_cannot_work_are_refused(options, error_word):
+    with pytest.raises(ValueError, match=error_word):
         Milvus(**{"url": "localhost:19530", **options})
 
 
-# Types: those of 2.3.5, those of its newer engine, and those that no server here has.
+# Types of 2.3.5, types of Milvus Lite, and types that neither server has.
 
 
 def test_declared_types_come_back_exactly(bed):
-    seeded = bed.awkward(60, 2)
-    source = bed.source(bed.seed(seeded), shard_bytes=20_000)
-    assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded))
-    (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    fields = json.loads(described.facts["fields"])
+    seeded_rows = bed.awkward(60, 2)
+    source = bed.source(bed.seed(seeded_rows), shard_bytes=20_000)
+    assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded_rows))
+    (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    fields = json.loads(collection.facts["fields"])
     assert (fields["tiny"], fields["singles"], fields["meta"], fields["vector"]) == (
         "Int8",
         "Array<Float>",
         "JSON",
         "FloatVector(2)",
     )
-    assert json.loads(described.facts["indexes"]) == {
+    assert json.loads(collection.facts["indexes"]) == {
         "vector": {"index_type": "FLAT", "metric_type": "L2"}
     }
-    assert (described.metric, described.facts["primary_field"]) == ("l2", "id")
+    assert (collection.metric, collection.facts["primary_field"]) == ("l2", "id")
 
 
 def test_fields_named_like_a_record_s_own_are_kept(bed):
@@ -517,7 +521,7 @@ def test_fields_named_like_a_record_s_own_are_kept(bed):
 
 
 @pytest.fixture(scope="module")
-def lite(tmp_path_factory):
+def lite_client(tmp_path_factory):
     from pymilvus import MilvusClient
 
     with (
@@ -530,7 +534,7 @@ def lite(tmp_path_factory):
         yield client
 
 
-KINDS = {
+VECTOR_FIELDS = {
     "half": ("FLOAT16_VECTOR", 4, "L2", "FLAT"),
     "brain": ("BFLOAT16_VECTOR", 4, "IP", "FLAT"),
     "bits": ("BINARY_VECTOR", 16, "HAMMING", "BIN_FLAT"),
@@ -563,38 +567,38 @@ def build_schema(client, kinds):
     )
     indexes = client.prepare_index_params()
     for name in kinds:
-        kind, dimension, metric, index = KINDS[name]
+        kind, dimension, metric, index = VECTOR_FIELDS[name]
         schema.add_field(name, DataType[kind], **({"dim": dimension} if dimension else {}))
         indexes.add_index(name, index_type=index, metric_type=metric)
     return schema, indexes
 
 
-def test_every_kind_of_vector_bit_for_bit(lite):
-    schema, indexes = build_schema(lite, KINDS)
-    lite.create_collection("kinds", schema=schema, index_params=indexes)
+def test_every_kind_of_vector_bit_for_bit(lite_client):
+    schema, indexes = build_schema(lite_client, VECTOR_FIELDS)
+    lite_client.create_collection("kinds", schema=schema, index_params=indexes)
     keys = [LEAST, LEAST + 1, -3, *range(90), GREATEST]
-    seeded = {key: draw_vectors(seed) for seed, key in enumerate(keys)}
+    vectors_by_key = {key: draw_vectors(seed) for seed, key in enumerate(keys)}
     raw_vectors = [
         {
             name: value.tobytes() if name in ("half", "brain", "bits") else value
             for name, value in vectors.items()
         }
-        for vectors in seeded.values()
+        for vectors in vectors_by_key.values()
     ]
-    lite.insert(
+    lite_client.insert(
         "kinds",
         [
             {"id": key, "n": str(key), **vectors}
             for key, vectors in zip(keys, raw_vectors, strict=True)
         ],
     )
-    source = Milvus(url=lite.url, collections=["kinds"], shard_bytes=2_000)
+    source = Milvus(url=lite_client.url, collections=["kinds"], shard_bytes=2_000)
     assert len(source.shards(CONTEXT)) > 3
     batches = [batch for _, batch in items(source)]
     assert len({str(batch.schema.field("vectors").type) for batch in batches}) == 1
     rows_by_key = {row["id"]: row for batch in batches for row in plain_rows(batch)}
     assert list(rows_by_key) == keys, "this engine gives the greatest key, too"
-    for key, vectors in seeded.items():
+    for key, vectors in vectors_by_key.items():
         read_vectors = rows_by_key[key]["vectors"]
         assert np.array(read_vectors["half"], np.float16).tobytes() == vectors["half"].tobytes()
         assert (
@@ -610,20 +614,20 @@ def test_every_kind_of_vector_bit_for_bit(lite):
         )
         assert np.array(read_vectors["full"], np.float32).tobytes() == vectors["full"].tobytes()
         assert rows_by_key[key]["n"] == ("string", str(key))
-    (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-    assert {name: width for name, (width, _) in described.vectors.items()} == {
+    (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+    assert {name: width for name, (width, _) in collection.vectors.items()} == {
         "half": 4,
         "brain": 4,
         "full": 3,
     }
-    assert described.dimension is None
-    assert source.search("kinds", seeded[5]["full"].tolist(), 1) == ["i:5"]
+    assert collection.dimension is None
+    assert source.search("kinds", vectors_by_key[5]["full"].tolist(), 1) == ["i:5"]
     with pytest.raises(SourceError, match="0 float vector fields of 7"):
         source.search("kinds", [0.0] * 7, 1)
 
 
 def build_field_data(kind, **values):
-    """Build a reply's column as the protocol has it, for what no server here can hold."""
+    """Build a column of a reply, for types that no server of the tests can hold."""
     from pymilvus.grpc_gen import schema_pb2
 
     return schema_pb2.FieldData(type=schema_pb2.DataType.Value(kind), field_name="x", **values)
@@ -631,7 +635,7 @@ def build_field_data(kind, **values):
 
 @pytest.mark.parametrize("cell_for_null", [True, False])
 def test_null_in_a_declared_field_is_explicit(cell_for_null):
-    """Nullable fields came with 2.5: some servers send a cell for each null, others none."""
+    """Nullable fields came with 2.5: some servers send a cell for each null, others do not."""
     numbers = [7, 0, 9] if cell_for_null else [7, 9]
     texts = [b"1", b"", b"null"] if cell_for_null else [b"1", b"null"]
     valid = [True, False, True]
@@ -689,7 +693,7 @@ def test_vectors_that_no_server_here_has():
 
 @pytest.mark.parametrize("vector_count", [1, 40, 4_000, 400_000])
 def test_vectors_are_aligned_in_memory(vector_count):
-    """They follow a tag and a length of one to four bytes in the reply.
+    """Vectors that follow a length of one to four bytes in the reply are aligned to 8 bytes.
 
     Lance panics on memory that is not aligned.
     """
@@ -727,11 +731,11 @@ def test_a_type_that_is_not_read_refuses_its_collection():
     assert (parsed.vectors, parsed.index_only) == ({}, ("terms",))
 
 
-# Files of the vendor's bulk writer.
+# Files that the vendor's bulk writer writes.
 
 WRITER = """
 import sys, types, json, pickle
-site, folder, kind, rows = sys.argv[1:]
+site, folder, kind, rows_path = sys.argv[1:]
 sys.path.append(site)
 import pymilvus
 # the package's __init__ imports the clients of two clouds
@@ -741,18 +745,18 @@ sys.modules["pymilvus.bulk_writer"] = package
 import ml_dtypes
 from pymilvus.bulk_writer.local_bulk_writer import LocalBulkWriter
 from pymilvus.bulk_writer.constants import BulkFileType
-with open(rows, "rb") as file:
-    fields, given = pickle.load(file)
+with open(rows_path, "rb") as file:
+    fields, rows_to_write = pickle.load(file)
 from pymilvus import DataType, MilvusClient
 schema = MilvusClient.create_schema(enable_dynamic_field=True)
 for name, type, options in fields:
     schema.add_field(name, DataType[type], **options)
 writer = LocalBulkWriter(schema, folder, file_type=BulkFileType[kind])
-def halves(value):
+def to_bfloat16(value):
     return value.view("bfloat16") if getattr(value, "dtype", "") == "uint16" else value
-for number, row in enumerate(given):
-    writer.append_row({key: halves(value) for key, value in row.items()})
-    if number % 40 == 39:
+for row_number, row in enumerate(rows_to_write):
+    writer.append_row({key: to_bfloat16(value) for key, value in row.items()})
+    if row_number % 40 == 39:
         writer.commit()
 writer.commit()
 """
@@ -760,15 +764,15 @@ writer.commit()
 
 @contextmanager
 def install_writer_requirements():
-    """pymilvus needs ml_dtypes to write files, and only for that."""
+    """Install ml_dtypes, which pymilvus needs only to write files."""
     yield installed("ml_dtypes", "0.6.0")
 
 
 @pytest.fixture(scope="module")
 def write_files(tmp_path_factory):
-    """Give a function that has the vendor's writer write rows into a folder.
+    """Return a function that lets the vendor's writer write rows into a folder.
 
-    A file for each forty of them.
+    The writer starts a new file after every forty rows.
     """
     with lineup.taking_part("milvus bulk writer", install_writer_requirements()) as site:
 
@@ -820,25 +824,25 @@ def bed_fields():
 @pytest.mark.parametrize("kind", ["PARQUET", "JSON", "JSONL"])
 def test_files_of_the_bulk_writer_read_as_the_collection_does(write_files, kind):
     bed = MilvusBed("unused")
-    seeded = bed.awkward(100, 2)
-    folder = write_files(kind, DECLARED_FIELDS + list(bed_fields()), seeded)
+    seeded_rows = bed.awkward(100, 2)
+    folder = write_files(kind, DECLARED_FIELDS + list(bed_fields()), seeded_rows)
     source = Milvus(uri=str(folder), fields=FIELD_TYPES, shard_bytes=5_000)
     shards = source.shards(CONTEXT)
     assert len(shards) > 2
     assert {shard.collection for shard in shards} == {"docs"}
     assert len({shard.id for shard in shards}) == len(shards)
     assert pickle.loads(pickle.dumps(shards)) == shards == source.shards(CONTEXT)
-    expected_rows = [bed.expected(row) for row in seeded]
+    expected_rows = [bed.expected(row) for row in seeded_rows]
     assert row_counts(rows(source)) == row_counts(
         row if kind == "PARQUET" else {**row, "id": ("string", row["id"])} for row in expected_rows
     )
-    described = source.describe(CONTEXT, shards)
+    description = source.describe(CONTEXT, shards)
     assert (
-        described.consistency,
-        described.collections[0].name,
-        described.collections[0].dimension,
+        description.consistency,
+        description.collections[0].name,
+        description.collections[0].dimension,
     ) == ("pinned files", "docs", 2)
-    assert described.rows == (100 if kind == "PARQUET" else None)
+    assert description.rows == (100 if kind == "PARQUET" else None)
     assert (
         source.model_copy(update={"collections": ["articles"]}).shards(CONTEXT)[0].collection
         == "articles"
@@ -846,7 +850,7 @@ def test_files_of_the_bulk_writer_read_as_the_collection_does(write_files, kind)
 
 
 def test_parquet_of_the_bulk_writer_needs_few_names(write_files):
-    """Widths are in the file; the only list of floats is the vector."""
+    """The file declares its widths, and its only list of floats is the vector."""
     folder = write_files(
         "PARQUET",
         [*DECLARED_FIELDS, ("n", "INT16", {}), ("flag", "BOOL", {})],
@@ -868,11 +872,11 @@ def test_every_kind_of_vector_in_files(write_files, kind):
         ("id", "INT64", {"is_primary": True}),
         *(
             (name, vector_type, {"dim": dimension} if dimension else {})
-            for name, (vector_type, dimension, _, _) in KINDS.items()
+            for name, (vector_type, dimension, _, _) in VECTOR_FIELDS.items()
         ),
     ]
     fields.append(("eight", "INT8_VECTOR", {"dim": 2}))
-    seeded = {key: draw_vectors(key) for key in (*range(50), GREATEST)}
+    vectors_by_key = {key: draw_vectors(key) for key in (*range(50), GREATEST)}
     seeded_rows = [
         {
             "id": key,
@@ -880,18 +884,18 @@ def test_every_kind_of_vector_in_files(write_files, kind):
             **vectors,
             "bits": vectors["bits"].tobytes(),
         }
-        for key, vectors in seeded.items()
+        for key, vectors in vectors_by_key.items()
     ]
     folder = write_files(kind, fields, seeded_rows)
-    field_types = {name: vector_type for name, (vector_type, _, _, _) in KINDS.items()} | {
+    field_types = {name: vector_type for name, (vector_type, _, _, _) in VECTOR_FIELDS.items()} | {
         "eight": "INT8_VECTOR"
     }
     vectors_by_id = {
         row["id"] if kind == "PARQUET" else int(row["id"][1]): row["vectors"]
         for row in rows(Milvus(uri=str(folder), fields=field_types))
     }
-    assert sorted(vectors_by_id) == sorted(seeded)
-    for key, vectors in seeded.items():
+    assert sorted(vectors_by_id) == sorted(vectors_by_key)
+    for key, vectors in vectors_by_key.items():
         assert (
             np.array(vectors_by_id[key]["half"], np.float16).tobytes() == vectors["half"].tobytes()
         )

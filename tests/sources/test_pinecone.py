@@ -1,7 +1,10 @@
-"""Pinecone, against a double: the contract, its traps, and files for its import."""
+"""Pinecone: the contract, the traps of its interface, and files for its import.
+
+The server is a double, or a project of the user's.
+"""
 
 import json
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -60,7 +63,7 @@ def locked_bed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def empty_bed(tmp_path_factory):
-    with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("own"))) as bed:
+    with taking_part("pinecone", PineconeBed.serving(tmp_path_factory.mktemp("empty"))) as bed:
         if bed.server is None:
             pytest.skip("an empty project is needed")
         yield bed
@@ -109,9 +112,9 @@ def pod(bed):
 
 @pytest.fixture
 def double(bed):
-    """Give the double, for faults that a service cannot be made to have."""
+    """Return the double, for faults that a test cannot cause in a service."""
     if bed.server is None:
-        pytest.skip("a service cannot be told to fail")
+        pytest.skip("a test cannot cause faults in a service")
     return bed.server
 
 
@@ -123,7 +126,7 @@ class TestPinecone(StoreContract):
 
 
 def read_rows_and_rejects(source, shards=None, context=CONTEXT):
-    """Read shards: rows, rejects."""
+    """Read shards; return their rows and their rejects."""
     read_rows, rejects = [], []
     for shard in source.shards(context) if shards is None else shards:
         for item in source.read(shard, context):
@@ -292,16 +295,11 @@ class TestTransport:
             assert source.find_namespaces(CONTEXT)[0].collection.name == name
 
 
+@contextmanager
 def source_index(source, name):
-    """Open the vendor's index of a collection at the source's address."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def index_client():
-        with open_control_plane(source) as client, client.index(name=name.split("/")[0]) as index:
-            yield index, name.partition("/")[2]
-
-    return index_client()
+    """Open the index of a collection with the vendor's client; yield it and the namespace."""
+    with open_control_plane(source) as client, client.index(name=name.split("/")[0]) as index:
+        yield index, name.partition("/")[2]
 
 
 class RecordingThrottle(UnlimitedThrottle):
@@ -317,7 +315,7 @@ class RecordingThrottle(UnlimitedThrottle):
         self.pauses.append(seconds)
 
 
-class TestTheBudget:
+class TestBudget:
     def test_a_retry_after_holds_everybody_off_and_is_never_slept_through_by_the_client(
         self, bed, double, tmp_path
     ):
@@ -332,7 +330,7 @@ class TestTheBudget:
             assert row_counts(rows(source, shards, context)) == expected(bed, CORPUS)
             assert throttle.pauses == [0.01] * 3
             assert throttle.requests_taken - taken_before == len(proxy.seen), (
-                "a request that took nothing from the budget"
+                "a request was sent without taking from the budget"
             )
 
     def test_a_retry_after_may_be_a_date(self):
@@ -346,11 +344,11 @@ class TestTheBudget:
         name = bed.seed(CORPUS[:1])
         proxy, source = bed.proxied(name)
         with closing(proxy):
-            (described,) = source.find_namespaces(CONTEXT)
+            (planned_namespace,) = source.find_namespaces(CONTEXT)
             proxy.seen.clear()
             proxy.fail(Status(503), times=2, matching="")
             with (
-                open_index(source, described.namespace.host) as index,
+                open_index(source, planned_namespace.namespace.host) as index,
                 pytest.raises(Exception, match="503"),
             ):
                 index.describe_index_stats()
@@ -396,9 +394,9 @@ class TestNamespaces:
 
     def test_more_namespaces_than_a_page_lists(self, empty_bed):
         empty_bed.create_index("many", dimension=2, metric="cosine")
-        with empty_bed.index("many") as index:
+        with empty_bed.index("many") as index_client:
             for namespace_number in range(130):
-                index.upsert(
+                index_client.upsert(
                     vectors=[{"id": "a", "values": [1.0, float(namespace_number)]}],
                     namespace=f"n{namespace_number:03d}",
                 )
@@ -436,8 +434,8 @@ class TestKindsOfIndex:
                 ]
             )
         }
-        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (described.metric, described.dimension) == ("dot", 8)
+        (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (collection.metric, collection.dimension) == ("dot", 8)
 
     def test_an_index_of_sparse_vectors_only_has_no_vector(self, bed):
         index = bed.create_index(
@@ -465,8 +463,8 @@ class TestKindsOfIndex:
                 },
             }
         ]
-        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (described.metric, described.dimension, described.facts["vector_type"]) == (
+        (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (collection.metric, collection.dimension, collection.facts["vector_type"]) == (
             None,
             None,
             "sparse",
@@ -484,18 +482,18 @@ class TestKindsOfIndex:
         ("declared_metric", "metric"),
         [("cosine", "cosine"), ("euclidean", "l2"), ("dotproduct", "dot")],
     )
-    def test_metrics_and_what_else_is_declared(self, bed, declared_metric, metric):
+    def test_metrics_tags_and_deployment_are_described(self, bed, declared_metric, metric):
         index = bed.create_index(
-            f"{bed.run}-told-{declared_metric}".lower(),
+            f"{bed.run}-metric-{declared_metric}".lower(),
             dimension=2,
             metric=declared_metric,
             tags={"team": "birds"},
         )
         source = bed.source(index)
-        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (described.metric, described.facts["metric"]) == (metric, declared_metric)
-        assert json.loads(described.facts["tags"]) == {"team": "birds"}
-        assert json.loads(described.facts["deployment"])["cloud"] == "aws"
+        (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (collection.metric, collection.facts["metric"]) == (metric, declared_metric)
+        assert json.loads(collection.facts["tags"]) == {"team": "birds"}
+        assert json.loads(collection.facts["deployment"])["cloud"] == "aws"
 
     def test_numbers_are_as_the_wire_gives_them(self, bed):
         row = rows(bed.source(bed.seed([make_row(1, n=5, ratio=-0.0)])))[0]
@@ -509,7 +507,7 @@ class TestKindsOfIndex:
 class TestDocuments:
     """Indexes of documents: another interface of the same service."""
 
-    def test_their_fields_come_back(self, bed, documents):
+    def test_fields_of_documents_come_back(self, bed, documents):
         source = bed.source(f"{documents}/published", shard_bytes=10_000)
         rows_by_id = {row["id"]: row for row in rows(source)}
         assert len(rows_by_id) == 230
@@ -523,8 +521,8 @@ class TestDocuments:
             "year": ("double", "2003.0"),
             "fields.vector": ("string", "a text"),
         }
-        (described,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
-        assert (described.vectors, described.dimension, described.rows) == (
+        (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
+        assert (collection.vectors, collection.dimension, collection.rows) == (
             {"main": (2, "l2")},
             None,
             230,
@@ -582,14 +580,14 @@ class TestIdsFromAFile:
             bed.source(pod, bed.seed(CORPUS[:2]), ids=str(tmp_path / "ids.txt")).shards(CONTEXT)
 
 
-class TestThePlan:
+class TestPlan:
     def test_it_says_what_reading_costs(self, bed):
         source = bed.source(bed.seed([make_row(n) for n in range(250)]))
-        described = source.describe(CONTEXT, source.shards(CONTEXT))
-        (note,) = [note for note in described.notes if "read units" in note]
+        description = source.describe(CONTEXT, source.shards(CONTEXT))
+        (note,) = [note for note in description.notes if "read units" in note]
         assert "an estimate: 3 for listing" in note
         assert "25 for reading" in note
-        assert (described.rows, described.exact, described.consistency) == (250, True, "none")
+        assert (description.rows, description.exact, description.consistency) == (250, True, "none")
 
     def test_it_says_where_the_list_and_pinecones_count_differ(self, bed):
         name = bed.seed(CORPUS[:30])
@@ -613,14 +611,14 @@ class TestThePlan:
             list(source.read(shard, replace(CONTEXT, scratch=str(tmp_path))))
 
 
-class TestTheJobFile:
+class TestJobFile:
     def test_the_address_is_the_vendors_unless_named(self):
         assert Pinecone().url == "https://api.pinecone.io"
         assert Pinecone(uri="files").url is None
         with pytest.raises(ValueError, match="either url"):
             Pinecone(url="https://a.b", uri="files")
 
-    def test_nobody_there_is_transient_and_says_who(self, bed, monkeypatch):
+    def test_an_address_without_a_server_is_a_transient_error(self, bed, monkeypatch):
         monkeypatch.setattr("cfray.runtime.retry.FIRST_PAUSE", 0.001)
         monkeypatch.setattr("cfray.runtime.retry.LONGEST_PAUSE", 0.01)
         with pytest.raises(SourceUnavailable, match=r"http://127\.0\.0\.1:1 did not answer"):
@@ -642,8 +640,8 @@ class TestTheJobFile:
         assert all(len(store_id(row["id"])) <= 512 for row in CORPUS)
 
 
-#: The columns of an import file, as the vendor's page on them has them; sparse_values for hybrid
-#: and sparse indexes only.
+#: The columns of an import file, from the vendor's page on imports; only hybrid and sparse indexes
+#: have sparse_values.
 IMPORT_SCHEMA = pa.schema(
     [("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())]
 )
@@ -654,7 +652,7 @@ SPARSE_FIELD = pa.field(
 
 
 def write_import(folder, rows_to_write, schema=IMPORT_SCHEMA, name="0.parquet"):
-    """Write one file of a namespace: a folder of that name."""
+    """Write a Parquet file into the folder of a namespace."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = {
         "id": [row["id"] for row in rows_to_write],
@@ -675,7 +673,7 @@ def write_import(folder, rows_to_write, schema=IMPORT_SCHEMA, name="0.parquet"):
 
 
 class TestFilesForItsImport(SourceContract):
-    """Pinecone has no tool that writes such files; these follow its documented layout."""
+    """Files for an import: Pinecone documents their layout, and has no tool that writes them."""
 
     @pytest.fixture
     def seed(self, tmp_path):
@@ -707,11 +705,15 @@ class TestFilesForItsImport(SourceContract):
             ["d0001", "d0002"],
         ]
         assert len(rows(source.model_copy(update={"collections": ["birds/a"]}))) == 2
-        described = source.describe(CONTEXT, shards)
-        assert (described.rows, described.exact, described.consistency) == (6, True, "pinned files")
+        description = source.describe(CONTEXT, shards)
+        assert (description.rows, description.exact, description.consistency) == (
+            6,
+            True,
+            "pinned files",
+        )
         assert [
             (collection.name, collection.rows, collection.dimension)
-            for collection in described.collections
+            for collection in description.collections
         ] == [
             ("birds", 2, 2),
             ("birds/_b", 2, 2),

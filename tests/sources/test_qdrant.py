@@ -55,7 +55,7 @@ def current_bed(shared_bed):
 
 @pytest.fixture(scope="module")
 def older_bed(tmp_path_factory):
-    """A server that knows no slices, read over REST."""
+    """Yield the bed of a server without slices, which is read over REST."""
     with taking_part(
         "qdrant",
         QdrantBed.serving(tmp_path_factory.mktemp("older"), version="1.18.2", over_grpc=False),
@@ -89,7 +89,7 @@ class TestOverRestInRanges(StoreContract):
 
 @pytest.fixture(params=["gRPC, slices", "REST, slices", "gRPC, ranges", "REST, ranges"])
 def bed_and_options(request, current_bed, older_bed):
-    """Give a bed and the options of a source that reads it in this way."""
+    """Return a bed, and the options of a source that reads it over this transport."""
     transport, cut = request.param.split(", ")
     return (current_bed if cut == "slices" else older_bed), {
         "prefer_grpc": transport == "gRPC",
@@ -243,12 +243,12 @@ def test_cosine_vectors_come_as_the_store_holds_them_and_the_plan_says_so(bed_an
         }
     source = bed.source(name, **options)
     assert {int(row["id"][1]): row["vectors"]["c"] for row in rows(source)} == stored_vectors
-    described = source.describe(CONTEXT, source.shards(CONTEXT))
-    assert described.collections[0].vectors == {"c": (3, "cosine")}
-    assert any("magnitude is gone" in note for note in described.notes)
+    description = source.describe(CONTEXT, source.shards(CONTEXT))
+    assert description.collections[0].vectors == {"c": (3, "cosine")}
+    assert any("magnitude is gone" in note for note in description.notes)
 
 
-def test_a_collection_says_how_it_is_kept(current_bed):
+def test_a_collection_is_described_with_its_configuration(current_bed):
     from qdrant_client import models as m
 
     name = current_bed.fresh()
@@ -266,8 +266,8 @@ def test_a_collection_says_how_it_is_kept(current_bed):
         client.create_payload_index(name, "title", m.PayloadSchemaType.KEYWORD)
         client.upsert(name, [m.PointStruct(id=1, vector={}, payload={"title": "a"})])
     source = current_bed.source(name)
-    described = source.describe(CONTEXT, source.shards(CONTEXT))
-    (collection,) = described.collections
+    description = source.describe(CONTEXT, source.shards(CONTEXT))
+    (collection,) = description.collections
     assert (collection.dimension, collection.metric) == (None, None)
     assert collection.vectors == {"bytes": (5, "dot"), "half": (6, None), "main": (12, "l2")}
     assert '"m":24' in collection.facts["hnsw_config"]
@@ -275,7 +275,7 @@ def test_a_collection_says_how_it_is_kept(current_bed):
     assert '"keyword"' in collection.facts["payload_schema"]
     assert '"Manhattan"' in collection.facts["vectors"]
     assert '"sparse"' in collection.facts["sparse_vectors"]
-    assert any("half" in note and "no counterpart" in note for note in described.notes)
+    assert any("half" in note and "no counterpart" in note for note in description.notes)
 
 
 def test_a_scroll_over_all_shard_keys_loses_an_id_that_is_under_two_of_them(bed_and_options):
@@ -392,7 +392,7 @@ def test_pages_that_repeat_or_go_back_are_an_error():
 
 @pytest.mark.parametrize("width", [0, 1, 31, 32, 4_095, 4_096, 65_536])
 def test_packed_floats_are_read_to_the_bit(width):
-    """The bytes of a message are read; this test notices a protobuf with another layout."""
+    """cfray reads the bytes of a message; this test notices a protobuf with another layout."""
     from qdrant_client import grpc
 
     special_numbers = np.array([np.nan, -0.0, np.inf, 1e-45], np.float32)
@@ -438,7 +438,7 @@ def test_search_wants_one_vector_of_that_width(current_bed):
 
 @pytest.mark.parametrize("consistency", ["all", "majority", "quorum", 2])
 def test_consistency_goes_with_every_page_and_count(bed_and_options, older_bed, consistency):
-    """The double has one replica: this tests the requests, and that both protocols take them."""
+    """The double has one replica: the test sees the requests, and that both protocols take them."""
     bed, options = bed_and_options
     source = bed.source(bed.seed(CORPUS[:5]), consistency=consistency, **options)
     assert len(rows(source)) == source.count(CONTEXT) == 5
@@ -500,7 +500,7 @@ def test_replicas_hidden_points_and_failures_are_noted():
     )
 
 
-def test_a_url_that_is_none_is_an_error():
+def test_a_url_of_another_protocol_is_an_error():
     with pytest.raises(SourceError, match="ftp"):
         Qdrant(url="ftp://127.0.0.1:6333").shards(CONTEXT)
 
@@ -509,7 +509,7 @@ def test_a_url_that_is_none_is_an_error():
 
 
 def write_shard(folder, seeded_rows, *, awkward=False):
-    """Let the vendor's engine write a shard; give its folder."""
+    """Let the vendor's engine write a shard, and return its folder."""
     edge = pytest.importorskip("qdrant_edge")
     from qdrant_client import models as m
 
@@ -544,13 +544,16 @@ def pack(folder, archive):
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """A folder of two shards' archives with a server's names, and the rows in them."""
-    home = tmp_path_factory.mktemp("snapshots")
-    for number, seeded_rows in enumerate((CORPUS[:40], CORPUS[40:])):
-        folder = write_shard(home / f"s{number}", seeded_rows)
-        pack(folder, home / "archives" / f"docs-shard-{number}-2026-07-01-10-00-00.snapshot")
+    """Return a folder with the archives of two shards, named as a server names them."""
+    base_folder = tmp_path_factory.mktemp("snapshots")
+    for shard_number, seeded_rows in enumerate((CORPUS[:40], CORPUS[40:])):
+        folder = write_shard(base_folder / f"s{shard_number}", seeded_rows)
+        pack(
+            folder,
+            base_folder / "archives" / f"docs-shard-{shard_number}-2026-07-01-10-00-00.snapshot",
+        )
         shutil.rmtree(folder)
-    return home / "archives"
+    return base_folder / "archives"
 
 
 def open_snapshot(uri, **options):
@@ -576,14 +579,14 @@ def test_archives_of_shards_give_the_points_that_a_live_read_gives(archives, cur
     assert [shard.rows for shard in shards] == [len(rows(source, [shard])) for shard in shards]
     live = current_bed.source(current_bed.seed(CORPUS))
     assert row_counts(read_rows) == row_counts(rows(live))
-    described = source.describe(CONTEXT, shards)
-    assert (described.rows, described.exact, described.consistency) == (
+    description = source.describe(CONTEXT, shards)
+    assert (description.rows, description.exact, description.consistency) == (
         len(CORPUS),
         True,
         "pinned files",
     )
-    assert (described.collections[0].dimension, described.collections[0].metric) == (2, "l2")
-    assert any("cannot be proven complete" in note for note in described.notes)
+    assert (description.collections[0].dimension, description.collections[0].metric) == (2, "l2")
+    assert any("cannot be proven complete" in note for note in description.notes)
 
 
 @pytest.mark.parametrize(
@@ -670,7 +673,7 @@ def test_two_archives_of_one_shard_are_refused(archives, tmp_path):
         open_snapshot(tmp_path / "a").shards(CONTEXT)
 
 
-def test_nothing_there_names_the_uri(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(SourceError, match="nowhere") as error:
         open_snapshot(tmp_path / "nowhere").shards(CONTEXT)
     assert "source.uri" in error.value.remedy
@@ -690,7 +693,7 @@ def test_a_missing_engine_names_its_package(archives, monkeypatch):
 
 
 def test_uuids_in_any_spelling_are_one_id(current_bed):
-    """The store gives the canonical text whatever was put."""
+    """The store returns the canonical text of a UUID, whichever spelling was written."""
     from qdrant_client import models as m
 
     name, point_uuid = current_bed.fresh(), uuid.UUID(int=2**127 + 5)

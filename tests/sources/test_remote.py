@@ -81,7 +81,7 @@ def test_a_transient_error_is_asked_again_within_the_budget_and_a_terminal_one_i
     assert budget.requests == 4
 
 
-def test_what_is_no_answer_of_the_store_is_a_fault_of_ours_and_stays_what_it_is():
+def test_an_error_that_the_store_did_not_cause_is_raised_unchanged():
     with pytest.raises(KeyError):
         Store(url="http://s").send_request(fail_with(KeyError("ours")), Context())
 
@@ -173,10 +173,10 @@ def test_credentials_and_limits_are_no_part_of_the_fingerprint(tmp_path):
 
 
 def test_a_missing_client_names_the_extra():
-    with pytest.raises(ConfigError, match="no_such_client is not installed") as missing:
+    with pytest.raises(ConfigError, match="no_such_client is not installed") as error:
         import_sdk("no_such_client.part", "endpoint")
-    assert "cfray[endpoint]" in missing.value.remedy
-    assert "source" not in missing.value.what
+    assert "cfray[endpoint]" in error.value.remedy
+    assert "source" not in error.value.what
 
 
 def test_pages_are_fetched_ahead_in_order_and_an_error_comes_in_its_place():

@@ -1,4 +1,7 @@
-"""Weaviate: a real server, the ways it loses rows, and its Parquet export."""
+"""Weaviate keeps every row under the conditions in which naive readers lose rows.
+
+A real server is read live, with inactive tenants, and through its Parquet export.
+"""
 
 import base64
 import json
@@ -44,13 +47,13 @@ class TestWeaviate(StoreContract):
         "the server counts a range of UUIDs in the time of a scan; "
         "collections and tenants are counted"
     )
-    cannot_tell_null = "the server drops nulls: a property is there or not"
+    cannot_tell_null = "the server drops nulls: a property exists or not"
     cannot_tell_missing = cannot_tell_null
 
-    def test_the_other_wire_is_asked_again_too(self, bed):
+    def test_rest_requests_are_repeated_after_a_fault(self, bed):
         """The schema and the references come over REST."""
-        seeded = [make_row(n, see=["d0001"]) for n in range(30)]
-        name = bed.seed(seeded)
+        seeded_rows = [make_row(n, see=["d0001"]) for n in range(30)]
+        name = bed.seed(seeded_rows)
         with HttpProxy(bed.source().url) as proxy:
             source = bed.source(name, url=proxy.endpoint, shard_bytes=4_000)
             for fault in (
@@ -62,10 +65,10 @@ class TestWeaviate(StoreContract):
             ):
                 proxy.fail(fault, times=2, matching="/v1/objects")
                 proxy.fail(fault, times=2, matching="/v1/schema")
-                assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded)), fault
+                assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded_rows)), fault
                 assert not proxy.waiting, f"{fault} was never met"
             proxy.fail(Slow(), matching="/v1/objects")
-            assert len(rows(source.model_copy(update={"timeout": 1.0}))) == len(seeded)
+            assert len(rows(source.model_copy(update={"timeout": 1.0}))) == len(seeded_rows)
             proxy.fail(Status(403, body=b"not yours"), matching="/v1/schema")
             with pytest.raises(SourceError, match="not yours") as error:
                 source.shards(CONTEXT)
@@ -73,7 +76,7 @@ class TestWeaviate(StoreContract):
 
 
 def seed_with_ids(bed, *rows_with_ids):
-    """Fill a new collection with pairs (row, id of its object), and give its name."""
+    """Fill a new collection with pairs (row, id of its object), and return its name."""
     name = bed.fresh()
     bed.fill(
         bed.create(name),
@@ -87,9 +90,9 @@ def seed_with_ids(bed, *rows_with_ids):
 
 
 def test_every_type_comes_back_as_it_was_put(bed):
-    seeded = bed.awkward(120, 8)
-    source = bed.source(bed.seed(seeded), shard_bytes=20_000)
-    assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded))
+    seeded_rows = bed.awkward(120, 8)
+    source = bed.source(bed.seed(seeded_rows), shard_bytes=20_000)
+    assert row_counts(rows(source)) == row_counts(map(bed.expected, seeded_rows))
     assert (
         len(
             {
@@ -132,7 +135,7 @@ def test_blobs_come_without_being_asked_for(bed):
 
 def test_objects_say_when_they_were_made_and_changed(bed):
     name = bed.seed([make_row(1)])
-    stored_object = json.loads(bed.rest(f"/objects/{name}/{object_id('d0001')}"))
+    stored_object = json.loads(bed.send_request(f"/objects/{name}/{object_id('d0001')}"))
     (row,) = rows(bed.source(name, object_times=True))
     for key, milliseconds in (
         ("_creation_time", stored_object["creationTimeUnix"]),
@@ -145,7 +148,7 @@ def test_objects_say_when_they_were_made_and_changed(bed):
 
 def test_a_property_named_like_an_objects_own_time_keeps_its_name(bed):
     name = bed.fresh()
-    bed.rest(
+    bed.send_request(
         "/schema",
         {
             "class": name,
@@ -154,7 +157,7 @@ def test_a_property_named_like_an_objects_own_time_keeps_its_name(bed):
         },
         "POST",
     )
-    bed.rest("/objects", {"class": name, "properties": {"_update_time": "mine"}}, "POST")
+    bed.send_request("/objects", {"class": name, "properties": {"_update_time": "mine"}}, "POST")
     (row,) = rows(bed.source(name, object_times=True))
     assert row["_update_time"] == ("string", "mine")
     assert row["__update_time"][0] == "date"
@@ -168,9 +171,9 @@ def test_the_unnamed_vector_of_old_collections_is_the_vector(bed):
         "vectorIndexConfig": {"distance": "dot"},
         "properties": [{"name": "n", "dataType": ["int"]}],
     }
-    bed.rest("/schema", definition, "POST")
+    bed.send_request("/schema", definition, "POST")
     for n in range(30):
-        bed.rest(
+        bed.send_request(
             "/objects",
             {
                 "class": name,
@@ -192,9 +195,9 @@ def test_the_unnamed_vector_of_old_collections_is_the_vector(bed):
     assert source.search(name, [9.0, 1.0], 1) == [f"u:{uuid.UUID(int=29 << 120)}"]
 
 
-def test_named_vectors_and_aliases_are_told_of(bed):
-    seeded = bed.awkward(20, 4)
-    name = bed.seed(seeded)
+def test_named_vectors_and_aliases_are_described(bed):
+    seeded_rows = bed.awkward(20, 4)
+    name = bed.seed(seeded_rows)
     bed.client.alias.create(alias_name=f"{name}Alias", target_collection=name)
     source = bed.source(name)
     (collection,) = source.describe(CONTEXT, source.shards(CONTEXT)).collections
@@ -207,7 +210,6 @@ def test_named_vectors_and_aliases_are_told_of(bed):
 
 
 def test_a_type_that_is_not_known_is_refused_by_name():
-
     with pytest.raises(SourceError, match=r"Docs.when is of type duration") as error:
         parse_definition(
             {"class": "Docs", "properties": [{"name": "when", "dataType": ["duration"]}]}
@@ -261,7 +263,7 @@ def test_references_into_several_collections_come_by_collection(bed):
     source_id = object_id("d0003")
     for target, doc_id in ((first_target, "d0001"), (second_target, "d0002")):
         beacon = {"beacon": f"weaviate://localhost/{target}/{object_id(doc_id)}"}
-        bed.rest(f"/objects/{name}/{source_id}/references/either", beacon, "POST")
+        bed.send_request(f"/objects/{name}/{source_id}/references/either", beacon, "POST")
     source = bed.source(name)
     (row,) = rows(source)
     assert row["either"] == (
@@ -339,7 +341,7 @@ def test_cuts_follow_the_density(bits):
 
 
 def test_a_page_larger_than_the_server_sends_is_asked_for_in_halves(bed):
-    """The plan sees small objects; behind them stand 15 of 8 MB, and a page of 100 is 120 MB."""
+    """The plan samples small objects; 15 objects of 8 MB follow, so a page of 100 has 120 MB."""
     rows_with_ids = [(make_row(n), uuid.UUID(int=n + 1)) for n in range(40)]
     name = seed_with_ids(bed, *rows_with_ids)
     collection = bed.client.collections.get(name)
@@ -403,8 +405,8 @@ def test_writes_during_the_read_lose_no_old_row_and_double_none(bed):
     def insert_and_delete():
         collection = bed.client.collections.get(name)
         while not stop.is_set():
-            new_id = collection.data.insert({"doc_id": "new"}, vector=[0.0, 0.0])
-            collection.data.delete_by_id(new_id)
+            inserted_id = collection.data.insert({"doc_id": "new"}, vector=[0.0, 0.0])
+            collection.data.delete_by_id(inserted_id)
 
     writer = threading.Thread(target=insert_and_delete)
     writer.start()
@@ -413,7 +415,7 @@ def test_writes_during_the_read_lose_no_old_row_and_double_none(bed):
     finally:
         stop.set()
         writer.join()
-    old_ids = [new_id for new_id in read_ids if new_id != "new"]
+    old_ids = [doc_id for doc_id in read_ids if doc_id != "new"]
     assert sorted(old_ids) == sorted(3 * [row["id"] for row in old_rows])
 
 
@@ -470,12 +472,12 @@ def test_the_clients_messages_have_the_fields_that_are_used():
         ({"uri": "folder", "inactive_tenants": "activate"}, "skip"),
     ],
 )
-def test_what_cannot_work_is_said_of_the_job_file(options, phrase):
+def test_options_that_cannot_work_together_are_refused(options, phrase):
     with pytest.raises(ValidationError, match=phrase):
         Weaviate(**options)
 
 
-def test_a_file_of_certificates_that_is_none_is_named(bed, tmp_path):
+def test_a_missing_file_of_certificates_is_named(bed, tmp_path):
     source = bed.source("any", url="https://127.0.0.1:1", ca_file=str(tmp_path / "ca.pem"))
     with pytest.raises(SourceError, match=r"ca\.pem") as error:
         source.shards(CONTEXT)
@@ -486,8 +488,8 @@ def test_a_file_of_certificates_that_is_none_is_named(bed, tmp_path):
 
 
 @pytest.fixture(params=[False, True], ids=["waking by hand", "waking by itself"])
-def tenants(bed, request):
-    """Give a collection of two active tenants and an inactive tenant.
+def collection_name(bed, request):
+    """Create a collection of two active tenants and an inactive tenant, and yield its name.
 
     The parameter says whether a read wakes a tenant by itself.
     """
@@ -498,8 +500,12 @@ def tenants(bed, request):
         name, multiTenancyConfig={"enabled": True, "autoTenantActivation": request.param}
     )
     collection.tenants.create([Tenant(name=tenant) for tenant in ("ann", "bob", "eve")])
-    for tenant, seeded in (("ann", CORPUS[:30]), ("bob", CORPUS[20:25]), ("eve", CORPUS[40:45])):
-        bed.fill(collection.with_tenant(tenant), seeded)
+    for tenant, seeded_rows in (
+        ("ann", CORPUS[:30]),
+        ("bob", CORPUS[20:25]),
+        ("eve", CORPUS[40:45]),
+    ):
+        bed.fill(collection.with_tenant(tenant), seeded_rows)
     collection.tenants.update(Tenant(name="eve", activity_status=TenantActivityStatus.INACTIVE))
     yield name
     bed.drop(name)
@@ -515,76 +521,82 @@ def tenant_states(bed, name):
 INITIAL_STATES = {"ann": "ACTIVE", "bob": "ACTIVE", "eve": "INACTIVE"}
 
 
-def test_sleeping_tenants_are_refused_by_name_and_not_woken(bed, tenants):
-    source = bed.source(tenants)
+def test_sleeping_tenants_are_refused_by_name_and_not_woken(bed, collection_name):
+    source = bed.source(collection_name)
     for request in (source.shards, source.count):
         with pytest.raises(SourceError) as error:
             request(CONTEXT)
-        assert f"{tenants}/eve (INACTIVE)" in error.value.what
+        assert f"{collection_name}/eve (INACTIVE)" in error.value.what
         assert "inactive_tenants" in error.value.remedy
-    assert tenant_states(bed, tenants) == INITIAL_STATES
+    assert tenant_states(bed, collection_name) == INITIAL_STATES
 
 
-def test_sleeping_tenants_are_skipped_by_name_and_not_woken(bed, tenants):
-    source = bed.source(tenants, inactive_tenants="skip", shard_bytes=2_000)
+def test_sleeping_tenants_are_skipped_by_name_and_not_woken(bed, collection_name):
+    source = bed.source(collection_name, inactive_tenants="skip", shard_bytes=2_000)
     shards = source.shards(CONTEXT)
     assert row_counts(rows(source, shards)) == row_counts(
         map(bed.expected, [*CORPUS[:30], *CORPUS[20:25]])
     )
-    assert {shard.collection for shard in shards} == {f"{tenants}/ann", f"{tenants}/bob"}
+    assert {shard.collection for shard in shards} == {
+        f"{collection_name}/ann",
+        f"{collection_name}/bob",
+    }
     description = source.describe(CONTEXT, shards)
     assert [(collection.name, collection.rows) for collection in description.collections] == [
-        (f"{tenants}/ann", 30),
-        (f"{tenants}/bob", 5),
+        (f"{collection_name}/ann", 30),
+        (f"{collection_name}/bob", 5),
     ]
-    assert any(f"{tenants}/eve (INACTIVE)" in note for note in description.notes)
+    assert any(f"{collection_name}/eve (INACTIVE)" in note for note in description.notes)
     assert source.count(CONTEXT) == 35
-    assert tenant_states(bed, tenants) == INITIAL_STATES
+    assert tenant_states(bed, collection_name) == INITIAL_STATES
 
 
-def test_sleeping_tenants_are_woken_for_the_session_alone(bed, tenants):
-    source = bed.source(tenants, inactive_tenants="activate", shard_bytes=2_000)
+def test_sleeping_tenants_are_woken_for_the_session_alone(bed, collection_name):
+    source = bed.source(collection_name, inactive_tenants="activate", shard_bytes=2_000)
     with source.session() as session:
-        assert tenant_states(bed, tenants)["eve"] == "ACTIVE"
+        assert tenant_states(bed, collection_name)["eve"] == "ACTIVE"
         context = replace(CONTEXT, session=session)
         shards = source.shards(context)
         assert {shard.collection for shard in shards} == {
-            f"{tenants}/{tenant}" for tenant in INITIAL_STATES
+            f"{collection_name}/{tenant}" for tenant in INITIAL_STATES
         }
         assert len(rows(source, shards)) == 40
         assert any(
-            f"{tenants}/eve (INACTIVE)" in note for note in source.describe(context, shards).notes
+            f"{collection_name}/eve (INACTIVE)" in note
+            for note in source.describe(context, shards).notes
         )
-    assert tenant_states(bed, tenants) == INITIAL_STATES
+    assert tenant_states(bed, collection_name) == INITIAL_STATES
     with pytest.raises(RuntimeError, match="broken"), source.session():
         raise RuntimeError("broken")
-    assert tenant_states(bed, tenants) == INITIAL_STATES
+    assert tenant_states(bed, collection_name) == INITIAL_STATES
 
 
-def test_a_tenant_named_is_read_beside_a_sleeping_one(bed, tenants):
-    source = bed.source(f"{tenants}/bob")
+def test_a_tenant_named_is_read_beside_a_sleeping_one(bed, collection_name):
+    source = bed.source(f"{collection_name}/bob")
     assert row_counts(rows(source)) == row_counts(map(bed.expected, CORPUS[20:25]))
-    described = source.describe(CONTEXT, source.shards(CONTEXT))
-    assert described.references == {"see": f"{tenants}/bob"}
-    with pytest.raises(SourceError, match=f"did you mean {tenants}/bob"):
-        bed.source(f"{tenants}/bobb").shards(CONTEXT)
+    description = source.describe(CONTEXT, source.shards(CONTEXT))
+    assert description.references == {"see": f"{collection_name}/bob"}
+    with pytest.raises(SourceError, match=f"did you mean {collection_name}/bob"):
+        bed.source(f"{collection_name}/bobb").shards(CONTEXT)
 
 
-def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenants):
+def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, collection_name):
     from weaviate.classes.tenants import Tenant, TenantActivityStatus
 
-    source = bed.source(f"{tenants}/bob")
+    source = bed.source(f"{collection_name}/bob")
     shards = source.shards(CONTEXT)
-    collection = bed.client.collections.get(tenants)
+    collection = bed.client.collections.get(collection_name)
     collection.tenants.update(Tenant(name="bob", activity_status=TenantActivityStatus.INACTIVE))
     with pytest.raises(SourceError, match="INACTIVE now") as error:
         rows(source, shards)
     assert not error.value.transient
-    assert tenant_states(bed, tenants)["bob"] == "INACTIVE"
-    if json.loads(bed.rest(f"/schema/{tenants}"))["multiTenancyConfig"]["autoTenantActivation"]:
+    assert tenant_states(bed, collection_name)["bob"] == "INACTIVE"
+    if json.loads(bed.send_request(f"/schema/{collection_name}"))["multiTenancyConfig"][
+        "autoTenantActivation"
+    ]:
         list(collection.with_tenant("bob").iterator())
-        assert tenant_states(bed, tenants)["bob"] == "ACTIVE", (
-            "a naive read no longer wakes tenants: is the look still needed?"
+        assert tenant_states(bed, collection_name)["bob"] == "ACTIVE", (
+            "a naive read no longer wakes tenants: is the check of their state still needed?"
         )
 
 
@@ -593,56 +605,59 @@ def test_a_tenant_put_to_sleep_after_the_plan_is_not_woken_by_reading(bed, tenan
 
 @pytest.fixture(scope="module")
 def exported_folder_and_source(bed, tmp_path_factory):
-    """Give the folder of an export, with the schema beside it, and the source it was made of."""
+    """Return the folder of an export, which also holds the schema, and the exported source."""
     from weaviate.classes.tenants import Tenant
 
-    seeded = bed.awkward(150, 16)
-    plain_collection, tenant_collection = bed.seed(seeded), bed.fresh()
+    seeded_rows = bed.awkward(150, 16)
+    plain_collection, tenant_collection = bed.seed(seeded_rows), bed.fresh()
     collection = bed.create(tenant_collection, multiTenancyConfig={"enabled": True})
     collection.tenants.create([Tenant(name=tenant) for tenant in ("ann", "bob", "nobody")])
     bed.fill(collection.with_tenant("ann"), CORPUS[:20])
     bed.fill(collection.with_tenant("bob"), CORPUS[10:15])
     folder = shutil.copytree(
-        bed.export(plain_collection, tenant_collection), tmp_path_factory.mktemp("export") / "one"
+        bed.export(plain_collection, tenant_collection), tmp_path_factory.mktemp("export") / "files"
     )
-    (folder / "schema.json").write_bytes(bed.rest("/schema"))
+    (folder / "schema.json").write_bytes(bed.send_request("/schema"))
     return folder, bed.source(plain_collection, tenant_collection)
 
 
 @pytest.fixture
 def export(exported_folder_and_source, tmp_path):
-    """Give a copy of the export, to be damaged."""
+    """Return a copy of the export that a test may damage."""
     return shutil.copytree(exported_folder_and_source[0], tmp_path / "export")
 
 
 def test_an_export_equals_the_live_read_to_the_bit(exported_folder_and_source):
-    folder, live = exported_folder_and_source
-    live = live.model_copy(update={"object_times": True})
+    folder, live_source = exported_folder_and_source
+    live_source = live_source.model_copy(update={"object_times": True})
     source = Weaviate(uri=str(folder))
-    export_shards, live_shards = source.shards(CONTEXT), live.shards(CONTEXT)
+    export_shards, live_shards = source.shards(CONTEXT), live_source.shards(CONTEXT)
     names = {shard.collection for shard in live_shards}
     assert {shard.collection for shard in export_shards} == names
     for name in names:
-        of_export, of_live = (
+        collection_export_shards, collection_live_shards = (
             [shard for shard in shards if shard.collection == name]
             for shards in (export_shards, live_shards)
         )
-        assert row_counts(rows(source, of_export)) == row_counts(rows(live, of_live))
-        assert sum(shard.rows for shard in of_export) == len(rows(live, of_live))
-    assert source.count(CONTEXT) == live.count(CONTEXT)
+        assert row_counts(rows(source, collection_export_shards)) == row_counts(
+            rows(live_source, collection_live_shards)
+        )
+        assert sum(shard.rows for shard in collection_export_shards) == len(
+            rows(live_source, collection_live_shards)
+        )
+    assert source.count(CONTEXT) == live_source.count(CONTEXT)
 
 
 def test_an_export_says_what_the_live_store_says(exported_folder_and_source):
-    folder, live = exported_folder_and_source
+    folder, live_source = exported_folder_and_source
     source = Weaviate(uri=str(folder))
-    export_description, live_description = (
-        item.describe(CONTEXT, item.shards(CONTEXT)) for item in (source, live)
-    )
+    export_description = source.describe(CONTEXT, source.shards(CONTEXT))
+    live_description = live_source.describe(CONTEXT, live_source.shards(CONTEXT))
     assert export_description.consistency == "pinned files"
-    assert [replace(item, facts={}) for item in export_description.collections] == [
-        replace(item, facts={})
-        for item in live_description.collections
-        if not item.name.endswith("/nobody")
+    assert [replace(collection, facts={}) for collection in export_description.collections] == [
+        replace(collection, facts={})
+        for collection in live_description.collections
+        if not collection.name.endswith("/nobody")
     ]
     assert (
         export_description.collections[0].facts["class"]
@@ -651,7 +666,7 @@ def test_an_export_says_what_the_live_store_says(exported_folder_and_source):
     assert (export_description.rows, export_description.exact) == (175, True)
 
 
-def test_without_the_schema_values_are_as_json_tells_them(export):
+def test_without_the_schema_values_have_their_json_types(export):
     (export / "schema.json").unlink()
     source = Weaviate(uri=str(export))
     read_rows = rows(source)
@@ -679,11 +694,11 @@ def test_float32_of_every_exponent_survive_the_exports_decimal_text(bed):
     name = bed.fresh()
     collection = bed.create(name, {"other": [0.0]})
     ids = [uuid.UUID(int=n) for n in range(len(numbers))]
-    seeded = [
+    seeded_rows = [
         {"id": str(n), "vector": vector.tolist(), "vectors": {"other": vector.tolist()}}
         for n, vector in enumerate(numbers)
     ]
-    bed.fill(collection, seeded, ids)
+    bed.fill(collection, seeded_rows, ids)
     context = Context()
     for source in (bed.source(name), Weaviate(uri=str(bed.export(name)))):
         batches = [batch for _, batch in items(source, context)]
@@ -703,7 +718,7 @@ def test_float32_of_every_exponent_survive_the_exports_decimal_text(bed):
 
 
 def test_an_export_is_cut_at_its_row_groups(export):
-    """The server writes a row group a file at this size; a file of several is made from its own."""
+    """The server writes a file of this size as one row group; the test rewrites it with several."""
     (path,) = (file for file in export.glob("*.parquet") if pq.read_metadata(file).num_rows == 150)
     table = pq.read_table(path)
     rows_before = rows(Weaviate(uri=str(export)))
@@ -728,7 +743,7 @@ def node_status_name(folder):
 
 
 def test_a_tenant_that_the_server_left_out_is_named(export):
-    """A node writes this of an offloaded tenant, and the export counts as a success.
+    """A node writes this status of an offloaded tenant, and the export counts as a success.
 
     Source: weaviate, adapters/repos/db/export.go.
     """
@@ -782,7 +797,7 @@ def mark_as_running(folder):
         (mark_as_running, "STARTED"),
     ],
 )
-def test_an_export_that_is_not_whole_is_refused(export, damage, phrase):
+def test_an_incomplete_export_is_refused(export, damage, phrase):
     damage(export)
     with pytest.raises(SourceError, match=phrase) as error:
         Weaviate(uri=str(export)).shards(CONTEXT)
@@ -790,7 +805,7 @@ def test_an_export_that_is_not_whole_is_refused(export, damage, phrase):
     assert error.value.remedy
 
 
-def test_an_export_that_changes_or_is_none_is_refused(export, tmp_path):
+def test_a_changed_or_missing_export_is_refused(export, tmp_path):
     source = Weaviate(uri=str(export))
     shards = source.shards(CONTEXT)
     path = next(iter(export.glob("*.parquet")))

@@ -1,7 +1,7 @@
-"""Weaviate as the tests see it: the real server, filled by the vendor's own client.
+"""Weaviate for the tests: a real server, filled by the vendor's client.
 
-Its ids are UUIDs, so a row's own id is kept as the property ``doc_id`` and the object's is computed
-from it.
+Weaviate's ids are UUIDs, so the property ``doc_id`` holds the id of a row, and the id of the object
+is computed from it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PROPERTIES: dict[str, Any] = {
     "meta": NESTED,
     "metas": [NESTED],
 }
-_TYPED = {
+_WEAVIATE_TYPES = {
     "created": "date",
     "uid": "uuid",
     "place": "geoCoordinates",
@@ -62,7 +62,7 @@ _TYPED = {
     "uids": "list<uuid>",
     "see": "list<uuid>",
 }
-_EMPTY = {
+_LIST_TYPES = {
     "tags": "list<string>",
     "ints": "list<int64>",
     "numbers": "list<double>",
@@ -71,7 +71,7 @@ _EMPTY = {
 
 
 def object_id(doc_id: str) -> uuid.UUID:
-    """Compute the id of a row's object."""
+    """Compute the id of the object that holds a row."""
     return uuid.uuid5(uuid.NAMESPACE_URL, doc_id)
 
 
@@ -102,7 +102,7 @@ def _property_definition(name: str, kind: Any) -> dict[str, Any]:
 
 
 def definition(name: str, vectors: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Give a collection's definition with all properties and a reference to itself."""
+    """Return the definition of a collection with all properties and a reference to itself."""
     flat_index = {
         "vectorizer": {"none": {}},
         "vectorIndexType": "flat",
@@ -112,18 +112,18 @@ def definition(name: str, vectors: dict[str, Any], **options: Any) -> dict[str, 
         "vectorIndexType": "hnsw",
         "vectorIndexConfig": {"multivector": {"enabled": True}},
     }
-    indexes = {
+    vector_indexes = {
         key: multivector_index if value and isinstance(value[0], list) else flat_index
         for key, value in {"default": [0.0], **vectors}.items()
     }
     properties = [
         _property_definition(*name_and_type) for name_and_type in PROPERTIES.items()
     ] + options.pop("references", [{"name": "see", "dataType": [name]}])
-    return {"class": name, "properties": properties, "vectorConfig": indexes, **options}
+    return {"class": name, "properties": properties, "vectorConfig": vector_indexes, **options}
 
 
 def _stored_properties(row: Row) -> Row:
-    """Give a row's properties as Weaviate can hold them: no null, at the top or in a list."""
+    """Return the properties of a row without nulls, which Weaviate cannot hold."""
     properties = {
         ("doc_id" if key == "id" else key): _without_null(value)
         for key, value in row.items()
@@ -141,9 +141,9 @@ def _without_null(value: Any) -> Any:
 
 
 def rounded(number: int) -> int:
-    """Round an integer as the server does, which keeps float64.
+    """Round an integer as the server does, which stores a float64.
 
-    It refuses what that makes 2**63.
+    The server refuses an integer that rounds to 2**63.
     """
     return min(int(float(number)), 2**63 - 1024)
 
@@ -182,7 +182,7 @@ class WeaviateBed(StoreBed):
                 bed.client.close()
 
     def create(self, name: str, vectors: Row | None = None, **options: Any) -> Any:
-        """Create a collection, and give the client's handle of it."""
+        """Create a collection, and return the client's handle of it."""
         return self.client.collections.create_from_dict(definition(name, vectors or {}, **options))
 
     def seed(self, rows: Sequence[Row], name: str | None = None) -> str:
@@ -194,7 +194,7 @@ class WeaviateBed(StoreBed):
     def fill(
         self, collection: Any, rows: Sequence[Row], ids: Sequence[uuid.UUID] | None = None
     ) -> None:
-        """Put rows into a collection or tenant."""
+        """Insert rows into a collection or tenant."""
         from weaviate.classes.data import DataObject, DataReference, GeoCoordinate, PhoneNumber
 
         for start in range(0, len(rows), 1000):
@@ -247,35 +247,35 @@ class WeaviateBed(StoreBed):
         return Weaviate(**{**fields, **options})
 
     def expected(self, row: Row) -> Row:
-        expected = as_json(
+        expected_row = as_json(
             {
                 key: value
                 for key, value in _stored_properties(row).items()
-                if key not in (*_TYPED, "phone", "metas", *_EMPTY)
+                if key not in (*_WEAVIATE_TYPES, "phone", "metas", *_LIST_TYPES)
             }
         )
         stored = _stored_properties(row) | (
             {"see": [str(object_id(doc_id)) for doc_id in row["see"]]} if row.get("see") else {}
         )
-        expected |= {
+        expected_row |= {
             key: (kind, oracle.metadata_text(stored[key]))
-            for key, kind in _EMPTY.items()
+            for key, kind in _LIST_TYPES.items()
             if key in stored
         }
-        expected |= {
+        expected_row |= {
             key: (kind, oracle.canonical(stored[key]))
-            for key, kind in _TYPED.items()
+            for key, kind in _WEAVIATE_TYPES.items()
             if key in stored
         }
         if "phone" in row:
-            expected["phone"] = ("phoneNumber", oracle.canonical(_phone(row["phone"])))
+            expected_row["phone"] = ("phoneNumber", oracle.canonical(_phone(row["phone"])))
         if "metas" in row:
-            expected["metas"] = ("list", oracle.canonical(stored["metas"]))
-        expected |= {
+            expected_row["metas"] = ("list", oracle.canonical(stored["metas"]))
+        expected_row |= {
             "id": object_id(row["id"]),
             "vector": row.get("vector") and [float(np.float32(value)) for value in row["vector"]],
         }
-        return expected | (
+        return expected_row | (
             {"vectors": {**dict.fromkeys(("second", "tokens")), **(row.get("vectors") or {})}}
             if "vectors" in row
             else {}
@@ -337,9 +337,9 @@ class WeaviateBed(StoreBed):
         return "/weaviate.v1.Weaviate/Search"
 
     def export(self, *names: str) -> Path:
-        """Let the server write a Parquet export, and give its folder.
+        """Let the server write a Parquet export, and return its folder.
 
-        The folder does not hold the types, which only the schema knows.
+        The folder holds no types: they are in the schema only.
         """
         from weaviate.export.export import ExportFileFormat
 
@@ -353,7 +353,7 @@ class WeaviateBed(StoreBed):
         )
         return self.files / export_id
 
-    def rest(self, path: str, body: Any = None, method: str = "GET") -> bytes:
+    def send_request(self, path: str, body: Any = None, method: str = "GET") -> bytes:
         """Send a REST request as curl would."""
         headers = {"content-type": "application/json"} | (
             {"authorization": f"Bearer {self.api_key.reveal()}"} if self.api_key else {}
@@ -362,8 +362,8 @@ class WeaviateBed(StoreBed):
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.server.ports[0]}/v1{path}", data, headers, method=method
         )
-        with urllib.request.urlopen(request) as answer:
-            return answer.read()
+        with urllib.request.urlopen(request) as response:
+            return response.read()
 
 
 def _phone(number: str) -> Row:
@@ -378,11 +378,14 @@ def _phone(number: str) -> Row:
     }
 
 
-def _awkward_row(n: int, vector: list[float], second: list[float], count: int) -> Row:
+def _awkward_row(n: int, vector: list[float], second_vector: list[float], count: int) -> Row:
     row: Row = {
         "id": ODD_IDS[n] if n < len(ODD_IDS) else f"é☕ {n} it's “x”",
         "vector": vector,
-        "vectors": {"second": second, "tokens": [second[:4], second[4:]][: 1 + n % 2]},
+        "vectors": {
+            "second": second_vector,
+            "tokens": [second_vector[:4], second_vector[4:]][: 1 + n % 2],
+        },
         "text": (f"Text {n}: “quoted”, naïve ☕ \U0001d4b3 & 'so on'. " * 7)[:300],
         "title": f"Title {n}",
         "created": (datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=n)).isoformat()[:19]

@@ -65,7 +65,7 @@ def titles(answer):
     return [hit["title"] for hit in answer.hits]
 
 
-def test_by_vector_by_words_and_by_both(uri):
+def test_a_search_is_by_vector_by_words_or_by_both(uri):
     assert titles(search_target(uri, Question("young dog resting", 2, "vector")))[0] == "puppy"
     assert titles(search_target(uri, Question("xylophone", 4, "text"))) == ["music"]
     hybrid = search_target(uri, Question("a small dog", 3))
@@ -83,7 +83,7 @@ def test_headers_are_no_hits_and_a_condition_narrows(uri):
     ) == {"train"}
 
 
-def test_without_a_known_model_words_alone(tmp_path, embedder):
+def test_without_a_known_model_a_search_is_by_words_alone(tmp_path, embedder):
     modelless_uri = write_dataset(tmp_path, embedder, None)
     answer = search_target(modelless_uri, Question("xylophone"))
     assert answer.mode == "text"

@@ -33,7 +33,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """Half of the server's answer, its full length promised, then a closed connection; HTTP only."""
+    """Half of the server's answer, all of it promised, then a closed connection; HTTP only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def serve(proxy: GrpcProxy, upstream: str) -> tuple[Callable[[], None], int]:
 
 
 class _AnyMethod(grpc.GenericRpcHandler):
-    """Every method is forwarded as a stream of raw messages; on the wire one message is a stream, too."""
+    """Every method is forwarded as a stream of raw messages: on the wire one message is a stream."""
 
     def __init__(self, proxy: GrpcProxy, channel: grpc.Channel) -> None:
         self.proxy, self.channel = proxy, channel

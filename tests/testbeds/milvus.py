@@ -32,10 +32,14 @@ sys.path.insert(0, site)
 import milvus
 config = milvus.MilvusServerConfig(data_dir=os.getcwd())
 config.resolve()
-os.environ.update(DEPLOY_MODE="STANDALONE", METRICS_PORT="9091", MILVUS_RUN_DIR="run", LD_LIBRARY_PATH=programs)
+os.environ.update(DEPLOY_MODE="STANDALONE", METRICS_PORT="9091")
+os.environ.update(MILVUS_RUN_DIR="run", LD_LIBRARY_PATH=programs)
 os.execv(programs + "/milvus", ["milvus", "run", "standalone"])
 """
-"""Write the package's configuration for the working folder, then become the server, so that no process stands between."""
+"""Write the package's configuration for the working folder, then become the server.
+
+So no process stands between.
+"""
 
 
 def programs(site: Path) -> Path:

@@ -167,7 +167,7 @@ def _write_model(folder: Path, weights: dict[str, npt.NDArray[np.float32]]) -> N
 
 
 def _cosines(folder: Path, onnx: Path) -> npt.NDArray[np.float64]:
-    """Compare the folder's vectors of 32 texts of 1 to 94 words with the mean of onnxruntime's token vectors."""
+    """Compare vectors of 32 texts of 1 to 94 words with the mean of onnxruntime's token vectors."""
     import onnxruntime
     from sentence_transformers import SentenceTransformer
 

@@ -260,12 +260,12 @@ def matches(record: Record, where: Mapping[str, Any]) -> bool:
         comparisons = condition if isinstance(condition, dict) else {"$eq": condition}
         for operator, operand in comparisons.items():
             if operator == "$exists":
-                fits = (name in stored) is operand
+                is_match = (name in stored) is operand
             elif operator in OPERATORS:
-                fits = name in stored and OPERATORS[operator](stored[name], operand)
+                is_match = name in stored and OPERATORS[operator](stored[name], operand)
             else:
                 raise Refused(400, f"{operator} is not a valid operator")
-            if not fits:
+            if not is_match:
                 return False
     return True
 

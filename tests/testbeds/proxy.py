@@ -25,7 +25,7 @@ __all__ = ["Dropped", "Grpc", "GrpcProxy", "HttpProxy", "Slow", "Status", "TcpPr
 
 
 class HttpProxy(Proxy):
-    """In front of an ``http://`` server. Each client connection has one of its own to the server."""
+    """In front of an ``http://`` server; each client connection has its connection to the server."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def _chunks(stream: Any) -> Iterator[bytes]:
 
 
 class GrpcProxy(Proxy):
-    """In front of a gRPC server ("host:port", no TLS): any method, as a stream of messages both ways."""
+    """In front of a gRPC server ("host:port", no TLS): any method, as streams of messages."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__()

@@ -161,7 +161,7 @@ class _Points(PointsServicer):
             )
             for point in request.points
         ]
-        self.store.get(request.collection_name).upsert(points, _shown(request)["selector"])
+        self.store.get(request.collection_name).upsert(points, _read_selection(request)["selector"])
         return _completed()
 
     def Delete(self, request: Any, context: Any) -> Any:
@@ -169,7 +169,9 @@ class _Points(PointsServicer):
         ids, where = (
             (chosen.points, None) if isinstance(chosen, m.PointIdsList) else (None, chosen.filter)
         )
-        self.store.get(request.collection_name).delete(ids, where, _shown(request)["selector"])
+        self.store.get(request.collection_name).delete(
+            ids, where, _read_selection(request)["selector"]
+        )
         return _completed()
 
     def CreateFieldIndex(self, request: Any, context: Any) -> Any:
@@ -183,7 +185,7 @@ class _Points(PointsServicer):
         where, offset = _where(request), _id(request.offset) if request.HasField("offset") else None
         collection = self.store.get(request.collection_name)
         points, next_id = collection.scroll(
-            where=where, limit=request.limit or 10, offset=offset, **_shown(request)
+            where=where, limit=request.limit or 10, offset=offset, **_read_selection(request)
         )
         answer = q.ScrollResponse(result=[q.RetrievedPoint(**_point(point)) for point in points])
         if next_id is not None:
@@ -192,15 +194,15 @@ class _Points(PointsServicer):
 
     def Get(self, request: Any, context: Any) -> Any:
         points = self.store.get(request.collection_name).retrieve(
-            [_id(point_id) for point_id in request.ids], **_shown(request)
+            [_id(point_id) for point_id in request.ids], **_read_selection(request)
         )
         return q.GetResponse(result=[q.RetrievedPoint(**_point(point)) for point in points])
 
     def Count(self, request: Any, context: Any) -> Any:
-        counted = self.store.get(request.collection_name).count(
-            _where(request), _shown(request)["selector"]
+        count = self.store.get(request.collection_name).count(
+            _where(request), _read_selection(request)["selector"]
         )
-        return q.CountResponse(result=q.CountResult(count=counted))
+        return q.CountResponse(result=q.CountResult(count=count))
 
     def Query(self, request: Any, context: Any) -> Any:
         if request.prefetch or request.HasField("score_threshold"):
@@ -210,7 +212,11 @@ class _Points(PointsServicer):
         using = request.using if request.HasField("using") else None
         collection = self.store.get(request.collection_name)
         points = collection.query(
-            query, using=using, where=_where(request), limit=request.limit or 10, **_shown(request)
+            query,
+            using=using,
+            where=_where(request),
+            limit=request.limit or 10,
+            **_read_selection(request),
         )
         return q.QueryResponse(
             result=[
@@ -234,7 +240,7 @@ def _where(request: Any) -> m.Filter | None:
     return GrpcToRest.convert_filter(request.filter)
 
 
-def _shown(request: Any) -> dict[str, Any]:
+def _read_selection(request: Any) -> dict[str, Any]:
     fields = request.DESCRIPTOR.fields_by_name
     readers = {
         "with_payload": GrpcToRest.convert_with_payload_selector,

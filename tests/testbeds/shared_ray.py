@@ -43,8 +43,8 @@ RAY_DATA_ACTORS = (
     "ray::AutoscalingRequester",
     "ray::_AutoscalingCoordinatorActor",
 )
-#: What lives as long as its driver: the budget of requests, for Ray keeps the functions that a driver
-#: sent out, and with them what they refer to.
+#: What lives as long as its driver: the budget of requests, for Ray keeps the functions that a
+#: driver sent out, and with them what they refer to.
 ACTORS_OF_A_DRIVER = ("ray::_BudgetActor",)
 #: Seconds for Ray to end the workers of a driver that is gone.
 SETTLING = 60.0
@@ -104,7 +104,7 @@ class SharedRay:
         self._connection = None
 
     def join(self) -> None:
-        """Make this process a driver of it; of another Ray it cannot be one, for Ray caches the token."""
+        """Make this process a driver of it, and of no other Ray ever: Ray caches the token."""
         self.touched = True
         if self._connection is None:
             self._connection = joined(self.environment)

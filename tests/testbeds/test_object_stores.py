@@ -19,7 +19,7 @@ ROWS = pa.table({"uuid": [f"row {number}" for number in range(200)], "number": l
 
 
 def merge_commit(dataset: lance.LanceDataset, rows: pa.Table, ledger: str) -> lance.LanceDataset:
-    """Commit rows and ledger as cfray does: one Merge on the version that was read, never retried."""
+    """Commit rows and ledger as cfray does: one Merge on the version read, never retried."""
     new = lance.fragment.write_fragments(
         rows, dataset.uri, schema=dataset.schema, storage_options=storage_options(dataset.uri)
     )

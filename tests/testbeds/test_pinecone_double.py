@@ -225,9 +225,9 @@ def test_indexes_share_a_server_and_nothing_else(client, index):
         metric="euclidean",
         spec=sdk.ServerlessSpec(cloud="aws", region="us-east-1"),
     )
-    plain = client.index(name="plain")
-    plain.upsert(vectors=[{"id": "plain only", "values": [1]}])
-    assert pages(plain) == [["plain only"]]
+    other_index = client.index(name="plain")
+    other_index.upsert(vectors=[{"id": "plain only", "values": [1]}])
+    assert pages(other_index) == [["plain only"]]
     assert index.fetch(ids=["plain only"]).vectors == {}
 
 

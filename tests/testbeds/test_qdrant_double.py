@@ -120,10 +120,10 @@ def test_awkward_points_come_back_in_the_order_of_their_ids(corpus):
     points = {point.id: point for point in scroll_all(corpus)}
     assert list(points) == sorted(IDS, key=sort_key)
     assert [points[point_id].payload for point_id in IDS[:3]] == PAYLOADS
-    kinds = {key: type(value) for key, value in points[0].payload.items()}
-    assert (kinds["int"], kinds["one"]) == (int, float)
-    dense, sparse, none = (points[point_id].vector for point_id in IDS[:3])
-    assert none == {}
+    types = {key: type(value) for key, value in points[0].payload.items()}
+    assert (types["int"], types["one"]) == (int, float)
+    dense, sparse, no_vector = (points[point_id].vector for point_id in IDS[:3])
+    assert no_vector == {}
     assert sparse == {"sparse": m.SparseVector(indices=[7, 4_000_000_000], values=[1.0, 0.5])}
     assert dense["multi"] == [[1, 2], [3, 4], [5, 6]]
     assert np.array_equal(np.float32(dense["cosine"]), np.float32([0.6, 0.8]))

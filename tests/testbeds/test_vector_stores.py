@@ -126,7 +126,7 @@ def test_a_vector_store_is_ours_keeps_rows_and_stops_whole(
     indirect=["shared_server"],
 )
 def test_a_jailed_store_is_ours_and_keeps_rows(shared_server, through_its_client):
-    """It serves all the tests of its store; ``server.running`` checks at their end that it stops whole."""
+    """It serves all tests of its store; ``server.running`` checks at the end that it stops whole."""
     check_is_ours_and_open_to_nobody_else(shared_server, through_its_client)
     # the sockets that it opens to every address are in a network of one interface
     assert os.readlink("/proc/self/ns/net") not in networks(shared_server)
