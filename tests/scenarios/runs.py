@@ -229,7 +229,10 @@ class Runner:
         if self.ray is None:
             return self.start(*arguments, **settings).wait()
         self.ray.join()
-        return called(self.ray.folder, *arguments, **settings)
+        ended = called(self.ray.folder, *arguments, **settings)
+        if ended.code not in (0, 3) and self.ray.busy():
+            self.ray.leave()  # as the command's process would: its actors end with it
+        return ended
 
     def close(self) -> None:
         """End everything."""
