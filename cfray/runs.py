@@ -214,6 +214,8 @@ def restart_target(job: JobSpec, say: Callable[[str], None], confirm: Callable[[
             f"--restart would remove {inventory.rows:,} rows; nothing was removed",
             "add --yes to remove them, or give another target.uri",
         )
+    # the operator may have thought for long: no run may have taken the target meanwhile
+    lease.wait_until_free(State(job.target.uri).folder)
     restart.remove(job.target.uri)
 
 

@@ -20,6 +20,10 @@ from cfray.target.state import State
 
 #: File beside the target that stands there while a restart removes it.
 MARK = "restarting.json"
+#: What Lance keeps at the top of a dataset's folder: a restart that was killed leaves nothing else.
+_LANCE_FOLDERS = frozenset(
+    {"data", "_versions", "_transactions", "_indices", "_deletions", "_refs", "_latest.manifest"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ def take_inventory(uri: str) -> Inventory:
     """Look at what a restart would remove.
 
     Raises:
-        LedgerMismatch: the dataset was not made by cfray, or something else is there; a dataset
-            that an interrupted restart has half removed is no reason.
+        LedgerMismatch: the dataset was not made by cfray, or its address holds something else than
+            what an interrupted restart leaves of a dataset.
     """
     state = State(uri)
     rows, versions = None, 0
@@ -76,10 +80,28 @@ def take_inventory(uri: str) -> Inventory:
             dataset = Target(uri).open()
             rows, versions = dataset.count_rows(), len(dataset.versions())
     except LedgerMismatch:
-        if not is_interrupted(state):
+        if not (is_interrupted(state) and _is_half_removed(uri)):
             raise
     files = _files(f"{uri}.cfray")
     return Inventory(rows, versions, len(files), sum(info.size for info in files))
+
+
+def _is_half_removed(uri: str) -> bool:
+    """Tell what a killed restart leaves from a dataset or files that others put there since."""
+    system, path = open_filesystem(uri)
+    infos: list[pafs.FileInfo] = system.get_file_info(pafs.FileSelector(path, recursive=True))
+    names = {info.path[len(path) + 1 :].split("/")[0] for info in infos}
+    has_manifest = any(info.path.endswith(".manifest") for info in infos)
+    # with a manifest and the data it names, the dataset opens: then it is judged by its ledger
+    return names <= _LANCE_FOLDERS and not (has_manifest and _opens(uri))
+
+
+def _opens(uri: str) -> bool:
+    try:
+        Target(uri).open()
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def remove(uri: str) -> None:

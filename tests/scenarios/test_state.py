@@ -133,6 +133,20 @@ def test_a_killed_restart_is_named_until_it_is_repeated(job, refusal, cfray):
     assert lance.dataset(job.target).count_rows() == ROWS + 2
 
 
+def test_a_repeated_restart_never_removes_what_others_put_there_since(job, refusal):
+    shutil.rmtree(job.target)
+    (job.state / "restarting.json").write_text("{}")
+    lance.write_dataset(pa.table({"mine": [1, 2, 3]}), job.target)
+    refusal("migrate", job.path, "--restart", "--yes")
+    assert lance.dataset(job.target).count_rows() == 3
+    shutil.rmtree(job.target)
+    notes = Path(job.target) / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("not of a dataset")
+    refusal("migrate", job.path, "--restart", "--yes")
+    assert notes.exists()
+
+
 @pytest.mark.parametrize("stage", ["compact", "index"])
 def test_a_run_killed_before_verify_is_not_called_finished(cfray, job, stage):
     shutil.rmtree(job.target)
