@@ -7,11 +7,12 @@ cfray did not make is never removed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
-from cfray.errors import LedgerMismatch
+from cfray.errors import CfrayError, LedgerMismatch
 from cfray.runtime.filesystems import Folder, open_filesystem
 from cfray.runtime.storage_errors import classify_write_error
 from cfray.target.commit import Target
@@ -35,12 +36,14 @@ class Inventory:
         versions: of the dataset that can still be opened.
         state_files: in the folder beside the target.
         state_bytes: their size together.
+        job_names: names of the jobs that made the target; none where job.json does not tell.
     """
 
     rows: int | None
     versions: int
     state_files: int
     state_bytes: int
+    job_names: tuple[str, ...]
 
     @property
     def is_empty(self) -> bool:
@@ -53,10 +56,11 @@ class Inventory:
             f"{uri}.cfray ({self.state_files:,} files, {self.state_bytes:,} bytes: plan, receipts, "
             "quarantined rows, reports)"
         )
+        jobs = f" of job {', '.join(self.job_names)}" if self.job_names else ""
         if self.rows is None:
-            return f"--restart removes {state}; there is no dataset at {uri}"
+            return f"--restart removes {state}{jobs}; there is no dataset at {uri}"
         return (
-            f"--restart removes the dataset {uri} ({self.rows:,} rows in its latest version, "
+            f"--restart removes the dataset {uri}{jobs} ({self.rows:,} rows in its latest version, "
             f"{self.versions:,} versions) and {state}"
         )
 
@@ -83,7 +87,11 @@ def take_inventory(uri: str) -> Inventory:
         if not (is_interrupted(state) and _is_half_removed(uri)):
             raise
     files = _files(f"{uri}.cfray")
-    return Inventory(rows, versions, len(files), sum(info.size for info in files))
+    job_names: set[str] = set()
+    with suppress(CfrayError):  # a damaged job.json is a reason to start over, not to refuse it
+        job_names = {str(job["agreed"].get("name")) for job in state.jobs()}
+    size = sum(info.size for info in files)
+    return Inventory(rows, versions, len(files), size, tuple(sorted(job_names)))
 
 
 def _is_half_removed(uri: str) -> bool:

@@ -100,6 +100,7 @@ def test_restart_removes_what_it_names_and_begins_anew(cfray, job):
     shutil.rmtree(job.target)
     again = cfray.run("migrate", job.path, "--restart").ended_with(0)
     assert f"--restart removes {job.state}" in again.err
+    assert "of job articles" in again.err
     assert runs.document_ids(job.target) == [f"doc-{number:07d}" for number in range(ROWS)]
     assert "--restart" not in cfray.run("migrate", job.path).ended_with(0).err
 
