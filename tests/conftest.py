@@ -161,7 +161,10 @@ SHARING_FILES = (
 )
 #: The groups that take longest go first, so that processes which share the tests end at about the
 #: same time.
-LONGEST = ("milvus", "test_kill.py", "weaviate", "test_regenerate.py")
+LONGEST = (
+    *("weaviate", "milvus", "test_regenerate.py", "test_remap.py", "test_kill.py"),
+    *("chroma", "qdrant", "test_embed.py", "test_embedder_pool.py"),
+)
 
 
 def group_of(nodeid):

@@ -24,7 +24,7 @@ from tests.scenarios.corpora import (
 )
 from tests.scenarios.runs import PROVE
 
-DOCUMENTS, SAMPLED = (60_000, 2_000) if PROVE else (1_500, 200)
+DOCUMENTS, SAMPLED = (60_000, 2_000) if PROVE else (720, 120)
 #: More than there can be tasks at once: actors must find their cores all the same.
 SHARDS = 16 if PROVE else 12
 
