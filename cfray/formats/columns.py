@@ -1,8 +1,9 @@
-"""Columnar batches from files, made neutral: no field metadata, and text that is really UTF-8.
+"""Columnar batches from files, made neutral: normal types, and text that is really UTF-8.
 
-Parquet and Arrow files may hold bytes in a string column that are no UTF-8.  Such a row
-cannot become a Record: it is set aside with its original bytes, and the other rows of the
-batch go on.
+This is the door of every Arrow source: behind it no column has a view, a dictionary or another type
+that ``arrow_types`` replaces.  Parquet and Arrow files may hold bytes in a string column that are
+no UTF-8.  Such a row cannot become a Record: it is set aside with its original bytes, and the other
+rows of the batch go on.
 """
 
 from __future__ import annotations
@@ -14,36 +15,79 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from cfray.records.record import Reject
+from cfray.formats.arrow_types import child_fields, normal_schema, normal_type
+from cfray.formats.invalid_text import check_buffers, invalid_text_rows
+from cfray.formats.normal_arrays import (
+    expanded_bytes,
+    expands,
+    normal_array,
+    union_variants,
+)
+from cfray.records import values
+from cfray.records.record import Reject, is_variant, variant_texts
+
+__all__ = [
+    "batch_size",
+    "interleave",
+    "normal_batch",
+    "normal_schema",
+    "normal_type",
+    "separate_invalid_text",
+    "split_by_bytes",
+]
 
 
-def drop_field_metadata(schema: pa.Schema) -> pa.Schema:
-    """Drop the metadata that a file's writer left on fields: it has no meaning here."""
-    return pa.schema([pa.field(field.name, field.type, field.nullable) for field in schema])
+def normal_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Make a batch whose columns have normal types, in the schema that ``normal_schema`` gives.
+
+    Raises:
+        ArrowInvalid: the buffers of a column contradict each other.
+        ConfigError: the values of a column cannot be written; says which column it is.
+    """
+    schema = normal_schema(batch.schema)
+    columns = []
+    for field, column in zip(schema, batch.columns, strict=True):
+        if not column.type.equals(field.type):
+            check_buffers(column)
+        columns.append(
+            union_variants(column) if is_variant(field) else normal_array(column, field.type)
+        )
+    if not columns:
+        # rows without any column are rows all the same
+        return pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def separate_invalid_text(
     batch: pa.RecordBatch, position: str, batch_bytes: int
 ) -> Iterator[pa.RecordBatch | Reject]:
-    """Yield batches whose strings are valid, and a Reject for each row whose strings are not.
+    """Yield normal batches whose strings are valid, and a Reject for each row whose are not.
 
     Args:
         batch: as decoded.
         position: where the batch stands in its file.
         batch_bytes: bytes above which a batch is cut.
     """
-    batch = pa.RecordBatch.from_arrays(batch.columns, schema=drop_field_metadata(batch.schema))
+    first_row = 0
+    for part in _split_shared(batch, batch_bytes):
+        yield from _separate(normal_batch(part), position, first_row, batch_bytes)
+        first_row += part.num_rows
+
+
+def _separate(
+    batch: pa.RecordBatch, position: str, first_row: int, batch_bytes: int
+) -> Iterator[pa.RecordBatch | Reject]:
     invalid_columns: dict[int, str] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        for row in _invalid_rows(column):
+        for row in invalid_text_rows(column):
             invalid_columns.setdefault(row, name)
     rejects = (
         (
             row,
             Reject(
                 f"column {invalid_columns[row]} is not UTF-8",
-                f"{position}, row {row} of its batch",
-                _row_content(batch, row),
+                f"{position}, row {first_row + row} of its batch",
+                row_content(batch, row),
             ),
         )
         for row in sorted(invalid_columns)
@@ -84,50 +128,65 @@ def split_by_bytes(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.Recor
     Halving weighs each half: an average says nothing of a few large rows among many small ones.
     """
     half = batch.num_rows // 2
-    first, second = batch.slice(0, half), batch.slice(half)
-    # A dictionary, which each half would carry along: halving such a batch saves nothing.
-    is_shared = first.nbytes + second.nbytes > 1.5 * batch.nbytes
-    if half == 0 or batch.nbytes <= batch_bytes or is_shared:
+    if half == 0 or batch.nbytes <= batch_bytes:
         yield batch
         return
-    yield from split_by_bytes(first, batch_bytes)
-    yield from split_by_bytes(second, batch_bytes)
+    yield from split_by_bytes(batch.slice(0, half), batch_bytes)
+    yield from split_by_bytes(batch.slice(half), batch_bytes)
 
 
-def _invalid_rows(column: pa.Array) -> list[int]:
-    """List the rows whose text (also inside lists and structs) is not UTF-8."""
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid:
-        return [row for row in range(len(column)) if not _is_valid(column.slice(row, 1))]
-    return []
+def batch_size(batch: pa.RecordBatch) -> int:
+    """Estimate the bytes that a batch of any types takes once its columns are normal."""
+    return sum(map(expanded_bytes, batch.columns))
 
 
-def _is_valid(value: pa.Array) -> bool:
-    """Tell whether all text in an array of one row is UTF-8."""
-    try:
-        pa.concat_arrays([value]).take(pa.array([0])).validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
+def _split_shared(batch: pa.RecordBatch, batch_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Halve a batch whose rows share bytes until what they take when written out is in bounds."""
+    shared = [column for column in batch.columns if expands(column.type)]
+    half = batch.num_rows // 2
+    if half == 0 or not shared or sum(map(expanded_bytes, shared)) <= batch_bytes:
+        yield batch
+        return
+    yield from _split_shared(batch.slice(0, half), batch_bytes)
+    yield from _split_shared(batch.slice(half), batch_bytes)
 
 
-def _row_content(batch: pa.RecordBatch, row: int) -> bytes:
+def row_content(batch: pa.RecordBatch, row: int) -> bytes:
     """Write a row as JSON; text that is not UTF-8 as base64."""
-    content = {
-        name: _raw_value(column, row)
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
-    return json.dumps(content, ensure_ascii=False, default=str).encode()
+    content: dict[str, object] = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        value = column.slice(row, 1)
+        content[field.name] = _raw_value(variant_texts(value) if is_variant(field) else value)
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
-def _raw_value(column: pa.Array, row: int) -> object:
-    value = column.slice(row, 1)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        is_large = pa.types.is_large_string(column.type)
-        raw = value.cast(pa.large_binary() if is_large else pa.binary())[0].as_py()
-        try:
-            return None if raw is None else raw.decode()
-        except UnicodeDecodeError:
-            return {"base64": base64.b64encode(raw).decode()}
-    return value[0].as_py() if _is_valid(value) else "<not UTF-8>"
+def _raw_value(value: pa.Array) -> object:
+    """Give an array of one value as parsed JSON, each text in it that is not UTF-8 as base64."""
+    kind = value.type
+    if not value[0].is_valid:
+        return None
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _raw_text(value)
+    if pa.types.is_struct(kind):
+        fields = child_fields(kind)
+        return {field.name: _raw_value(value.field(i)) for i, field in enumerate(fields)}
+    if pa.types.is_map(kind):
+        return [[_raw_value(value.field(i)) for i in (0, 1)] for value in _items(value)]
+    if pa.types.is_nested(kind):
+        return [_raw_value(item) for item in _items(value)]
+    return json.loads(values.json_texts(value)[0].as_py())
+
+
+def _raw_text(value: pa.Array) -> object:
+    is_large = pa.types.is_large_string(value.type)
+    raw = value.cast(pa.large_binary() if is_large else pa.binary())[0].as_py()
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+def _items(value: pa.Array) -> list[pa.Array]:
+    """Give the items of a list, or the entries of a map, as arrays of one value."""
+    items = value[0].values
+    return [items.slice(place, 1) for place in range(len(items))]

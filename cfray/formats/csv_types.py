@@ -72,13 +72,24 @@ def parse_type(name: str) -> pa.DataType:
     raise ValueError(f"{name!r} is no type a CSV column can have; known: {KNOWN_TYPES}")
 
 
-def convert_texts(texts: pa.StringArray, declared: pa.DataType) -> tuple[pa.Array, list[int]]:
+def convert_texts(
+    texts: pa.StringArray, declared: pa.DataType, *, decimal: str = "."
+) -> tuple[pa.Array, list[int]]:
     """Turn a column of texts into the declared type; an empty text is null.
+
+    Args:
+        texts: the column.
+        declared: its type.
+        decimal: the character before the fraction of a number; with a comma a point is none, for
+            it may separate thousands.
 
     Returns:
         The column, and the indexes of texts that do not fit (null in the column).
     """
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if decimal != "." and (pa.types.is_floating(declared) or pa.types.is_decimal(declared)):
+        # what holds a point must not become a number: "x" makes it none
+        texts = pc.replace_substring(pc.replace_substring(texts, ".", "x"), decimal, ".")
     if pa.types.is_list(declared):
         return _parse_lists(texts, declared)
     try:

@@ -25,6 +25,10 @@ from cfray.records.record import canonical
 #: parser at about 1000.
 MAX_DEPTH = 500
 
+#: Stands between values: white space, the separator of JSON text sequences (RFC 7464), the zeros of
+#: a file that was allocated before it was written; and the mark at the seam of joined files.
+_BETWEEN = b" \t\r\n\x1e\0"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MEMBER_MARK = re.compile(rb'"[ \t\r\n]*:')
 #: Floats of orjson below this were no integers beyond 64 bits; half of 2**63, which leaves room
 #: for the rounding of ``hypot``.
@@ -39,6 +43,14 @@ class InexactJson(ValueError):
 
 class InvalidJson(InexactJson):
     """The text is no JSON at all."""
+
+
+def between_values(text: bytes) -> bytes:
+    """Leave out what may stand before and behind a top-level value."""
+    stripped = text.strip(_BETWEEN)
+    while stripped.startswith(_BYTE_ORDER_MARK):
+        stripped = stripped.removeprefix(_BYTE_ORDER_MARK).strip(_BETWEEN)
+    return stripped
 
 
 def parse_json(data: bytes) -> object:

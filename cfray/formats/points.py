@@ -7,11 +7,13 @@ collection has the same; payload values are variants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfray.records.record import MISSING, VARIANT, variant_array, variant_field
 from cfray.records.types import SPARSE
@@ -27,6 +29,7 @@ def build_batch(
     *,
     payload_name: str,
     texts: pa.Array | None = None,
+    names_planned: bool = True,
 ) -> pa.RecordBatch:
     """Put a page together.
 
@@ -38,8 +41,11 @@ def build_batch(
         payload: a mapping for each point: str keys; parsed JSON or ``records.Typed`` values; a key
             that is missing stays missing.
         payload_name: what the store calls the payload (``metadata``, ``properties``): a key named
-            like one of the point's columns becomes ``<payload_name>.<key>``.
+            like one of the point's columns becomes ``<payload_name>.<key>`` (``unreserved_name``).
         texts: documents, where the store has them beside the payload; a string array.
+        names_planned: whether the plan saw any of the named vectors.  If not, only some pages have
+            the column ``vectors``, and it is null where a point has none of them: what a record
+            says must not depend on its page.
     """
     fields = [variant_field("id") if ids.type.equals(VARIANT) else pa.field("id", ids.type)]
     columns: list[pa.Array] = [ids]
@@ -50,20 +56,37 @@ def build_batch(
     if named_vectors:
         children = [pa.field(name, column.type) for name, column in named_vectors.items()]
         fields.append(pa.field("vectors", pa.struct(children)))
-        columns.append(pa.StructArray.from_arrays(list(named_vectors.values()), fields=children))
+        arrays = list(named_vectors.values())
+        mask = None if names_planned else reduce(pc.and_, [array.is_null() for array in arrays])
+        columns.append(pa.StructArray.from_arrays(arrays, fields=children, mask=mask))
     if texts is not None:
         fields.append(pa.field("text", pa.string()))
         columns.append(texts)
-    used_names = {name for name in _POINT_COLUMNS if name != "text" or texts is not None}
+    reserved = {name for name in _POINT_COLUMNS if name != "text" or texts is not None}
     # Sorted: a point's keys stand in the same order however the store cuts its pages.
     for key in sorted({key for point in payload for key in point}):
-        name = key
-        while name in used_names:
-            name = f"{payload_name}.{name}"
-        used_names.add(name)
-        fields.append(variant_field(name))
+        fields.append(variant_field(unreserved_name(key, reserved, payload_name)))
         columns.append(variant_array(point.get(key, MISSING) for point in payload))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def unreserved_name(key: str, reserved: Collection[str], prefix: str) -> str:
+    """Name the column of a payload's key, so that no two keys share a column.
+
+    A key named like one of the record's columns gets the prefix, and so does a key that already
+    reads like such a name: ``id`` becomes ``metadata.id``, ``metadata.id`` becomes
+    ``metadata.metadata.id``.  So a key has the same name on every page, whatever other keys the
+    page holds.
+
+    Args:
+        key: as the store has it.
+        reserved: names of the record's columns.
+        prefix: what stands before the dot.
+    """
+    rest = key
+    while rest.startswith(f"{prefix}."):
+        rest = rest.removeprefix(f"{prefix}.")
+    return f"{prefix}.{key}" if rest in reserved else key
 
 
 def dense_column(
@@ -88,7 +111,10 @@ def dense_column(
     is_missing = np.fromiter((vector is None for vector in values), np.bool_, len(values))
     matrix = np.zeros((len(values), width), kind.value_type.to_pandas_dtype())
     if vectors:
-        matrix[~is_missing] = np.asarray(vectors, matrix.dtype)
+        if matrix.dtype == np.float32 and not isinstance(vectors[0], np.ndarray):
+            matrix[~is_missing] = to_float32(np.asarray(vectors, np.float64))
+        else:
+            matrix[~is_missing] = np.asarray(vectors, matrix.dtype)
     mask = pa.array(is_missing) if is_missing.any() else None
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), width, mask=mask)
 
@@ -101,8 +127,34 @@ def sparse_column(values: Sequence[tuple[Sequence[int], Sequence[float]] | None]
     """
     return pa.array(
         [
-            None if pair is None else {"indices": list(pair[0]), "values": list(pair[1])}
+            None
+            if pair is None
+            else {
+                "indices": list(pair[0]),
+                "values": to_float32(np.asarray(pair[1], np.float64)),
+            }
             for pair in values
         ],
         SPARSE,
     )
+
+
+def to_float32(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Give the float32 numbers whose shortest texts the store wrote.
+
+    Such a text, read as float64, may lie exactly between two float32 (7.038531e-26 does);
+    then the neighbour with that text is the stored number.
+    """
+    flat = numbers.reshape(-1)
+    rounded = flat.astype(np.float32)
+    # the 29 bits that a float32 lacks are exactly half of its last bit
+    ties = np.flatnonzero((flat.view(np.uint64) & 0x1FFFFFFF) == 0x10000000)
+    for index in ties:
+        neighbours = (
+            rounded[index],
+            np.nextafter(rounded[index], np.float32(np.inf)),
+            np.nextafter(rounded[index], np.float32(-np.inf)),
+        )
+        with_same_text = (number for number in neighbours if float(str(number)) == flat[index])
+        rounded[index] = next(with_same_text, rounded[index])
+    return rounded.reshape(numbers.shape)

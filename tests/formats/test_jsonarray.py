@@ -8,7 +8,7 @@ import json
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cfray.formats.jsonarray import ElementEnds
+from cfray.formats.json_structure import ElementEnds
 from cfray.formats.lines import gather_records
 
 TEXTS = st.text(st.sampled_from('"\\[]{},: \né'), max_size=8)

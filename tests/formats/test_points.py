@@ -5,6 +5,9 @@ A payload key must not replace a field of the point, and vectors stay the same t
 
 import numpy as np
 import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cfray.formats import points
 from cfray.records.record import Typed, variant_array
@@ -91,3 +94,40 @@ def test_ids_of_mixed_types_are_variants():
         ("uuid", '"6f9619ff-8b86-d011-b42d-00c04fc964ff"'),
         ("uint64", str(2**64 - 1)),
     ]
+
+
+#: Keys that are likely to meet: reserved names, and the same names behind the payload's own.
+KEYS = st.lists(
+    st.sampled_from(["id", "text", "vector", "vectors", "n", "payload", "", "a.b"]), max_size=1
+).flatmap(
+    lambda names: st.integers(0, 3).map(lambda depth: "payload." * depth + "".join(names))
+) | st.text(max_size=4)
+
+
+@given(st.lists(st.dictionaries(KEYS, st.integers(-9, 9), max_size=5), min_size=1, max_size=4))
+def test_no_two_keys_share_a_column_and_a_key_has_one_name_on_every_page(payloads):
+    def read(page):
+        ids = pa.array([f"r{number}" for number in range(len(page))])
+        return plain_rows(points.build_batch(ids, {}, page, payload_name="payload"))
+
+    together = read(payloads)
+    for payload, row in zip(payloads, together, strict=True):
+        (alone,) = read([payload])
+        del alone["id"], row["id"]
+        assert alone == row
+        assert sorted(int(text) for _, text in row.values()) == sorted(payload.values())
+
+
+#: The float64 of its text, 7.038531e-26, lies halfway between two float32.
+BETWEEN = np.uint32(0x15AE43FD).view(np.float32)
+
+
+@pytest.mark.parametrize("number", [BETWEEN, -BETWEEN, np.float32(0.1), np.float32(1e-45)])
+def test_a_float32_that_came_as_text_is_that_float32(number):
+    """JSON writes a float32 as the shortest text that reads back to it."""
+    text = float(str(number))
+    dense = points.dense_column([[text, 1.0], None], pa.list_(pa.float32(), 2))
+    sparse = points.sparse_column([([7], [text]), None])
+    assert dense[0].values.to_numpy().tobytes() == np.array([number, 1], np.float32).tobytes()
+    assert np.float32(sparse[0]["values"][0].as_py()) == number
+    assert np.float32(dense[0].as_py()[0]) == number

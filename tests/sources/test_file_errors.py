@@ -18,7 +18,8 @@ from cfray.sources.files.csv import Csv
 from cfray.sources.files.json import JsonFile
 from cfray.sources.files.jsonl import JsonLines
 from cfray.sources.files.lance import Lance
-from cfray.sources.files.listing import list_files, open_file
+from cfray.sources.files.listing import open_file
+from cfray.sources.files.locations import list_files
 from cfray.sources.files.parquet import Parquet
 from tests.sources.permissions import public_folder, without_privileges
 
@@ -108,7 +109,7 @@ def test_a_compressed_file_is_named_by_the_suffix_before_its_codec(tmp_path):
 def test_an_empty_folder_and_files_of_no_kind_are_said_to_be_so(tmp_path, kind):
     assert "there is no file at all" in refusal(kind, tmp_path).what
     (tmp_path / "notes.txt").write_text("text")
-    (tmp_path / "README").write_text("text")
+    (tmp_path / "NOTES").write_text("text")
     error = refusal(kind, tmp_path)
     assert "1 .txt file" in error.what
     assert "1 suffixless file" in error.what
@@ -243,3 +244,15 @@ def test_an_object_store_that_refuses_access_names_the_credentials(monkeypatch):
     assert refused.value.transient is False
     assert "no permission to read s3://bucket/export" in refused.value.what
     assert "AWS_ACCESS_KEY_ID" in refused.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
+@pytest.mark.parametrize("other_kind", ["parquet", "arrow"])
+def test_a_binary_file_with_the_suffix_of_a_text_is_known_by_its_first_bytes(
+    tmp_path, kind, other_kind
+):
+    path = write(tmp_path, other_kind, suffix=f".{kind}")
+    for location in (path, tmp_path):
+        error = refusal(kind, location)
+        assert path.name in error.what
+        assert f"kind: {other_kind} reads it" in error.what

@@ -1,4 +1,4 @@
-"""JSON exports: a file holds one array of objects, or one object.
+"""JSON exports: a file holds an array of objects, or objects one after the other.
 
 The end of an element is known only from the file's start, so a file is one part, streamed
 by one worker in bounded memory.  Large exports are better written as JSON Lines, which can
@@ -11,34 +11,78 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import pyarrow as pa
+from pydantic import field_validator
 
-from cfray.formats import jsonarray, lines
+from cfray.errors import SourceError
+from cfray.formats.json_rows import Orient
 from cfray.records.record import Reject
-from cfray.sources.base import Context, Json
-from cfray.sources.files.base import FilePart, FileSource
+from cfray.sources.base import Context, Json, Shard
+from cfray.sources.files.base import FilePart, FileSource, parts_of
+from cfray.sources.files.json_values import (
+    ValueReader,
+    beside_note,
+    parse_path,
+    read_head,
+    single_object_note,
+)
 from cfray.sources.files.kinds import SUFFIXES
-from cfray.sources.files.listing import PinnedFile, open_file
+from cfray.sources.files.listing import PinnedFile
+from cfray.sources.files.text_content import refuse_other_content
 
 
 class JsonFile(FileSource):
-    """Files of one JSON array or object, plain, ``.gz`` or ``.zst``."""
+    """Files of JSON arrays or objects, plain or compressed, in UTF-8, UTF-16 or UTF-32."""
 
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["json"]
+    later_fields: ClassVar[frozenset[str]] = FileSource.later_fields | {"records", "orient"}
 
     kind: Literal["json"] = "json"
+    #: The key under which the records stand in a file of one object, such as ``data`` or, with dots
+    #: between keys, ``response.hits``.  What stands beside them is not read; ``plan`` names it.
+    #: Default: the records stand in a top-level array, or are the top-level objects.
+    records: str | None = None
+    #: How the records are written, in the words of pandas' ``to_json``.  ``records``: each as an
+    #: object.  ``index``: an object whose members are the records; the key becomes the field
+    #: ``$key``.  ``columns``: an object of columns, each an object of rows; up to 64 MiB.
+    #: ``split``: ``{"columns": [names], "data": [rows]}``.  ``header``: an array of arrays, of
+    #: which the first holds the names.
+    orient: Orient = "records"
+
+    @field_validator("records")
+    @classmethod
+    def _is_path(cls, value: str | None) -> str | None:
+        parse_path(value)
+        return value
+
+    @property
+    def _reader(self) -> ValueReader:
+        return ValueReader(parse_path(self.records), self.orient)
+
+    def check_files(self, files: list[PinnedFile], context: Context) -> None:
+        """Refuse files that hold no JSON, and an export that is empty."""
+        super().check_files(files, context)
+        if not any(file.size for file in files):
+            raise SourceError(
+                f"no record at {self.address}: every file there is empty (0 bytes), which is no "
+                "JSON",
+                "export the files again, or correct source.uri",
+            )
+        for file in files:
+            refuse_other_content(read_head(file), "json", file)
 
     def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
-        """Make the file a single part."""
-        return [FilePart(file, "0", {}, file.size, splittable=False)]
+        """Make the file a single part, or each array or object under ``records`` one."""
+        return self._reader.split(file) if file.size else []
 
     def read_part(
         self, file: PinnedFile, where: dict[str, Json], context: Context
     ) -> Iterator[pa.RecordBatch | Reject]:
-        """Stream the file."""
-        with open_file(file) as stream:
-            runs = lines.gather_records(
-                lines.read_blocks(stream),
-                jsonarray.ElementEnds(),
-                lines.record_limit(context.max_record),
-            )
-            yield from jsonarray.decode(runs, file.name, context.batch_bytes)
+        """Stream the part."""
+        yield from self._reader.read(file, where, context)
+
+    def _notes(self, files: list[PinnedFile], shards: list[Shard]) -> Iterator[str]:
+        yield from super()._notes(files, shards)
+        yield from beside_note(part for shard in shards for part in parts_of(shard))
+        with_records = [file for file in files if file.size]
+        if self.records is None and self.orient == "records" and with_records:
+            yield from single_object_note(with_records[0], self.kind)

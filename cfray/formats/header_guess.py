@@ -1,0 +1,78 @@
+"""Tell whether the first row of a table names its columns, by comparing it with the other rows.
+
+A guess for a draft: it never decides how a file is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_LETTERS, _DIGITS = re.compile(r"[^\W\d_]+"), re.compile(r"\d+")
+#: Characters of the longest name that a column plausibly has.
+_LONGEST_NAME = 64
+
+
+def has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the first row holds names.
+
+    Args:
+        rows: of equal width, the first of the file first.
+    """
+    if not rows:
+        return False
+    # a file that was joined from several holds the header several times
+    first, others = rows[0], [row for row in rows if row != rows[0]]
+    if not others and len(rows) > 1:
+        return False
+    names = [name.strip() for name in first]
+    if not any(names) or not all(map(_is_name, filter(None, names))):
+        return False
+    columns = [[row[index] for row in others] for index in range(len(names))]
+    if any(map(_is_like_others, names, columns)):
+        return False
+    # the index of pandas has no name, and no field stands behind a delimiter at the end
+    return not any(
+        any(values) for name, values in zip(names[1:], columns[1:], strict=True) if not name
+    ) or _differ_mostly(names, columns)
+
+
+def _is_name(text: str) -> bool:
+    return (
+        len(text) <= _LONGEST_NAME
+        and "\n" not in text
+        and text[0] not in "[{"
+        and not _NUMBER.fullmatch(text)
+        and text.count(" ") <= 5
+        and text[-1] not in ".!?"
+    )
+
+
+def _is_like_others(name: str, values: list[str]) -> bool:
+    """Tell whether a name is made of letters and digits as most values of its column are."""
+    if not name or not any(map(str.isdigit, name)):
+        return name != "" and values.count(name) > len(values) / 20
+    shape = _shape(name)
+    return sum(_shape(value) == shape for value in values) > len(values) / 2
+
+
+def _differ_mostly(names: list[str], columns: list[list[str]]) -> bool:
+    """Tell whether most names are plainly no values: without digits, or shorter than they are.
+
+    A row without a header may lack a field, too.
+    """
+    named = [(name, values) for name, values in zip(names, columns, strict=True) if name]
+    return sum(_differs(name, values) for name, values in named) > len(named) / 2
+
+
+def _differs(name: str, values: list[str]) -> bool:
+    filled = [value for value in values if value]
+    has_digits = any(map(str.isdigit, name))
+    with_digits = 0 if has_digits else sum(any(map(str.isdigit, value)) for value in filled)
+    longer = sum(len(value) > 3 * len(name) for value in filled)
+    return max(with_digits, longer) > len(filled) / 2
+
+
+def _shape(text: str) -> str:
+    return _DIGITS.sub("9", _LETTERS.sub("a", text[:200]))

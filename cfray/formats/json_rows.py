@@ -1,0 +1,103 @@
+"""How JSON elements hold records: as objects, as arrays with names elsewhere, as columns.
+
+The words are those of pandas' ``to_json(orient=...)``; ``header`` is an array of arrays of which
+the first holds the names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cfray.formats.jsontext import InexactJson, parse_json
+
+Orient = Literal["records", "index", "columns", "split", "header"]
+#: The field that holds a record's key where records are the members of an object.
+KEY = "$key"
+
+
+class RowShape:
+    """Turns elements into rows, one after the other; an array of names comes first, if any."""
+
+    def __init__(self, orient: Orient, columns: tuple[str, ...] = ()) -> None:
+        """Take the names of columns from ``columns``; with ``header``, from the first element."""
+        self._orient = orient
+        self._columns = columns
+
+    def row(self, element: bytes) -> dict[str, object] | str | None:
+        """Read one element.
+
+        Returns:
+            the row, why it is none, or None for the element that holds the names.
+
+        Raises:
+            InexactJson: no JSON, or its meaning cannot be kept.
+        """
+        if self._orient == "index":
+            return self._keyed_row(element)
+        value = parse_json(element)
+        if self._orient == "records":
+            return value if isinstance(value, dict) else _no_object(value)
+        if not isinstance(value, list):
+            return "element is JSON, but no array"
+        if not self._columns:
+            self._columns = read_names(value)
+            return None
+        if len(value) != len(self._columns):
+            return f"element has {len(value)} values, but there are {len(self._columns)} names"
+        return dict(zip(self._columns, value, strict=True))
+
+    @staticmethod
+    def _keyed_row(member: bytes) -> dict[str, object] | str:
+        value = parse_json(b"{" + member + b"}")
+        if not isinstance(value, dict) or len(value) != 1:
+            return "element is no single member of an object"
+        ((key, row),) = value.items()
+        if not isinstance(row, dict):
+            return "member is JSON, but no object"
+        if KEY in row:
+            return f"the record has a field {KEY} already"
+        return {KEY: key, **row}
+
+
+def _no_object(value: object) -> str:
+    if isinstance(value, list):
+        return (
+            "element is an array, whose values have no names; if the first array holds them, "
+            "write source.orient: header"
+        )
+    return "element is JSON, but no object"
+
+
+def read_names(value: object) -> tuple[str, ...]:
+    """Give the names that an array holds, as texts or as objects with a ``name``.
+
+    Raises:
+        InexactJson: it holds something else, or a name twice.
+    """
+    items = value if isinstance(value, list) else []
+    names = [item.get("name") if isinstance(item, dict) else item for item in items]
+    texts = tuple(name for name in names if isinstance(name, str))
+    if not texts or len(texts) < len(items):
+        raise InexactJson("the array of names holds something else than texts")
+    if len(set(texts)) < len(texts):
+        raise InexactJson("the array of names holds a name twice")
+    return texts
+
+
+def transpose(text: bytes) -> list[dict[str, object]]:
+    """Read ``{"name": {"0": ..., "1": ...}, ...}``: an object of columns, each an object of rows.
+
+    Raises:
+        InexactJson: no such object, or its columns have different keys.
+    """
+    value = parse_json(text)
+    columns = value if isinstance(value, dict) else {}
+    cells = list(columns.values())
+    if not cells or not all(isinstance(column, dict) for column in cells):
+        raise InexactJson("it is no object of columns, each an object of rows")
+    keys = list(cells[0])
+    if any(list(column) != keys for column in cells):
+        raise InexactJson("its columns have different keys")
+    if KEY in columns:
+        raise InexactJson(f"it has a column {KEY} already")
+    return [{KEY: key, **{name: column[key] for name, column in columns.items()}} for key in keys]
