@@ -3,7 +3,8 @@
 A target remembers the agreement of the job that made it.  A job with another agreement is refused,
 because its rows would not fit the rows of the target.  The target's location, its indexes, limits
 and credentials are no part of an agreement: they change no row.  An agreement is written with all
-defaults, so that a default that changes between two versions of cfray is noticed, too.
+defaults, so that a default that changes between two versions of cfray is noticed, too.  A key that
+a later version brought is left out where it has its default (``Source.later_fields``).
 
 Fingerprints and agreements are stored beside targets: a change to either makes every run that
 is under way impossible to resume.
@@ -25,12 +26,22 @@ FINGERPRINTED = ("name", "source", "mapping", "embedding")
 
 def agreement(name: str, source: Source, mapping: Mapping, embedding: Embedding) -> dict[str, Any]:
     """Give what a job's fingerprint is made of, as parsed JSON; its keys are ``FINGERPRINTED``."""
-    settings = source.model_dump(mode="json", exclude=set(source.unfingerprinted))
+    settings = source.model_dump(mode="json", exclude={*source.unfingerprinted, *_unset(source)})
     return {
         "name": name,
         "source": settings,
         "mapping": mapping.model_dump(mode="json"),
         "embedding": embedding.agreed(),
+    }
+
+
+def _unset(source: Source) -> set[str]:
+    """Name the fields of later versions that have their default."""
+    defaults = type(source).model_fields
+    return {
+        name
+        for name in source.later_fields
+        if getattr(source, name) == defaults[name].get_default(call_default_factory=True)
     }
 
 

@@ -20,6 +20,7 @@ from cfray.runtime.models import MIB, ByteSize, Location, Strict
 from cfray.sources.chroma.source import Chroma
 from cfray.sources.files.arrow import Arrow
 from cfray.sources.files.csv import Csv
+from cfray.sources.files.delta import Delta
 from cfray.sources.files.json import JsonFile
 from cfray.sources.files.jsonl import JsonLines
 from cfray.sources.files.lance import Lance
@@ -29,7 +30,7 @@ from cfray.sources.pinecone.source import Pinecone
 from cfray.sources.qdrant.source import Qdrant
 from cfray.sources.weaviate.source import Weaviate
 
-AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance
+AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta
 AnyStore = Pinecone | Weaviate | Qdrant | Chroma | Milvus
 AnySource = Annotated[AnyFiles | AnyStore, Field(discriminator="kind")]
 

@@ -11,7 +11,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -46,9 +46,13 @@ def check_location(location: str) -> str:
 
 
 def resolve_path(location: str, base: Path) -> str:
-    """Resolve a path against ``base``; a URI stays as it is, ``file://`` becomes a path."""
+    """Resolve a path against ``base``; ``file://`` becomes a path, any other URI stays as it is.
+
+    Special characters of a ``file://`` URI stand as %XX, unless a file has that very name.
+    """
     if location.startswith("file://"):
-        return urlsplit(location).path
+        path = "/" + location.removeprefix("file://").partition("/")[2]
+        return path if os.path.exists(path) else unquote(path)
     return location if is_uri(location) else os.path.normpath(base / Path(location).expanduser())
 
 

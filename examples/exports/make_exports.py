@@ -13,6 +13,7 @@ from pathlib import Path
 import lance
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable, write_deltalake
 
 HERE = Path(__file__).parent
 ROWS = 20
@@ -33,6 +34,7 @@ def main() -> None:
         writer.write_table(table)
     shutil.rmtree(HERE / "synsets.lance", ignore_errors=True)
     lance.write_dataset(table, HERE / "synsets.lance")
+    write_delta(table)
     rows = [
         {key: value.isoformat() if key == "updated" else value for key, value in row.items()}
         for row in table.to_pylist()
@@ -48,6 +50,17 @@ def main() -> None:
             [json.dumps(value) if isinstance(value, list) else value for value in row.values()]
             for row in rows
         )
+
+
+def write_delta(table: pa.Table) -> None:
+    """Write the rows as a Delta table, and delete a row that is no synset."""
+    shutil.rmtree(HERE / "synsets.delta", ignore_errors=True)
+    draft = table.slice(0, 1).to_pylist()[0] | {"synset_id": "draft"}
+    location = str(HERE / "synsets.delta")
+    write_deltalake(
+        location, pa.concat_tables([pa.Table.from_pylist([draft], table.schema), table])
+    )
+    DeltaTable(location).delete("synset_id = 'draft'")
 
 
 if __name__ == "__main__":

@@ -121,3 +121,33 @@ def test_what_changed_is_named_with_both_values(tmp_path):
         'name: was "articles", is "books"',
     ]
     assert changed_keys(old_job.agreed, old_job.agreed) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "default", "other"),
+    [("partitioning", "auto", "none"), ("types", {}, {"year": "int64"})],
+)
+def test_a_key_of_a_later_version_counts_only_where_it_has_another_value(
+    tmp_path, key, default, other
+):
+    source = {"kind": "parquet", "uri": "/export"}
+    job = job_from_python(tmp_path, source=source)
+    assert key not in job.agreed["source"]
+    same_job = job_from_python(tmp_path, source={**source, key: default})
+    assert same_job.fingerprint == job.fingerprint
+    other_job = job_from_python(tmp_path, source={**source, key: other})
+    assert other_job.agreed["source"][key] == other
+    assert other_job.fingerprint != job.fingerprint
+
+
+def test_the_types_of_a_csv_file_were_always_agreed_on(tmp_path):
+    job = job_from_python(tmp_path, source={"kind": "csv", "uri": "/export"})
+    assert job.agreed["source"] == {
+        "kind": "csv",
+        "uri": "/export",
+        "shard_bytes": 256 * 2**20,
+        "delimiter": ",",
+        "encoding": "utf-8",
+        "types": {},
+        "newlines_in_values": True,
+    }

@@ -44,7 +44,7 @@ WRONG_JOBS = {
     "a key of another kind of source": (
         "shard_bytes: 1MiB",
         "delimiter: ;",
-        ["line 2", "source.delimiter", "known here: kind, shard_bytes, uri"],
+        ["line 2", "source.delimiter", "known here: kind, partitioning, shard_bytes, types, uri"],
     ),
     "an unknown key of a rule": (
         "body",
@@ -61,6 +61,21 @@ WRONG_JOBS = {
         "  relationships: [{type: mother, to: body}]\ntarget:",
         ["line 7", "relationships.0.type", "'parent'"],
     ),
+    "an unknown form of a vector": (
+        "embedding",
+        "{path: body, as: flots}",
+        ["line 6, mapping.vector.as: Input should be 'auto'", "'flots'"],
+    ),
+    "an unknown form in a list of vectors": (
+        "embedding",
+        "[body, {path: body, as: flots}]",
+        ["line 6, mapping.vector.1.as: Input should be 'auto'"],
+    ),
+    "an unknown key of a vector's rule": (
+        "embedding",
+        "{path: body, form: floats}",
+        ["mapping.vector.form: unknown key"],
+    ),
     "an empty rule": ("doc_id", "[]", ["line 4", "mapping.id"]),
     "a missing column": ("doc_id", "docid", ["mapping.id", "docid", "did you mean doc_id?"]),
     "a missing nested field": (
@@ -68,7 +83,11 @@ WRONG_JOBS = {
         "  author: meta.bye\ntarget:",
         ["mapping.author", "meta.bye", "did you mean meta.by?"],
     ),
-    "a vector that is none": ("embedding", "body", ["mapping.vector", "body"]),
+    "a vector that is none": (
+        "embedding",
+        "body",
+        ["no vector of the sample can be read at body: vector is not a list of numbers"],
+    ),
     "a dimension that the vectors do not have": (
         "target:",
         "embedding: {dimension: 3}\ntarget:",

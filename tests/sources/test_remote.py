@@ -220,3 +220,39 @@ def test_a_manifest_gives_each_id_to_one_shard_to_the_letter(tmp_path):
     (tmp_path / "scratch" / str(shards[1].where["manifest"])).unlink()
     with pytest.raises(SourceError, match="is gone"):
         manifests.read_ids(shards[1], context)
+
+
+class TestAliases:
+    ALIASES = {"live": "docs", "old": "docs", "lost": "dropped"}  # noqa: RUF012  # only read
+
+    def choose(self, *names):
+        store = Store(url="http://127.0.0.1", collections=list(names))
+        return store.choose_collections(["docs", "more"], lambda: self.ALIASES)
+
+    def test_an_alias_gives_its_collection(self):
+        assert self.choose("live") == ["docs"]
+        assert self.choose("more", "live", "live") == ["docs", "more"]
+
+    def test_aliases_are_asked_for_only_where_a_name_is_no_collection(self):
+        store = Store(url="http://127.0.0.1", collections=["more", "docs", "docs"])
+        assert store.choose_collections(["docs", "more"], pytest.fail) == ["docs", "more"]
+
+    @pytest.mark.parametrize("names", [("docs", "live"), ("live", "docs"), ("live", "old")])
+    def test_two_names_of_a_collection_are_refused(self, names):
+        with pytest.raises(SourceError) as error:
+            self.choose(*names)
+        assert f"the collection docs twice, as {names[0]} and as {names[1]}" in error.value.what
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("livee", "did you mean live?"),
+            ("doc", "did you mean docs?"),
+            ("lost", "it is an alias of dropped, which is not among its collections"),
+        ],
+    )
+    def test_a_name_that_is_neither_is_answered_with_what_is_near(self, name, hint):
+        with pytest.raises(SourceError) as error:
+            self.choose(name)
+        assert hint in error.value.what
+        assert "source.collections" in error.value.remedy

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from cfray.errors import SourceError
-from cfray.formats.columns import drop_field_metadata, separate_invalid_text
+from cfray.formats.columns import batch_size, normal_schema, separate_invalid_text
 from cfray.records.record import Reject
 from cfray.sources.base import Context, Json
 from cfray.sources.files.base import FilePart, FileSource
@@ -23,6 +23,8 @@ from cfray.sources.files.kinds import SUFFIXES
 from cfray.sources.files.listing import PinnedFile, check_kind, explain_read_errors, open_file
 
 _MAGIC = b"ARROW1"
+#: First bytes of a Feather file as Arrow wrote it before 0.17.
+_FEATHER_V1 = b"FEA1"
 #: Source: Arrow columnar format, "IPC Streaming Format".
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
@@ -65,7 +67,7 @@ class Arrow(FileSource):
         """Decode record batches one at a time, cut to the bytes a batch may have."""
         with explain_read_errors(file, "arrow"), open_file(file) as stream:
             for number, batch in _batches(stream, where):
-                step = max(1, context.batch_bytes * batch.num_rows // max(1, batch.nbytes))
+                step = max(1, context.batch_bytes * batch.num_rows // max(1, batch_size(batch)))
                 for start in range(0, batch.num_rows, step):
                     yield from separate_invalid_text(
                         batch.slice(start, step),
@@ -74,10 +76,10 @@ class Arrow(FileSource):
                     )
 
     def record_schema(self, file: PinnedFile, context: Context) -> pa.Schema:
-        """Give the columns as Arrow types."""
+        """Give the columns as the records have them."""
         with explain_read_errors(file, "arrow"), open_file(file) as stream:
             reader = ipc.open_file(stream) if _is_file_format(file) else ipc.open_stream(stream)
-            return drop_field_metadata(reader.schema)
+            return normal_schema(reader.schema)
 
 
 def _batches(stream: pa.NativeFile, where: dict[str, Json]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -94,7 +96,14 @@ def _is_file_format(file: PinnedFile) -> bool:
         # The file format is read from its end, which a compressed file does not allow.
         return False
     with open_file(file) as stream:
-        return bool(stream.read(len(_MAGIC)) == _MAGIC)
+        first_bytes = stream.read(len(_MAGIC))
+    if first_bytes.startswith(_FEATHER_V1):
+        raise SourceError(
+            f"{file.uri} is a Feather file of version 1, which Arrow has given up",
+            'write it again: python -c "from pyarrow import feather as f; '
+            "f.write_feather(f.read_table('OLD'), 'NEW.arrow')\"",
+        )
+    return bool(first_bytes == _MAGIC)
 
 
 def _check_stream_end(file: PinnedFile) -> None:

@@ -4,7 +4,7 @@ A *part* is a slice of one file that can be read without the rest of the file: a
 groups, a range of bytes between two line breaks, a whole file.  A shard is one or more
 parts, so that a thousand tiny files make a few shards.  A format says in ``split_file``
 which parts a file has and in ``read_part`` how a part is read; everything else is here.
-How files are listed and pinned is ``listing.py``'s matter.
+Which files are read is ``selection.py``'s matter, what their folders say ``partitions.py``'s.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pyarrow as pa
-import pyarrow.fs as pafs
+from pydantic import Field, field_validator
 
 from cfray.errors import SourceError
-from cfray.records.record import Reject
-from cfray.runtime import filesystems
+from cfray.formats.csv_types import parse_type
+from cfray.records.record import Reject, with_file
 from cfray.runtime.models import Location
+from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Json, Shard, Source
-from cfray.sources.files import kinds
-from cfray.sources.files.listing import PinnedFile, check_kind, list_files
-
-#: Names of files that a note lists at most.
-_LISTED_NAMES = 10
+from cfray.sources.files import kinds, notes, partitions
+from cfray.sources.files.listing import PinnedFile, check_kind
+from cfray.sources.files.schemas import SchemaUnion
+from cfray.sources.files.selection import Selection, pin_codecs, select_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,29 @@ class FileSource(Source):
     format has a schema, and ``check_files`` where files must agree.
     """
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"partitioning", "types"})
+
     #: Suffixes of the files that are read in a folder.  A file that the job file names, or that a
     #: glob matches, is read whatever its suffix.
     suffixes: ClassVar[tuple[str, ...]] = ()
+    #: Whether a file may be compressed as a whole.
+    is_compressible: ClassVar[bool] = True
 
     #: A file, a folder (read recursively) or a glob; relative to the job file.
     uri: Location
+    #: What folders called ``key=value`` become.  ``auto``: each key is a field of the records below
+    #: it.  ``hive``: so, and a file that lies in no such folders, or in folders of other keys, is
+    #: refused.  ``none``: no field.  ``plan`` names the keys.
+    partitioning: Literal["auto", "hive", "none"] = "auto"
+    #: Declared types of the keys of folders, for example ``{year: int64}``; all others are text.
+    types: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("types")
+    @classmethod
+    def _are_types(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value.values():
+            parse_type(name)
+        return value
 
     @abstractmethod
     def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
@@ -96,85 +113,124 @@ class FileSource(Source):
             if self.kind in kinds.SUFFIXES and kinds.suffix_of(file.name) not in self.suffixes:
                 check_kind(file, self.kind)
 
+    def check_types(self, files: list[PinnedFile], context: Context) -> None:
+        """Refuse declared types of what is no key of a folder.
+
+        Called on the driver, once while a run is planned.
+
+        Raises:
+            SourceError: names the key, and the keys of the folders.
+        """
+        keys = partitions.list_keys(files)
+        if unknown := sorted(set(self.types) - set(keys)):
+            listed = f"are called {', '.join(keys)}" if keys else "are none"
+            raise SourceError(
+                f"source.types names {', '.join(unknown)}, but the keys of the folders {listed}",
+                "correct source.types; the type of a field in the files is the files' matter",
+            )
+
     def find_files(self) -> list[PinnedFile]:
-        """List the files that this source reads, sorted by name.
+        """List the files that this source reads, sorted by name, as they are pinned.
 
         Raises:
             SourceError: there is none; says which files there are instead.
         """
-        files = list_files(self.uri)
-        if _is_folder(self.uri):
-            matching = [file for file in files if kinds.suffix_of(file.name) in self.suffixes]
-        else:
-            matching = files
-        if not matching:
-            raise self._no_file(files)
-        return matching
+        return self._pin(self._select())
 
-    def _no_file(self, files: list[PinnedFile]) -> SourceError:
-        suffixes = " or ".join(self.suffixes)
-        if _is_folder(self.uri) and kinds.is_lance_dataset(self.uri):
-            return SourceError(
-                f"no {suffixes} file at {self.uri}: it is a Lance dataset, which kind: lance reads",
-                "write source.kind: lance in the job file, or correct source.uri",
-            )
-        if not files:
-            return SourceError(
-                f"no {suffixes} file at {self.uri}: there is no file at all",
-                "correct source.uri in the job file",
-            )
-        present, right_kind = kinds.describe_names(file.name for file in files)
-        change = (
-            f"write source.kind: {right_kind} in the job file"
-            if right_kind
-            else ("give source.uri as a glob if these files are to be read")
-        )
-        return SourceError(
-            f"no {suffixes} file at {self.uri}; there are: {present}",
-            f"{change}, or correct source.uri",
-        )
+    def _select(self) -> Selection:
+        """Choose the files that are read; name the keys of the folders that they lie in."""
+        selection = select_files(self.uri, self.kind, self.suffixes)
+        if not selection.files:
+            raise notes.no_file(selection, self.uri, self.suffixes)
+        return selection
+
+    def _pin(self, selection: Selection) -> list[PinnedFile]:
+        files = partitions.pin_partitions(selection, self.partitioning)
+        if self.is_compressible:
+            return pin_codecs(files)
+        return [replace(file, codec=None) for file in files]
 
     def shards(self, context: Context) -> list[Shard]:
         """Cut every file into parts and pack small parts together."""
         files = self.find_files()
         self.check_files(files, context)
+        self.check_types(files, context)
+        partitions.check_values(self.types, files)
         parts = [part for file in files for part in self.split_file(file, context)]
         return pack_parts(parts, self.shard_bytes)
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
-        """Read the shard's parts one after the other."""
+        """Read the shard's parts one after the other; add what the names of their folders say."""
+        variants = self.kind in kinds.VARIANT_KINDS
         for file, where in parts_of(shard):
-            yield from self.read_part(file, where, context)
+            items = self.read_part(file, where, context)
+            if file.partition is None:
+                # planned by an earlier version, whose records had neither
+                yield from items
+                continue
+            for item in items:
+                if isinstance(item, Reject):
+                    yield item
+                    continue
+                batch = item
+                if file.partition:
+                    batch = partitions.add_partition(
+                        item, file.partition, self.types, variants=variants
+                    )
+                yield with_file(batch, file.name)
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
-        """Say what the files are, and which files of the folder are not read."""
-        files = self.find_files()
+        """Say what the files are, which fields they have together, and what is not read."""
+        selection = self._select()
+        if not shards:
+            names = notes.list_names(file.name for file in selection.files)
+            verb = "holds" if len(selection.files) == 1 else "hold"
+            raise SourceError(
+                f"no record at {self.uri}: {names} {verb} none",
+                "export the files again, or correct source.uri in the job file",
+            )
+        pins = {file.name: file for shard in shards for file, _ in parts_of(shard)}
+        empty = [file for file in selection.files if file.name not in pins]
+        pins |= {file.name: file for file in self._pin(replace(selection, files=empty))}
+        files = [pins[name] for name in sorted(pins)]
+        schemas = self._schemas(files, context)
+        union = SchemaUnion()
+        for file, schema in schemas:
+            union.add(file.name, partitions.extend_schema(schema, file, self.types))
         return replace(
             super().describe(context, shards),
-            schema=self.record_schema(files[0], context),
+            schema=union.schema() if schemas else None,
             consistency="pinned files",
-            notes=tuple(self._notes(files, shards)),
+            notes=(
+                *notes.selection_notes(selection, self.kind, self.suffixes),
+                *notes.partition_notes(selection, files, schemas, self.partitioning),
+                *notes.empty_notes(empty),
+                *notes.missing_notes(files),
+                *union.conflicts(),
+                *self._notes(files, shards),
+            ),
         )
 
+    def _schemas(
+        self, files: list[PinnedFile], context: Context
+    ) -> list[tuple[PinnedFile, pa.Schema]]:
+        """Give each file with the schema of its records; none where the format has no schema."""
+        schemas: list[tuple[PinnedFile, pa.Schema]] = []
+        for file in files:
+            schema = self.record_schema(file, context)
+            if schema is None:
+                return []
+            schemas.append((file, schema))
+        return schemas
+
     def _notes(self, files: list[PinnedFile], shards: list[Shard]) -> Iterator[str]:
-        all_names = {file.name for file in list_files(self.uri)}
-        skipped_names = sorted(all_names - {file.name for file in files})
-        if skipped_names:
-            more = " …" if len(skipped_names) > _LISTED_NAMES else ""
-            yield (
-                f"not read, other kind of file: {', '.join(skipped_names[:_LISTED_NAMES])}{more}"
-            )
+        """Say what else the operator should know of these files."""
         unsplit = sum(not shard.splittable for shard in shards)
         if unsplit:
             yield (
-                f"{unsplit} of {len(shards)} shards hold a file that its format does not let us "
-                "split; each is streamed by one worker"
+                f"{unsplit:,} of {counted(len(shards), 'shard')}: the format does not let us split "
+                "the file, so one worker streams it"
             )
-
-
-def _is_folder(uri: str) -> bool:
-    system, path = filesystems.open_filesystem(uri)
-    return bool(system.get_file_info(path).type == pafs.FileType.Directory)
 
 
 def pack_parts(parts: list[FilePart], shard_bytes: int) -> list[Shard]:

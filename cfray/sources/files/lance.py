@@ -14,15 +14,15 @@ import pyarrow as pa
 from pydantic import Field
 
 from cfray.errors import SourceError
-from cfray.formats.columns import drop_field_metadata, separate_invalid_text
+from cfray.formats.columns import normal_schema, separate_invalid_text
 from cfray.records.record import Reject
 from cfray.runtime.error_text import describe_error
 from cfray.runtime.filesystems import storage_options
 from cfray.runtime.models import Location
 from cfray.runtime.storage_errors import classify_read_error, is_refused_access, is_unanswered
 from cfray.sources.base import Context, Description, Shard, Source
-from cfray.sources.files import kinds
-from cfray.sources.files.listing import list_files
+from cfray.sources.files import kinds, marks, notes
+from cfray.sources.files.locations import list_location
 
 if TYPE_CHECKING:
     import lance
@@ -80,7 +80,7 @@ class Lance(Source):
         scanner = self._open(version).scanner(blob_handling="all_binary")
         return replace(
             super().describe(context, shards),
-            schema=drop_field_metadata(scanner.projected_schema),
+            schema=normal_schema(scanner.projected_schema),
             consistency="snapshot",
             notes=(f"version {version} of the dataset is read",),
         )
@@ -100,7 +100,21 @@ class Lance(Source):
     def _no_dataset(self, error: Exception, version: int | None) -> SourceError:
         """Say why there is nothing to open: no such version, other files, or nothing at all."""
         if not kinds.is_lance_dataset(self.uri):
-            present, right_kind = kinds.describe_names(file.name for file in list_files(self.uri))
+            listing = list_location(self.uri)
+            datasets = [
+                entry.name.rstrip("/")
+                for entry in listing.entries
+                if entry.why_passed_over == marks.LANCE
+            ]
+            if datasets:
+                return SourceError(
+                    f"{self.uri} is no Lance dataset, but holds some, as LanceDB keeps its tables: "
+                    f"{notes.list_names(datasets)}",
+                    f"make a job for each: source.uri: {listing.locate(datasets[0])}",
+                )
+            present, right_kind = kinds.describe_names(
+                entry.name for entry in listing.entries if not entry.why_passed_over
+            )
             if right_kind:
                 return SourceError(
                     f"no Lance dataset at {self.uri}; there are: {present}",

@@ -1,19 +1,16 @@
-"""Files of an export: listed once, pinned, and opened only while they are what was listed.
+"""Files of an export: pinned when they are listed, and opened only while they are what was listed.
 
-A file is pinned by size and modification time when the plan is made.  A worker that
-finds another size or time stops the run and names the file: old and new content are
-never mixed.  A folder that cannot be read stops the plan: its rows would be lost.
+A file is pinned by size and modification time when the plan is made, and a link by where it leads.
+A worker that finds another size, time or link stops the run and names the file: old and new
+content are never mixed.  A folder that cannot be read stops the plan: its rows would be lost.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import fnmatch
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -22,7 +19,12 @@ from cfray.errors import SourceError
 from cfray.runtime import filesystems
 from cfray.runtime.storage_errors import classify_read_error
 from cfray.sources.base import Json
-from cfray.sources.files import kinds
+from cfray.sources.files import compression, kinds
+from cfray.sources.files.walk import read_links
+
+#: Keys of the folders that a file lies in and their values, outermost first; null where the folder
+#: stands for null.
+Partition = tuple[tuple[str, str | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,138 +36,104 @@ class PinnedFile:
         name: path relative to the source's root: what ids and positions show.
         size: bytes.
         modified: modification time in ns since the epoch.
+        codec: name of the compression; None for a file that is not compressed.
+        links: the links that lead from ``uri`` to the file, each as it is written.
+        partition: what the names of its folders say of its records; None where its records have
+            neither these fields nor the file's name, as in the plans of earlier versions.
     """
 
     uri: str
     name: str
     size: int
     modified: int
-
-    @property
-    def codec(self) -> str | None:
-        """Name the compression, if any."""
-        return kinds.CODECS.get(os.path.splitext(self.uri)[1].lower())
+    codec: str | None = None
+    links: tuple[str, ...] = ()
+    partition: Partition | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Write the pin into a shard's ``where``."""
-        return {"uri": self.uri, "name": self.name, "size": self.size, "modified": self.modified}
+        pin: dict[str, Json] = {
+            "uri": self.uri,
+            "name": self.name,
+            "size": self.size,
+            "modified": self.modified,
+            "codec": self.codec,
+        }
+        if self.links:
+            pin["links"] = list(self.links)
+        if self.partition is not None:
+            pin["partition"] = dict(self.partition)
+        return pin
 
     @classmethod
     def from_json(cls, data: dict[str, Json]) -> PinnedFile:
         """Read the pin from a shard's ``where``."""
+        uri, codec, links = str(data["uri"]), data.get("codec"), data.get("links")
+        if "codec" not in data:
+            codec = kinds.codec_of_name(uri)
+        partition = data.get("partition")
         return cls(
-            str(data["uri"]), str(data["name"]), int(str(data["size"])), int(str(data["modified"]))
+            uri,
+            str(data["name"]),
+            int(str(data["size"])),
+            int(str(data["modified"])),
+            None if codec is None else str(codec),
+            tuple(map(str, links)) if isinstance(links, list) else (),
+            tuple((key, None if value is None else str(value)) for key, value in partition.items())
+            if isinstance(partition, dict)
+            else None,
         )
 
 
-def list_files(uri: str) -> list[PinnedFile]:
-    """List the files at a path, in a folder or under a glob, sorted by name.
-
-    Hidden files (``.x``) and markers (``_SUCCESS``) in folders are no exports and are left out.
-    Links to folders are not followed: they may lead in a circle.
+def read_head(file: PinnedFile) -> bytes:
+    """Read a file's first bytes as they are, ``compression.HEAD_BYTES`` of them.
 
     Raises:
-        SourceError: no permission, a file name that is not UTF-8, or a linked folder.
-        SourceUnavailable: the filesystem did not answer.
+        SourceError, SourceUnavailable: the file cannot be read.
+    """
+    return read_file(file.uri, compression.HEAD_BYTES)
+
+
+def read_file(uri: str, size: int = -1) -> bytes:
+    """Read the first bytes of a small file, by default all.
+
+    Raises:
+        SourceError, SourceUnavailable: the file cannot be read.
     """
     system, path = filesystems.open_filesystem(uri)
     try:
-        return sorted(_find_files(uri, system, path), key=lambda file: file.name)
-    except FileNotFoundError:
-        return []
+        if isinstance(system, pafs.LocalFileSystem):
+            with open(path, "rb") as local_file:
+                return local_file.read(size)
+        with system.open_input_file(path) as stream:
+            return bytes(stream.read(None if size < 0 else size))
     except OSError as error:
         raise classify_read_error(error, uri) from error
 
 
-def _find_files(uri: str, system: pafs.FileSystem, path: str) -> Iterator[PinnedFile]:
-    info: pafs.FileInfo = system.get_file_info(path)
-    if info.type == pafs.FileType.File:
-        yield _pin(info, uri, os.path.basename(path))
-    elif info.type == pafs.FileType.Directory:
-        yield from _walk(uri, system, path)
-    elif any(wildcard in path for wildcard in "*?["):
-        root = path
-        while any(wildcard in root for wildcard in "*?["):
-            root = os.path.dirname(root)
-        root_uri = uri[: len(uri) - len(path)] + root
-        pattern = path[len(root) + 1 :]
-        for file in _walk(root_uri, system, root):
-            if _matches(file.name, pattern):
-                yield file
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Match as a shell does: ``*`` stays inside one folder, ``**`` crosses them."""
-    return fnmatch.fnmatchcase(name, pattern) and (
-        "**" in pattern or name.count("/") == pattern.count("/")
-    )
-
-
-def _walk(uri: str, system: pafs.FileSystem, root: str) -> Iterator[PinnedFile]:
-    if isinstance(system, pafs.LocalFileSystem):
-        infos: Iterable[pafs.FileInfo] = map(system.get_file_info, _local_paths(root))
-    else:
-        infos = system.get_file_info(pafs.FileSelector(root, recursive=True))
-    prefix = len(root.rstrip("/")) + 1
-    for info in infos:
-        name = info.path[prefix:]
-        hidden = any(step.startswith((".", "_")) for step in name.split("/"))
-        if info.type == pafs.FileType.File and not hidden:
-            yield _pin(info, f"{uri.rstrip('/')}/{name}", name)
-
-
-def _local_paths(root: str) -> Iterator[str]:
-    for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=False):
-        for name in subfolders:
-            if Path(folder, name).is_symlink():
-                raise SourceError(
-                    f"{folder}/{name} is a link to a folder, which is not followed",
-                    "name the linked folder itself in source.uri, or move the link out of the "
-                    "export",
-                )
-        # An unreadable hidden folder holds nothing that would be read.
-        subfolders[:] = [name for name in subfolders if not name.startswith((".", "_"))]
-        for name in files:
-            try:
-                name.encode()
-            except UnicodeEncodeError as error:
-                raise SourceError(
-                    f"file name {os.fsencode(name)!r} in {folder} is not UTF-8", "rename the file"
-                ) from error
-            yield os.path.join(folder, name)
-
-
-def _raise(error: OSError) -> None:
-    """Raise what ``os.walk`` would pass over: a folder that cannot be read."""
-    raise error
-
-
-def _pin(info: pafs.FileInfo, uri: str, name: str) -> PinnedFile:
-    return PinnedFile(uri, name, int(info.size or 0), int(info.mtime_ns or 0))
-
-
 @contextmanager
 def open_file(file: PinnedFile, *, decompress: bool = True) -> Iterator[pa.NativeFile]:
-    """Open a pinned file, decompressing by its suffix; refuse it if it changed.
+    """Open a pinned file, decompressed; refuse it if it changed.
 
     An operating system's error in the body of the ``with`` counts as an error of this file.
 
     Raises:
         SourceError: no permission, the file is missing or changed since the plan, or its
-            compression is broken.
+            compression is broken or cannot be read.
         SourceUnavailable: the filesystem did not answer.
     """
     check_pin(file)
     system, path = filesystems.open_filesystem(file.uri)
     try:
-        if file.codec and decompress:
-            with system.open_input_stream(path, compression=file.codec) as stream:
-                yield stream
-        else:
-            with system.open_input_file(path) as stream:
+        with system.open_input_file(path) as stream:
+            if file.codec and decompress:
+                with compression.decompress(stream, file.codec, file.uri) as content:
+                    yield content
+            else:
                 yield stream
     except OSError as error:
-        raise classify_read_error(error, file.uri) from error
+        explained = compression.explain_error(error, file.uri)
+        raise explained or classify_read_error(error, file.uri) from error
     check_pin(file)
 
 
@@ -195,8 +163,14 @@ def check_kind(file: PinnedFile, kind: str) -> None:
     To be called where reading failed, or before a file is read that has no suffix of ``kind``.
 
     Raises:
-        SourceError: names the kind that reads the file.
+        SourceError: names the kind that reads the file, or what the file is instead.
     """
+    codec = compression.find_codec(read_head(file), file.uri)
+    if codec is not None and file.codec is None:
+        raise SourceError(
+            f"{file.uri} is compressed as a whole with {codec}, which kind: {kind} cannot enter",
+            "decompress it, and name the file that comes of it",
+        )
     with open_file(file) as stream:
         right_kind = kinds.kind_of_bytes(stream.read(kinds.FIRST_BYTES_NEEDED))
     if right_kind is None and kind not in kinds.TEXT_KINDS:
@@ -218,12 +192,20 @@ def check_pin(file: PinnedFile) -> None:
     system, path = filesystems.open_filesystem(file.uri)
     try:
         info: pafs.FileInfo = system.get_file_info(path)
+        links = read_links(path) if file.links else ()
     except OSError as error:
         raise classify_read_error(error, file.uri) from error
     if info.type != pafs.FileType.File:
         raise SourceError(
             f"{file.uri} is gone since the plan was made",
             "restore the file, then run the same command again",
+        )
+    if links != file.links:
+        raise SourceError(
+            f"{file.uri} changed since the plan was made: it was a link to {file.links[-1]} then, "
+            f"and is {f'a link to {links[-1]}' if links else 'no link'} now",
+            "restore the link, or start anew with another target; rows of both states are never "
+            "mixed",
         )
     # Some object stores list modification times in ms and give them in s for a single file
     # (MinIO): the comparison uses what both have.

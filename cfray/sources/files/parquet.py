@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 import pyarrow as pa
 
-from cfray.formats.columns import drop_field_metadata
 from cfray.records.record import Reject
 from cfray.sources.base import Context, Json
 from cfray.sources.files import rowgroups
@@ -23,6 +22,7 @@ class Parquet(FileSource):
 
     kind: Literal["parquet"] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = rowgroups.SUFFIXES
+    is_compressible: ClassVar[bool] = False
 
     def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
         """Gather row groups, in order, up to ``shard_bytes`` of uncompressed data."""
@@ -35,5 +35,5 @@ class Parquet(FileSource):
         return rowgroups.read_part(file, where, context.batch_bytes)
 
     def record_schema(self, file: PinnedFile, context: Context) -> pa.Schema:
-        """Give the columns as Arrow types."""
-        return drop_field_metadata(rowgroups.read_footer(file).schema.to_arrow_schema())
+        """Give the columns as the records have them."""
+        return rowgroups.read_schema(file)
