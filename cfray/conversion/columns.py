@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion import dates
-from cfray.conversion.rule_reader import RuleReader
+from cfray.conversion.primary_vector import PrimaryVectors
+from cfray.conversion.rule_reader import RuleReader, plain_texts
 from cfray.frames.schema import header_uuid
 from cfray.job.mapping import (
     Const,
@@ -24,12 +25,13 @@ from cfray.job.mapping import (
     Path,
     TextRule,
     as_path,
-    primary_vector,
+    primary_vectors,
     rule_paths,
 )
 from cfray.records import values
 from cfray.records.record import canonical, variant_numbers, variant_texts, variant_types
-from cfray.records.vectors import Vectors
+from cfray.records.vector_forms import BYTE_FORMS, UnreadableVectorError, VectorForm
+from cfray.records.vector_values import decoded, is_vector_type
 
 #: Characters of a text's first line that a title may have.
 _TITLE_LENGTH = 80
@@ -72,24 +74,31 @@ class Columns(RuleReader):
         lines = pc.coalesce(pc.utf8_rtrim_whitespace(lines), ids.take(rows))
         return pc.replace_with_mask(titles, missing, lines)
 
-    def vector(self, vectors: Vectors, counts: Counter[str]) -> pa.FixedSizeListArray:
+    def vector(self, primary: PrimaryVectors, counts: Counter[str]) -> pa.FixedSizeListArray:
         """Lay out the primary vectors; a missing vector is zero or null, as the job says.
 
         Unless the policy is ``keep``, a missing vector is zero here: ``Embed`` decides on it.
         """
-        embedding = self.job.embedding
-        path = primary_vector(self.job.mapping, self.shape)
-        is_replaced = embedding.policy == "regenerate" and path in self.fields.columns
-        if self.job.mapping.vector is not None or is_replaced or not vectors.missing.all():
-            self.shown[path] = None
+        embedding, vectors = self.job.embedding, primary.vectors
+        is_mapped = self.job.mapping.vector is not None
+        for path in [rule.path for rule in primary_vectors(self.job.mapping, self.shape)]:
+            if embedding.policy == "regenerate":
+                if is_mapped or path in self.fields.columns:
+                    self.shown[path] = None  # the model's vector replaces it
+            elif path in primary.shown and (is_mapped or not vectors.missing.all()):
+                self.shown[path] = primary.shown[path]
         numbers, width = pa.array(vectors.values.reshape(-1)), self.shape.read_dimension
+        if vectors.empty is not None:
+            counts["empty_vectors"] += int(vectors.empty.sum())
+        if len(primary.absent) > 1:  # which of several fields gave no vector where another did
+            self.replaced_nulls |= primary.absent
         if embedding.policy != "keep" or not vectors.missing.any():
             return pa.FixedSizeListArray.from_arrays(numbers, width)
         counts["missing_vectors"] += int(vectors.missing.sum())
         if embedding.missing_vector == "null":
             mask = pa.array(vectors.missing)
             return pa.FixedSizeListArray.from_arrays(numbers, width, mask=mask)
-        self.replaced_nulls[path] = vectors.missing
+        self.replaced_nulls |= primary.absent
         return pa.FixedSizeListArray.from_arrays(numbers, width)
 
     def collection(
@@ -229,18 +238,24 @@ class Columns(RuleReader):
         return pc.if_else(pc.or_(is_text, is_instant), self._texts(path), None)
 
     def raw(self, rule: FieldRule | None) -> pa.Array | None:
-        """Make blobs: binary as it is, text as its UTF-8 bytes."""
+        """Make blobs: binary as it is, text as its UTF-8 bytes.
+
+        A value of any other type is written as a text column shows it, and stays in
+        custom_metadata.
+        """
         if rule is None:
             return None
         path = as_path(rule)
         column = self.fields.columns.get(path)
         if column is None:
             return None
-        self.shown[path] = None
         if path in self.fields.variants:
+            self.shown[path] = None
             column = self._variant_blobs(path, column)
-        if isinstance(column, pa.ExtensionArray):
-            column = column.storage
+        elif _is_blob_type(column.type):
+            self.shown[path] = None
+        else:
+            column = plain_texts(column)
         return column.cast(pa.large_binary())
 
     def _variant_blobs(self, path: Path, column: pa.StructArray) -> pa.Array:
@@ -258,24 +273,58 @@ class Columns(RuleReader):
                 blobs.append(base64.b64decode(text) if binary else text.encode())
         return pa.array(blobs, pa.large_binary())
 
-    def further_vector(self, path: Path, kind: pa.DataType) -> pa.Array:
+    def further_vector(self, path: Path, kind: pa.DataType, form: VectorForm) -> pa.Array:
         """Carry a vector beside the primary vector, in its width.
 
         Where a batch has another type than the plan's sample, the vector stays in custom_metadata.
         """
         column = self.fields.columns.get(path)
-        if column is None:
+        if column is None or getattr(kind, "list_size", 1) == 0:
             return pa.nulls(self.fields.rows, kind)
         is_variant = path in self.fields.variants
+        is_plain = is_vector_type(column.type) and form not in BYTE_FORMS
+        if pa.types.is_fixed_size_list(kind) and not is_plain:
+            return self._decoded_vectors(path, column, kind, form)
         if is_variant:
             column = variant_numbers(column)
         is_plain_list = pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type)
         if is_plain_list and not column.type.equals(kind):
-            column = column.cast(kind)
+            try:
+                column = column.cast(kind)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # no numbers, or too large ones
+                return pa.nulls(self.fields.rows, kind)
         if not column.type.equals(kind) and str(column.type) != str(kind):
             return pa.nulls(self.fields.rows, kind)
         self.shown[path] = column.is_valid().to_numpy(zero_copy_only=False) if is_variant else None
         return column.cast(kind)
+
+    def _decoded_vectors(
+        self, path: Path, column: pa.Array, kind: pa.FixedSizeListType, form: VectorForm
+    ) -> pa.Array:
+        """Decode the vectors of texts, objects or bytes; one of another width stays where it is."""
+        number_type = kind.value_type.to_pandas_dtype()
+        values = np.zeros((self.fields.rows, kind.list_size), number_type)
+        is_read = np.zeros(self.fields.rows, np.bool_)
+        for row, numbers in enumerate(decoded(column, form)):
+            if numbers is None or isinstance(numbers, UnreadableVectorError):
+                continue
+            if len(numbers) == kind.list_size:
+                values[row], is_read[row] = numbers, True
+        self.shown[path] = is_read
+        flat = pa.array(values.reshape(-1), kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=pa.array(~is_read))
+
+
+def _is_blob_type(kind: pa.DataType) -> bool:
+    """Tell whether a column holds bytes or texts."""
+    tests = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+        pa.types.is_string,
+        pa.types.is_large_string,
+    )
+    return any(test(kind) for test in tests)
 
 
 def _item_texts(scalar: pa.ListScalar) -> list[str] | None:

@@ -20,13 +20,15 @@ from cfray.conversion import identity
 from cfray.conversion.columns import Columns
 from cfray.conversion.custom_metadata import metadata
 from cfray.conversion.fields import Fields
+from cfray.conversion.metadata_keys import entered_paths, metadata_key
+from cfray.conversion.primary_vector import PrimaryVectors, read_primary
 from cfray.conversion.relationships import relationships
 from cfray.frames.schema import frame_schema, record_uuids, uuid_namespace
-from cfray.job.mapping import Path, SourceShape, dotted, primary_vector, rule_paths
+from cfray.job.mapping import Path, SourceShape, rule_paths, vector_field
 from cfray.job.spec import JobSpec
-from cfray.records import vectors
-from cfray.records.record import variant_numbers, variant_types
 from cfray.records.types import vector_type
+from cfray.records.vector_forms import VectorForm
+from cfray.records.vectors import Vectors
 
 #: Columns that a text rule fills with the field's text, unchanged.
 _TEXT_COLUMNS = (
@@ -89,14 +91,14 @@ class _Read:
     Attributes:
         columns: makes the columns of the frames.
         ids: of the records.
-        vectors: the primary vectors.
+        primary: the primary vectors.
         texts: the documents; None where the source has no text.
         collection: the source collection.
     """
 
     columns: Columns
     ids: identity.Ids
-    vectors: vectors.Vectors
+    primary: PrimaryVectors
     texts: pa.StringArray | None
     collection: str
 
@@ -111,9 +113,13 @@ class Conversion:
     @cached_property
     def paths(self) -> set[Path]:
         """List every source path that a rule names."""
-        primary = primary_vector(self.job.mapping, self.shape)
         mapped = {path for _, path in self.job.mapping.rules()}
-        return mapped | set(self.shape.vectors.values()) | {primary}
+        return mapped | set(self.shape.vectors.values()) | {self.shape.vector}
+
+    @cached_property
+    def entered(self) -> frozenset[Path]:
+        """List the paths of the fields that rules lead into."""
+        return entered_paths(self.paths)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -122,8 +128,14 @@ class Conversion:
         It is the target's, without the columns that ``Embed`` adds, and with vectors as wide as
         the source's.
         """
-        further = [further_vector_field(name, self.shape) for name in self.shape.vectors]
+        further = [self._further_vector_field(name) for name in self.shape.vectors]
         return frame_schema(self.shape.read_dimension, further)
+
+    def _further_vector_field(self, name: str) -> pa.Field:
+        """Give the column of a further vector, in the width and number type of the source's."""
+        key = metadata_key(self.shape.vectors[name], self.entered)
+        type_name = self.shape.vector_types.get(name) or self.shape.types[key]
+        return pa.field(f"x_vector_{name}", vector_type(type_name))
 
     def convert(self, batch: pa.RecordBatch, collection: str) -> Converted:
         """Convert one batch of records of one source collection."""
@@ -132,7 +144,7 @@ class Conversion:
         read = _Read(
             columns,
             identity.read_ids(fields, self.job.mapping.id),
-            self._read_vectors(fields),
+            read_primary(fields, self.job, self.shape),
             columns.read_text(self.job.mapping.text_content, default=_DEFAULT_TEXT),
             collection,
         )
@@ -152,16 +164,14 @@ class Conversion:
         counts: Counter[str] = Counter()
         frames = self._make_frames(read, counts)
         rows = np.arange(batch.num_rows)
-        return Converted(frames, rows, [], counts, read.vectors.missing, read.ids.tagged)
+        return Converted(frames, rows, [], counts, read.primary.vectors.missing, read.ids.tagged)
 
     def _find_faults(self, read: _Read) -> dict[int, str]:
         """Say why records do not fit: row -> the first reason that is found."""
-        faults = read.vectors.faults | read.ids.faults
+        faults = read.primary.vectors.faults | read.ids.faults
         embedding = self.job.embedding
         if embedding.policy == "keep" and embedding.missing_vector == "quarantine":
-            reason = "no vector, and embedding.missing_vector is quarantine"
-            missing = np.flatnonzero(read.vectors.missing).tolist()
-            faults = dict.fromkeys(missing, reason) | faults
+            faults = _missing_vectors(read.primary.vectors) | faults
         return self._too_long(read.texts) | faults
 
     def _too_long(self, texts: pa.StringArray | None) -> dict[int, str]:
@@ -175,45 +185,22 @@ class Conversion:
             for row in np.flatnonzero(sizes > limit).tolist()
         }
 
-    def _read_vectors(self, fields: Fields) -> vectors.Vectors:
-        """Read the primary vectors of a batch, in the width that the source has."""
-        width = self.shape.read_dimension
-        path = primary_vector(self.job.mapping, self.shape)
-        column = fields.columns.get(path)
-        if column is None or self._ignores_vectors(column):
-            empty = np.zeros((fields.rows, width), np.float32)
-            return vectors.Vectors(empty, np.ones(fields.rows, np.bool_), {})
-        if path not in fields.variants:
-            return vectors.read_vectors(column, width)
-        read = vectors.read_vectors(variant_numbers(column), width)
-        kinds = variant_types(column).to_pylist()
-        for row in np.flatnonzero(read.missing).tolist():
-            if kinds[row] not in (None, "null"):
-                read.faults[row] = f"vector is not a list of numbers (it is a {kinds[row]})"
-        return read
-
-    def _ignores_vectors(self, column: pa.Array) -> bool:
-        """Tell whether the column of the primary vector is not read as vectors.
-
-        A model replaces it, or it is a text that happens to be called ``vector``: no rule names it,
-        and the sample held no numbers.
-        """
-        embedding = self.job.embedding
-        return embedding.policy == "regenerate" or (
-            self.job.mapping.vector is None
-            and bool(pa.types.is_string(column.type))
-            and self.shape.read_dimension == (embedding.dimension or 1)
-        )
+    def _form(self, name: str) -> VectorForm:
+        """Give the form in which a further vector is written."""
+        rule = self.job.mapping.vectors.get(name)
+        return "auto" if rule is None else vector_field(rule).form
 
     def _make_frames(self, read: _Read, counts: Counter[str]) -> pa.RecordBatch:
         """Make frames of records that all fit, and count what the report tells of them."""
         columns, mapping, rows = read.columns, self.job.mapping, read.columns.fields.rows
         space = uuid_namespace(self.job.name, read.collection)
         arrays = {name: columns.text(getattr(mapping, name)) for name in _TEXT_COLUMNS}
+        if mapping.source_file is None and columns.fields.file is not None:
+            arrays["source_file"] = pa.repeat(pa.scalar(columns.fields.file), rows)
         columns.mark_text_shown(mapping.text_content, default=_DEFAULT_TEXT)
         arrays["text_content"] = read.texts
         arrays["title"] = columns.title(mapping.title, read.texts, read.ids.texts, counts)
-        arrays["vector"] = columns.vector(read.vectors, counts)
+        arrays["vector"] = columns.vector(read.primary, counts)
         arrays["collection"], arrays["collection_id"] = columns.collection(space, read.collection)
         arrays["version"] = columns.fitting("version", arrays["version"], _VERSION)
         arrays["position"] = columns.position(mapping.position)
@@ -224,14 +211,15 @@ class Conversion:
         arrays["raw_data"] = columns.raw(mapping.raw_data)
         for name, path in self.shape.vectors.items():
             field = self.schema.field(f"x_vector_{name}")
-            arrays[field.name] = columns.further_vector(path, field.type)
+            arrays[field.name] = columns.further_vector(path, field.type, self._form(name))
         columns.mark_shown(rule_paths(mapping.id))
+        columns.mark_copies()
         # behind all columns, for it holds what no column took
         arrays["custom_metadata"] = metadata(columns, read.ids.texts)
         uuids = record_uuids(space, read.ids.tagged)
         arrays["uuid"] = identity.kept_uuids(read.ids, uuids) if mapping.keep_uuid else uuids
         arrays["relationships"] = relationships(
-            columns.fields, self.job, self.shape.id_tag, read.collection, arrays["collection_id"]
+            columns.fields, self.job, self.shape, read.collection, arrays["collection_id"]
         )
         constants = {
             "collection_id_type": "uuid",
@@ -247,6 +235,12 @@ class Conversion:
         return pa.RecordBatch.from_arrays(filled, schema=self.schema)
 
 
-def further_vector_field(name: str, shape: SourceShape) -> pa.Field:
-    """Give the column of a further vector, in the width and number type of the source's."""
-    return pa.field(f"x_vector_{name}", vector_type(shape.types[dotted(shape.vectors[name])]))
+def _missing_vectors(read: Vectors) -> dict[int, str]:
+    """Refuse the records without a vector (``embedding.missing_vector: quarantine``)."""
+    reasons = dict.fromkeys(np.flatnonzero(read.missing).tolist(), "no vector")
+    if read.empty is not None:
+        reasons |= dict.fromkeys(np.flatnonzero(read.empty).tolist(), "the vector is empty")
+    return {
+        row: f"{reason}, and embedding.missing_vector is quarantine"
+        for row, reason in reasons.items()
+    }

@@ -11,14 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfray.conversion.fields import Fields
 from cfray.conversion.rule_reader import RuleReader
 from cfray.frames.schema import ORIGINAL_ID, TYPES_KEY, pack_metadata
-from cfray.job.mapping import Path, dotted
+from cfray.job.mapping import Path
 from cfray.records import values
 from cfray.records.record import canonical, variant_texts, variant_types
-
-_RESERVED = (ORIGINAL_ID, TYPES_KEY)
 
 #: Row number -> key -> name of the type that the row's value has instead of the dataset's.
 RowTypes = dict[int, dict[str, str]]
@@ -35,7 +32,9 @@ def metadata(reader: RuleReader, ids: pa.StringArray) -> pa.ListArray:
     texts: list[pa.StringArray] = []
     row_types: RowTypes = {}
     for path, column in reader.fields.columns.items():
-        key = metadata_key(path, reader.fields)
+        if path in reader.fields.file_paths:
+            continue
+        key = reader.fields.metadata_key(path)
         _note_types(reader, path, column, row_types)
         if path in reader.shown and reader.shown[path] is None:
             continue
@@ -43,7 +42,7 @@ def metadata(reader: RuleReader, ids: pa.StringArray) -> pa.ListArray:
         texts.append(_unshown_texts(reader, path, column))
     for path, column in reader.fields.structs.items():
         for row in pc.indices_nonzero(column.is_null()).to_pylist():
-            row_types.setdefault(row, {})[dotted(path)] = "null"
+            row_types.setdefault(row, {})[reader.fields.metadata_key(path)] = "null"
     _note_replaced_nulls(reader, row_types)
     keys.append(ORIGINAL_ID)
     texts.append(ids)
@@ -65,18 +64,20 @@ def _unshown_texts(reader: RuleReader, path: Path, column: pa.Array) -> pa.Strin
 
 def _note_types(reader: RuleReader, path: Path, column: pa.Array, row_types: RowTypes) -> None:
     """Note the rows whose value has another type than the dataset records for its key."""
-    key = metadata_key(path, reader.fields)
+    key = reader.fields.metadata_key(path)
     recorded = reader.shape.types.get(key)
     if path in reader.fields.variants:
         kinds = variant_types(column)
         differs = kinds.is_valid()
         if recorded is not None:
             differs = pc.fill_null(pc.not_equal(kinds, recorded), differs)
+        copied = reader.fields.copied_rows(path)
         for row in pc.indices_nonzero(differs).to_pylist():
-            row_types.setdefault(row, {})[key] = kinds[row].as_py()
+            if copied is None or not copied[row]:
+                row_types.setdefault(row, {})[key] = kinds[row].as_py()
         return
-    name = values.type_name(column.type)
-    if name != recorded:
+    name = reader.fields.type_name(path)
+    if recorded is None or values.unencoded_name(name) != values.unencoded_name(recorded):
         for row in pc.indices_nonzero(column.is_valid()).to_pylist():
             row_types.setdefault(row, {})[key] = name
 
@@ -85,20 +86,10 @@ def _note_replaced_nulls(reader: RuleReader, row_types: RowTypes) -> None:
     """Note the rows in which a column shows something although the source had no value."""
     name = "null" if reader.shape.fixed else "missing"
     for path, rows in reader.replaced_nulls.items():
-        key = metadata_key(path, reader.fields)
+        key = reader.fields.metadata_key(path)
         if key not in reader.shape.types:
             # An export restores no key without a type: neither the dataset records a type, nor
             # does the row, where it has a value after all.
             continue
         for row in np.flatnonzero(rows).tolist():
             row_types.setdefault(row, {}).setdefault(key, name)
-
-
-def metadata_key(path: Path, fields: Fields) -> str:
-    """Name a field in custom_metadata by its dotted path.
-
-    The name begins with ``source.`` where the dotted path is ambiguous or is a key of cfray's.
-    """
-    key = dotted(path)
-    is_ambiguous = len(path) == 1 and "." in key and key.split(".", 1)[0] in fields.entered
-    return f"source.{key}" if is_ambiguous or key.rpartition("source.")[2] in _RESERVED else key

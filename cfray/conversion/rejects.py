@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,9 +131,3 @@ def reject_frame(frame: pa.RecordBatch, reason: str, position: str) -> RejectedR
     original_ids = [entry["value"] for entry in entries if entry["key"] == ORIGINAL_ID]
     original_id = original_ids[0] if original_ids else None
     return RejectedRow("commit", reason, position, original_id, content, row_to_text(frame))
-
-
-def count_name(reason: str) -> str:
-    """Name the report's count of a reason, without the numbers and values of the single row."""
-    kind = re.sub(r"[0-9][0-9,.]*", "#", re.split(r"[:(]", reason)[0]).strip()[:80]
-    return f"quarantined: {kind}"

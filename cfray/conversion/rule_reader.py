@@ -63,6 +63,14 @@ class RuleReader:
             shown = self.shown.get(path, np.zeros(self.fields.rows, np.bool_))
             self.shown[path] = ~rows if shown is None else shown & ~rows
 
+    def mark_copies(self) -> None:
+        """Keep items out of custom_metadata whose list stands there as a whole."""
+        for path in self.fields.columns if self.fields.copies else ():
+            copied = self.fields.copied_rows(path)
+            shown = self.shown.get(path, np.zeros(self.fields.rows, np.bool_))
+            if copied is not None and shown is not None:
+                self.shown[path] = shown | copied
+
     def mark_replaced(self, rule: TextRule | None, rows: pa.BooleanArray) -> None:
         """Remember the rows in which a column shows something else than the fields of its rule.
 

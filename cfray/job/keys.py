@@ -61,7 +61,9 @@ def locate(steps: Sequence[int | str]) -> KeyLocation:
 
 def known_keys(models: Sequence[type[BaseModel]]) -> list[str]:
     """List the keys that these models know, sorted."""
-    return sorted({name for model in models for name in model.model_fields})
+    return sorted(
+        {field.alias or name for model in models for name, field in model.model_fields.items()}
+    )
 
 
 def secret_keys(models: Sequence[type[BaseModel]]) -> list[str]:
@@ -91,8 +93,11 @@ def alternatives(annotation: Any) -> Iterator[Any]:
 def _enter(kind: Any, step: int | str) -> list[Any]:
     """Give the type of what stands under a key or a number, in a list; empty where nothing can."""
     if _is_model(kind):
-        field = kind.model_fields.get(step)
-        return [] if field is None else [field.annotation]
+        return [
+            field.annotation
+            for name, field in kind.model_fields.items()
+            if step == (field.alias or name)
+        ]
     if get_origin(kind) is list and isinstance(step, int):
         return [get_args(kind)[0]]
     if get_origin(kind) is dict and isinstance(step, str):

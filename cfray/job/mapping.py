@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from cfray.records.vector_forms import VectorForm
 from cfray.runtime.models import Strict
 
 Path = tuple[str, ...]
@@ -48,8 +49,33 @@ class Key(Strict):
     key: list[str | LiteralPath] = Field(min_length=1)
 
 
+class VectorRule(Strict):
+    """A field that holds a vector, and the form in which it is written there.
+
+    A list of numbers needs no such rule, nor do most texts: ``auto`` reads them.  A form that the
+    values do not have sends their records to quarantine.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    #: The field: its name, a dotted path, or the names of a path level by level.
+    path: str | Annotated[list[str], Field(min_length=1)]
+    #: ``auto``: a list of numbers, a list of one such list, an object with the keys 0 to d-1,
+    #: numbers of extended JSON, and the texts that ``json``, ``numpy`` and PostgreSQL
+    #: (``{0.1,0.2}``) write; bytes and base64 must be declared.  ``json``: JSON only.  ``numpy``:
+    #: numbers in brackets with white space or commas between them, on any number of lines.
+    #: ``separated``: numbers with commas, semicolons or white space between them, without
+    #: brackets.  ``floats``, ``doubles``, ``halves``: little-endian float32, float64 or float16
+    #: numbers as bytes; where the field is a text, as base64, as hexadecimal digits behind ``\x``
+    #: or ``0x``, or as Python prints bytes.  ``base64``: base64 of float32 numbers, as OpenAI sends
+    #: them.  ``npy``: what ``numpy.save`` writes, as bytes or base64.
+    form: VectorForm = Field(default="auto", alias="as")
+
+
 #: A field of the record.
 FieldRule = str | LiteralPath
+#: A field that holds a vector.
+VectorFieldRule = FieldRule | VectorRule
 #: Several fields, of which the first that is present counts.
 FieldRules = Annotated[list[FieldRule], Field(min_length=1)]
 #: Where a column's text comes from: the first field that is present, a constant or a template.
@@ -82,9 +108,11 @@ class Mapping(Strict):
     id: FieldRule | FieldRules | Key = "id"
     text_content: TextRule | None = None
     title: TextRule | None = None
-    vector: FieldRule | None = None
+    #: The primary vector; of several fields, the first that is present in a record, so that
+    #: collections may call their vectors differently.  Default: the source's only vector.
+    vector: VectorFieldRule | Annotated[list[VectorFieldRule], Field(min_length=1)] | None = None
     #: Further vectors: name behind ``x_vector_`` -> field.
-    vectors: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], FieldRule] = Field(
+    vectors: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], VectorFieldRule] = Field(
         default_factory=dict
     )
     version: TextRule | None = None
@@ -132,14 +160,15 @@ class Mapping(Strict):
                 for relationship in self.relationships:
                     yield from (("relationships.to", path) for path in rule_paths(relationship.to))
             elif key == "vectors":
-                yield from ((f"vectors.{name}", as_path(field)) for name, field in rule.items())
+                yield from ((f"vectors.{name}", as_path(value)) for name, value in rule.items())
             elif key not in ("member_of", "keep_uuid", "on_duplicate"):
                 yield from ((key, path) for path in rule_paths(rule))
 
 
-def as_path(rule: FieldRule) -> Path:
+def as_path(rule: VectorFieldRule) -> Path:
     """Split a dotted path into names."""
-    return tuple(rule.path) if isinstance(rule, LiteralPath) else tuple(rule.split("."))
+    path = rule if isinstance(rule, str) else rule.path
+    return tuple(path.split(".")) if isinstance(path, str) else tuple(path)
 
 
 def rule_paths(rule: object) -> list[Path]:
@@ -150,7 +179,7 @@ def rule_paths(rule: object) -> list[Path]:
         return rule.paths
     if isinstance(rule, list):
         return [as_path(field) for field in rule]
-    return [as_path(rule)] if isinstance(rule, str | LiteralPath) else []
+    return [as_path(rule)] if isinstance(rule, str | LiteralPath | VectorRule) else []
 
 
 def dotted(path: Path) -> str:
@@ -172,6 +201,12 @@ class SourceShape:
         vectors: name behind ``x_vector_`` -> source path, for vectors beside the primary vector.
         id_tag: tag of the ids that a reference is cast to: s, i, u, b or j.
         vector: source path of the primary vector, where the job file does not name it.
+        vector_types: name behind ``x_vector_`` -> type name of the column, where it is not the
+            type that ``types`` records for its path.
+        references: dotted path of a field that refers to records -> the source collection they are
+            in, as the source declares it.
+        collection_references: source collection -> the same for its own fields, where not all
+            source collections declare the same.
         source_dimension: width of the source's vectors, where the target's are other vectors; 0
             where they have the same width.
         blank_is_null: whether an empty text stands for null, as ``Description.blank_is_null``.
@@ -187,6 +222,9 @@ class SourceShape:
     vector: Path = ("vector",)
     source_dimension: int = 0
     blank_is_null: bool = False
+    vector_types: dict[str, str] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
+    collection_references: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def read_dimension(self) -> int:
@@ -194,6 +232,35 @@ class SourceShape:
         return self.source_dimension or self.dimension
 
 
-def primary_vector(mapping: Mapping, shape: SourceShape) -> Path:
-    """Give the path of the primary vector: the job file's, or what the plan found."""
-    return as_path(mapping.vector) if mapping.vector is not None else shape.vector
+@dataclass(frozen=True, slots=True)
+class VectorField:
+    """A field of the source that holds a vector.
+
+    Attributes:
+        path: of the field.
+        form: in which the vector is written there.
+    """
+
+    path: Path
+    form: VectorForm = "auto"
+
+
+def vector_fields(mapping: Mapping, default: Path) -> list[VectorField]:
+    """List the fields of the primary vector; ``default`` where the mapping names none.
+
+    Of several fields, the first that is present in a record holds its vector.
+    """
+    if mapping.vector is None:
+        return [VectorField(default)]
+    rules = mapping.vector if isinstance(mapping.vector, list) else [mapping.vector]
+    return [vector_field(rule) for rule in rules]
+
+
+def primary_vectors(mapping: Mapping, shape: SourceShape) -> list[VectorField]:
+    """List the fields of the primary vector: the job file's, or the field that the plan chose."""
+    return vector_fields(mapping, shape.vector)
+
+
+def vector_field(rule: VectorFieldRule) -> VectorField:
+    """Read a rule for a vector."""
+    return VectorField(as_path(rule), rule.form if isinstance(rule, VectorRule) else "auto")

@@ -27,6 +27,8 @@ _LONGEST_SHOWN = 16
 _SECRET_NAME = re.compile(
     r"(apikey|accesskey|secretkey|token|jwt|secret|password|passwd|pwd|credentials?|authorization)$"
 )
+#: The key of a vector's rule that names a form (``VectorRule``); a wrong form is no wrong rule.
+_FORM = "as"
 _NAME_SECRET = "{env: NAME} or {file: PATH}"  # noqa: S105  # how a secret is named
 
 
@@ -37,19 +39,26 @@ def refuse(error: ValidationError, path: Path) -> NoReturn:
         ConfigError: always; it has no cause, for pydantic's error quotes the file.
     """
     lines = key_lines(path)
-    faults: list[str] = []
+    faults: list[tuple[tuple[str, ...], str]] = []
+    wrong_forms: set[tuple[str, ...]] = set()
     for item in error.errors():
         location = locate(item["loc"])
         keys, sentence = location.keys, _sentence(item, location)
         if item["type"] == "extra_forbidden" and not location.is_secret:
+            if keys[-1:] == (str(item["loc"][-1]),):
+                continue  # another form of the rule knows the key
             keys = (*keys, str(item["loc"][-1]))
+        elif item["type"] == "literal_error" and keys[-1:] == (_FORM,):
+            wrong_forms.add(keys[:-1])
         elif keys[:1] == ("mapping",) and location.branch not in (None, "[key]"):
             # A rule has several forms, and pydantic says what is wrong for each of them.
             if location.branch != "str":
                 continue
             keys, sentence = keys[: location.branch_depth], _wrong_rule(item["input"])
-        faults.append(f"{_line(lines, keys)}{'.'.join(keys) or 'job'}: {sentence}")
-    unique = list(dict.fromkeys(faults))
+        faults.append((keys, f"{_line(lines, keys)}{'.'.join(keys) or 'job'}: {sentence}"))
+    # what leads to a wrong form is a rule all the same
+    right_rules = {form[:depth] for form in wrong_forms for depth in range(len(form) + 1)}
+    unique = list(dict.fromkeys(text for keys, text in faults if keys not in right_rules))
     raise ConfigError(
         f"{path}: " + "; ".join(unique[:_MOST_FAULTS]), "correct the job file; nothing was created"
     ) from None
@@ -119,11 +128,16 @@ def _unknown_key(name: str, location: KeyLocation) -> str:
 
 def _wrong_rule(rule: object) -> str:
     """Say which forms a rule of the mapping has."""
+    if rule is None:
+        return (
+            "is empty; write the name of a field, or {key: [names]} for an id of several fields "
+            "(of files, $file may be one of them)"
+        )
     name = str(next(iter(rule))) if isinstance(rule, dict) and rule else ""
     return (
         f"is no rule; {_suggestion(name, ('path', 'const', 'template', 'key'))}write a field's "
         "name, a list of names, {path: [names]}, {const: text}, {template: text} or, for an id, "
-        "{key: [names]}, as far as this key allows"
+        "{key: [names]}, for a vector, {path: name, as: form}, as far as this key allows"
     )
 
 

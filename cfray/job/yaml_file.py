@@ -70,7 +70,10 @@ class _KeyError(yaml.MarkedYAMLError):
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuse the second of two equal keys: YAML's own loader silently keeps the last."""
+    """Refuse the second of two equal keys: YAML's own loader silently keeps the last.
+
+    Keys are texts, whatever YAML takes them for.
+    """
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -85,7 +88,8 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
                 problem=f"the key {key.value!r} stands here twice", problem_mark=key.start_mark
             )
         seen.add(key.value)
-    return dict(loader.construct_pairs(node, deep=True))
+    # A key is the word that stands there: ``null``, ``no`` and ``1`` are names, too.
+    return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
 
 
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

@@ -7,10 +7,13 @@ the sample lacks; of such a source only a missing id, vector or text is a mistak
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from cfray.conversion import list_items
+from cfray.conversion.fields import Fields
+from cfray.conversion.file_columns import file_paths
 from cfray.errors import ConfigError
 from cfray.job.mapping import Path, dotted
 from cfray.job.spec import JobSpec
@@ -36,11 +39,12 @@ def check_paths(job: JobSpec, batches: list[pa.RecordBatch], *, fixed: bool) -> 
     """
     paths: set[Path] = set()
     for batch in batches:
+        paths |= file_paths(batch)
         for item, column in zip(batch.schema, batch.columns, strict=True):
             paths |= set(nested_paths((item.name,), item, column))
     missing_paths: dict[str, list[Path]] = {}
     for key, path in job.mapping.rules():
-        if not any(other[: len(path)] == path for other in paths):
+        if not (_is_among(path, paths) or _leads_to_item(path, batches)):
             missing_paths.setdefault(key, []).append(path)
     for key, missing in missing_paths.items():
         rule = getattr(job.mapping, key.split(".", maxsplit=1)[0], None)
@@ -49,6 +53,18 @@ def check_paths(job: JobSpec, batches: list[pa.RecordBatch], *, fixed: bool) -> 
         )
         if not is_fallback and (fixed or key in _REQUIRED):
             raise _no_field(job, key, missing[0], paths)
+
+
+def _is_among(path: Path, paths: Iterable[Path]) -> bool:
+    """Tell whether a path is one of the paths, or leads towards one."""
+    return any(other[: len(path)] == path for other in paths)
+
+
+def _leads_to_item(path: Path, batches: list[pa.RecordBatch]) -> bool:
+    """Tell whether a path leads into an item of a list (``data[0]``)."""
+    return list_items.has_steps([path]) and any(
+        _is_among(path, Fields(batch, {path}).columns) for batch in batches
+    )
 
 
 def _no_field(job: JobSpec, key: str, path: Path, paths: set[Path]) -> ConfigError:

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from cfray.conversion.convert import Conversion
-from cfray.job.mapping import SourceShape, dotted, primary_vector
+from cfray.conversion.file_columns import FILE, file_paths
+from cfray.conversion.metadata_keys import metadata_key
+from cfray.job.mapping import Path, SourceShape, dotted
 from cfray.job.spec import JobSpec
-from cfray.planning.vector_columns import metric_of
-from cfray.records import values
-from cfray.records.record import Reject
+from cfray.planning.findings import Findings
+from cfray.planning.metric import choose_metric
+from cfray.planning.sample import Sample
+from cfray.planning.source_types import lossy_fields, name_notes
 from cfray.sources.base import Description
 
 #: Keys of the mapping whose column does not hold all of a field's value: it stays in
@@ -54,6 +57,9 @@ class Forecast:
         duplicates: records of the sample whose id an earlier record has, too.
         disk: bytes that the target will need (estimate).
         seconds: how long the copy will take on this machine's cores (estimate).
+        warnings: sentences about a run that would stop, or whose result is hardly what is wanted.
+        metric: distance of the target's vector index.
+        metric_origin: who says so: the job file, source collections, or nobody (the default).
         embedding: what the model will have to do: ``texts``, ``tokens``, ``truncated``,
             ``tokens_lost`` and ``blank`` of the sample, ``seconds`` and ``cost`` of the whole
             source (estimates).
@@ -68,14 +74,13 @@ class Forecast:
     disk: int = 0
     seconds: float = 0.0
     embedding: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    metric: str = ""
+    metric_origin: str = ""
 
 
 def make_forecast(
-    job: JobSpec,
-    description: Description,
-    shape: SourceShape,
-    batches: list[pa.RecordBatch],
-    rejects: list[Reject],
+    job: JobSpec, description: Description, shape: SourceShape, sample: Sample
 ) -> tuple[Forecast, list[pa.RecordBatch]]:
     """Convert a sample and look at what comes out.
 
@@ -83,34 +88,42 @@ def make_forecast(
         job: the job file.
         description: what the source says of itself.
         shape: what the sample says of the source.
-        batches: the records of the sample.
-        rejects: the rows of the sample that became no record.
+        sample: records of the source.
 
     Returns:
         the forecast, whose ``seconds`` are those of converting the sample, and the frames.
     """
+    choice = choose_metric(job, description, shape)
     forecast = Forecast(
-        landings=_landings(job, shape),
-        lossy=_lossy_fields(description),
-        notes=_vector_notes(job, shape) + _mapping_notes(job, description, shape),
-        sampled=len(rejects) + sum(batch.num_rows for batch in batches),
-        quarantined=Counter(reject.reason for reject in rejects),
+        landings=[*_landings(job, shape), *_file_landings(job, sample.batches)],
+        lossy=lossy_fields(description),
+        notes=[*name_notes(description), *_mapping_notes(job, shape), *choice.notes],
+        sampled=sample.rows,
+        quarantined=Counter(reject.reason for reject in sample.rejects),
+        metric=choice.metric,
+        metric_origin=choice.origin,
     )
     conversion = Conversion(job, shape)
     begin = time.perf_counter()
-    converted = [conversion.convert(batch, "") for batch in batches]
+    converted = [
+        conversion.convert(batch, collection)
+        for batch, collection in zip(sample.batches, sample.collections, strict=True)
+    ]
     forecast.seconds = time.perf_counter() - begin
     frames = [batch.frames for batch in converted]
     for batch in converted:
         forecast.quarantined.update(fault.reason for fault in batch.faults)
-    uuids = Counter(uuid for batch in frames for uuid in batch.column("uuid").to_pylist())
-    forecast.duplicates = uuids.total() - len(uuids)
+    uuids = pa.chunked_array([batch.column("uuid") for batch in frames], pa.string())
+    forecast.duplicates = len(uuids) - len(uuids.unique())
     rows = sum(batch.num_rows for batch in frames)
     if rows:
         row_bytes = sum(batch.nbytes for batch in frames) / rows
         # a model's vectors are wider or narrower than the source's, which the frames have
         row_bytes += 4 * (shape.dimension - shape.read_dimension)
         forecast.disk = int(row_bytes * (description.rows or 0))
+    findings = Findings(job, description, shape, sample, converted)
+    forecast.notes += findings.notes(forecast.metric)
+    forecast.warnings += findings.warnings(forecast.quarantined.total(), forecast.duplicates)
     return forecast, frames
 
 
@@ -120,62 +133,56 @@ def _landings(job: JobSpec, shape: SourceShape) -> list[Landing]:
     landings = []
     for path, type_name in shape.types.items():
         columns = rules.get(path, [])
+        if type_name.startswith("struct<") and not columns and _has_fields(path, shape):
+            continue  # its fields have lines of their own
         if set(columns) <= _PARTIAL_COLUMNS:
             columns = [*columns, "custom_metadata"]
         landings.append(Landing(path, type_name, ", ".join(columns)))
     return landings
 
 
+def _file_landings(job: JobSpec, batches: list[pa.RecordBatch]) -> list[Landing]:
+    """Say where the file of each record goes, and what rules take of its path."""
+    if not any(file_paths(batch) for batch in batches):
+        return []
+    rules: dict[Path, list[str]] = {
+        (FILE,): ["source_file"] if job.mapping.source_file is None else []
+    }
+    for key, path in job.mapping.rules():
+        if path[0] == FILE:
+            rules.setdefault(path, []).append(key)
+    return [
+        Landing(dotted(path), "string", ", ".join(keys)) for path, keys in rules.items() if keys
+    ]
+
+
+def _has_fields(path: str, shape: SourceShape) -> bool:
+    return any(other.startswith(f"{path}.") for other in shape.types)
+
+
 def _rules(job: JobSpec, shape: SourceShape) -> dict[str, list[str]]:
     """Give the keys of the mapping that take each field, defaults included: path -> keys."""
     rules: dict[str, list[str]] = {}
+    entered = Conversion(job, shape).entered
     for key, path in job.mapping.rules():
-        rules.setdefault(dotted(path), []).append(key)
-    if job.mapping.vector is None and dotted(shape.vector) in shape.types:
-        rules.setdefault(dotted(shape.vector), []).append("vector")
+        rules.setdefault(metadata_key(path, entered), []).append(key)
+    vector = metadata_key(shape.vector, entered)
+    if job.mapping.vector is None and vector in shape.types:
+        rules.setdefault(vector, []).append("vector")
     if job.mapping.text_content is None and "text" in shape.types:
         rules.setdefault("text", []).append("text_content")
     for name, path in shape.vectors.items():
-        rules.setdefault(dotted(path), []).append(f"x_vector_{name}")
+        rules.setdefault(metadata_key(path, entered), []).append(f"x_vector_{name}")
     return rules
 
 
-def _lossy_fields(description: Description) -> list[str]:
-    """Name the fields whose values cannot be carried exactly."""
+def _mapping_notes(job: JobSpec, shape: SourceShape) -> list[str]:
+    """Name the fields of the mapping that the sample lacks."""
+    entered = Conversion(job, shape).entered
     return [
-        f"{item.name} ({item.type}): {reason}"
-        for item in description.schema or []
-        if (reason := values.lossy_reason(item.type)) is not None
-    ]
-
-
-def _vector_notes(job: JobSpec, shape: SourceShape) -> list[str]:
-    """Say what becomes of the source's primary vectors, where it is not what they are."""
-    notes = []
-    path = dotted(primary_vector(job.mapping, shape))
-    if "double" in shape.types.get(path, ""):
-        notes.append(f"vectors of type {shape.types[path]} are rounded to float32")
-    if job.embedding.policy == "regenerate" and path in shape.types:
-        notes.append(
-            f"the source's vectors ({path}) are replaced by the model's; mapping.vectors: "
-            f"{{old: {path}}} in place of mapping.vector would carry them along"
-        )
-    return notes
-
-
-def _mapping_notes(job: JobSpec, description: Description, shape: SourceShape) -> list[str]:
-    """Name the fields of the mapping that the sample lacks, and a metric that zeros disturb."""
-    notes = [
         f"mapping.{key}: no record of the sample has {dotted(path)}"
         for key, path in job.mapping.rules()
-        if not any(
-            name == dotted(path) or name.startswith(dotted(path) + ".") for name in shape.types
-        )
+        if path[0] != FILE
+        and metadata_key(path, entered) not in shape.types
+        and not any(name.startswith(dotted(path) + ".") for name in shape.types)
     ]
-    metric = job.index.vector.metric or metric_of(description, shape.vector)
-    if metric == "l2" and job.embedding.missing_vector == "zero":
-        notes.append(
-            "metric l2 with missing_vector: zero: rows without a vector will rank among the best "
-            "hits, for the zero vector is near to many queries"
-        )
-    return notes

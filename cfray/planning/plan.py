@@ -17,10 +17,10 @@ from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.job.spec import JobSpec
 from cfray.planning.forecast import Forecast, make_forecast
+from cfray.planning.metric import choose_metric
 from cfray.planning.model_forecast import ModelForecast
 from cfray.planning.sample import check_sample, read_sample
 from cfray.planning.shape import work_out_shape
-from cfray.planning.vector_columns import metric_of
 from cfray.sources.base import Context
 from cfray.target.state import Plan
 
@@ -63,14 +63,14 @@ def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
         shards = sorted(job.source.shards(context), key=lambda shard: shard.id)
         description = job.source.describe(context, shards)
         begin = time.perf_counter()
-        batches, rejects = read_sample(job, shards, context)
+        sample = read_sample(job, shards, context)
         reading = time.perf_counter() - begin
-    check_sample(description, batches, rejects)
-    shape = work_out_shape(job, description, batches)
+    check_sample(description, sample)
+    shape = work_out_shape(job, description, sample.batches)
     with closing(ModelForecast(job)) as model:
         recipe = model.plan_recipe(shape.dimension)
         shape = replace(shape, dimension=recipe.dimension, source_dimension=shape.dimension)
-        forecast, frames = make_forecast(job, description, shape, batches, rejects)
+        forecast, frames = make_forecast(job, description, shape, sample)
         model.measure(forecast, frames, description.rows)
     if description.size and forecast.sampled:
         forecast.seconds = _run_seconds(forecast, reading, description.rows or 0)
@@ -86,7 +86,7 @@ def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
         description.rows,
         description.exact,
         description.size,
-        metric=metric_of(description, shape.vector),
+        metric=choose_metric(job, description, shape).source,
         notes=(*description.notes, *forecast.notes),
         facts={collection.name: collection.facts for collection in description.collections},
         recipe=recipe,

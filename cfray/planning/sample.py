@@ -6,7 +6,7 @@ holds for its plan.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -24,9 +24,30 @@ _SAMPLE_COLLECTIONS = 100
 _BATCH_BYTES = MIB
 
 
-def read_sample(
-    job: JobSpec, shards: list[Shard], context: Context
-) -> tuple[list[pa.RecordBatch], list[Reject]]:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some records of a source.
+
+    Attributes:
+        batches: the records.
+        collections: for each batch, the source collection that it is of.
+        rejects: the rows that became no record.
+        is_complete: whether these are all rows of the source.
+    """
+
+    batches: list[pa.RecordBatch]
+    collections: list[str]
+    rejects: list[Reject]
+    is_complete: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Count the rows, rejected ones among them."""
+        records = sum(int(batch.num_rows) for batch in self.batches)
+        return len(self.rejects) + records
+
+
+def read_sample(job: JobSpec, shards: list[Shard], context: Context) -> Sample:
     """Read some records of the first, the middle and the last shard, and of each collection.
 
     Raises:
@@ -34,8 +55,11 @@ def read_sample(
     """
     context = replace(context, batch_bytes=_BATCH_BYTES)
     batches: list[pa.RecordBatch] = []
+    collections: list[str] = []
     rejects: list[Reject] = []
-    for number in _sampled_shards(shards):
+    numbers = _sampled_shards(shards)
+    is_complete = len(numbers) == len(shards)
+    for number in numbers:
         rows = 0
         for item in job.source.read(shards[number], context):
             if isinstance(item, Reject):
@@ -43,17 +67,20 @@ def read_sample(
                 rows += 1
             else:
                 batches.append(item.slice(0, SAMPLE_ROWS - rows))
+                collections.append(shards[number].collection)
                 rows += batches[-1].num_rows
             if rows >= SAMPLE_ROWS:
+                is_complete = False
                 break
     if not rejects and not any(batch.num_rows for batch in batches):
-        raise SourceError("the source holds no record", "correct source in the job file")
-    return batches, rejects
+        raise SourceError(
+            f"the source holds no record: nothing to read at {job.source.address}",
+            "correct source in the job file, or export the data again",
+        )
+    return Sample(batches, collections, rejects, is_complete)
 
 
-def check_sample(
-    description: Description, batches: list[pa.RecordBatch], rejects: list[Reject]
-) -> None:
+def check_sample(description: Description, sample: Sample) -> None:
     """Refuse a source of which no sampled row is a record, where no schema names its fields.
 
     The job file then names the wrong kind of source, or the wrong files; a plan could only say
@@ -62,11 +89,12 @@ def check_sample(
     Raises:
         ConfigError: names the first row that cannot be read, and why.
     """
-    if description.schema is not None or any(batch.num_rows for batch in batches):
+    if description.schema is not None or any(batch.num_rows for batch in sample.batches):
         return
+    first = sample.rejects[0]
     raise ConfigError(
-        f"none of the {len(rejects):,} sampled rows can be read; the first is "
-        f"{rejects[0].position}: {rejects[0].reason}",
+        f"none of the {len(sample.rejects):,} sampled rows can be read; the first is "
+        f"{first.position}: {first.reason}",
         "correct source.kind or source.uri in the job file, or the files; nothing was created",
     )
 

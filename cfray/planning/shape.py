@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 
 from cfray.conversion import identity
-from cfray.conversion.custom_metadata import metadata_key
 from cfray.conversion.fields import Fields
 from cfray.errors import ConfigError
-from cfray.job.mapping import Key, Path, SourceShape, as_path, dotted
+from cfray.job.mapping import Key, SourceShape, VectorField, dotted, rule_paths, vector_fields
 from cfray.job.spec import JobSpec
 from cfray.planning.field_paths import check_paths
+from cfray.planning.references import check_references
 from cfray.planning.vector_columns import (
     check_widths,
     choose_primary,
+    first_reason,
     further_vectors,
     typed_columns,
 )
-from cfray.records import values, vectors
-from cfray.records.record import variant_numbers, variant_types
+from cfray.records import vectors
+from cfray.records.record import variant_types
 from cfray.sources.base import Description
 
 
@@ -48,24 +50,42 @@ def work_out_shape(
     if schema is not None:
         batches = [_empty_batch(schema), *batches]
     check_paths(job, batches, fixed=schema is not None)
+    check_references(job, description)
     types = typed_columns(batches)
-    primary = choose_primary(types) if job.mapping.vector is None else as_path(job.mapping.vector)
+    chosen = choose_primary(types) if job.mapping.vector is None else ("vector",)
+    primary = vector_fields(job.mapping, chosen)
     if job.embedding.policy != "regenerate":  # which does not read the source's vectors
         check_widths(description, primary)
-    further = further_vectors(job, types, primary, schema)
-    paths = {path for _, path in job.mapping.rules()} | set(further.values()) | {primary}
+    paths = {path for _, path in job.mapping.rules()} | {field.path for field in primary}
     sample = [Fields(batch, paths) for batch in batches]
+    further = further_vectors(job, types, primary, sample)
+    if not set(further.paths.values()) <= paths:
+        sample = [Fields(batch, paths | set(further.paths.values())) for batch in batches]
     return SourceShape(
         kind=job.source.kind,
         url=job.source.address,
         dimension=_dimension(job, sample, primary),
         fixed=schema is not None,
         types=_type_names(sample),
-        vectors=further,
+        vectors=further.paths,
         id_tag=_id_tag(job, sample),
-        vector=primary,
+        vector=primary[0].path,
         blank_is_null=description.blank_is_null,
+        vector_types=further.types,
+        references=_declared_references(job, description.references),
+        collection_references={
+            collection.name: references
+            for collection in description.collections
+            if (references := _declared_references(job, collection.references))
+            and references.items() - description.references.items()
+        },
     )
+
+
+def _declared_references(job: JobSpec, declared: dict[str, str]) -> dict[str, str]:
+    """Keep of the references that a source declares those that a rule reads."""
+    paths = {dotted(path) for rule in job.mapping.relationships for path in rule_paths(rule.to)}
+    return {path: name for path, name in declared.items() if path in paths}
 
 
 def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
@@ -88,18 +108,20 @@ def _type_names(sample: list[Fields]) -> dict[str, str]:
     counts: dict[str, Counter[str]] = {}
     for fields in sample:
         for path, column in fields.columns.items():
-            names = counts.setdefault(metadata_key(path, fields), Counter())
+            if path in fields.file_paths:
+                continue
+            names = counts.setdefault(fields.metadata_key(path), Counter())
             if path in fields.variants:
                 kinds = variant_types(column).to_pylist()
                 names.update(kind for kind in kinds if kind not in (None, "null"))
             elif not names:
-                names[values.type_name(column.type)] += 1
+                names[fields.type_name(path)] += 1
         for path, column in fields.structs.items():
-            counts.setdefault(dotted(path), Counter())[str(column.type)] += 1
+            counts.setdefault(fields.metadata_key(path), Counter())[str(column.type)] += 1
     return {key: names.most_common(1)[0][0] for key, names in sorted(counts.items()) if names}
 
 
-def _dimension(job: JobSpec, sample: list[Fields], path: Path) -> int:
+def _dimension(job: JobSpec, sample: list[Fields], primary: list[VectorField]) -> int:
     """Find the width of the primary vector.
 
     Raises:
@@ -109,12 +131,13 @@ def _dimension(job: JobSpec, sample: list[Fields], path: Path) -> int:
     embedding = job.embedding
     if embedding.policy == "regenerate":
         return 1  # the narrowest column; the source's vectors are not read
-    widths = _widths(sample, path)
+    widths = _widths(sample, primary)
+    names = " or ".join(dotted(field.path) for field in primary)
     if widths and embedding.dimension and embedding.dimension not in widths:
         most_common = widths.most_common(1)[0][0]
         raise ConfigError(
             f"embedding.dimension is {embedding.dimension}, and the vectors of the sample "
-            f"({dotted(path)}) have {most_common} numbers",
+            f"({names}) have {most_common} numbers",
             "leave embedding.dimension out: it is for a source without vectors; "
             "embedding.reduce makes vectors narrower",
         )
@@ -122,28 +145,53 @@ def _dimension(job: JobSpec, sample: list[Fields], path: Path) -> int:
         return embedding.dimension
     if widths:
         return widths.most_common(1)[0][0]
-    if embedding.policy == "remap":
-        raise ConfigError(
-            "embedding.policy is remap, and no record of the sample has a vector at "
-            f"{dotted(path)}",
+    if embedding.policy == "keep" and job.mapping.vector is None:
+        return 1
+    raise _no_vector(job, sample, primary, names)
+
+
+def _no_vector(
+    job: JobSpec, sample: list[Fields], primary: list[VectorField], names: str
+) -> ConfigError:
+    """Say that no record of the sample has a vector that can be read, and why."""
+    reasons = (
+        first_reason(fields.columns[field.path], field.form)
+        for field in primary
+        for fields in sample
+        if field.path in fields.columns
+    )
+    reason = next(filter(None, reasons), "")
+    if reason:
+        return ConfigError(
+            f"mapping.vector: no vector of the sample can be read at {names}: {reason}",
+            "correct mapping.vector: the field, or how its vectors are written ({path: ..., as: "
+            "...}); nothing was created",
+        )
+    if job.embedding.policy == "remap":
+        return ConfigError(
+            f"embedding.policy is remap, and no record of the sample has a vector at {names}",
             "correct mapping.vector, or use policy: regenerate",
         )
-    if job.mapping.vector is not None:
-        raise ConfigError(
-            f"mapping.vector: no record of the sample has a vector at {dotted(path)}",
-            "correct mapping.vector, or set embedding.dimension to the vectors' width",
-        )
-    return 1
+    return ConfigError(
+        f"mapping.vector: no record of the sample has a vector at {names}",
+        "correct mapping.vector, or set embedding.dimension to the vectors' width",
+    )
 
 
-def _widths(sample: list[Fields], path: Path) -> Counter[int]:
-    """Count the records of the sample by the width that their batch's vectors have."""
+def _widths(sample: list[Fields], primary: list[VectorField]) -> Counter[int]:
+    """Count the records of the sample by the width of their vector."""
     widths: Counter[int] = Counter()
     for fields in sample:
-        column = fields.columns.get(path)
-        if column is None:
-            continue
-        width = vectors.width_of(variant_numbers(column) if path in fields.variants else column)
-        if width:
-            widths[width] += max(1, fields.rows)
+        is_open = np.ones(fields.rows, np.bool_)
+        for field in primary:
+            column = fields.columns.get(field.path)
+            if column is None:
+                continue
+            counts = vectors.widths_of(column.filter(pa.array(is_open)), field.form)
+            if not counts and (width := vectors.width_of(column, field.form)):
+                counts[width] = 1  # a fixed-size list says its width without a vector
+            widths.update(counts)
+            if len(primary) > 1 and counts:
+                width = counts.most_common(1)[0][0]
+                is_open &= vectors.read_vectors(column, width, field.form).missing
     return widths

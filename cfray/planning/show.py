@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cfray.planning.forecast import Forecast
+from cfray.runtime.plurals import counted
 from cfray.target.state import Plan
 
 
@@ -26,6 +27,8 @@ def as_json(plan: Plan, forecast: Forecast) -> dict[str, Any]:
         "dimension": plan.shape.dimension,
         "consistency": plan.consistency,
         **asdict(forecast),
+        # ``asdict`` counts the items of a Counter (Python 3.11)
+        "quarantined": dict(forecast.quarantined),
         "notes": list(plan.notes),
     }
 
@@ -48,7 +51,7 @@ def _size_lines(name: str, plan: Plan, forecast: Forecast) -> list[str]:
     """Say how much there is to copy and what that costs."""
     records = "an unknown number of records"
     if plan.rows is not None:
-        records = f"{'exactly' if plan.exact else 'about'} {plan.rows:,} records"
+        records = f"{'exactly' if plan.exact else 'about'} {counted(plan.rows, 'record')}"
     cost = "disk and time: unknown"
     if plan.rows:
         cost = (
@@ -57,18 +60,21 @@ def _size_lines(name: str, plan: Plan, forecast: Forecast) -> list[str]:
         )
     return [
         (
-            f"{name}: {records}, {_size(plan.size)} at the source, in {len(plan.shards):,} shards; "
+            f"{name}: {records}, {_size(plan.size)} at the source, in "
+            f"{counted(len(plan.shards), 'shard')}; "
             f"vectors of {plan.shape.dimension}"
         ),
         f"consistency of the source: {plan.consistency}",
+        f"metric of the vector index: {forecast.metric}, from: {forecast.metric_origin}",
         cost,
     ]
 
 
 def _warning_lines(plan: Plan, forecast: Forecast) -> list[str]:
     """Say what would be lost, refused or doubled, and what else the operator should know."""
-    sampled = f"{forecast.sampled:,} sampled records"
-    lines = [f"LOSSY  {sentence}" for sentence in forecast.lossy]
+    sampled = counted(forecast.sampled, "sampled record")
+    lines = [f"WARNING  {sentence}" for sentence in forecast.warnings]
+    lines += [f"LOSSY  {sentence}" for sentence in forecast.lossy]
     lines += [
         f"would be quarantined: {count:,} of {sampled}: {reason}"
         for reason, count in forecast.quarantined.items()

@@ -27,6 +27,9 @@ VARIANT = pa.struct(
     [("type", pa.string()), ("text", pa.string()), ("numbers", pa.list_(pa.float64()))]
 )
 _MARK = {b"cfray.variant": b"1"}
+#: Key of the schema metadata that names the file which a batch's records are from, by its path
+#: below the source's location.  It costs no column, and travels with a batch wherever it is cut.
+FILE_KEY = b"cfray.file"
 #: Largest magnitude up to which every integer is a float64 (IEEE 754).
 _EXACT_INT = 2**53
 
@@ -59,6 +62,17 @@ class Typed:
 
     type: str
     value: object
+
+
+def with_file(batch: pa.RecordBatch, path: str) -> pa.RecordBatch:
+    """Name the file that a batch's records are from, by its path below the source's location."""
+    return batch.replace_schema_metadata({**(batch.schema.metadata or {}), FILE_KEY: path.encode()})
+
+
+def file_of(batch: pa.RecordBatch) -> str | None:
+    """Give the path of the file that a batch's records are from; None where they are from none."""
+    path = (batch.schema.metadata or {}).get(FILE_KEY)
+    return None if path is None else bytes(path).decode()
 
 
 def variant_field(name: str) -> pa.Field:

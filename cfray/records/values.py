@@ -9,10 +9,12 @@ mapping.
 
 from __future__ import annotations
 
+import re
 from binascii import b2a_base64
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
-from functools import partial
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
+from functools import lru_cache, partial
 from json import JSONEncoder
 
 import numpy as np
@@ -22,6 +24,7 @@ import pyarrow.compute as pc
 from pyarrow import types as kinds
 
 from cfray.errors import ConfigError
+from cfray.records.names import unique_names
 
 _TEXT = pa.string()
 #: Seconds of a day.
@@ -33,6 +36,14 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _FIRST_DAY, _LAST_DAY = -719_161, 2_932_895
 #: Characters that JSON requires to be escaped in a string (RFC 8259, section 7).
 _ESCAPED = '[\\x00-\\x1f"\\\\]'
+#: Arrow's names of a dictionary and of run-end encoding.
+_ENCODED = re.compile(
+    r"dictionary<values=(?P<shared>.*), indices=u?int\d+, ordered=[01]>"
+    r"|run_end_encoded<run_ends: int\d+, values: (?P<runs>.*)>",
+    re.DOTALL,
+)
+#: Extension types that their name alone restores from their storage.
+_CARRIED_EXTENSIONS = (pa.UuidType, pa.JsonType, pa.Bool8Type)
 _quote = JSONEncoder(ensure_ascii=False).encode
 _UUID = b'"00000000-0000-0000-0000-000000000000"'
 _HEX_AT = np.flatnonzero(np.frombuffer(_UUID, np.uint8) == ord("0"))
@@ -48,8 +59,7 @@ def metadata_texts(array: pa.Array | pa.ChunkedArray) -> pa.StringArray:
             of a ``StringArray``.
 
     Raises:
-        ConfigError: the type has no text: for example a struct repeats a field name, or this
-            machine does not know a time zone.
+        ConfigError: the type has no text, for this machine does not know a time zone.
     """
     return _texts(array, quoted=False)
 
@@ -64,17 +74,27 @@ def type_name(kind: pa.DataType) -> str:
     return str(kind).replace("extension<arrow.uuid>", "uuid")
 
 
+def unencoded_name(name: str) -> str:
+    """Name the type of the values that a type of this name encodes: as a dictionary or as runs."""
+    encoded = _ENCODED.fullmatch(name)
+    if encoded is None:
+        return name.removesuffix("_view") if name in ("string_view", "binary_view") else name
+    return unencoded_name(encoded["shared"] or encoded["runs"])
+
+
 def lossy_reason(kind: pa.DataType) -> str | None:
     """Say what the canonical text and the type's name do not carry; None if they carry all."""
     if kinds.is_union(kind):
         return f"{type_name(kind)}: which member of the union a value came from is not kept"
-    if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
+    if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, _CARRIED_EXTENSIONS):
         storage = type_name(kind.storage_type)
         return f"{type_name(kind)}: its values are kept as {storage}, the extension type is not"
+    if kinds.is_dictionary(kind) and kind.ordered:
+        return f"{type_name(kind)}: its values are kept, the order of the categories is not"
     if kinds.is_struct(kind):
         names = [field.name for field in kind]
         if len(set(names)) < len(names):
-            return f"{type_name(kind)}: a JSON object cannot repeat a field name"
+            return f"{type_name(kind)}: fields of one name are kept under numbered names"
         if any(": " in name for name in names):
             return (
                 f"{type_name(kind)}: a field name with a colon and a space makes the type's name "
@@ -189,18 +209,23 @@ def _trimmed(texts: pa.StringArray, unit: str) -> pa.StringArray:
 
 
 def _date_texts(array: pa.Array) -> pa.StringArray:
-    days = _counts(array) // (1 if kinds.is_date32(array.type) else _DAY * 1000)
-    far = (days < _FIRST_DAY) | (days > _LAST_DAY)
-    near = pa.array(np.where(far, 0, days).astype(np.int32)).view(pa.date32())
-    return _masked(
-        _replaced(
-            _joined('"', near.cast(_TEXT), '"'),
-            pa.array(far),
-            pa.array(days),
-            lambda day: f'"{_day_text(day)}"',
-        ),
-        array,
-    )
+    """Write dates.
+
+    A date64 may hold a time of day, which Arrow's format forbids: it is written as an instant.
+    """
+    per_day = 1 if kinds.is_date32(array.type) else _DAY * 1000
+    counts = _counts(array)
+    days = counts // per_day
+    odd = (days < _FIRST_DAY) | (days > _LAST_DAY) | (counts % per_day != 0)
+    near = pa.array(np.where(odd, 0, days).astype(np.int32)).view(pa.date32())
+    texts = _joined('"', near.cast(_TEXT), '"')
+    write = partial(_odd_date, per_day)
+    return _masked(_replaced(texts, pa.array(odd), pa.array(counts), write), array)
+
+
+def _odd_date(per_day: int, count: int) -> str:
+    day, time = divmod(count, per_day)
+    return _far_instant(1000, "", count) if time else f'"{_day_text(day)}"'
 
 
 def _time_texts(array: pa.Array) -> pa.StringArray:
@@ -242,6 +267,24 @@ def _offset_text(seconds: int) -> str:
     return _EPOCH.astimezone(timezone(timedelta(seconds=seconds))).isoformat()[19:]
 
 
+@lru_cache
+def time_zone(name: str) -> tzinfo:
+    """Give a time zone by the name that an Arrow type has for it.
+
+    Raises:
+        ConfigError: this machine does not know it.
+    """
+    try:
+        zone: tzinfo = pa.scalar(0, pa.timestamp("s", name)).as_py().tzinfo
+    except (pa.ArrowInvalid, LookupError, ValueError) as error:
+        raise ConfigError(
+            f"this machine does not know the time zone {name}",
+            "install the system's time zone data (tzdata), or cast the column to UTC before the "
+            "migration",
+        ) from error
+    return zone
+
+
 def _shift(seconds: npt.NDArray[np.int64], kind: pa.DataType) -> npt.NDArray[np.int64]:
     """Give the UTC offset at each instant, in seconds.
 
@@ -249,14 +292,7 @@ def _shift(seconds: npt.NDArray[np.int64], kind: pa.DataType) -> npt.NDArray[np.
     offset changes.  Arrow is not asked, for it knows no summer time after 2037: pyarrow 26.0.1
     ignores the rule that ends a TZif file (RFC 8536, section 3.3).
     """
-    try:
-        zone = pa.scalar(0, pa.timestamp("s", kind.tz)).as_py().tzinfo
-    except (pa.ArrowInvalid, LookupError, ValueError) as error:
-        raise ConfigError(
-            f"this machine does not know the time zone of {kind}",
-            "install the system's time zone data (tzdata), or cast the column to UTC before the "
-            "migration",
-        ) from error
+    zone = time_zone(kind.tz)
 
     def at(second: int) -> int:
         instant = _EPOCH + timedelta(seconds=second)
@@ -287,13 +323,20 @@ def _far_instant(per_second: int, offset: str, count: int) -> str:
 
 def _decimal_texts(array: pa.Array) -> pa.StringArray:
     digits = array.cast(_TEXT)
-    # Arrow writes "<scale out of range ...>" instead of such a number.
+    # Arrow writes "<scale out of range ...>" where the scale is too large for the width.
     if pc.any(pc.starts_with(digits, "<")).as_py():
-        raise ConfigError(
-            f"the scale of {array.type} is too large for its width",
-            "cast the column to a wider decimal before the migration",
-        )
+        digits = _masked(pa.array(map(str, _decimals(array)), _TEXT), array)
     return _joined('"', digits, '"')
+
+
+def _decimals(array: pa.Array) -> Iterator[Decimal]:
+    """Read decimals from their bytes, for pyarrow 26.0.1 reads them from Arrow's text."""
+    width, scale = array.type.bit_width // 8, array.type.scale
+    raw = array.buffers()[1].to_pybytes()
+    for start in range(array.offset * width, (array.offset + len(array)) * width, width):
+        units = int.from_bytes(raw[start : start + width], "little", signed=True)
+        digits = tuple(map(int, str(abs(units))))
+        yield Decimal((int(units < 0), digits, -scale))
 
 
 def _base64_texts(array: pa.Array) -> pa.StringArray:
@@ -315,12 +358,8 @@ def _uuid_texts(array: pa.Array) -> pa.StringArray:
 
 
 def _struct_texts(array: pa.StructArray) -> pa.StringArray:
-    fields = sorted((field.name, index) for index, field in enumerate(array.type))
-    if len({name for name, _ in fields}) < len(fields):
-        raise ConfigError(
-            f"{array.type} repeats a field name",
-            "rename the fields of the struct before the migration",
-        )
+    names = unique_names([field.name for field in array.type])
+    fields = sorted((name, index) for index, name in enumerate(names))
     texts = [pa.repeat("{", len(array))]
     for name, index in fields:
         comma = "," if len(texts) > 1 else ""

@@ -2,19 +2,23 @@
 
 A vector is refused for a wrong width, for an item that is no number, and for NaN or infinity.
 Wider floats are rounded to float32 (the plan says so), narrower floats are widened exactly.  A
-missing vector stays missing here: the job file decides what becomes of it.
+missing vector stays missing here, and an empty list counts as missing: the job file decides what
+becomes of it.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from cfray.records.record import VARIANT, variant_numbers, variant_types
+from cfray.records.vector_forms import BYTE_FORMS, UnreadableVectorError, VectorForm
+from cfray.records.vector_values import decoded, is_vector_type, storage_of
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -26,44 +30,35 @@ class Vectors:
 
     Attributes:
         values: ``(n, d)`` float32; rows that are missing or refused are zero.
-        missing: ``(n,)`` true where the source has no vector.
+        missing: ``(n,)`` true where the source has no vector, or an empty one.
         faults: row -> why its vector was refused.
+        empty: ``(n,)`` true where the source has an empty list, an empty text or the text of a
+            null; None where no row has.
     """
 
     values: Floats
     missing: Mask
     faults: dict[int, str]
+    empty: Mask | None = None
 
 
-def is_vector_type(kind: pa.DataType) -> bool:
-    """Tell whether a column of this type can be a dense vector."""
-    lists = (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-    return bool(
-        lists and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
-    )
-
-
-def read_vectors(column: pa.Array, dimension: int) -> Vectors:
-    """Read a column of lists of numbers, or of JSON texts of such lists.
+def read_vectors(column: pa.Array, dimension: int, form: VectorForm = "auto") -> Vectors:
+    """Read a column of vectors in any of the forms of ``vector_texts``.
 
     Args:
-        column: of n records.
+        column: of n records; it may hold variants.
         dimension: width d that a vector must have.
+        form: of the values.
     """
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return _read_texts(column, dimension)
+    column = storage_of(column)
+    if column.type.equals(VARIANT):
+        return _read_variants(column, dimension, form)
+    if form in BYTE_FORMS or not is_vector_type(column.type):
+        return _read_cells(column, dimension, form)
     rows = len(column)
     missing = np.zeros(rows, np.bool_)
     if column.null_count:
         missing = column.is_null().to_numpy(zero_copy_only=False)
-    if not is_vector_type(column.type):
-        reason = f"vector is not a list of numbers (its column is of type {column.type})"
-        faults = dict.fromkeys(np.flatnonzero(~missing).tolist(), reason)
-        return Vectors(np.zeros((rows, dimension), np.float32), missing, faults)
     if pa.types.is_fixed_size_list(column.type):
         width = column.type.list_size
         # null lists take up space, too
@@ -85,10 +80,16 @@ def _read_lists(
         dimension: width that a vector must have.
     """
     fits = lengths == dimension
-    faults = {
-        row: f"vector has {lengths[row]} numbers, the target's have {dimension}"
-        for row in np.flatnonzero(~missing & ~fits).tolist()
-    }
+    faults: dict[int, str] = {}
+    empty: Mask | None = None
+    if not fits.all():
+        is_empty = ~missing & (lengths == 0)
+        if is_empty.any():
+            empty, missing = is_empty, missing | is_empty
+        faults = {
+            row: f"vector has {lengths[row]} numbers, the target's have {dimension}"
+            for row in np.flatnonzero(~missing & ~fits).tolist()
+        }
     rows_with_null: npt.NDArray[np.int64] = np.empty(0, np.int64)
     if numbers.null_count:
         row_of_number = np.repeat(np.arange(len(lengths)), lengths)
@@ -103,7 +104,8 @@ def _read_lists(
     for row in rows_with_null.tolist():
         if not missing[row]:
             faults.setdefault(row, "vector holds a null where a number should be")
-    return _round_and_check(values, missing, faults)
+    read = _round_and_check(values, missing, faults)
+    return read if empty is None else replace(read, empty=empty)
 
 
 def _round_and_check(
@@ -128,56 +130,80 @@ def _round_and_check(
     return Vectors(floats, missing, faults)
 
 
-def _read_texts(column: pa.Array, dimension: int) -> Vectors:
-    """Parse texts such as ``[0.1, 0.2]`` (CSV, pgvector); an empty text is a missing vector."""
+def _read_variants(column: pa.StructArray, dimension: int, form: VectorForm) -> Vectors:
+    """Read variants: lists of numbers at once, anything else value by value."""
+    numbers, kinds = variant_numbers(column), variant_types(column)
+    is_other = pc.and_(
+        pc.fill_null(pc.not_equal(kinds, "null"), fill_value=False), numbers.is_null()
+    )
+    if form in BYTE_FORMS:
+        is_other = pc.fill_null(pc.not_equal(kinds, "null"), fill_value=False)
+    read = read_vectors(numbers, dimension)
+    rows = np.flatnonzero(is_other.to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return read
+    others = _read_cells(column.take(pa.array(rows)), dimension, form)
+    vectors, missing = read.values.copy(), read.missing.copy()
+    vectors[rows], missing[rows] = others.values, others.missing
+    faults = {row: reason for row, reason in read.faults.items() if not is_other[row].as_py()}
+    faults |= {int(rows[row]): reason for row, reason in others.faults.items()}
+    empty = None
+    if others.empty is not None:
+        empty = np.zeros(len(column), np.bool_)
+        empty[rows] = others.empty
+    return Vectors(vectors, missing, faults, empty)
+
+
+def _read_cells(column: pa.Array, dimension: int, form: VectorForm) -> Vectors:
+    """Read texts, bytes, objects and nested lists value by value."""
     count = len(column)
     values = np.zeros((count, dimension), np.float32)
-    missing = np.zeros(count, np.bool_)
+    missing, empty = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     faults: dict[int, str] = {}
-    for row, text in enumerate(column.to_pylist()):
-        if text is None or not text.strip():
-            missing[row] = True
+    if column.null_count:
+        missing = column.is_null().to_numpy(zero_copy_only=False).copy()
+    for row, numbers in enumerate(decoded(column, form)):
+        if missing[row]:
             continue
-        numbers = _parse_numbers(text)
         if numbers is None:
-            faults[row] = "vector is not a list of numbers"
+            missing[row] = empty[row] = True
+        elif isinstance(numbers, UnreadableVectorError):
+            faults[row] = str(numbers)
         elif len(numbers) != dimension:
             faults[row] = f"vector has {len(numbers)} numbers, the target's have {dimension}"
         else:
             with np.errstate(over="ignore"):
                 values[row] = numbers
-    return _round_and_check(values, missing, faults)
+    read = _round_and_check(values, missing, faults)
+    return replace(read, empty=empty) if empty.any() else read
 
 
-def _parse_numbers(text: str) -> list[float] | None:
-    """Parse a JSON list of numbers; None where the text is anything else."""
-    try:
-        numbers = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        try:
-            # reads NaN and Infinity, too, which are refused with a reason that names them
-            numbers = json.loads(text)
-        except ValueError:
-            return None
-    if not isinstance(numbers, list) or any(type(number) not in (int, float) for number in numbers):
-        return None
-    return numbers
-
-
-def width_of(column: pa.Array) -> int | None:
+def width_of(column: pa.Array, form: VectorForm = "auto") -> int | None:
     """Give the width that most vectors of a column have; None if it holds no vector."""
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    if pa.types.is_fixed_size_list(column.type):
-        return int(column.type.list_size)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        lists = [_parse_numbers(text) for text in column.drop_null().to_pylist()]
-        widths = [len(numbers) for numbers in lists if numbers]
-    elif is_vector_type(column.type):
-        widths = [width for width in pc.list_value_length(column).drop_null().to_pylist() if width]
-    else:
-        return None
-    return max(set(widths), key=widths.count) if widths else None
+    column = storage_of(column)
+    if pa.types.is_fixed_size_list(column.type) and is_vector_type(column.type):
+        return None if form in BYTE_FORMS else int(column.type.list_size)
+    widths = widths_of(column, form)
+    return max(widths, key=lambda width: (widths[width], width)) if widths else None
+
+
+def widths_of(column: pa.Array, form: VectorForm = "auto") -> Counter[int]:
+    """Count the vectors of a column by their width; empty ones and what is no vector not at all."""
+    column = storage_of(column)
+    if is_vector_type(column.type) and form not in BYTE_FORMS:
+        lengths = pc.list_value_length(column.drop_null()).to_pylist()
+        return Counter(length for length in lengths if length)
+    if column.type.equals(VARIANT) and form not in BYTE_FORMS:
+        # lists of numbers need not be written as text to be counted
+        numbers = variant_numbers(column)
+        is_other = numbers.is_null()
+        if pc.any(pc.invert(is_other)).as_py():
+            return widths_of(numbers, form) + widths_of(column.filter(is_other), form)
+    return Counter(
+        len(numbers)
+        for numbers in decoded(column, form)
+        if numbers is not None and not isinstance(numbers, UnreadableVectorError)
+    )
 
 
 def matrix(column: pa.FixedSizeListArray) -> Floats:

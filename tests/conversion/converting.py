@@ -20,6 +20,15 @@ def batch_of(records):
 
 def convert(records, mapping=None, *, sample=None, **job):
     """Convert records as a run does: their shape comes from the sample that the plan reads."""
+    return _conversion(records, mapping, sample, job).convert(batch_of(records), "")
+
+
+def shape_of(records, mapping=None, *, sample=None, **job):
+    """Give the shape that the plan works out for a conversion of these records."""
+    return _conversion(records, mapping, sample, job).shape
+
+
+def _conversion(records, mapping, sample, job):
     spec = JobSpec.model_validate(
         {
             "name": "articles",
@@ -29,7 +38,7 @@ def convert(records, mapping=None, *, sample=None, **job):
             **job,
         }
     )
-    batch, sample_batch = batch_of(records), batch_of(records if sample is None else sample)
+    sample_batch = batch_of(records if sample is None else sample)
     description = Description(
         None if isinstance(records, list) else sample_batch.schema,
         None,
@@ -37,7 +46,7 @@ def convert(records, mapping=None, *, sample=None, **job):
         size=0,
         consistency="none",
     )
-    return Conversion(spec, work_out_shape(spec, description, [sample_batch])).convert(batch, "")
+    return Conversion(spec, work_out_shape(spec, description, [sample_batch]))
 
 
 def frames_of(records, mapping=None, **options):

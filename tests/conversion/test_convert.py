@@ -324,7 +324,7 @@ class TestColumns:
 
     @pytest.mark.parametrize(
         "wrong_vector",
-        [[1.0], [1.0, 2.0, 3.0], [], [math.nan, 1.0], [1.0, -math.inf], [1.0, None], [1e39, 0.0]],
+        [[1.0], [1.0, 2.0, 3.0], [math.nan, 1.0], [1.0, -math.inf], [1.0, None], [1e39, 0.0]],
         ids=str,
     )
     def test_a_vector_that_does_not_fit_is_a_fault_and_the_others_stay(
@@ -396,6 +396,6 @@ class TestTypedDatesAndVectors:
     @pytest.mark.parametrize("value", [7, {"a": 1.0}, ["1.0"], [True]], ids=str)
     def test_a_column_called_vector_that_holds_none_is_a_fault_where_it_is_not_null(self, value):
         converted = convert({"id": ["a", "b"], "vector": [value, None]})
-        assert [
-            (fault.row, "not a list of numbers" in fault.reason) for fault in converted.faults
-        ] == [(0, True)]
+        assert [(fault.row, "vector is" in fault.reason) for fault in converted.faults] == [
+            (0, True)
+        ]

@@ -4,9 +4,11 @@ import base64
 import datetime as dt
 import decimal
 import json
+import math
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -84,7 +86,7 @@ class TestIdentity:
 
     @pytest.mark.parametrize(
         "column",
-        [[1.5], [True], [None], [{"a": 1}], [[1]], [decimal.Decimal(1)], [dt.date(2024, 1, 1)]],
+        [[1.5], [True], [None], [{"a": 1}], [[1]], [decimal.Decimal("1.5")], [dt.date(2024, 1, 1)]],
         ids=str,
     )
     def test_a_column_that_holds_no_ids_is_a_fault_of_every_row(self, column):
@@ -175,6 +177,110 @@ class TestRelationships:
             if fixed_schema
             else [{"id": record_id, "ref": reference}]
         ) == [expected]
+
+    @pytest.mark.parametrize("width", [pa.float64(), pa.float32(), pa.float16()], ids=str)
+    def test_a_float_that_is_an_integer_refers_as_one(self, width):
+        column = pa.array(np.array([3.0, -2.0, 0.5, np.nan, np.inf, 0.0]), pa.float64()).cast(width)
+        ids = list(range(6))
+        assert references({"id": ids, "ref": column}) == [
+            uuids_of("i", 3),
+            uuids_of("i", -2),
+            uuids_of("s", "0.5"),
+            [],
+            uuids_of("s", "Infinity"),
+            uuids_of("i", 0),
+        ]
+        assert references({"id": [1], "ref": pa.array([[3.0, 4.5, None]], pa.list_(width))}) == [
+            [*uuids_of("i", 3), *uuids_of("s", "4.5")]
+        ]
+
+    def test_a_json_float_that_is_an_integer_refers_as_one(self):
+        values = [3.0, 0.5, [1.0, 2.5], [1, 2.0], math.nan, None]
+        records = [{"id": n, "ref": value} for n, value in enumerate(values)]
+        assert references(records) == [
+            uuids_of("i", 3),
+            uuids_of("j", 0.5),
+            [*uuids_of("i", 1), *uuids_of("j", 2.5)],
+            uuids_of("i", 1, 2),
+            [],
+            [],
+        ]
+
+    def test_a_float_that_may_stand_for_another_integer_refers_to_none(self):
+        # 2**53 + 1 is no float64, and becomes 2**53
+        far = [2.0**53 - 1, 2.0**53, -(2.0**60)]
+        expected = [
+            uuids_of("i", 2**53 - 1),
+            uuids_of("s", "9007199254740992.0"),
+            uuids_of("s", "-1.152921504606847e+18"),
+        ]
+        assert references({"id": [1, 2, 3], "ref": far}) == expected
+        assert references([{"id": n, "ref": value} for n, value in enumerate(far)]) == [
+            expected[0],
+            uuids_of("j", 2.0**53),
+            uuids_of("j", -(2.0**60)),
+        ]
+        narrow = pa.array([2.0**24 - 1, 2.0**24], pa.float32())
+        assert references({"id": [1, 2], "ref": narrow}) == [
+            uuids_of("i", 2**24 - 1),
+            uuids_of("s", "16777216.0"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "tag", "value"),
+        [
+            ("3.0", "i", 3),
+            ("3.00", "i", 3),
+            ("3.5", "s", "3.5"),
+            ("3.", "s", "3."),
+            ("-0", "s", "-0"),
+        ],
+    )
+    def test_a_text_with_a_fraction_of_zeros_refers_to_an_integer(self, text, tag, value):
+        assert references({"id": [1], "ref": [text]}) == [uuids_of(tag, value)]
+
+    def test_an_integral_decimal_is_an_integer_as_id_and_as_reference(self):
+        big = 10**20 + 1
+        ids = pa.array([decimal.Decimal(big), decimal.Decimal(7)], pa.decimal128(38, 0))
+        scaled = pa.array([decimal.Decimal(7), decimal.Decimal("7.5")], pa.decimal128(20, 9))
+        rows = frames_of(
+            {"id": ids, "ref": scaled}, {"relationships": {"type": "parent", "to": "ref"}}
+        )
+        assert [row["uuid"] for row in rows] == uuids_of("i", big, 7)
+        assert [row["meta"]["original_id"] for row in rows] == [str(big), "7"]
+        assert rows[0]["relationships"][0]["id"] == rows[1]["uuid"]
+        assert rows[1]["relationships"][0]["id"] == uuids_of("s", "7.500000000")[0]
+        assert references({"id": [7, 8], "ref": ids}) == [uuids_of("i", big), uuids_of("i", 7)]
+        assert references({"id": ["7", str(big)], "ref": ids})[1] == uuids_of("s", "7")
+
+    @pytest.mark.parametrize("scale", [-2, 0, 9])
+    def test_a_decimal_with_a_fraction_is_no_id(self, scale):
+        whole = pa.array([decimal.Decimal(1200)], pa.decimal128(20, scale))
+        assert single_frame({"id": whole})["uuid"] == uuids_of("i", 1200)[0]
+        fraction = pa.array([decimal.Decimal("1.5"), decimal.Decimal(2)], pa.decimal128(20, 9))
+        (fault,) = faults_of({"id": fraction}).items()
+        assert fault == (0, "id is 1.500000000, which is no integer and cannot be an id")
+
+    def test_sixteen_bytes_and_a_uuid_refer_to_each_other(self):
+        blob = uuid.UUID(UID).bytes
+        uuid_ids = pa.array([blob], pa.uuid())
+        for kind in (pa.binary(16), pa.binary()):
+            assert references({"id": uuid_ids, "ref": pa.array([blob], kind)}) == [
+                uuids_of("u", UID)
+            ]
+            byte_ids = pa.array([blob], kind)
+            for reference in (UID, UID.upper()):
+                assert references({"id": byte_ids, "ref": [reference]}) == [uuids_of("b", blob)]
+            assert references({"id": byte_ids, "ref": uuid_ids}) == [uuids_of("b", blob)]
+        assert references({"id": [UID], "ref": pa.array([blob])}) == [uuids_of("s", UID)]
+        assert references({"id": ["x"], "ref": pa.array([b"abc"])}) == [uuids_of("b", b"abc")]
+
+    @pytest.mark.parametrize("spelling", ["{%s}", "%s"])
+    @pytest.mark.parametrize("dashes", [True, False])
+    def test_other_spellings_of_a_uuid_refer_to_a_uuid(self, spelling, dashes):
+        text = spelling % (UID.upper() if dashes else UID.replace("-", ""))
+        column = pa.array([uuid.UUID(UID).bytes], pa.uuid())
+        assert references({"id": column, "ref": [text]}) == [uuids_of("u", UID)]
 
     def test_null_rows_of_a_list_column_point_nowhere(self):
         for list_type in (

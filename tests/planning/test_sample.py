@@ -9,7 +9,7 @@ from cfray.planning.plan import preview
 
 @pytest.mark.parametrize("location", ["one.csv", "*.csv"])
 def test_rows_that_are_no_records_are_named_and_no_empty_list_of_fields(tmp_path, location):
-    (tmp_path / "one.csv").write_text("id,n\n1,2\n")
+    (tmp_path / "one.csv").write_text("first line\nsecond line\n")
     (tmp_path / "job.yaml").write_text(
         f"name: a\nsource: {{kind: jsonl, uri: '{location}'}}\ntarget: {{uri: out}}\n"
     )

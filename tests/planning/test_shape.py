@@ -14,7 +14,6 @@ from cfray.formats import points
 from cfray.frames import digests
 from cfray.job.spec import JobSpec
 from cfray.planning.shape import work_out_shape
-from cfray.planning.vector_columns import metric_of
 from cfray.records.record import Typed
 from cfray.sources.base import Collection, Description
 
@@ -130,6 +129,70 @@ def test_a_declared_dimension_that_no_vector_of_the_sample_has_is_refused(mappin
     assert "embedding.dimension" in refused.value.remedy
 
 
+def test_a_further_vector_of_another_width_per_collection_has_its_own_column():
+    wide = pa.array([[1.0, 2, 3, 4, 5, 6]] * 3, pa.list_(pa.float32(), 6))
+    pages = [make_page(a=DENSE_A, b=DENSE_B), make_page(a=DENSE_A, b=wide)]
+    spec = job_spec(vector="vectors.a")
+    shape = work_out_shape(spec, describe(), pages)
+    assert shape.vectors == {"b": ("vectors", "b"), "b_6": ("vectors", "b")}
+    first, second = (Conversion(spec, shape).convert(page, "c").frames for page in pages)
+    assert first.column("x_vector_b").equals(DENSE_B)
+    assert first.column("x_vector_b_6").null_count == 3
+    assert second.column("x_vector_b").null_count == 3
+    assert second.column("x_vector_b_6").equals(wide)
+    assert not any(
+        entry["key"].startswith("vectors")
+        for frames in (first, second)
+        for entries in frames.column("custom_metadata").to_pylist()
+        for entry in entries
+    )
+
+
+def test_a_second_listed_vector_of_a_record_has_its_own_column():
+    page = make_page(a=DENSE_A, b=DENSE_B)
+    shape, frames = convert(page, vector=["vectors.a", "vectors.b"])
+    assert shape.vectors == {"b": ("vectors", "b")}
+    assert frames.column("vector").to_pylist() == [
+        *DENSE_A.to_pylist()[:2],
+        DENSE_B.to_pylist()[2],
+    ]
+    assert frames.column("x_vector_b").equals(DENSE_B)
+
+
+def test_collections_that_name_their_vectors_differently_lose_none():
+    spec = job_spec(vector=["vectors.a", "vectors.b"])
+    pages = [make_page(a=DENSE_A), make_page(b=DENSE_B)]
+    description = describe(
+        Collection("x", vectors={"a": (4, "dot")}), Collection("y", vectors={"b": (4, "dot")})
+    )
+    shape = work_out_shape(spec, description, pages)
+    assert (shape.dimension, shape.vectors) == (4, {})
+    for page, vectors in zip(pages, (DENSE_A, DENSE_B), strict=True):
+        converted = Conversion(spec, shape).convert(page, "c")
+        expected = [vector or [0] * 4 for vector in vectors.to_pylist()]
+        assert converted.frames.column("vector").to_pylist() == expected
+        assert converted.counts["missing_vectors"] == 1
+
+
+def test_collections_whose_listed_vectors_have_different_widths_are_refused():
+    description = describe(
+        Collection("x", vectors={"a": (4, "dot")}), Collection("y", vectors={"b": (8, "dot")})
+    )
+    with pytest.raises(ConfigError, match="4 in x; 8 in y"):
+        work_out_shape(
+            job_spec(vector=["vectors.a", "vectors.b"]), description, [make_page(a=DENSE_A)]
+        )
+
+
+def test_explicit_further_vectors_of_a_store_keep_their_kind():
+    _, frames = convert(
+        make_page(unnamed=DENSE_A, many=MULTI_VECTORS, sparse=SPARSE_VECTORS),
+        vectors={"many": "vectors.many", "thin": "vectors.sparse"},
+    )
+    assert frames.column("x_vector_many").equals(MULTI_VECTORS)
+    assert frames.column("x_vector_thin").equals(SPARSE_VECTORS)
+
+
 def test_a_declared_dimension_holds_for_vectors_of_several_widths():
     widths = pa.array([[1.0, 2.0], [1.0, 2.0, 3.0, 4.0], None], pa.list_(pa.float32()))
     narrow_page, wide_page = (
@@ -163,16 +226,6 @@ def test_a_schema_may_hold_types_that_arrow_makes_no_empty_table_of(odd_type):
     schema = pa.schema([("id", pa.string()), ("odd", odd_type)])
     shape = work_out_shape(job_spec(), describe(schema=schema), [])
     assert "odd" in shape.types
-
-
-def test_the_metric_is_carried_over_where_the_collections_agree():
-    dot_collection, l2_collection = (
-        Collection("a", metric="dot", vectors={"t": (4, "cosine")}),
-        Collection("b", metric="l2", vectors={"t": (4, "cosine")}),
-    )
-    assert metric_of(describe(dot_collection), ("vector",)) == "dot"
-    assert metric_of(describe(dot_collection, l2_collection), ("vector",)) is None
-    assert metric_of(describe(dot_collection, l2_collection), ("vectors", "t")) == "cosine"
 
 
 def test_every_kind_of_vector_comes_back_from_lance_to_the_bit_with_the_same_hash(tmp_path):

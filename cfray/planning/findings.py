@@ -1,0 +1,139 @@
+"""What a converted sample shows that the operator should know: vectors, ids, quarantine.
+
+A note says what is as it should be and yet not obvious.  A warning says that the run would stop, or
+that what comes out is hardly what anyone wants.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cfray.conversion.convert import Conversion, Converted
+from cfray.conversion.fields import Fields
+from cfray.job.mapping import Key, Path, SourceShape, dotted, rule_paths
+from cfray.job.spec import JobSpec
+from cfray.planning.references import reference_notes
+from cfray.planning.sample import Sample
+from cfray.planning.vector_findings import missing_notes, vector_notes, vector_warnings
+from cfray.records.record import variant_texts, variant_types
+from cfray.sources.base import Description
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is found in a sample and in what became of it.
+
+    Attributes:
+        job: the job file.
+        description: what the source says of itself.
+        shape: what every worker agrees on.
+        sample: records of the source.
+        converted: the sample's batches, converted.
+    """
+
+    job: JobSpec
+    description: Description
+    shape: SourceShape
+    sample: Sample
+    converted: list[Converted]
+
+    @cached_property
+    def fields(self) -> list[Fields]:
+        """Give the fields of the sample's batches."""
+        paths = Conversion(self.job, self.shape).paths
+        blank_is_null = self.shape.blank_is_null
+        return [Fields(batch, paths, blank_is_null=blank_is_null) for batch in self.sample.batches]
+
+    @cached_property
+    def references(self) -> tuple[list[str], list[str]]:
+        """Give notes and warnings about the references of the sample."""
+        uuids = [batch.frames.column("uuid") for batch in self.converted]
+        every = pa.chunked_array(uuids, pa.string()).combine_chunks()
+        return reference_notes(self.job, self.shape, self.sample, every)
+
+    def notes(self, metric: str) -> list[str]:
+        """Say what is not obvious.
+
+        Args:
+            metric: distance of the target's vector index.
+        """
+        counts = sum((batch.counts for batch in self.converted), Counter[str]())
+        return [
+            *vector_notes(self.job, self.shape, self.fields),
+            *missing_notes(self.job, self.description, counts, self.sample.rows, metric),
+            *_float_ids(self.job, self.fields),
+            *self.references[0],
+        ]
+
+    def warnings(self, refused: int, duplicates: int) -> list[str]:
+        """Warn of a run that would stop, and of what is hardly wanted.
+
+        Args:
+            refused: records of the sample that do not fit.
+            duplicates: records of the sample whose id an earlier one has.
+        """
+        return [
+            *self._limit_warnings(refused, duplicates),
+            *vector_warnings(self.job, self.shape, self.sample, self.fields, self.converted),
+            *self.references[1],
+        ]
+
+    def _limit_warnings(self, refused: int, duplicates: int) -> list[str]:
+        """Warn where a run would stop for what it finds in the way."""
+        if duplicates and self.job.mapping.on_duplicate == "error":
+            reason = (
+                f"{duplicates:,} sampled records have the id of an earlier one, and "
+                "mapping.on_duplicate is error"
+            )
+            return [f"THIS RUN WOULD STOP: {reason}"]
+        limit, bad = self.job.limits.max_quarantined, refused + duplicates
+        sampled = self.sample.rows
+        share = bad / max(1, sampled)
+        records = sampled if self.sample.is_complete else self.description.rows or sampled
+        if share * records <= (limit * records if isinstance(limit, float) else limit):
+            return []
+        shown = f"{limit:.6g} of all records" if isinstance(limit, float) else f"{limit:,} records"
+        reason = (
+            f"{bad:,} of {sampled:,} sampled records ({share:.1%}) would go to quarantine, and "
+            f"limits.max_quarantined is {shown}: correct the job file or the source, or raise the "
+            "limit"
+        )
+        return [f"THIS RUN WOULD STOP: {reason}"]
+
+
+def _float_ids(job: JobSpec, sample: list[Fields]) -> list[str]:
+    """Name the way out where ids are floats, of which every one is an integer."""
+    if isinstance(job.mapping.id, Key):
+        return []
+    notes = []
+    for path in rule_paths(job.mapping.id):
+        numbers = [_floats(fields, path) for fields in sample if path in fields.columns]
+        floats = np.concatenate([*numbers, np.empty(0)])
+        if len(floats) and (np.trunc(floats) == floats).all():
+            name = dotted(path)
+            notes.append(
+                f"{name}: a float cannot be an id, and every sampled one is an integer: make it "
+                "an integer in the source (pandas: astype('Int64'); CSV: source.types: "
+                f"{{{name}: int64}}), or keep it as a composite id (mapping.id: "
+                f"{{key: [{name}]}})"
+            )
+    return notes
+
+
+def _floats(fields: Fields, path: Path) -> npt.NDArray[np.float64]:
+    """Give the floats of a field."""
+    column = fields.columns[path]
+    if path in fields.variants:
+        is_float = pc.fill_null(pc.equal(variant_types(column), "double"), fill_value=False)
+        column = variant_texts(column).filter(is_float).cast(pa.float64())
+    if not pa.types.is_floating(column.type):
+        return np.empty(0)
+    numbers: npt.NDArray[np.float64] = column.drop_null().cast(pa.float64()).to_numpy()
+    return numbers
