@@ -96,17 +96,21 @@ class Collection:
         rows: counted; None where it was not.
         dimension: width of the vector called ``vector``; None where there is none.
         metric: distance of that vector; None where the store has none or another than these.
-        vectors: name behind ``vectors.`` -> (dimension, metric), for named dense vectors.
+        vectors: name behind ``vectors.`` -> (dimension, metric), for named dense vectors; the
+            dimension is None where the store declares none and the collection is empty.
         facts: what else is worth keeping (index parameters, partitions, aliases), as text;
             recorded in the collection's header.
+        references: dotted path of a field that refers to records -> the source collection that the
+            store declares for it.
     """
 
     name: str
     rows: int | None = None
     dimension: int | None = None
     metric: Metric | None = None
-    vectors: dict[str, tuple[int, Metric | None]] = field(default_factory=dict)
+    vectors: Mapping[str, tuple[int | None, Metric | None]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ class Description:
         notes: facts the operator should read (one sentence each).
         collections: the source collections, by name; none for file kinds.
         references: dotted path of a field that refers to records -> the source collection they are
-            in.
+            in, where all source collections declare the same (``Collection.references`` has those
+            of each).
         blank_is_null: whether an empty text stands for null where a rule of the mapping reads it,
             because the format cannot write a null (CSV).
     """
@@ -165,6 +170,10 @@ class Source(BaseModel, ABC):
     #: that a run may be resumed with other values.  A field that is forgotten here makes a resume
     #: with another value a refusal; a field that is wrongly here mixes rows of two sources.
     unfingerprinted: ClassVar[frozenset[str]] = frozenset()
+
+    #: Fields that a later version brought: the fingerprint holds such a field only where it has
+    #: another value than its default, so that the jobs of earlier versions keep their fingerprint.
+    later_fields: ClassVar[frozenset[str]] = frozenset()
 
     kind: str
     #: Bytes a shard aims at; 256 MiB makes fragments of 100,000 rows and more, large enough to need

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -96,29 +96,65 @@ class RemoteSource(Source):
         """
         return None if self.api_key is None else self.api_key.reveal()
 
-    def choose_collections(self, available_names: Iterable[str]) -> list[str]:
-        """Give the names of the source collections to read, sorted.
+    def choose_collections(
+        self,
+        available_names: Iterable[str],
+        list_aliases: Callable[[], Mapping[str, str]] = dict,
+    ) -> list[str]:
+        """Give the names of the source collections to read, sorted; an alias gives its collection.
 
         Args:
             available_names: the names of the store's collections.
+            list_aliases: gives alias -> name of its collection; asked only where the job file
+                names something that is no collection.
 
         Raises:
-            SourceError: the job file names a collection that the store does not have, or the store
-                has none.
+            SourceError: the job file names a collection that the store does not have, or one
+                collection by two names; or the store has none.
         """
         available = sorted(available_names)
-        for name in self.collections or []:
-            if name not in available:
-                raise SourceError(
-                    f"{self.address} has no collection {name}; {_hint(name, available)}",
-                    "correct source.collections in the job file",
-                )
+        if not set(self.collections or ()) <= set(available):
+            return self._resolve_aliases(available, list_aliases())
         if not available:
             raise SourceError(
                 f"{self.address} holds no collection",
                 "correct the address, or give the credential that may see the collections",
             )
         return sorted(set(self.collections or available))
+
+    def _resolve_aliases(self, available: list[str], aliases: Mapping[str, str]) -> list[str]:
+        """Give the collections that the job file names, some of them by an alias.
+
+        Args:
+            available: the names of the store's collections.
+            aliases: alias -> name of its collection.
+
+        Raises:
+            SourceError: a name is neither a collection nor an alias, or two are of one collection.
+        """
+        requested_names: dict[str, str] = {}
+        for requested_name in dict.fromkeys(self.collections or ()):
+            name = requested_name
+            if name not in available:
+                name = aliases.get(name, name)
+            if name not in available:
+                hint = (
+                    f"it is an alias of {name}, which is not among its collections"
+                    if requested_name in aliases
+                    else _hint(requested_name, sorted({*available, *aliases}))
+                )
+                raise SourceError(
+                    f"{self.address} has no collection {requested_name}; {hint}",
+                    "correct source.collections in the job file",
+                )
+            first_name = requested_names.setdefault(name, requested_name)
+            if first_name != requested_name:
+                raise SourceError(
+                    f"source.collections names the collection {name} twice, as {first_name} and "
+                    f"as {requested_name}",
+                    "name it once: its records would be read twice",
+                )
+        return sorted(requested_names)
 
     @abstractmethod
     def classify_error(self, error: Exception) -> SourceError | None:

@@ -383,6 +383,21 @@ def test_an_object_larger_than_a_message_is_set_aside_by_name(bed, monkeypatch):
     assert [row for batch in batches for row in plain_rows(batch)] == expected_rows
 
 
+def test_a_plan_is_made_although_an_object_is_larger_than_a_message(bed):
+    """The proxy answers so to the pages of 8, 4, 2 and 1 objects that the sample asks for."""
+    name = bed.seed(CORPUS)
+    proxy, source = bed.proxied(name)
+    with closing(proxy):
+        too_large = Grpc(
+            "RESOURCE_EXHAUSTED",
+            "grpc: trying to send message larger than max (110000000 vs. 104858000)",
+        )
+        proxy.fail(too_large, times=4, matching=bed.page_request())
+        shards = source.shards(CONTEXT)
+        assert not proxy.waiting
+        assert row_counts(rows(source, shards)) == row_counts(map(bed.expected, CORPUS))
+
+
 def test_a_collection_deleted_midway_is_an_error_and_no_end(bed):
     name = bed.seed(CORPUS)
     source = bed.source(name)

@@ -93,9 +93,9 @@ class Index:
         self.model.host = host
         return msgspec.json.encode(self.model)
 
-    def put(self, namespace: str, records: Iterable[Record]) -> int:
-        """Store all records of a request, or none, and return their number."""
-        by_id = {record.pop("id"): record for record in records}
+    def put(self, namespace: str, records: Iterable[tuple[str, Record]]) -> int:
+        """Store all records of a request, or none, and return their number; pairs (id, record)."""
+        by_id = dict(records)
         with self.lock:
             self.namespaces.setdefault(namespace, {}).update(by_id)
             self.sorted_ids.pop(namespace, None)
@@ -155,11 +155,10 @@ class Index:
                 records.pop(record_id, None)
             self.sorted_ids.pop(namespace, None)
 
-    def vector(self, upserted: Mapping[str, Any]) -> Record:
-        """Convert a vector of an upsert to the record that the service stores."""
+    def vector(self, upserted: Mapping[str, Any]) -> tuple[str, Record]:
+        """Convert a vector of an upsert to its id and the record that the service stores."""
         record: Record = {
-            "id": upserted["id"],
-            "values": self.dense("_values", upserted.get("values") or [], required=False),
+            "values": self.dense("_values", upserted.get("values") or [], required=False)
         }
         if sparse := upserted.get("sparseValues"):
             record["sparseValues"] = _sparse(sparse)
@@ -171,11 +170,11 @@ class Index:
                     f"which exceeds the limit of {METADATA_BYTES} bytes per vector",
                 )
             record["metadata"] = {name: _metadata(name, value) for name, value in metadata.items()}
-        return record
+        return upserted["id"], record
 
-    def document(self, upserted: Mapping[str, Any]) -> Record:
-        """Convert a document of an upsert to the record that the service stores."""
-        record: Record = {"id": upserted["_id"]}
+    def document(self, upserted: Mapping[str, Any]) -> tuple[str, Record]:
+        """Convert a document of an upsert to its id and the record that the service stores."""
+        record: Record = {}
         for name, field in self.fields.items():
             if isinstance(field, DenseVectorField):
                 record[name] = self.dense(name, upserted.get(name) or [], required=True)
@@ -192,7 +191,7 @@ class Index:
             for name, value in upserted.items()
             if name not in self.fields and name != "_id"
         }
-        return record | metadata
+        return upserted["_id"], record | metadata
 
     def dense(self, name: str, values: list[float], *, required: bool) -> np.ndarray:
         """Convert dense values to float32, and refuse what does not fit the field ``name``."""

@@ -11,6 +11,7 @@ Source: docs.pinecone.io, "Import records" and "Import vectors into a legacy vec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import pyarrow as pa
@@ -26,11 +27,13 @@ from cfray.records.record import Reject
 from cfray.records.types import SPARSE
 from cfray.runtime import filesystems
 from cfray.sources.base import Collection, Context, Description, Json, Shard
-from cfray.sources.files import listing, rowgroups
+from cfray.sources.files import listing, locations, rowgroups
 from cfray.sources.files.base import pack_parts, parts_of
 from cfray.sources.files.listing import PinnedFile
 from cfray.sources.pinecone.types import DEFAULT_NAMESPACE
 
+#: Names that a note lists at most.
+_LISTED_NAMES = 20
 _RECORD_COLUMNS = ("id", "values", "sparse_values", "metadata")
 
 
@@ -66,24 +69,18 @@ def plan_shards(
 def _namespace_folders(uri: str) -> dict[str, str]:
     """Map the name of each collection to its folder."""
     root = uri.rstrip("/")
-    system, path = filesystems.open_filesystem(root)
-    infos: list[pafs.FileInfo] = system.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    files_in_root = sorted(
-        info.base_name
-        for info in infos
-        if info.type == pafs.FileType.File and info.base_name.endswith(rowgroups.SUFFIXES)
-    )
+    files_in_root = [
+        name for name in _list_root(root, pafs.FileType.File) if name.endswith(rowgroups.SUFFIXES)
+    ]
     if files_in_root:
         raise SourceError(
             f"{root}/{files_in_root[0]} is in no namespace's folder",
             f"move it into {root}/{DEFAULT_NAMESPACE}, or correct source.uri",
         )
     index = root.rpartition("/")[2]
-    namespaces = sorted(
-        info.base_name
-        for info in infos
-        if info.type == pafs.FileType.Directory and not info.base_name.startswith(".")
-    )
+    namespaces = [
+        name for name in _list_root(root, pafs.FileType.Directory) if not name.startswith(".")
+    ]
     if not namespaces:
         raise SourceError(
             f"no namespace's folder at {root}",
@@ -96,9 +93,17 @@ def _namespace_folders(uri: str) -> dict[str, str]:
     }
 
 
+def _list_root(root: str, kind: pafs.FileType) -> list[str]:
+    """Name the files or the folders beside the namespaces' folders, sorted."""
+    system, path = filesystems.open_filesystem(root)
+    infos = system.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.type == kind)
+
+
 def _list_files(folder: str) -> list[PinnedFile]:
     """List the Parquet files of a namespace."""
-    files = [file for file in listing.list_files(folder) if file.name.endswith(rowgroups.SUFFIXES)]
+    listed = locations.list_files(folder)
+    files = [file for file in listed if file.name.endswith(rowgroups.SUFFIXES)]
     if not files:
         raise SourceError(
             f"no {' or '.join(rowgroups.SUFFIXES)} file at {folder}",
@@ -124,9 +129,11 @@ def _find_dimension(files: list[PinnedFile]) -> int:
             if "values" not in columns:
                 continue
             for batch in reader.iter_batches(1000, columns=["values"], use_threads=False):
-                lengths = pc.list_value_length(batch.column(0)).drop_null()
-                if len(lengths):
-                    return int(lengths[0].as_py())
+                lengths = pc.list_value_length(batch.column(0))
+                # an empty list, like a null, is a record without a dense vector
+                widths = lengths.filter(pc.greater(lengths, 0)).drop_null()
+                if len(widths):
+                    return int(widths[0].as_py())
     return 0
 
 
@@ -195,10 +202,13 @@ def _dense_vectors(column: pa.Array, dimension: int) -> pa.Array:
     If a vector has another dimension, all stay lists, and each row is judged by itself later.
     """
     lengths = pc.list_value_length(column)
+    is_empty = pc.fill_null(pc.equal(lengths, 0), False)
+    if pc.any(is_empty).as_py():
+        column = pc.if_else(is_empty, None, column)
+        lengths = pc.list_value_length(column)
     if not pc.all(pc.equal(lengths, dimension)).as_py():
         return column.cast(pa.list_(pa.float32()))
-    is_empty = pc.fill_null(pc.equal(lengths, 0), False)
-    return pc.if_else(is_empty, None, column).cast(pa.list_(pa.float32(), dimension))
+    return column.cast(pa.list_(pa.float32(), dimension))
 
 
 def _sparse_vectors(column: pa.StructArray) -> pa.Array:
@@ -213,7 +223,7 @@ def _sparse_vectors(column: pa.StructArray) -> pa.Array:
 
 
 def describe_files(uri: str, base: Description, shards: list[Shard]) -> Description:
-    """Say what the files are, and which of their columns are not read."""
+    """Say what the files are, and what in the folder is not read."""
     rows: dict[str, int] = {}
     dimensions: dict[str, int] = {}
     for shard in shards:
@@ -223,27 +233,45 @@ def describe_files(uri: str, base: Description, shards: list[Shard]) -> Descript
         Collection(name, rows=count, dimension=dimensions[name] or None)
         for name, count in sorted(rows.items())
     )
-    notes = [
+    notes = (
         (
             "Pinecone stores every number of the metadata as a float64; "
             "these files are read as they are written"
-        )
-    ]
-    ignored_columns = {
-        column
-        for folder in _namespace_folders(uri).values()
-        for column in _columns_not_read(folder)
-    }
-    if ignored_columns:
-        notes.append(
-            "columns that Pinecone's import ignores are not read: "
-            + ", ".join(sorted(ignored_columns))
-        )
-    return replace(base, consistency="pinned files", notes=tuple(notes), collections=collections)
+        ),
+        *_notes_on_unread(uri, rows.keys()),
+    )
+    return replace(base, consistency="pinned files", notes=notes, collections=collections)
 
 
-def _columns_not_read(folder: str) -> set[str]:
-    """Name the columns of a namespace's first file that belong to no record."""
-    first_file = _list_files(folder)[0]
-    with listing.explain_read_errors(first_file), listing.open_file(first_file) as stream:
+def _notes_on_unread(uri: str, read: AbstractSet[str]) -> Iterator[str]:
+    """Name the columns, files and folders that are not read."""
+    folders = _namespace_folders(uri)
+    ignored_columns: set[str] = set()
+    other_files: list[str] = []
+    for folder in (folders[name] for name in read):
+        files = _list_files(folder)
+        ignored_columns |= {column for file in files for column in _columns_not_read(file)}
+        parquet = {file.uri for file in files}
+        other_files += [
+            file.uri.removeprefix(f"{uri.rstrip('/')}/")
+            for file in locations.list_files(folder)
+            if file.uri not in parquet
+        ]
+    top_folders = _list_root(uri.rstrip("/"), pafs.FileType.Directory)
+    hidden = [name for name in top_folders if name.startswith(".")]
+    for what, names in (
+        ("columns that Pinecone's import ignores are not read", ignored_columns),
+        (f"files without {' or '.join(rowgroups.SUFFIXES)} are not read", other_files),
+        ("hidden folders are no namespaces and are not read", hidden),
+        ("not read, because source.collections does not name them", folders.keys() - read),
+    ):
+        if names:
+            more = len(names) - _LISTED_NAMES
+            listed = ", ".join(sorted(names)[:_LISTED_NAMES])
+            yield f"{what}: {listed}" + (f" and {more} more" if more > 0 else "")
+
+
+def _columns_not_read(file: PinnedFile) -> set[str]:
+    """Name the columns of a file that belong to no record."""
+    with listing.explain_read_errors(file), listing.open_file(file) as stream:
         return set(pq.ParquetFile(stream).schema_arrow.names) - set(_RECORD_COLUMNS)

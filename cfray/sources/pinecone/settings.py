@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cfray.errors import SourceError
 from cfray.runtime import filesystems
 from cfray.runtime.credentials import Secret
 from cfray.sources.pinecone import errors
+from cfray.sources.pinecone.types import collection_name
 from cfray.sources.remote import RemoteSource
 
 CONTROL_PLANE = "https://api.pinecone.io"
@@ -36,6 +38,22 @@ class PineconeSettings(RemoteSource):
         if isinstance(data, dict) and not {"url", "uri"} & data.keys():
             return {"url": CONTROL_PLANE, **data}
         return data
+
+    @field_validator("collections")
+    @classmethod
+    def _name_default_namespaces(cls, names: list[str] | None) -> list[str] | None:
+        """Write ``index/__default__`` as its collection is called: ``index``."""
+        return names and list(dict.fromkeys(map(collection_name, names)))
+
+    @model_validator(mode="after")
+    def _is_no_index_host(self) -> Self:
+        host = urlsplit(self.url or "").hostname or ""
+        if host.endswith(".pinecone.io") and ".svc." in host:
+            raise ValueError(
+                f"{host} is the host of one index, which tells nothing of the index; leave url "
+                "out, and name the index in source.collections"
+            )
+        return self
 
     def resolve_paths(self, base: Path) -> Self:
         """Resolve the file of ids and all other paths against the job file's folder."""

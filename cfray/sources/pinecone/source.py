@@ -51,6 +51,8 @@ _FIRST_PAGE_ROWS, _MAX_PAGE_ROWS = 100, 1000
 _PAGE_BYTES = 2 * MIB
 #: Fetches at once for one shard, and namespaces listed at once.
 _PARALLEL_FETCHES, _PARALLEL_LISTS = 4, 8
+#: Namespaces that a note lists at most.
+_LISTED_NAMESPACES = 20
 _NOTES = (
     (
         "Pinecone has no snapshot and is eventually consistent: what is written during the run "
@@ -76,6 +78,20 @@ class Pinecone(PineconeSettings):
             SourceError: a collection that the job names does not exist, or none exists, or an
                 index cannot be read.
         """
+        return self._choose_namespaces(*self._describe_indexes(context))
+
+    def _choose_namespaces(
+        self, described: dict[str, DescribedNamespace], undescribed: set[str]
+    ) -> list[DescribedNamespace]:
+        return [described[name] for name in self.choose_collections({*described, *undescribed})]
+
+    def _describe_indexes(self, context: Context) -> tuple[dict[str, DescribedNamespace], set[str]]:
+        """Describe every namespace of the indexes that the job names, or of all indexes.
+
+        Returns:
+            The namespaces by the names of their collections, and the names of the indexes that
+            were not described: an error can suggest them.
+        """
         send = self._bind_budget(context)
         chosen_indexes = {name.split("/", 1)[0] for name in self.collections or []}
         with client.open_control_plane(self) as control_plane:
@@ -91,9 +107,7 @@ class Pinecone(PineconeSettings):
             if not chosen_indexes or model.name in chosen_indexes:
                 for namespace in self._describe_index(model, send):
                     described[namespace.collection.name] = namespace
-        # indexes that were not described are named, too, so that an error can suggest them
-        undescribed = index_names - chosen_indexes if chosen_indexes else set()
-        return [described[name] for name in self.choose_collections({*described, *undescribed})]
+        return described, index_names - chosen_indexes if chosen_indexes else set()
 
     def _describe_index(self, model: Any, send: SendRequest) -> list[DescribedNamespace]:
         if not model.host:
@@ -205,9 +219,20 @@ class Pinecone(PineconeSettings):
         listed_rows = Counter[str]()
         for shard in shards:
             listed_rows[shard.collection] += shard.rows or 0
-        collections = [described.collection for described in self.find_namespaces(context)]
+        described, undescribed = self._describe_indexes(context)
+        collections = [
+            namespace.collection for namespace in self._choose_namespaces(described, undescribed)
+        ]
         counts = [listed_rows[collection.name] for collection in collections]
         notes = [*_NOTES, plan.read_units_note(counts, ids_listed=not self.ids)]
+        unread = sorted(described.keys() - {collection.name for collection in collections})
+        if unread:
+            names = ", ".join(unread[:_LISTED_NAMESPACES])
+            more = len(unread) - _LISTED_NAMESPACES
+            notes.append(
+                "not read, because source.collections does not name them: "
+                + (f"{names} and {more} more" if more > 0 else names)
+            )
         for collection, count in zip(collections, counts, strict=True):
             if count != collection.rows:
                 origin = "given" if self.ids else "listed"

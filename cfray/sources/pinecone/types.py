@@ -20,6 +20,12 @@ _VECTOR_INDEX_FIELDS = frozenset({"_values", "_sparse_values"})
 _METRICS: dict[str, Metric] = {"cosine": "cosine", "euclidean": "l2", "dotproduct": "dot"}
 
 
+def collection_name(name: str) -> str:
+    """Give the name of a collection without the default namespace, which may be written out."""
+    index, _, namespace = name.partition("/")
+    return index if namespace in ("", DEFAULT_NAMESPACE) else name
+
+
 @dataclass(frozen=True, slots=True)
 class PineconeNamespace:
     """Where the records of a collection are, and which vectors they have.

@@ -5,7 +5,8 @@ Vectors stay the bytes in which they came; nothing makes a Python float of each 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,35 +17,63 @@ from cfray.sources.weaviate.schema import Definition, Message, column_of_index
 from cfray.sources.weaviate.types import (
     message_reader,
     object_time,
-    reference_value,
+    reference_values,
     value_converter,
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _VectorCells:
+    """One vector of a page's objects.
+
+    Attributes:
+        is_multi: whether an object has several vectors in it.
+        cells: for each object its vectors, as gRPC gives them; None where it has none.
+    """
+
+    is_multi: bool
+    cells: list[bytes | None]
+
+
+def _page_vectors(collection: Definition, objects: Sequence[Message]) -> dict[str, _VectorCells]:
+    """Give the vectors of a page by column: those declared, and all that the objects have.
+
+    An object of a collection from before named vectors may have an unnamed vector and named
+    vectors beside it, if the named ones were added later.  An index that was added while the
+    collection was read is in no definition yet.
+    """
+    vectors = {
+        column: _VectorCells(index.is_multi, [None] * len(objects))
+        for column, index in collection.vectors.items()
+    }
+
+    def cells_of(column: str, *, is_multi: bool) -> list[bytes | None]:
+        if column not in vectors:
+            vectors[column] = _VectorCells(is_multi, [None] * len(objects))
+        return vectors[column].cells
+
+    for row, result in enumerate(objects):
+        if result.metadata.vector_bytes:
+            cells_of("", is_multi=False)[row] = result.metadata.vector_bytes
+        for vector in result.metadata.vectors:
+            if vector.vector_bytes:
+                is_multi = vector.type == vector.VECTOR_TYPE_MULTI_FP32
+                column = column_of_index(vector.name, is_multi=is_multi)
+                cells_of(column, is_multi=is_multi)[row] = vector.vector_bytes
+    return vectors
+
+
 def vector_widths(collection: Definition, objects: Sequence[Message]) -> Iterator[tuple[str, int]]:
     """Give column and width of each vector of some objects."""
-    for result in objects:
-        for column, content in _vector_bytes(collection, result.metadata).items():
-            is_multi = collection.vectors[column].is_multi
-            yield column, _multi_width(content) if is_multi else len(content) // 4
+    for column, vector in _page_vectors(collection, objects).items():
+        for cell in vector.cells:
+            if cell:
+                yield column, _multi_width(cell) if vector.is_multi else len(cell) // 4
 
 
 def _multi_width(content: bytes) -> int:
     """Read the width of an object's vectors in a multi-vector index: its first two bytes."""
     return int.from_bytes(content[:2], "little")
-
-
-def _vector_bytes(collection: Definition, metadata: Message) -> dict[str, bytes]:
-    """Give the bytes of an object's vectors by column."""
-    # only a collection with an unnamed index has these bytes
-    if metadata.vector_bytes:
-        return {"": metadata.vector_bytes}
-    vectors = {column_of_index(vector.name): vector.vector_bytes for vector in metadata.vectors}
-    return {
-        column: content
-        for column, content in vectors.items()
-        if column in collection.vectors and content
-    }
 
 
 def build_page(
@@ -65,28 +94,25 @@ def build_page(
         widths: width of each vector that the plan saw.
         with_times: whether an object's creation and update time become keys.
     """
-    vectors = [_vector_bytes(collection, result.metadata) for result in objects]
     columns = {
-        column: (_multi_column if index.is_multi else dense_column)(
-            [row.get(column) for row in vectors], widths.get(column)
+        column: (_multi_column if vector.is_multi else dense_column)(
+            vector.cells, widths.get(column)
         )
-        for column, index in collection.vectors.items()
+        for column, vector in _page_vectors(collection, objects).items()
     }
     payload = _read_properties(collection, objects)
     if references is not None:
         for row, properties in zip(payload, references, strict=True):
-            row |= {
-                name: reference_value(properties[name], targets)
-                for name, targets in collection.references.items()
-                if properties.get(name)
-            }
+            for name, targets in collection.references.items():
+                if properties.get(name):
+                    row.update(reference_values(name, properties[name], targets))
     if with_times:
         created, updated = collection.time_keys
         for row, result in zip(payload, objects, strict=True):
             row[created] = object_time(result.metadata.creation_time_unix)
             row[updated] = object_time(result.metadata.last_update_time_unix)
     ids = pa.array([result.metadata.id_as_bytes for result in objects], pa.binary(16))
-    return build_records(ids, columns, payload)
+    return build_records(ids, columns, payload, widths)
 
 
 def _read_properties(collection: Definition, objects: Sequence[Message]) -> list[dict[str, object]]:
@@ -107,7 +133,10 @@ def _read_properties(collection: Definition, objects: Sequence[Message]) -> list
 
 
 def build_records(
-    ids: pa.Array, vectors: Mapping[str, pa.Array | None], payload: Sequence[Mapping[str, object]]
+    ids: pa.Array,
+    vectors: Mapping[str, pa.Array | None],
+    payload: Sequence[Mapping[str, object]],
+    planned: Collection[str],
 ) -> pa.RecordBatch:
     """Put ids, vectors and properties together.
 
@@ -115,6 +144,7 @@ def build_records(
         ids: 16 bytes each.
         vectors: column -> vectors; None where no width is known, which leaves the column out.
         payload: the properties of each object.
+        planned: columns of the vectors that the plan saw.
     """
     uuids = pa.ExtensionArray.from_storage(pa.uuid(), ids)
     return points.build_batch(
@@ -122,6 +152,7 @@ def build_records(
         {name: column for name, column in vectors.items() if column is not None},
         payload,
         payload_name="properties",
+        names_planned=any(planned),
     )
 
 

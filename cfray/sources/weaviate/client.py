@@ -24,6 +24,7 @@ import orjson
 from cfray.errors import SourceError
 from cfray.runtime.sdk import import_sdk
 from cfray.sources.base import Context
+from cfray.sources.weaviate.errors import NotFoundError
 from cfray.sources.weaviate.settings import WeaviateSettings
 
 if TYPE_CHECKING:
@@ -115,6 +116,16 @@ class Connection:
         for alias in aliases:
             aliases_by_collection.setdefault(alias["class"], []).append(alias["alias"])
         return aliases_by_collection
+
+    def resolve_alias(self, name: str) -> str | None:
+        """Give the collection that an alias stands for; None where the server has no such alias."""
+        try:
+            answer = self.call_rest(f"/aliases/{quote(name, safe='')}")
+        except NotFoundError:  # also of servers before 1.32, which have no aliases
+            return None
+        # the names "." and ".." lead to another address, whose answer names no class
+        collection: str | None = answer.get("class")
+        return collection
 
     def count_objects(self, collection: str, tenant: str) -> int:
         """Count the objects of a collection or of an active tenant."""

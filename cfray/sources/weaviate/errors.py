@@ -49,6 +49,10 @@ class TooLargeError(SourceError):
     """The page is larger than the server may send: ask for fewer records."""
 
 
+class NotFoundError(SourceError):
+    """The server knows nothing at this address."""
+
+
 def classify_error(error: Exception, address: str) -> SourceError | None:
     """Say what an error of REST or gRPC means; None for an error that neither of them raises."""
     httpx = import_sdk("httpx", "weaviate")
@@ -84,7 +88,7 @@ def _classify_response(response: Any, address: str) -> SourceError:
             "name a key in source.api_key that may read the collections",
         )
     if status == 404:
-        return SourceError(
+        return NotFoundError(
             f"{address} does not know what was requested (404) {text}",
             "correct source.url and source.collections",
         )

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from cfray.errors import SourceError
 from cfray.sources.files import rowgroups
-from cfray.sources.files.listing import PinnedFile, list_files, open_file
+from cfray.sources.files.listing import PinnedFile, open_file
+from cfray.sources.files.locations import list_files
 from cfray.sources.weaviate.settings import WeaviateSettings
 
 _METADATA, _SCHEMA = "export_metadata.json", "schema.json"

@@ -39,7 +39,9 @@ def build_vectors(
             if planned_depth == depth
         ]
         parsed = _parse_vectors(batch.column(column), depth, names)
-        vectors |= {column_of_index(name): array for name, array in parsed.items()}
+        vectors |= {
+            column_of_index(name, is_multi=depth == MULTI): array for name, array in parsed.items()
+        }
     unnamed = dense_column(batch.column("vector").to_pylist(), None)
     if unnamed is not None:
         vectors[""] = unnamed

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.sources.paging import PageSize
-from cfray.sources.weaviate.batches import vector_widths
 from cfray.sources.weaviate.client import Connection
 from cfray.sources.weaviate.errors import TooLargeError
 from cfray.sources.weaviate.schema import Definition, Message, property_request
+
+T = TypeVar("T")
 
 #: An object's reference properties, as REST gives them.
 References: TypeAlias = dict[str, Any]
@@ -30,13 +32,11 @@ References: TypeAlias = dict[str, Any]
 #: Records that a page asks for at most: above, pages are no faster (measured with 384 dimensions).
 _PAGE_ROWS = 2_000
 #: Bytes that a page aims at, at most: the server sends no message above 104,858,000 bytes.
-_PAGE_BYTES = 32 * 1024 * 1024
+PAGE_BYTES = 32 * 1024 * 1024
 #: Records beyond the expected end of a range, or of a page, that a request asks for.
 _SPARE_ROWS = 32
 #: How often a page is requested again because objects were written meanwhile.
 _PAGE_ATTEMPTS = 10
-#: Records of a sample, in each of so many quarters of the ids.
-_SAMPLE_ROWS, _SAMPLE_QUARTERS = 8, 4
 #: The flags of a request that a server of 1.27 or later expects.
 _API_FLAGS = {"uses_123_api": True, "uses_125_api": True, "uses_127_api": True}
 
@@ -47,20 +47,6 @@ class Page:
 
     objects: list[Message]
     references: list[References] | None
-
-
-class Sample(NamedTuple):
-    """What a look at some objects shows.
-
-    Attributes:
-        first_id: the lowest id; None where the collection is empty.
-        row_bytes: bytes that an object takes.
-        widths: width of each vector that was seen.
-    """
-
-    first_id: int | None
-    row_bytes: int
-    widths: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -92,6 +78,18 @@ class Cursor:
             creation_time_unix=with_content,
             last_update_time_unix=with_content,
         )
+        properties = (
+            property_request(self.collection, self.connection.protocol)
+            if with_content
+            else messages.PropertiesRequest()
+        )
+        return self.fetch_parts(after, limit, metadata, properties)
+
+    def fetch_parts(
+        self, after: str, limit: int, metadata: Message, properties: Message
+    ) -> tuple[list[Message], int]:
+        """Give the requested parts of the objects behind an id, and the bytes that they took."""
+        messages = self.connection.protocol.search_get_pb2
         level = self.consistency_level
         request = messages.SearchRequest(
             collection=self.collection.name,
@@ -99,9 +97,7 @@ class Cursor:
             limit=limit,
             after=after,
             metadata=metadata,
-            properties=property_request(self.collection, self.connection.protocol)
-            if with_content
-            else messages.PropertiesRequest(),
+            properties=properties,
             consistency_level=f"CONSISTENCY_LEVEL_{level}" if level else None,
             **_API_FLAGS,
         )
@@ -144,38 +140,10 @@ class Cursor:
         reply = messages.SearchReply.FromString(self.connection.call_grpc("Search", request))
         return [f"u:{result.metadata.id}" for result in reply.results]
 
-    def sample(self, rows: int) -> Sample:
-        """Look at some objects of a collection of ``rows`` objects."""
-        first_id, seen_rows, seen_bytes, widths = None, 0, 0, dict[str, int]()
-        for quarter in range(_SAMPLE_QUARTERS if rows > _SAMPLE_ROWS else 1):
-            # the nil id is seen only without a cursor
-            after = format_id(quarter << 126) if quarter else ""
-            size = PageSize(_SAMPLE_ROWS, _SAMPLE_ROWS, _PAGE_BYTES)
-            objects, page_bytes = self._fetch_fitting(after, size)
-            if objects and first_id is None:
-                first_id = _id_number(objects[0])
-            seen_rows, seen_bytes = seen_rows + len(objects), seen_bytes + page_bytes
-            for column, width in vector_widths(self.collection, objects):
-                widths.setdefault(column, width)
-        return Sample(first_id, max(1, seen_bytes // max(1, seen_rows)), widths)
-
-    def _fetch_fitting(self, after: str, size: PageSize) -> tuple[list[Message], int]:
-        """Fetch a page, or half of it while it is too large.
-
-        Raises:
-            TooLargeError: a single object is too large.
-        """
-        while True:
-            try:
-                return self.fetch(after, size.rows, with_content=True)
-            except TooLargeError:
-                if not size.halve():
-                    raise
-
     def read_range(self, where: dict[str, Any], batch_bytes: int) -> Iterator[Page | Reject]:
         """Read the objects behind the id ``after`` up to and with the id ``until``."""
         after, until = str(where["after"]), str(where["until"])
-        target_bytes, remaining_rows = min(batch_bytes, _PAGE_BYTES), int(where["rows"])
+        target_bytes, remaining_rows = min(batch_bytes, PAGE_BYTES), int(where["rows"])
         size = PageSize(max(1, target_bytes // where["row_bytes"]), _PAGE_ROWS, target_bytes)
         while True:
             # the plan's estimate keeps the last page short
@@ -243,7 +211,9 @@ class Cursor:
         """
         references: dict[str, References] | None = None
         for _ in range(_PAGE_ATTEMPTS):
-            objects, page_bytes = self._fetch_fitting(after, size)
+            objects, page_bytes = halve_until_it_fits(
+                size, partial(self.fetch, after, with_content=True)
+            )
             if not self.collection.references or not objects:
                 break
             references = self._fetch_references(after, len(objects) + _SPARE_ROWS)
@@ -257,6 +227,24 @@ class Cursor:
             query["tenant"] = self.tenant
         objects = self.connection.call_rest("/objects", **query)["objects"]
         return {result["id"]: result["properties"] or {} for result in objects}
+
+
+def halve_until_it_fits(size: PageSize, fetch: Callable[[int], T]) -> T:
+    """Fetch a page, or half of it while it is too large.
+
+    Args:
+        size: how many objects; is halved.
+        fetch: fetches so many.
+
+    Raises:
+        TooLargeError: a single object is too large.
+    """
+    while True:
+        try:
+            return fetch(size.rows)
+        except TooLargeError:
+            if not size.halve():
+                raise
 
 
 def _id_of(result: Message) -> str:

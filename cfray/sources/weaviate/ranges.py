@@ -52,9 +52,19 @@ def split_ids(ids_after: IdsAfter, first_id: int, shards: int) -> list[int]:
     return sorted(set(last_ids))
 
 
+def highest_id(ids_after: IdsAfter, first_id: int) -> int:
+    """Find the highest id, or a little more: the cursor goes upwards only."""
+    low, high = first_id, 2**128 - 1
+    while high - low > (low - first_id) // 1000:
+        middle = (low + high) // 2
+        next_ids = ids_after(middle, 1)
+        low, high = (next_ids[-1], high) if next_ids else (low, middle)
+    return max(low, high)
+
+
 def _estimate_ranges(ids_after: IdsAfter, first_id: int) -> list[_IdRange]:
     """Halve the ids until each range is about evenly dense, and estimate the rows of each."""
-    pending = [(first_id, _highest_id(ids_after, first_id))]
+    pending = [(first_id, highest_id(ids_after, first_id))]
     ranges, looks = [], 0
     while pending:
         low, high = pending.pop()
@@ -71,16 +81,6 @@ def _estimate_ranges(ids_after: IdsAfter, first_id: int) -> list[_IdRange]:
             middle = (low + high) // 2
             pending += [(low, middle), (middle + 1, high)]
     return sorted(ranges)
-
-
-def _highest_id(ids_after: IdsAfter, first_id: int) -> int:
-    """Find the highest id, or a little more: the cursor goes upwards only."""
-    low, high = first_id, 2**128 - 1
-    while high - low > (low - first_id) // 1000:
-        middle = (low + high) // 2
-        next_ids = ids_after(middle, 1)
-        low, high = (next_ids[-1], high) if next_ids else (low, middle)
-    return max(low, high)
 
 
 def _density(ids_after: IdsAfter, start: int, high: int) -> float:

@@ -14,8 +14,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from cfray.errors import SourceError
-from cfray.records.record import canonical
-from cfray.sources.base import Collection, Metric
+from cfray.sources.base import Metric
 
 #: A gRPC message of the vendor's package, which ships no types.
 Message: TypeAlias = Any
@@ -46,13 +45,18 @@ class VectorIndex:
 
     Attributes:
         target_name: its name in requests; empty for the unnamed index of old collections.
-        metric: None for a metric that Lance does not have.
+        distance: as Weaviate calls it; empty where the definition names none.
         is_multi: whether an object has several vectors in it.
     """
 
     target_name: str
-    metric: Metric | None
+    distance: str
     is_multi: bool
+
+    @property
+    def metric(self) -> Metric | None:
+        """Give the distance as Lance calls it; None for a distance that Lance does not have."""
+        return _METRICS.get(self.distance)
 
 
 @dataclass(frozen=True)
@@ -98,19 +102,27 @@ def parse_definition(definition: Mapping[str, Any]) -> Definition:
     indexes = dict(definition.get("vectorConfig") or {})
     if definition.get("vectorIndexType"):
         indexes[""] = definition
-    vectors = {
-        column_of_index(target_name): _parse_index(target_name, index)
-        for target_name, index in sorted(indexes.items())
-    }
-    tenancy = definition.get("multiTenancyConfig") or {}
+    vectors = {}
+    for target_name, index in sorted(indexes.items()):
+        parsed = _parse_index(target_name, index)
+        vectors[column_of_index(target_name, is_multi=parsed.is_multi)] = parsed
     return Definition(
-        name, tuple(properties), references, vectors, has_tenants=bool(tenancy.get("enabled"))
+        name, tuple(properties), references, vectors, has_tenants=has_tenants(definition)
     )
 
 
-def column_of_index(index_name: str) -> str:
-    """Give the name of an index's column: "", which is ``vector``, for the default index."""
-    return "" if index_name == _DEFAULT_INDEX else index_name
+def has_tenants(definition: Mapping[str, Any]) -> bool:
+    """Tell whether a collection's objects are divided among tenants."""
+    return bool((definition.get("multiTenancyConfig") or {}).get("enabled"))
+
+
+def column_of_index(index_name: str, *, is_multi: bool) -> str:
+    """Give the name of an index's column: "", which is ``vector``, for the default index.
+
+    An index that has several vectors for each object is no record's primary vector, whatever its
+    name.  The server takes no ``default`` beside an unnamed index.
+    """
+    return "" if index_name == _DEFAULT_INDEX and not is_multi else index_name
 
 
 def index_of_column(column: str) -> str:
@@ -136,7 +148,7 @@ def _parse_index(target_name: str, index: Mapping[str, Any]) -> VectorIndex:
     if index.get("vectorIndexType") == "dynamic":
         config = config | (config.get("hnsw") or {})
     is_multi = bool((config.get("multivector") or {}).get("enabled"))
-    return VectorIndex(target_name, _METRICS.get(str(config.get("distance"))), is_multi)
+    return VectorIndex(target_name, str(config.get("distance") or ""), is_multi)
 
 
 def property_request(collection: Definition, protocol: ModuleType) -> Message:
@@ -164,63 +176,3 @@ def property_request(collection: Definition, protocol: ModuleType) -> Message:
         non_ref_properties=plain_names(collection.properties),
         object_properties=object_requests(collection.properties),
     )
-
-
-def describe_collection(
-    name: str,
-    rows: int | None,
-    definition: Mapping[str, Any],
-    widths: Mapping[str, int],
-    aliases: Mapping[str, Sequence[str]],
-) -> Collection:
-    """Describe a collection or tenant; its definition is carried over unabridged.
-
-    Args:
-        name: of the source collection.
-        rows: counted.
-        definition: as REST gives it.
-        widths: width of each vector that was seen.
-        aliases: collection -> its aliases.
-    """
-    collection = parse_definition(definition)
-    facts = {"class": canonical(definition)}
-    if collection_aliases := aliases.get(collection.name):
-        facts["aliases"] = ", ".join(sorted(collection_aliases))
-    main_index = collection.vectors.get("")
-    named_vectors = {
-        column: (widths[column], index.metric)
-        for column, index in collection.vectors.items()
-        if column and not index.is_multi and column in widths
-    }
-    return Collection(
-        name,
-        rows,
-        widths.get("") if main_index else None,
-        main_index.metric if main_index else None,
-        named_vectors,
-        facts,
-    )
-
-
-def reference_targets(
-    definitions: Mapping[str, Mapping[str, Any]], read: Sequence[tuple[str, str]]
-) -> dict[str, str]:
-    """Say where references point: path of the field -> source collection.
-
-    Args:
-        definitions: every collection of the server, as REST gives it.
-        read: (collection, tenant) of what is read.  A reference stays inside its tenant, so with
-            several tenants it has no single target.
-    """
-    tenants = {tenant for _, tenant in read if tenant}
-    targets_by_path: dict[str, set[str]] = {}
-    for name in sorted({name for name, _ in read}):
-        for field, targets in parse_definition(definitions[name]).references.items():
-            for target in targets:
-                path = f"{field}.{target}" if len(targets) > 1 else field
-                tenancy = definitions.get(target, {}).get("multiTenancyConfig") or {}
-                if not tenancy.get("enabled"):
-                    targets_by_path.setdefault(path, set()).add(target)
-                elif len(tenants) == 1:
-                    targets_by_path.setdefault(path, set()).add(f"{target}/{next(iter(tenants))}")
-    return {path: targets.pop() for path, targets in targets_by_path.items() if len(targets) == 1}

@@ -28,16 +28,18 @@ from cfray.sources.paging import fetch_ahead
 from cfray.sources.weaviate import export
 from cfray.sources.weaviate.batches import build_page
 from cfray.sources.weaviate.client import Connection, open_connection
+from cfray.sources.weaviate.describe import (
+    alias_notes,
+    common_references,
+    describe_collection,
+    vector_notes,
+)
 from cfray.sources.weaviate.pages import Cursor, format_id
 from cfray.sources.weaviate.ranges import split_ids
-from cfray.sources.weaviate.schema import (
-    Definition,
-    describe_collection,
-    parse_definition,
-    reference_targets,
-)
+from cfray.sources.weaviate.sample import take_sample
+from cfray.sources.weaviate.schema import Definition, parse_definition
 from cfray.sources.weaviate.settings import WeaviateSettings
-from cfray.sources.weaviate.tenants import select_active, wake_tenants
+from cfray.sources.weaviate.tenants import SourceCollection, select_active, wake_tenants
 
 #: Shards of one collection at most.
 _MAX_SHARDS = 4_096
@@ -74,12 +76,12 @@ class Weaviate(WeaviateSettings):
             for active in select_active(self, connection)[0]:
                 definition = parse_definition(definitions[active.collection])
                 cursor = self._open_cursor(connection, definition, active.tenant)
-                shards += self._cut_collection(cursor, active.name)
+                shards += self._cut_collection(cursor, active)
         return shards
 
-    def _cut_collection(self, cursor: Cursor, source_collection: str) -> list[Shard]:
+    def _cut_collection(self, cursor: Cursor, active: SourceCollection) -> list[Shard]:
         rows = cursor.connection.count_objects(cursor.collection.name, cursor.tenant)
-        first_id, row_bytes, widths = cursor.sample(rows)
+        first_id, row_bytes, widths = take_sample(cursor, rows)
         if first_id is None:
             return []
         shard_count = min(_MAX_SHARDS, math.ceil(rows * row_bytes / self.shard_bytes))
@@ -89,10 +91,11 @@ class Weaviate(WeaviateSettings):
         shard_rows = math.ceil(rows / (len(last_ids) + 1))
         return [
             Shard(
-                f"{source_collection}#{after or format_id(0)}",
+                f"{active.name}#{after or format_id(0)}",
                 {
                     "class": cursor.collection.name,
                     "tenant": cursor.tenant,
+                    "alias": active.alias,
                     "after": after,
                     "until": until,
                     "rows": shard_rows,
@@ -100,7 +103,7 @@ class Weaviate(WeaviateSettings):
                     "widths": dict[str, Json](widths),
                 },
                 size=shard_rows * row_bytes,
-                collection=source_collection,
+                collection=active.name,
             )
             # an empty id is an open end
             for after, until in pairwise(["", *last_ids, ""])
@@ -132,8 +135,8 @@ class Weaviate(WeaviateSettings):
         """Give the definition of a shard's collection.
 
         Raises:
-            SourceError: the collection is gone, or its tenant is inactive, and reading would wake
-                the tenant.
+            SourceError: the collection is gone, its alias stands for another one, or its tenant is
+                inactive, and reading would wake the tenant.
         """
         where: Any = shard.where
         name, tenant = where["class"], where["tenant"]
@@ -142,6 +145,14 @@ class Weaviate(WeaviateSettings):
             raise SourceError(
                 f"{self.address} has no collection {name} any more",
                 "correct source.collections, or plan anew",
+            )
+        # a plan of an earlier version has no alias
+        alias = where.get("alias")
+        if alias and (current_name := connection.resolve_alias(alias)) != name:
+            raise SourceError(
+                f"the alias {alias} of {self.address} stood for {name} when the plan was made, "
+                f"and now stands for {current_name or 'nothing'}",
+                f"let it stand for {name} until this run has ended, or plan anew",
             )
         state = connection.fetch_tenant_state(name, tenant) if tenant else "ACTIVE"
         if state != "ACTIVE":
@@ -162,19 +173,24 @@ class Weaviate(WeaviateSettings):
             widths: dict[str, Any] = {shard.collection: shard.where["widths"] for shard in shards}
             collections = [
                 describe_collection(
-                    collection.name,
+                    collection,
                     connection.count_objects(collection.collection, collection.tenant),
-                    definitions[collection.collection],
+                    definitions,
                     widths.get(collection.name, {}),
                     aliases,
                 )
                 for collection in active
             ]
-        notes = [f"skipped, because not active: {tenant}" for tenant in skipped]
-        woken = context.session.get("woken") if isinstance(context.session, dict) else None
-        if isinstance(woken, list):
-            notes += [f"woken for this run: {tenant}" for tenant in woken]
-        read = [(collection.collection, collection.tenant) for collection in active]
+        declared = {
+            collection.name: parse_definition(definitions[collection.collection])
+            for collection in active
+        }
+        notes = [
+            *alias_notes(active),
+            *(f"skipped, because not active: {tenant}" for tenant in skipped),
+            *(f"woken for this run: {tenant}" for tenant in _woken_tenants(context)),
+            *vector_notes(declared, widths),
+        ]
         return replace(
             base,
             rows=sum(collection.rows or 0 for collection in collections),
@@ -182,7 +198,7 @@ class Weaviate(WeaviateSettings):
             consistency="per-shard live",
             notes=tuple(notes),
             collections=tuple(collections),
-            references=reference_targets(definitions, read),
+            references=common_references(collections),
         )
 
     def count(self, context: Context) -> int | None:
@@ -199,12 +215,14 @@ class Weaviate(WeaviateSettings):
         """Search the index of the column ``vector``, else that of the first named vector."""
         if self.uri:
             return super().search(collection, vector, k)
-        name, _, tenant = collection.partition("/")
+        chosen = self.model_copy(update={"collections": [collection]})
         with open_connection(self, Context()) as connection:
-            definitions = connection.fetch_definitions()
-            if name not in definitions:
-                raise SourceError(
-                    f"{self.address} has no collection {name}", "name one of source.collections"
-                )
-            cursor = self._open_cursor(connection, parse_definition(definitions[name]), tenant)
+            (searched, *_), _ = select_active(chosen, connection)
+            definition = parse_definition(connection.fetch_definitions()[searched.collection])
+            cursor = self._open_cursor(connection, definition, searched.tenant)
             return cursor.search(np.asarray(vector, "<f4").tobytes(), k)
+
+
+def _woken_tenants(context: Context) -> list[Json]:
+    woken = context.session.get("woken") if isinstance(context.session, dict) else None
+    return woken if isinstance(woken, list) else []

@@ -10,7 +10,7 @@ Source: https://docs.weaviate.io/weaviate/manage-collections/tenant-states
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -35,12 +35,14 @@ class SourceCollection(NamedTuple):
         collection: name of the collection.
         tenant: empty where the collection has no tenants.
         state: the tenant's; ``ACTIVE`` where the collection has no tenants.
+        alias: by which alone the job names the collection; empty where the job names it itself.
     """
 
     name: str
     collection: str
     tenant: str
     state: str
+    alias: str = ""
 
     @property
     def is_active(self) -> bool:
@@ -51,18 +53,24 @@ class SourceCollection(NamedTuple):
 def list_source_collections(
     settings: WeaviateSettings, connection: Connection
 ) -> list[SourceCollection]:
-    """List what the job reads, whatever its state."""
+    """List what the job reads, whatever its state; an alias stands for its collection.
+
+    Raises:
+        SourceError: the job names a collection or tenant that is none, and no alias of one.
+    """
     definitions = connection.fetch_definitions()
+    settings, aliases = _resolve_aliases(settings, connection, definitions)
     requested = {name.split("/", 1)[0] for name in settings.collections or definitions}
     collections: list[SourceCollection] = []
     for name in sorted(requested & set(definitions)):
+        alias = aliases.get(name, "")
         if parse_definition(definitions[name]).has_tenants:
             collections += [
-                SourceCollection(f"{name}/{tenant}", name, tenant, state)
+                SourceCollection(f"{name}/{tenant}", name, tenant, state, alias)
                 for tenant, state in sorted(connection.fetch_tenant_states(name).items())
             ]
         else:
-            collections.append(SourceCollection(name, name, "", "ACTIVE"))
+            collections.append(SourceCollection(name, name, "", "ACTIVE", alias))
     chosen = set(
         settings.choose_collections(
             {*definitions, *(collection.name for collection in collections)}
@@ -73,6 +81,29 @@ def list_source_collections(
         for collection in collections
         if not settings.collections or chosen & {collection.name, collection.collection}
     ]
+
+
+def _resolve_aliases(
+    settings: WeaviateSettings, connection: Connection, definitions: Collection[str]
+) -> tuple[WeaviateSettings, dict[str, str]]:
+    """Replace the aliases in the job's list of collections.
+
+    Returns:
+        The settings with the names of collections, and collection -> its alias for each that only
+        an alias names.
+    """
+    aliases: dict[str, str] = {}
+    names: list[str] = []
+    for name in settings.collections or []:
+        first, slash, tenant = name.partition("/")
+        collection = None if first in definitions else connection.resolve_alias(first)
+        if collection:
+            aliases[collection] = first
+        names.append(f"{collection or first}{slash}{tenant}")
+    named_itself = {name.split("/", 1)[0] for name in settings.collections or []}
+    return settings.model_copy(update={"collections": names or None}), {
+        collection: alias for collection, alias in aliases.items() if collection not in named_itself
+    }
 
 
 def select_active(

@@ -69,6 +69,9 @@ _ELEMENT_TYPES = {
     "date": "date",
     "uuid": "uuid",
 }
+#: Stands for the collection of references that name none; a collection's name begins with a
+#: capital.
+_NO_COLLECTION = "beacons"
 #: The greatest integer up to which float64 holds all integers.
 _EXACT_IN_FLOAT64 = 2**53
 
@@ -187,29 +190,49 @@ def _server_integer(value: float) -> int:
     return int(value) if abs(value) <= _EXACT_IN_FLOAT64 else int(float(value))
 
 
-def reference_value(
-    beacons: Sequence[Mapping[str, str]], target_collections: Sequence[str] = ()
-) -> object:
-    """Give the value of a reference property.
+def reference_values(
+    name: str, beacons: Sequence[Mapping[str, str]], target_collections: Sequence[str]
+) -> dict[str, object]:
+    """Give the keys and values that a record has of a reference property.
+
+    A beacon that names a collection is right about it, whatever the definition says: the server
+    takes references into collections that the property does not declare.
 
     Args:
-        beacons: the references, as ``{"beacon": "weaviate://localhost/Collection/uuid"}``.
+        name: of the property.
+        beacons: the references, as ``{"beacon": "weaviate://localhost/Collection/uuid"}``; a beacon
+            may lack the collection.
         target_collections: the collections that the property may point into.
 
     Returns:
-        A list of uuids where there is one target collection, else collection -> list of uuids.
+        Where the property declares one collection, the list of uuids in it, and under
+        ``name.Collection`` those in another; else collection -> list of uuids.  ``beacons`` stands
+        for the collection of those that name none, where several are declared.
     """
+    sole_target = target_collections[0] if len(target_collections) == 1 else None
     uuids: dict[str, list[str]] = {}
     for reference in beacons:
-        # behind the host stand the collection, which old beacons lack, and the uuid
-        path = reference["beacon"].removeprefix("weaviate://").split("/")[1:]
-        *_, collection, uuid = ["", *path]
-        if not collection and target_collections:
-            collection = target_collections[0]
-        uuids.setdefault(collection, []).append(uuid)
-    if len(target_collections) > 1 or len(uuids) > 1:
-        return uuids
-    return Typed("list<uuid>", [uuid for group in uuids.values() for uuid in group])
+        collection, uuid = _split_beacon(reference)
+        uuids.setdefault(collection or sole_target or _NO_COLLECTION, []).append(uuid)
+    if sole_target is None:
+        return {name: uuids}
+    return {
+        name if collection == (sole_target or _NO_COLLECTION) else f"{name}.{collection}": Typed(
+            "list<uuid>", group
+        )
+        for collection, group in uuids.items()
+    }
+
+
+def beacon_collections(beacons: Sequence[Mapping[str, str]]) -> list[str]:
+    """Name the collections that references point into; empty for a beacon that names none."""
+    return sorted({_split_beacon(reference)[0] for reference in beacons})
+
+
+def _split_beacon(reference: Mapping[str, str]) -> tuple[str, str]:
+    """Give the collection, empty where an old beacon lacks it, and the uuid behind the host."""
+    *_, collection, uuid = ["", *reference["beacon"].removeprefix("weaviate://").split("/")[1:]]
+    return collection, uuid
 
 
 def object_time(milliseconds: int) -> Typed:
