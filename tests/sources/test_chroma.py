@@ -17,19 +17,16 @@ import numpy as np
 import pytest
 
 from cfray.errors import SourceError
+from cfray.formats.points import to_float32
 from cfray.records.record import Reject
 from cfray.runtime.credentials import Secret
 from cfray.sources.base import Context
 from cfray.sources.chroma.copy import DATABASE_FILE
+from cfray.sources.chroma.describe import to_collection
 from cfray.sources.chroma.errors import LOST_VECTOR, TOO_MANY_VARIABLES, ErrorAnswer
 from cfray.sources.chroma.export import forget_copies, processes_that_hold, reusable_processes
 from cfray.sources.chroma.source import Chroma
-from cfray.sources.chroma.types import (
-    CollectionAddress,
-    build_records,
-    to_collection,
-    to_float32,
-)
+from cfray.sources.chroma.types import CollectionAddress, build_records
 from tests.sources import chroma_bed
 from tests.sources.chroma_bed import ChromaBed, TokenProxy
 from tests.sources.contract import SourceContract
@@ -296,14 +293,14 @@ class TestValues:
             "a",
             None,
             ("string", "s3://b/a"),
-            ("string", "own"),
+            ("string", "mine"),
         )
         assert (row["metadata.id"], row["metadata.text"], row["metadata.vector"]) == (
             ("int64", "1"),
             ("string", "t"),
             ("string", "v"),
         )
-        assert row["metadata.uri"] == ("string", "mine")
+        assert row["metadata.uri"] == ("string", "own")
 
     def test_lists_keep_their_type(self, bed):
         name = bed.fresh()

@@ -950,7 +950,7 @@ def test_a_row_of_a_file_that_cannot_be_a_record_is_set_aside(tmp_path):
         (("string", "e"), None),
     ]
     assert [reject.reason for reject in rejects] == [
-        "field v: 1 numbers, where the first record has 2",
+        "field v: 1 numbers, where the first vector has 2",
         "field v: no list of numbers",
     ]
 

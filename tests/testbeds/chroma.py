@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,17 +34,22 @@ def connected(server: Server) -> ClientAPI:
     )
 
 
-def answers(server: Server) -> bool:
-    """Tell whether the server lists its collections."""
+def answers(server: Server, names: Collection[str] = ()) -> bool:
+    """Tell whether the server lists these collections, and no others."""
     try:
-        return connected(server).list_collections() == []
+        return {collection.name for collection in connected(server).list_collections()} == {*names}
     except ValueError:  # what the client makes of a refused connection
         return False
 
 
 @contextmanager
-def start(folder: Path) -> Iterator[Server]:
-    """Start Chroma on a free port."""
+def start(folder: Path, names: Collection[str] = ()) -> Iterator[Server]:
+    """Start Chroma on a free port.
+
+    Args:
+        folder: holds its persistent directory, ``data``.
+        names: of the collections that the directory has already.
+    """
     if not importlib.util.find_spec("chromadb"):
         raise Unavailable('chromadb is not installed; pip install -e ".[dev]" brings it')
     ports = free_ports(1)
@@ -59,5 +65,6 @@ def start(folder: Path) -> Iterator[Server]:
         "--port",
         str(ports[0]),
     ]
-    with running(Launch("chroma", argv, ports, answers, patience=5), folder) as server:
+    launch = Launch("chroma", argv, ports, partial(answers, names=names), patience=5)
+    with running(launch, folder) as server:
         yield server

@@ -1,13 +1,14 @@
 """A Qdrant double: the server's wire (REST and gRPC of 1.20) before the vendor's engine.
 
 No package brings a Qdrant server; qdrant_engine.py holds the engine. The double answers for
-collections (list, get, create, delete, exists), shard keys (custom sharding), payload indexes and
-points (upsert, scroll, count, retrieve, delete, and a query for the nearest points, for a sample
-or for the first). A filter takes each condition but geo, values_count and dates. The double
-refuses whatever it does not do, and imitates nothing. A server before 1.19 has no slices, and so
-refuses them. If QDRANT__SERVICE__API_KEY is set, each request must bring that key.
+collections (list, get, create, delete, exists), their aliases (REST only), vectors that a
+collection gets later (REST only), shard keys (custom sharding), payload indexes and points (upsert,
+scroll, count, retrieve, delete, and a query for the nearest points, for a sample or for the first).
+A filter takes each condition but geo, values_count and dates. The double refuses whatever it does
+not do, and imitates nothing. A server before 1.19 has no slices, and so refuses them. If
+QDRANT__SERVICE__API_KEY is set, each request must bring that key.
 
-The double does not do aliases, snapshots (the engine reads them and writes none), update_filter,
+The double does not do snapshots (the engine reads them and writes none), update_filter,
 order_by, prefetch, parameters of payload indexes, replicas, consistency levels, a write-ahead log,
 optimizers, time-outs, JWT or TLS. Each write is applied before it is answered. A collection
 reports its ``shard_number`` and ignores it: without shard keys it has a single shard.
@@ -22,7 +23,7 @@ from typing import Any
 from urllib.parse import SplitResult
 
 import orjson
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from qdrant_client import models as m
 
 from tests.testbeds.double import JsonHandler, options, serve
@@ -100,6 +101,8 @@ class Handler(JsonHandler):
         match self.command, path:
             case "GET", ["collections"]:
                 return {"collections": [{"name": name} for name in self.store.collections]}
+            case _, ["aliases"] | ["collections", "aliases"] | ["collections", _, "aliases"]:
+                return self.aliases(path, body)
             case "PUT", ["collections", name]:
                 self.store.create(name, m.CreateCollection.model_validate(body))
                 return True
@@ -116,9 +119,27 @@ class Handler(JsonHandler):
                     body["field_name"], body.get("field_schema") or "keyword"
                 )
                 return {"operation_id": 0, "status": "completed"}
+            case "PUT", ["collections", name, "vectors", vector_name]:
+                config = TypeAdapter(m.VectorNameConfig).validate_python(body)
+                self.store.get(name).add_vector(vector_name, config)
+                return {"operation_id": 0, "status": "completed"}
             case _, ["collections", name, "points", *verbs]:
                 return self.points(name, "/".join(verbs), body)
         raise Refused(f"the double has no route {self.command} {self.path}")
+
+    def aliases(self, path: list[str], body: dict[str, Any]) -> Any:
+        """Change aliases, or list those of all collections or of one."""
+        if self.command == "POST":
+            for action in body["actions"]:
+                [(verb, fields)] = action.items()
+                self.store.change_alias(verb, fields)
+            return True
+        chosen = [
+            {"alias_name": alias, "collection_name": name}
+            for alias, name in self.store.aliases.items()
+            if path == ["aliases"] or path[1] == name
+        ]
+        return {"aliases": chosen}
 
     def shard_keys(self, name: str, verbs: list[str], body: dict[str, Any]) -> Any:
         collection = self.store.get(name)

@@ -29,6 +29,7 @@ from tests.testbeds.qdrant_terms import (
     to_engine,
     to_filter,
     to_payload_selector,
+    to_vector_operation,
     to_wire,
     wire_id,
 )
@@ -70,6 +71,7 @@ class Store:
     def __init__(self, folder: Path, *, knows_slices: bool) -> None:
         self.folder, self.knows_slices = folder, knows_slices
         self.collections: dict[str, Collection] = {}
+        self.aliases: dict[str, str] = {}
 
     def create(self, name: str, request: m.CreateCollection) -> None:
         if name in self.collections:
@@ -77,12 +79,28 @@ class Store:
         self.collections[name] = Collection(self.folder, request, self.knows_slices)
 
     def get(self, name: str) -> Collection:
+        """Return the collection of a name or of an alias."""
+        name = self.aliases.get(name, name)
         if name not in self.collections:
             raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
         return self.collections[name]
 
+    def change_alias(self, verb: str, action: dict[str, str]) -> None:
+        """Create, rename or delete an alias, as one action of a request says."""
+        match verb:
+            case "create_alias":
+                self.get(action["collection_name"])
+                self.aliases[action["alias_name"]] = action["collection_name"]
+            case "rename_alias":
+                self.aliases[action["new_alias_name"]] = self.aliases.pop(action["old_alias_name"])
+            case "delete_alias":
+                del self.aliases[action["alias_name"]]
+            case _:
+                raise Refused(f"the double does not know the action {verb}")
+
     def delete(self, name: str) -> bool:
         collection = self.collections.pop(name, None)
+        self.aliases = {alias: of for alias, of in self.aliases.items() if of != name}
         if collection:
             collection.close()
         return collection is not None
@@ -159,6 +177,25 @@ class Collection:
             )
             for shard in self._select_shards(selector).values():
                 call_engine(lambda: shard.update(operation))
+
+    def add_vector(self, name: str, config: m.VectorNameConfig) -> None:
+        """Add a named vector to the collection; its points have none until they are updated."""
+        params = (
+            {"sparse": m.SparseVectorParams(modifier=config.sparse.modifier)}
+            if isinstance(config, m.SparseVectorNameConfig)
+            else {"dense": m.VectorParams(**config.dense.model_dump())}
+        )
+        operation = call_engine(lambda: to_vector_operation(name, **params))
+        with self.lock:
+            for shard in self.shards.values():
+                call_engine(lambda: shard.update(operation))
+            vectors = self.request.vectors or {}
+            vectors = vectors if isinstance(vectors, dict) else {"": vectors}
+            if "dense" in params:
+                self.request.vectors = {**vectors, name: params["dense"]}
+            else:
+                sparse = self.request.sparse_vectors or {}
+                self.request.sparse_vectors = {**sparse, name: params["sparse"]}
 
     def create_index(self, field: str, schema: Any) -> None:
         """Index a payload field in each shard; ``schema`` names its type."""

@@ -47,30 +47,46 @@ def member_name(member: Any) -> str:
     return str(member).rpartition(".")[2]
 
 
+def _multivector(params: m.VectorParams) -> edge.MultiVectorConfig | None:
+    is_multi = params.multivector_config is not None
+    return edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if is_multi else None
+
+
+def _datatype(params: m.VectorParams) -> edge.VectorStorageDatatype | None:
+    if not params.datatype:
+        return None
+    return getattr(edge.VectorStorageDatatype, params.datatype.capitalize())
+
+
+def _modifier(params: m.SparseVectorParams) -> edge.Modifier | None:
+    return edge.Modifier.Idf if params.modifier == m.Modifier.IDF else None
+
+
+def to_vector_operation(
+    name: str,
+    *,
+    dense: m.VectorParams | None = None,
+    sparse: m.SparseVectorParams | None = None,
+) -> edge.UpdateOperation:
+    """Convert the parameters of a vector that a collection gets later to an operation."""
+    if dense is None:
+        assert sparse
+        return edge.UpdateOperation.create_sparse_vector(name, _modifier(sparse))
+    distance = getattr(edge.Distance, dense.distance.value)
+    return edge.UpdateOperation.create_dense_vector(
+        name, dense.size, distance, _multivector(dense), _datatype(dense)
+    )
+
+
 def to_config(request: m.CreateCollection) -> edge.EdgeConfig:
     """Convert a request that creates a collection to the configuration of a shard."""
 
     def dense(params: m.VectorParams) -> edge.EdgeVectorParams:
-        multi = (
-            edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)
-            if params.multivector_config
-            else None
-        )
-        kind = (
-            getattr(edge.VectorStorageDatatype, params.datatype.capitalize())
-            if params.datatype
-            else None
-        )
         return edge.EdgeVectorParams(
             params.size,
             getattr(edge.Distance, params.distance.value),
-            multivector_config=multi,
-            datatype=kind,
-        )
-
-    def sparse(params: m.SparseVectorParams) -> edge.EdgeSparseVectorParams:
-        return edge.EdgeSparseVectorParams(
-            modifier=edge.Modifier.Idf if params.modifier == m.Modifier.IDF else None
+            multivector_config=_multivector(params),
+            datatype=_datatype(params),
         )
 
     vectors = request.vectors or {}
@@ -80,7 +96,8 @@ def to_config(request: m.CreateCollection) -> edge.EdgeConfig:
         lambda: edge.EdgeConfig(
             vectors={name: dense(params) for name, params in vectors.items()},
             sparse_vectors={
-                name: sparse(params) for name, params in (request.sparse_vectors or {}).items()
+                name: edge.EdgeSparseVectorParams(modifier=_modifier(params))
+                for name, params in (request.sparse_vectors or {}).items()
             },
             # A write-ahead log occupies its full size on disk for each shard.
             wal_enabled=False,

@@ -126,6 +126,21 @@ class ChromaStore(ABC):
         """Fetch the oldest records."""
         return self.send(address, "get", model, {"limit": rows, "include": columns})
 
+    def search_distances(
+        self, address: CollectionAddress, model: CollectionModel, vector: list[float], k: int
+    ) -> tuple[list[list[float] | None], list[float | None]]:
+        """Give the vectors of the k nearest records, and the distances that Chroma computes."""
+        body = {
+            "query_embeddings": [vector],
+            "n_results": k,
+            "include": ["distances", "embeddings"],
+        }
+        answer = cast(
+            "dict[str, list[list[object]]]", parse_answer(self.send(address, "query", model, body))
+        )
+        vectors, distances = answer["embeddings"][0], answer["distances"][0]
+        return cast("list[list[float] | None]", vectors), cast("list[float | None]", distances)
+
     def nearest_ids(
         self, address: CollectionAddress, model: CollectionModel, vector: list[float], k: int
     ) -> list[str]:

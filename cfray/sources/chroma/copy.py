@@ -11,6 +11,7 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import select
 import signal
@@ -25,6 +26,11 @@ from cfray.runtime import filesystems
 from cfray.runtime.sdk import import_sdk
 
 DATABASE_FILE = "chroma.sqlite3"
+#: What a directory holds that was written before Chroma 0.4.
+_OLD_FILE = "chroma-collections.parquet"
+#: What a server would answer for an error of the engine.  A panic may pass: chromadb 1.5.9 panicked
+#: once on a directory that it had just migrated, and read it the next time.
+_STATUS = {"NotFoundError": 404, "PanicException": 500}
 #: Seconds without a request after which the copy is given up; the next request makes another.
 _IDLE_SECONDS = 300.0
 IN_USE_REMEDY = (
@@ -41,6 +47,11 @@ def pin_directory(uri: str) -> str:
     """
     system, root = filesystems.open_filesystem(uri)
     try:
+        if system.get_file_info(root).type == pafs.FileType.File:
+            raise SourceError(
+                f"{uri} is a file, not a directory of Chroma",
+                f"let source.uri name the directory that holds {DATABASE_FILE}",
+            )
         infos = system.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
     except OSError as error:
         raise SourceUnavailable(
@@ -52,10 +63,14 @@ def pin_directory(uri: str) -> str:
         for info in infos
         if info.type == pafs.FileType.File
     )
-    if DATABASE_FILE not in [name for name, _, _ in files]:
+    names = [name for name, _, _ in files]
+    if DATABASE_FILE not in names:
+        is_old = _OLD_FILE in names
         raise SourceError(
             f"{uri} is no Chroma directory: it holds no {DATABASE_FILE}",
-            "let source.uri name the directory that Chroma persisted to",
+            "it was written before Chroma 0.4: the package chroma-migrate brings it up to date"
+            if is_old
+            else "let source.uri name the directory that Chroma persisted to",
         )
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
@@ -151,6 +166,27 @@ def main(uri: str, pin: str, folder: str) -> None:
         )
 
 
+def _holds_infinity(answer: object) -> bool:
+    """Tell whether records hold Infinity or NaN, which orjson would write as null.
+
+    Chroma before 1.5 took such numbers into vectors and metadata.
+    """
+    if not isinstance(answer, dict) or "metadatas" not in answer:
+        return False
+    if any(
+        isinstance(value, float) and not math.isfinite(value)
+        for metadata in answer["metadatas"] or ()
+        for value in (metadata or {}).values()
+    ):
+        return True
+    embeddings = answer["embeddings"]
+    return hasattr(embeddings, "sum") and not math.isfinite(embeddings.sum())
+
+
+def _as_list(array: object) -> object:
+    return array.tolist()  # type: ignore[attr-defined]  # numpy's arrays are all that is left
+
+
 def _serve(copy: _OpenedCopy, answers: BinaryIO) -> None:
     orjson = import_sdk("orjson", "chroma")
     while select.select([sys.stdin], [], [], _IDLE_SECONDS)[0] and (line := sys.stdin.readline()):
@@ -158,9 +194,14 @@ def _serve(copy: _OpenedCopy, answers: BinaryIO) -> None:
         # the alarm ends this process if the engine hangs, even where the worker has gone
         signal.setitimer(signal.ITIMER_REAL, timeout + 1)
         try:
-            body = orjson.dumps(copy.answer(*request), option=orjson.OPT_SERIALIZE_NUMPY)
+            answer = copy.answer(*request)
+            body = (
+                json.dumps(answer, default=_as_list).encode()
+                if _holds_infinity(answer)
+                else orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+            )
         except BaseException as error:  # noqa: BLE001  # a panic of the engine is no Exception
-            status = 404 if type(error).__name__ == "NotFoundError" else 400
+            status = _STATUS.get(type(error).__name__, 400)
             _write_answer(answers, f"{type(error).__name__}: {error}", status=status)
         else:
             _write_answer(answers, body, status=200)

@@ -16,6 +16,9 @@ LOST_VECTOR = "Error finding id"
 #: Chroma says this where a request names more records than SQLite takes variables
 #: (chroma-core/chroma#1861).
 TOO_MANY_VARIABLES = "too many SQL variables"
+#: Chroma 1.5.9 says this of a collection whose log of recent writes holds NaN or Infinity among
+#: its metadata, which versions before 1.0 wrote there.
+UNREADABLE_LOG = "Failed to pull logs from the log store"
 
 
 class ErrorAnswer(Exception):
@@ -92,6 +95,13 @@ def _classify_answer(answer: ErrorAnswer, address: str) -> SourceError:
             message,
             "look into the server's log, then run the same command again",
             answer.retry_after,
+        )
+    if UNREADABLE_LOG in answer.words:
+        return SourceError(
+            message,
+            "its log of recent writes holds NaN or Infinity in metadata, which Chroma 1 cannot "
+            "read: write the collection to JSON Lines with the version of chromadb that wrote it "
+            "(collection.get), and read that file",
         )
     return SourceError(
         message, "correct the job file; where it is right, Chroma's own data is damaged"

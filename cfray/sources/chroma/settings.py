@@ -6,7 +6,7 @@ the tenant and database of the settings.  Nothing is opened here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Literal
 
 from cfray.errors import SourceError
@@ -41,13 +41,17 @@ class ChromaSettings(RemoteSource):
             CollectionAddress.parse(name, self.tenant, database) for name in self.collections or []
         ]
 
-    def choose_collections(self, available_names: Iterable[str]) -> list[str]:
+    def choose_collections(
+        self,
+        available_names: Iterable[str],
+        list_aliases: Callable[[], Mapping[str, str]] = dict,
+    ) -> list[str]:
         """Give the source collections to read, sorted, by their full names."""
         if not self.collections:
-            return super().choose_collections(available_names)
+            return super().choose_collections(available_names, list_aliases)
         full_names = [str(address) for address in self.chosen_addresses()]
         with_full_names = self.model_copy(update={"collections": full_names})
-        return RemoteSource.choose_collections(with_full_names, available_names)
+        return RemoteSource.choose_collections(with_full_names, available_names, list_aliases)
 
     def request_headers(self) -> dict[str, str]:
         """Give the headers of every request: the credential, if the job file names it."""

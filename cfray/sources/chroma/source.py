@@ -20,7 +20,7 @@ from cfray.records.record import Reject
 from cfray.sources import manifests, paging
 from cfray.sources.base import Context, Description, Shard
 from cfray.sources.chroma.client import WITHOUT_VECTORS, ChromaServer, ChromaStore
-from cfray.sources.chroma.errors import PageRefused
+from cfray.sources.chroma.describe import collection_notes, measure_space, to_collection
 from cfray.sources.chroma.export import DirectoryCopy
 from cfray.sources.chroma.pages import PageFetcher
 from cfray.sources.chroma.settings import ALL_DATABASES, ChromaSettings
@@ -28,7 +28,6 @@ from cfray.sources.chroma.types import (
     CollectionAddress,
     CollectionModel,
     build_records,
-    to_collection,
 )
 
 #: Records that are fetched to estimate the bytes of a record.
@@ -107,15 +106,11 @@ class Chroma(ChromaSettings):
             fetcher = PageFetcher(store, address, model, send_request)
             pages = fetcher.fetch_pages(ids, context.batch_bytes)
             for page_ids, answer in paging.fetch_ahead(pages):
-                batch, missing_ids = build_records(answer, page_ids, dimension)
+                batch, unreadable = build_records(answer, page_ids, dimension)
                 if batch.num_rows:
                     yield from split_by_bytes(batch, context.batch_bytes)
-                for record_id in missing_ids:
-                    yield Reject(
-                        "deleted meanwhile or lost: it was listed, and Chroma does not give it",
-                        f"{address}, id {record_id}",
-                        record_id.encode(),
-                    )
+                for record_id, (reason, content) in unreadable.items():
+                    yield Reject(reason, f"{address}, id {record_id}", content)
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what was listed, and what Chroma does to vectors."""
@@ -129,42 +124,19 @@ class Chroma(ChromaSettings):
                 "records deleted since are rejects"
             )
         collections = []
+        send_request = partial(self.send_request, context=context)
         with self.open_store() as store:
             for address, model in self._find_collections(store, context):
-                collection = to_collection(address, model, listed_rows[str(address)])
+                measured, sample_notes = measure_space(store, address, model, send_request)
+                collection = to_collection(address, model, listed_rows[str(address)], measured)
                 collections.append(collection)
-                if collection.metric == "cosine":
-                    notes.append(
-                        f"{address}: Chroma rescales the vectors of a cosine space as it stores "
-                        "them: they are read as stored, and differ from what was sent in the "
-                        "last bits"
-                    )
-                if self._has_lost_vectors(store, address, model, context):
-                    notes.append(
-                        f"{address}: Chroma has lost the vector of some of the first "
-                        f"{_SAMPLE_ROWS} records; such records are read without a vector"
-                    )
+                notes += [*collection_notes(collection), *sample_notes]
         return replace(
             super().describe(context, shards),
             consistency="snapshot" if self.uri else "none",
             notes=tuple(notes),
             collections=tuple(collections),
         )
-
-    def _has_lost_vectors(
-        self,
-        store: ChromaStore,
-        address: CollectionAddress,
-        model: CollectionModel,
-        context: Context,
-    ) -> bool:
-        """Tell whether Chroma fails to give the vectors of the first records."""
-        sampling = partial(store.get_first_records, address, model, _SAMPLE_ROWS, ("embeddings",))
-        try:
-            self.send_request(sampling, context)
-        except PageRefused:
-            return True
-        return False
 
     def count(self, context: Context) -> int:
         """Count the records of the chosen collections."""

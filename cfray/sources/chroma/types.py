@@ -9,7 +9,9 @@ were asked for and are missing from the answer are named.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -21,12 +23,18 @@ from cfray.errors import SourceError
 from cfray.formats import points
 from cfray.records.record import canonical
 from cfray.runtime.sdk import import_sdk
-from cfray.sources.base import Collection, Metric
 
 TENANT, DATABASE = "default_tenant", "default_database"
-METRICS: dict[str, Metric] = {"l2": "l2", "cosine": "cosine", "ip": "dot"}
-#: A setting of an embedding function is a secret if its name contains one of these words.
-_SECRET_WORDS = ("key", "token", "secret", "password", "header", "credential")
+
+#: What stands before a metadata key that is named like a column of the record.
+_PAYLOAD = "metadata"
+#: The column that Chroma's records have beside those of every store.
+_URI = ("uri",)
+_GONE = "deleted meanwhile or lost: it was listed, and Chroma does not give it"
+_NO_NUMBER = (
+    "metadata key {key}: Chroma's JSON says null, which Chroma cannot hold: it writes Infinity so; "
+    "a persistent directory, read with source.uri, gives the number"
+)
 
 #: A collection as the store describes it: ``id``, ``name``, ``dimension``, ``metadata``,
 #: ``configuration_json``.
@@ -68,7 +76,7 @@ class CollectionAddress:
 
 
 def parse_answer(answer: bytes) -> object:
-    """Read the JSON of an answer.
+    """Read the JSON of an answer; the copy of a directory writes Infinity and NaN as bare words.
 
     Raises:
         SourceError: the answer is no JSON, so it does not come from Chroma.
@@ -76,45 +84,30 @@ def parse_answer(answer: bytes) -> object:
     try:
         return cast("object", import_sdk("orjson", "chroma").loads(answer))
     except ValueError:
+        with suppress(ValueError):
+            return cast("object", json.loads(answer))
         raise SourceError(
             f"the answer is not Chroma's: {answer[:80]!r}",
             "let source.url name the Chroma server itself",
         ) from None
 
 
-def to_float32(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Give the float32 numbers whose shortest texts the store wrote.
-
-    Such a text, read as float64, may lie exactly between two float32 (7.038531e-26 does);
-    then the neighbour with that text is the stored number.
-    """
-    flat = numbers.reshape(-1)
-    rounded = flat.astype(np.float32)
-    # the 29 bits that a float32 lacks are exactly half of its last bit
-    ties = np.flatnonzero((flat.view(np.uint64) & 0x1FFFFFFF) == 0x10000000)
-    for index in ties:
-        neighbours = (
-            rounded[index],
-            np.nextafter(rounded[index], np.float32(np.inf)),
-            np.nextafter(rounded[index], np.float32(-np.inf)),
-        )
-        with_same_text = (number for number in neighbours if float(str(number)) == flat[index])
-        rounded[index] = next(with_same_text, rounded[index])
-    return rounded.reshape(numbers.shape)
+#: Id of a record that was asked for -> why it cannot be read, and what there is of it.
+Unreadable: TypeAlias = "dict[str, tuple[str, bytes]]"
 
 
 def build_records(
     answer: bytes, requested_ids: Sequence[str], dimension: int | None
-) -> tuple[pa.RecordBatch, list[str]]:
+) -> tuple[pa.RecordBatch, Unreadable]:
     """Make records of an answer, in the order in which they were asked for.
 
     Args:
         answer: JSON, with a list for each column.
         requested_ids: without repetitions.
-        dimension: of the collection; None where it has no vectors.
+        dimension: of the collection; None where it declares none.
 
     Returns:
-        The records of the answer, and the requested ids that it lacks.
+        The records of the answer, and the requested ids that give none.
 
     Raises:
         SourceError: a record is in the answer twice, or was not asked for.
@@ -127,36 +120,53 @@ def build_records(
             "Chroma gave a record twice, or a record that was not asked for",
             "report this: nothing was written of the shard",
         )
-    order = [index_of[record_id] for record_id in requested_ids if record_id in index_of]
-    missing_ids = [record_id for record_id in requested_ids if record_id not in index_of]
-    vectors = {} if dimension is None else {"": _vectors(page.get("embeddings"), order, dimension)}
-    documents, uris, metadatas = (
-        page.get(name) or [None] * len(ids) for name in ("documents", "uris", "metadatas")
+    documents, uris, metadatas, embeddings = (
+        page.get(name) or [None] * len(ids)
+        for name in ("documents", "uris", "metadatas", "embeddings")
     )
-    payload = [_payload(metadatas[index], uris[index]) for index in order]
+    unreadable: Unreadable = {}
+    order: list[int] = []
+    for record_id in requested_ids:
+        index = index_of.get(record_id)
+        if index is None:
+            unreadable[record_id] = _GONE, record_id.encode()
+        elif nulls := [key for key, value in as_mapping(metadatas[index]).items() if value is None]:
+            content = {
+                "id": record_id,
+                "document": documents[index],
+                "uri": uris[index],
+                "metadata": metadatas[index],
+                "embedding": embeddings[index],
+            }
+            unreadable[record_id] = _NO_NUMBER.format(key=nulls[0]), canonical(content).encode()
+        else:
+            order.append(index)
+    if dimension is None:
+        dimension = next((len(vector) for vector in embeddings if isinstance(vector, list)), None)
+    vectors = {} if dimension is None else {"": _vectors(embeddings, order, dimension)}
     records = points.build_batch(
         pa.array([ids[index] for index in order], pa.string()),
         vectors,
-        payload,
-        payload_name="metadata",
+        [_payload(metadatas[index], uris[index]) for index in order],
+        payload_name=_PAYLOAD,
         texts=pa.array([documents[index] for index in order], pa.string()),
     )
-    return records, missing_ids
+    return records, unreadable
 
 
-def _vectors(column: list[object] | None, order: list[int], dimension: int) -> pa.Array:
+def _vectors(column: list[object], order: list[int], dimension: int) -> pa.Array:
     """Make the vector column; a record without a vector is null."""
     kind = pa.list_(pa.float32(), dimension)
-    if not column or None in column or not order:
-        vectors = [column[index] if column else None for index in order]
+    if None in column or not order:
+        vectors = [column[index] for index in order]
         return points.dense_column(
             [
-                None if vector is None else to_float32(np.asarray(vector, np.float64))
+                None if vector is None else points.to_float32(np.asarray(vector, np.float64))
                 for vector in vectors
             ],
             kind,
         )
-    matrix = to_float32(np.asarray(column, np.float64))[order]
+    matrix = points.to_float32(np.asarray(column, np.float64))[order]
     return points.dense_column(cast("Sequence[npt.NDArray[np.float32]]", matrix), kind)
 
 
@@ -166,56 +176,13 @@ def _payload(metadata: object, uri: object) -> dict[str, object]:
     A metadata key ``uri`` becomes ``metadata.uri``, as every key does that is named like a
     column of the record.
     """
-    payload = _mapping(metadata)
-    if "uri" in payload:
-        name = "metadata.uri"
-        while name in payload:
-            name = f"metadata.{name}"
-        payload[name] = payload.pop("uri")
-    if uri is not None:
-        payload["uri"] = uri
-    return payload
-
-
-def to_collection(address: CollectionAddress, model: CollectionModel, rows: int) -> Collection:
-    """Describe a collection: its dimension, its metric, and its settings as facts."""
-    facts = {
-        "id": str(model["id"]),
-        **_configuration_facts(_mapping(model.get("configuration_json"))),
+    payload = {
+        points.unreserved_name(key, _URI, _PAYLOAD): value
+        for key, value in as_mapping(metadata).items()
     }
-    for key, value in _mapping(model.get("metadata")).items():
-        facts[f"metadata.{key}"] = _text(value)
-    dimension = model.get("dimension")
-    space = facts.get("hnsw.space") or facts.get("spann.space") or facts.get("metadata.hnsw:space")
-    return Collection(
-        str(address),
-        rows=rows,
-        dimension=dimension if isinstance(dimension, int) else None,
-        metric=METRICS.get(space or "l2") if dimension else None,
-        facts=dict(sorted(facts.items())),
-    )
+    return payload if uri is None else {**payload, "uri": uri}
 
 
-def _configuration_facts(configuration: dict[str, object]) -> dict[str, str]:
-    """Write the index parameters and the embedding function as facts, without secrets."""
-    facts: dict[str, str] = {}
-    for index in ("hnsw", "spann"):
-        for key, value in _mapping(configuration.get(index)).items():
-            if value is not None:
-                facts[f"{index}.{key}"] = _text(value)
-    function = _mapping(configuration.get("embedding_function"))
-    if function:
-        facts["embedding_function"] = _text(function.get("name") or function.get("type"))
-    for key, value in _mapping(function.get("config")).items():
-        is_secret = any(word in key.lower() for word in _SECRET_WORDS)
-        if value is not None and not is_secret:
-            facts[f"embedding_function.{key}"] = _text(value)
-    return facts
-
-
-def _mapping(value: object) -> dict[str, object]:
+def as_mapping(value: object) -> dict[str, object]:
+    """Give a part of an answer that is an object, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else canonical(value)

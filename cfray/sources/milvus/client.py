@@ -10,9 +10,10 @@ our throttle says; and it makes a Python float of every number of a vector.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ import numpy as np
 from cfray.errors import SourceError
 from cfray.runtime.sdk import import_sdk
 from cfray.sources.base import Context
-from cfray.sources.milvus.errors import RefusedError
+from cfray.sources.milvus.errors import NO_INDEX_CODE, RefusedError
 from cfray.sources.milvus.schema import (
     CollectionInfo,
     Message,
@@ -130,8 +131,40 @@ def _read_certificates(ca_file: str | None) -> bytes | None:
 
 def list_collections(settings: MilvusSettings, connection: Connection) -> list[CollectionInfo]:
     """Ask what the server says of each collection that the job reads."""
-    names = connection.call("ShowCollections").collection_names
-    return [fetch_collection(connection, name) for name in settings.choose_collections(names)]
+    names = list(connection.call("ShowCollections").collection_names)
+    list_aliases = partial(_list_aliases, settings, connection, names)
+    return [
+        fetch_collection(connection, name)
+        for name in settings.choose_collections(names, list_aliases)
+    ]
+
+
+def _list_aliases(
+    settings: MilvusSettings, connection: Connection, names: Sequence[str]
+) -> dict[str, str]:
+    """Give alias -> collection, of the names in the job file and of the aliases that are listed.
+
+    A server describes a collection by its alias, too; not every server lists the aliases.
+    """
+    candidates = set(settings.collections or ()) - set(names)
+    with _ignoring_refusals():
+        candidates |= set(connection.call("ListAliases").aliases)
+    aliases: dict[str, str] = {}
+    for candidate in sorted(candidates):
+        with _ignoring_refusals():
+            description = connection.call("DescribeCollection", collection_name=candidate)
+            aliases[candidate] = str(description.schema.name)
+    return aliases
+
+
+@contextmanager
+def _ignoring_refusals() -> Iterator[None]:
+    """Go on after a call that the server does not know or allow."""
+    try:
+        yield
+    except SourceError as error:
+        if error.transient:
+            raise
 
 
 def fetch_collection(connection: Connection, name: str) -> CollectionInfo:
@@ -156,11 +189,20 @@ def fetch_timestamp(connection: Connection) -> int | None:
 
 
 def fetch_indexes(connection: Connection, name: str) -> dict[str, dict[str, str]]:
-    """Give field -> parameters of its index."""
-    indexes = connection.call("DescribeIndex", collection_name=name).index_descriptions
+    """Give field -> parameters of its index; no field of a collection need have one."""
+
+    def describe() -> Sequence[Message]:
+        try:
+            reply = connection.call_once("DescribeIndex", {"collection_name": name})
+        except RefusedError as error:
+            if error.code != NO_INDEX_CODE:
+                raise
+            return ()
+        return list(reply.index_descriptions)
+
     return {
         index.field_name: {pair.key: pair.value for pair in index.params if pair.key}
-        for index in indexes
+        for index in connection.send_request(describe)
     }
 
 

@@ -18,9 +18,21 @@ _TOO_LARGE_TEXTS = ("larger than max", "maxOutputSize", "RST_STREAM", "message s
 #: Codes of refusals that may pass: not ready, unavailable, out of memory, too many requests, rate
 #: and quota, no replica, channel or node just now.
 _TRANSIENT_CODES = {1, 2, 3, 4, 8, 9, 12, 400, 401, 500, 502, 503, 901, 902, 903, 904, 905}
-_NOT_LOADED_CODES = {101, 102, 103, 201, 202}
-_NO_COLLECTION_CODE, _NO_DATABASE_CODE = 100, 800
-_NOT_ALLOWED_CODES = {1400, 1401}
+NO_INDEX_CODE = 700
+#: Codes of other refusals, and what the operator can do.
+_REMEDIES = (
+    ({100}, "correct source.collections, or do not drop a collection during the run"),
+    ({800}, "correct source.database"),
+    ({101, 102, 103, 201, 202}, "load the collection, or set source.load: load"),
+    (
+        {1400, 1401},
+        "grant the user of source.api_key the right to query, or name another user",
+    ),
+    (
+        {NO_INDEX_CODE},
+        "create an index on each vector field: Milvus loads no collection without one",
+    ),
+)
 #: gRPC codes of a call that the server does not know or accept.
 _BAD_CALL_CODES = ("INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND", "FAILED_PRECONDITION")
 
@@ -78,18 +90,9 @@ def _classify_grpc_error(error: Any, address: str) -> SourceError:
 
 def _classify_refusal(error: RefusedError, address: str) -> SourceError:
     what = f"{address}: {error.reason} (code {error.code})"
-    if error.code == _NO_COLLECTION_CODE:
-        return SourceError(
-            what, "correct source.collections, or do not drop a collection during the run"
-        )
-    if error.code == _NO_DATABASE_CODE:
-        return SourceError(what, "correct source.database")
-    if error.code in _NOT_LOADED_CODES:
-        return SourceError(what, "load the collection, or set source.load: load")
-    if error.code in _NOT_ALLOWED_CODES:
-        return SourceError(
-            what, "grant the user of source.api_key the right to query, or name another user"
-        )
+    for codes, remedy in _REMEDIES:
+        if error.code in codes:
+            return SourceError(what, remedy)
     if error.is_retriable or error.code in _TRANSIENT_CODES:
         return SourceUnavailable(
             what, "wait until the server is ready, or lower source.requests_per_second"

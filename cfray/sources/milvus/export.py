@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -20,22 +20,33 @@ import pyarrow as pa
 from pydantic import Field as Option
 
 from cfray.errors import SourceError
-from cfray.formats import jsonarray, jsonl, lines
+from cfray.formats import json_structure, jsonarray, jsonl, lines
 from cfray.formats.columns import split_by_bytes
 from cfray.records.record import Reject
 from cfray.runtime import filesystems
-from cfray.sources.base import Collection, Context, Description, Json, Shard
+from cfray.runtime.models import MIB
+from cfray.sources import base
+from cfray.sources.base import Context, Description, Json, Shard
 from cfray.sources.files import rowgroups
 from cfray.sources.files.base import FilePart, FileSource, parts_of
 from cfray.sources.files.listing import PinnedFile, open_file
+from cfray.sources.milvus.field_samples import (
+    Samples,
+    has_list_of_floats,
+    merge_kinds,
+    sample_fields,
+    vector_dimension,
+)
 from cfray.sources.milvus.field_words import FIELD_WORDS
-from cfray.sources.milvus.rows import build_records, count_floats, vector_dimension
+from cfray.sources.milvus.rows import build_records
 from cfray.sources.milvus.schema import Field, is_main_vector
 
 #: The start of a file of rows, before the array.
 _HEAD = re.compile(rb'\s*\{\s*"rows"\s*:\s*(?=\[)')
 #: Bytes in which the brackets around a file's rows are looked for.
 _HEAD_BYTES = 4096
+#: Bytes of text or Arrow data of a batch that is read to see what the fields are.
+_SAMPLE_BYTES = MIB
 
 
 class BulkFiles(FileSource):
@@ -60,7 +71,7 @@ class BulkFiles(FileSource):
     def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
         """Cut Parquet at row groups and JSON Lines at line breaks.
 
-        Each part also says what the fields are, by the file's first record.
+        Each part also says what the fields are, by the first values in the file.
         """
         suffix = os.path.splitext(file.name)[1]
         if suffix == ".json":
@@ -74,32 +85,36 @@ class BulkFiles(FileSource):
             ]
         else:
             parts = rowgroups.split_file(file, self.shard_bytes)
-        first_record = self._read_first_record(file, parts, context)
-        kinds: dict[str, Json] = {}
-        if first_record is not None:
-            for field in self._type_fields(file, first_record):
-                kinds[field.name] = [field.kind, field.element, field.dimension]
+        kinds: dict[str, Json] = {
+            field.name: [field.kind, field.element, field.dimension]
+            for field in self._type_fields(file, parts, context)
+        }
         return [replace(part, where={**part.where, "kinds": kinds}) for part in parts]
 
-    def _read_first_record(
-        self, file: PinnedFile, parts: list[FilePart], context: Context
-    ) -> pa.RecordBatch | None:
-        for part in parts:
-            for item in self._read_raw(file, part.where, replace(context, batch_bytes=1)):
-                if not isinstance(item, Reject):
-                    return item
-        return None
-
     def shards(self, context: Context) -> list[Shard]:
-        """Cut the files, and put the collection's name before the id of each shard."""
+        """Cut the files, and put the collection's name before the id of each shard.
+
+        All files have the same fields: a file in which a vector is null everywhere shows no width.
+        """
+        shards = super().shards(context)
+        merged = merge_kinds(
+            cast("dict[str, list[Json]]", where["kinds"])
+            for shard in shards
+            for _, where in parts_of(shard)
+        )
         return [
-            replace(shard, id=f"{self.name}#{shard.id}", collection=self.name)
-            for shard in super().shards(context)
+            replace(
+                shard,
+                id=f"{self.name}#{shard.id}",
+                collection=self.name,
+                where={**shard.where, "parts": _with_kinds(shard, merged)},
+            )
+            for shard in shards
         ]
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the files hold."""
-        base = super().describe(context, shards)
+        described = super().describe(context, shards)
         fields: dict[str, Field] = {}
         for shard in shards:
             for _, where in parts_of(shard):
@@ -110,9 +125,9 @@ class BulkFiles(FileSource):
             for field in vector_fields
             if field.is_numbers
         }
-        collection = Collection(
+        collection = base.Collection(
             self.name,
-            base.rows,
+            described.rows,
             widths.pop("", None),
             None,
             {name: (width, None) for name, width in widths.items()},
@@ -122,7 +137,12 @@ class BulkFiles(FileSource):
             "the files of a bulk writer declare no types: "
             "a field that source.fields does not name is read as it looks"
         )
-        return replace(base, schema=None, collections=(collection,), notes=(*base.notes, note))
+        notes = [note]
+        if unknown := [name for name in self.fields if name not in fields]:
+            notes.append(f"source.fields names {', '.join(unknown)}, which no file holds")
+        return replace(
+            described, schema=None, collections=(collection,), notes=(*described.notes, *notes)
+        )
 
     def _read_raw(
         self, file: PinnedFile, where: dict[str, Json], context: Context
@@ -138,8 +158,9 @@ class BulkFiles(FileSource):
                 start, end = _find_rows(stream, file)
                 stream.seek(start)
                 blocks = lines.read_blocks(stream, end - start)
-                runs = lines.gather_records(blocks, jsonarray.ElementEnds(), limit)
-                yield from jsonarray.decode(runs, file.name, context.batch_bytes)
+                runs = lines.gather_records(blocks, json_structure.ElementEnds(), limit)
+                elements = jsonarray.Elements(file.name, context.batch_bytes)
+                yield from jsonarray.decode(runs, elements)
             else:
                 start, end = int(str(where["from"])), int(str(where["to"]))
                 stream.seek(start)
@@ -147,23 +168,62 @@ class BulkFiles(FileSource):
                 runs = lines.gather_records(blocks, lines.line_ends, limit, start)
                 yield from jsonl.decode(runs, file.name, context.batch_bytes)
 
-    def _type_fields(self, file: PinnedFile, first_record: pa.RecordBatch) -> list[Field]:
-        """Say which fields are vectors and JSON, by the job file and a first record.
+    def _type_fields(
+        self, file: PinnedFile, parts: list[FilePart], context: Context
+    ) -> list[Field]:
+        """Say which fields are vectors and JSON, by the job file and each field's first value.
 
         Raises:
-            SourceError: there is no primary field, or a field of bytes that the job file does not
-                name.
+            SourceError: there is no primary field, or the job file does not name a field of bytes,
+                or one of several fields of floats, any of which may be the vector.
         """
-        file_schema = first_record.schema
-        if self.primary not in file_schema.names:
+        types = {name: FIELD_WORDS[word] for name, word in self.fields.items()}
+        named_vectors = [name for name, (kind, _) in types.items() if Field(name, kind).is_vector]
+
+        has_schema = os.path.splitext(file.name)[1] not in (".json", ".jsonl")
+
+        def is_enough(names: Collection[str], samples: Samples) -> bool:
+            needed = [name for name in named_vectors if name in names or not has_schema]
+            if named_vectors:
+                return set(needed) <= samples.keys()
+            return bool(self._float_fields(samples))
+
+        sampling = replace(context, batch_bytes=_SAMPLE_BYTES)
+        samples = sample_fields(
+            (item for part in parts for item in self._read_raw(file, part.where, sampling)),
+            is_enough,
+        )
+        if not samples:
+            return []
+        self._check_fields(file, samples)
+        if not named_vectors:
+            types |= dict.fromkeys(self._float_fields(samples), ("FloatVector", ""))
+        return [
+            Field(name, kind, element, vector_dimension(kind, samples, name))
+            for name, (kind, element) in types.items()
+            if name in samples
+        ]
+
+    def _float_fields(self, samples: Samples) -> list[str]:
+        """List the fields that the job file does not name and that may be the vector."""
+        unnamed = [name for name in samples if name not in {self.primary, *self.fields}]
+        for numbers in (pa.float32(), pa.float64()):
+            found = [name for name in unnamed if has_list_of_floats(samples, name, numbers)]
+            if found:
+                return found
+        return []
+
+    def _check_fields(self, file: PinnedFile, samples: Samples) -> None:
+        if self.primary not in samples:
             raise SourceError(
                 f"{file.uri} has no field {self.primary}",
                 "name the primary field with source.primary",
             )
-        types = {name: FIELD_WORDS[word] for name, word in self.fields.items()}
-        unnamed = [name for name in file_schema.names if name not in {self.primary, *types}]
         byte_fields = [
-            name for name in unnamed if file_schema.field(name).type == pa.list_(pa.uint8())
+            name
+            for name, sample in samples.items()
+            if name not in {self.primary, *self.fields}
+            and sample.schema.field(name).type == pa.list_(pa.uint8())
         ]
         if byte_fields:
             raise SourceError(
@@ -172,19 +232,17 @@ class BulkFiles(FileSource):
                 f"name them, e.g. source.fields: {{{byte_fields[0]}: BINARY_VECTOR}} "
                 "(or FLOAT16_VECTOR, BFLOAT16_VECTOR)",
             )
-        if not any(Field(name, kind).is_vector for name, (kind, _) in types.items()):
-            float_fields = [
-                name
-                for name in unnamed
-                if count_floats(file_schema.field(name), first_record[name])
-            ]
-            if len(float_fields) == 1:
-                types[float_fields[0]] = ("FloatVector", "")
-        return [
-            Field(name, kind, element, vector_dimension(kind, first_record, name))
-            for name, (kind, element) in types.items()
-            if name in file_schema.names
-        ]
+        is_vector_named = any(
+            Field(name, FIELD_WORDS[word][0]).is_vector for name, word in self.fields.items()
+        )
+        float_fields = self._float_fields(samples)
+        if len(float_fields) > 1 and not is_vector_named:
+            raise SourceError(
+                f"{file.uri} has several fields of floats, and any of them may be a vector: "
+                f"{', '.join(float_fields)}",
+                f"name the vectors, e.g. source.fields: {{{float_fields[0]}: FLOAT_VECTOR}}; "
+                "the others are then read as lists",
+            )
 
     def read_part(
         self, file: PinnedFile, where: dict[str, Json], context: Context
@@ -200,6 +258,12 @@ class BulkFiles(FileSource):
                     yield records
                 else:
                     yield from split_by_bytes(records, context.batch_bytes)
+
+
+def _with_kinds(shard: Shard, kinds: dict[str, list[Json]]) -> list[Json]:
+    """Give the parts of a shard with these fields."""
+    parts = cast("list[dict[str, Any]]", shard.where["parts"])
+    return [{**part, "where": {**part["where"], "kinds": dict(kinds)}} for part in parts]
 
 
 def _typed_fields(where: dict[str, Json]) -> dict[str, Field]:

@@ -6,6 +6,7 @@ type, what the job file says of the field decides.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -22,18 +23,18 @@ from cfray.records.record import (
     Typed,
     is_variant,
     parsed,
+    variant_array,
     variant_texts,
     variant_types,
 )
+from cfray.records.types import SPARSE
+from cfray.sources.milvus.field_samples import is_halves, is_list_like, present_rows
 from cfray.sources.milvus.schema import DENSE, Field, is_main_vector
-from cfray.sources.milvus.types import DYNAMIC
+from cfray.sources.milvus.types import DYNAMIC, join_columns
 from cfray.sources.milvus.vectors import widen_bfloat16
 
 #: Kind -> the recorded type of its numbers, where parsed JSON would call them otherwise.
 _NUMBER_TYPES = {"Int8": "int8", "Int16": "int16", "Int32": "int32", "Float": "float"}
-#: Kinds whose vectors Parquet holds as bytes, two for each number.
-_HALF_KINDS = ("Float16Vector", "BFloat16Vector")
-_BYTE_LIST = pa.list_(pa.uint8())
 #: Characters of a primary key that a reject shows.
 _SHOWN_KEY = 80
 
@@ -53,21 +54,22 @@ def build_records(
         position: where the batch stands.
     """
     reasons: Reasons = {}
-    vectors: dict[str, pa.Array] = {}
-    cells: dict[str, list[object]] = {}
-    vector_fields = [field for field in fields.values() if field.is_vector]
+    dynamic_keys: list[object] = [None] * len(batch)
+    declared: dict[str, pa.StructArray] = {}
     for name in batch.schema.names:
         file_field, column, field = batch.schema.field(name), batch[name], fields.get(name)
         if name == DYNAMIC:
-            field = Field(name, "JSON")
-        if field is not None and field.is_vector:
-            build = _sparse_column if field.kind == "SparseFloatVector" else _dense_column
-            key = "" if is_main_vector(field, vector_fields) else name
-            vectors[key] = build(field, file_field, column, reasons)
-        elif name != primary:
-            cells[name] = _read_values(field, file_field, column, reasons)
-    payload = _build_payload(cells, len(batch))
-    records = points.build_batch(batch[primary], vectors, payload, payload_name="fields")
+            dynamic_keys = _read_values(Field(name, "JSON"), file_field, column, reasons)
+        elif name != primary and not (field and field.is_vector):
+            declared[name] = variant_array(_read_values(field, file_field, column, reasons))
+    vectors = _build_vectors(batch, fields, reasons)
+    for row, content in enumerate(dynamic_keys):
+        if isinstance(content, str):
+            dynamic_keys[row] = _parse_json(DYNAMIC, row, content, reasons)
+        if not (dynamic_keys[row] in (None, MISSING) or isinstance(dynamic_keys[row], dict)):
+            reasons[row] = f"field {DYNAMIC}: no object of keys"
+    ids = batch[primary] if primary in batch.schema.names else variant_array([MISSING] * len(batch))
+    records = join_columns(ids, vectors, dynamic_keys, declared)
     good_rows = [row for row in range(len(batch)) if row not in reasons]
     rejects = (
         (row, _reject(batch, primary, row, reasons[row], position)) for row in sorted(reasons)
@@ -75,48 +77,49 @@ def build_records(
     yield from interleave(good_rows, records.take(pa.array(good_rows, pa.int64())), rejects)
 
 
-def _build_payload(cells: dict[str, list[object]], rows: int) -> list[dict[str, object]]:
-    """Give the values of each row; the dynamic keys stand beside the declared fields."""
-    dynamic_keys = cells.pop(DYNAMIC, [None] * rows)
-    payload = [
-        {name: column[row] for name, column in cells.items() if column[row] is not MISSING}
-        for row in range(rows)
-    ]
-    for row, content in zip(payload, dynamic_keys, strict=True):
-        if isinstance(content, dict):
-            row |= {
-                f"{DYNAMIC}.{key}" if key in row else key: value for key, value in content.items()
-            }
-    return payload
+def _build_vectors(
+    batch: pa.RecordBatch, fields: Mapping[str, Field], reasons: Reasons
+) -> dict[str, pa.Array]:
+    """Make the columns of all vectors that the files have, also of those that this batch lacks."""
+    vector_fields = [field for field in fields.values() if field.is_vector]
+    vectors: dict[str, pa.Array] = {}
+    for field in vector_fields:
+        key = "" if is_main_vector(field, vector_fields) else field.name
+        is_here = field.name in batch.schema.names
+        if field.is_dense and not field.dimension:
+            # the first value of the files, if there is any, is no list of numbers
+            for row in present_rows(batch, field.name) if is_here else ():
+                reasons[row] = f"field {field.name}: no list of numbers, as its first value is none"
+            continue
+        if not is_here:
+            vectors[key] = pa.nulls(len(batch), field.arrow if field.is_dense else SPARSE)
+            continue
+        build = _dense_column if field.is_dense else _sparse_column
+        file_field = batch.schema.field(field.name)
+        vectors[key] = build(field, file_field, batch[field.name], reasons)
+    return vectors
 
 
 def _reject(batch: pa.RecordBatch, primary: str, row: int, reason: str, position: str) -> Reject:
-    key = str(batch[primary][row].as_py())[:_SHOWN_KEY]
-    return Reject(reason, f"{position}: {key}", repr(batch.slice(row, 1).to_pylist()).encode())
+    content = {
+        name: value
+        for name in batch.schema.names
+        if (value := _plain_value(batch, name, row)) is not MISSING
+    }
+    key = str(content.get(primary, "?"))[:_SHOWN_KEY]
+    text = json.dumps(content, ensure_ascii=False, default=str)
+    return Reject(reason, f"{position}: {key}", text.encode(errors="surrogatepass"))
 
 
-def count_floats(file_field: pa.Field, column: pa.Array) -> int:
-    """Count the floats of a column's first value; 0 where that is no list of floats."""
-    if is_variant(file_field):
-        types, _, numbers = column.flatten()
-        return len(numbers[0]) if types[0].as_py() == "list<double>" else 0
-    is_floats = file_field.type == pa.list_(pa.float32()) and column[0].is_valid
-    return len(column[0]) if is_floats else 0
-
-
-def vector_dimension(kind: str, batch: pa.RecordBatch, name: str) -> int:
-    """Give the dimension of a field's first vector as the collection counts it; 0 for no vector."""
-    if kind not in DENSE:
-        return 0
-    file_field, column = batch.schema.field(name), batch[name]
-    lists = column.flatten()[2] if is_variant(file_field) else column
-    elements = len(lists[0]) if len(lists) and lists[0].is_valid else 0
-    return elements * DENSE[kind].packed // (2 if _is_halves(kind, file_field) else 1)
-
-
-def _is_halves(kind: str, file_field: pa.Field) -> bool:
-    """Tell whether a column holds 16-bit floats as bytes."""
-    return kind in _HALF_KINDS and bool(file_field.type == _BYTE_LIST)
+def _plain_value(batch: pa.RecordBatch, name: str, row: int) -> object:
+    """Give the value of a cell as JSON has it; ``MISSING`` where the row lacks the field."""
+    cell = batch[name].slice(row, 1)
+    if not is_variant(batch.schema.field(name)):
+        return cell[0].as_py()
+    kind, text = variant_types(cell)[0].as_py(), variant_texts(cell)[0].as_py()
+    if kind is None:
+        return MISSING
+    return text if kind == "string" else parsed(text)
 
 
 def _dense_column(
@@ -124,30 +127,36 @@ def _dense_column(
 ) -> pa.Array:
     """Make a vector column of lists of numbers, or of bytes.
 
-    A row whose list has another length than the first record's cannot become a record.
+    A row whose list has another length than the first vector's cannot become a record.
     """
     lists = column.flatten()[2] if is_variant(file_field) else column
+    if not is_list_like(lists.type):
+        for row in pc.indices_nonzero(lists.is_valid()).to_pylist():
+            reasons[row] = f"field {field.name}: {lists.type}, no list of numbers"
+        return pa.nulls(len(column), field.arrow)
     is_list = lists.is_valid().to_numpy(zero_copy_only=False)
     if is_variant(file_field):
         is_null = pc.fill_null(pc.equal(variant_types(column), "null"), fill_value=True)
         no_list = ~is_list & ~is_null.to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(no_list):
             reasons[int(row)] = f"field {field.name}: no list of numbers"
-    is_halves = _is_halves(field.kind, file_field)
-    expected_length = field.dimension // DENSE[field.kind].packed * (2 if is_halves else 1)
+    has_halves = is_halves(field.kind, file_field)
+    expected_length = field.dimension // DENSE[field.kind].packed * (2 if has_halves else 1)
     lengths = pc.list_value_length(lists).fill_null(expected_length).to_numpy()
     for row in np.flatnonzero(lengths != expected_length):
         reasons[int(row)] = (
             f"field {field.name}: {lengths[row]} numbers, "
-            f"where the first record has {expected_length}"
+            f"where the first vector has {expected_length}"
         )
     is_vector = is_list & (lengths == expected_length)
     elements = lists.filter(pa.array(is_vector)).flatten().to_numpy(zero_copy_only=False)
-    if is_halves:
+    if has_halves:
         elements = _read_halves(field.kind, elements)
     width, element_type = field.arrow.list_size, DENSE[field.kind].element
     matrix = np.zeros((len(column), width), element_type.to_pandas_dtype())
-    matrix[is_vector] = elements.astype(matrix.dtype).reshape(-1, width)
+    if matrix.dtype == np.float32 and elements.dtype == np.float64:
+        elements = points.to_float32(elements)
+    matrix[is_vector] = elements.astype(matrix.dtype, copy=False).reshape(-1, width)
     return pa.FixedSizeListArray.from_arrays(
         pa.array(matrix.reshape(-1)), width, mask=pa.array(~is_vector)
     )
@@ -168,15 +177,22 @@ def _sparse_column(
     contents = _read_values(Field(field.name, "JSON"), file_field, column, reasons)
     for row, content in enumerate(contents):
         try:
-            vectors.append(_read_pairs(content) if isinstance(content, dict) else None)
+            vectors.append(None if content in (None, MISSING) else _read_pairs(content))
         except (TypeError, ValueError):
             vectors.append(None)
             reasons[row] = f"field {field.name}: no sparse vector"
     return points.sparse_column(vectors)
 
 
-def _read_pairs(content: dict[str, object]) -> tuple[list[int], list[float]]:
-    """Give indices and values in the order of the indices, as servers do."""
+def _read_pairs(content: object) -> tuple[list[int], list[float]]:
+    """Give indices and values in the order of the indices, as servers do.
+
+    Raises:
+        TypeError: the content is no object.
+        ValueError: a key is no integer, or a value no number.
+    """
+    if not isinstance(content, dict):
+        raise TypeError
     items: Iterable[tuple[object, object]] = content.items()
     if content.keys() == {"indices", "values"}:
         indices, values = content["indices"], content["values"]

@@ -174,12 +174,7 @@ def parse_schema(schema: Message, collection: str) -> MilvusSchema:
     """
     from pymilvus.grpc_gen import schema_pb2
 
-    index_only = {
-        name
-        for function in schema.functions
-        if schema_pb2.FunctionType.Name(function.type) in _INDEX_ONLY_FUNCTIONS
-        for name in function.output_field_names
-    }
+    index_only = _index_only_fields(schema)
     type_name = schema_pb2.DataType.Name
     fields = [
         _parse_field(declared, type_name)
@@ -206,6 +201,29 @@ def parse_schema(schema: Message, collection: str) -> MilvusSchema:
         is_dynamic=bool(schema.enable_dynamic_field),
         index_only=tuple(sorted(index_only)),
     )
+
+
+def _index_only_fields(schema: Message) -> set[str]:
+    """Name the fields that a function computes for the index alone, so that no query gives them.
+
+    Milvus Lite (2.5.1) marks the field and does not list the function; of all functions only BM25
+    makes a sparse vector.
+    """
+    from pymilvus.grpc_gen import schema_pb2
+
+    outputs = {
+        name: schema_pb2.FunctionType.Name(function.type)
+        for function in schema.functions
+        for name in function.output_field_names
+    }
+    unlisted = {
+        declared.name
+        for declared in schema.fields
+        if declared.is_function_output
+        and declared.name not in outputs
+        and declared.data_type == schema_pb2.DataType.SparseFloatVector
+    }
+    return unlisted | {name for name, kind in outputs.items() if kind in _INDEX_ONLY_FUNCTIONS}
 
 
 def is_main_vector(field: Field, vectors: list[Field]) -> bool:

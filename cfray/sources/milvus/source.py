@@ -55,6 +55,7 @@ class Milvus(MilvusSettings):
         assert self.uri is not None
         return BulkFiles(
             uri=self.uri,
+            partitioning="none",
             shard_bytes=self.shard_bytes,
             collection=self.collections[0] if self.collections else "",
             primary=self.primary,
@@ -172,6 +173,11 @@ class Milvus(MilvusSettings):
                     int(str(shard.where["keys"])) for shard in shards if shard.collection == name
                 )
                 notes += collection_notes(name, collection, rows - planned_rows)
+                notes += [
+                    f"{alias} is an alias of {name}, which is read"
+                    for alias in sorted(collection.description.aliases)
+                    if alias in (self.collections or ())
+                ]
         return Description(
             schema=None,
             rows=sum(collection.rows or 0 for collection in collections),

@@ -83,14 +83,14 @@ def build_records(
     if partition is not None:
         static_columns[PARTITION] = variant_array([partition] * len(keys))
     dynamic_keys: list[object] = [{}] * len(keys)
-    if schema.is_dynamic and DYNAMIC in columns:
+    if schema.is_dynamic:
         dynamic_keys = _parse_json_column(DYNAMIC, columns[DYNAMIC], reasons)
     vectors = {
         name: vector_column(field, columns[field.name], len(keys))
         for name, field in schema.vectors.items()
     }
     ids = pa.array(keys, pa.string() if schema.has_text_keys else pa.int64())
-    records = _join_columns(ids, vectors, dynamic_keys, static_columns)
+    records = join_columns(ids, vectors, dynamic_keys, static_columns)
     for item in _separate_rejects(records, keys, reasons, source_collection):
         if isinstance(item, Reject):
             yield item
@@ -101,7 +101,8 @@ def build_records(
 def _check_all_loaded(
     schema: MilvusSchema, columns: Mapping[str, Message], source_collection: str
 ) -> None:
-    missing = [field.name for field in schema.fields if field.name not in columns]
+    names = [field.name for field in schema.fields] + [DYNAMIC] * schema.is_dynamic
+    missing = [name for name in names if name not in columns]
     if missing:
         raise SourceError(
             f"collection {source_collection} was loaded without its fields {', '.join(missing)}",
@@ -109,17 +110,32 @@ def _check_all_loaded(
         )
 
 
-def _join_columns(
+def join_columns(
     ids: pa.Array,
     vectors: Mapping[str, pa.Array],
     dynamic_keys: Sequence[object],
-    static_columns: Mapping[str, pa.StructArray],
+    declared_columns: Mapping[str, pa.StructArray],
 ) -> pa.RecordBatch:
-    payload = [_dynamic_payload(content, static_columns) for content in dynamic_keys]
+    """Put the parts of records together; no two of their keys get the same name.
+
+    A declared field named like a column of every record becomes ``fields.<name>``.  A dynamic key
+    named like any other column becomes ``$meta.<key>`` (servers refuse one that is named like a
+    declared field, files may hold one).
+    """
+    declared = {
+        points.unreserved_name(name, _RESERVED_KEYS, "fields"): column
+        for name, column in declared_columns.items()
+    }
+    payload = [content if isinstance(content, dict) else {} for content in dynamic_keys]
+    names = {
+        key: points.unreserved_name(key, {*declared, PARTITION}, DYNAMIC)
+        for key in {key for content in payload for key in content}
+    }
+    if any(key != name for key, name in names.items()):
+        payload = [{names[key]: value for key, value in content.items()} for content in payload]
     records = points.build_batch(ids, vectors, payload, payload_name=DYNAMIC)
-    for name, array in static_columns.items():
-        key = f"fields.{name}" if name in _RESERVED_KEYS else name
-        records = records.append_column(variant_field(key), array)
+    for name, column in declared.items():
+        records = records.append_column(variant_field(name), column)
     return records
 
 
@@ -135,21 +151,6 @@ def _separate_rejects(
         for row, (reason, content) in sorted(reasons.items())
     )
     return interleave(good_rows, records, rejected)
-
-
-def _dynamic_payload(content: object, static_columns: Mapping[str, object]) -> dict[str, object]:
-    """Give the dynamic keys of a record.
-
-    A key with the name of a declared field, which servers refuse, gets another name.
-    """
-    if not isinstance(content, dict):
-        return {}
-    if static_columns.keys().isdisjoint(content):
-        return content
-    return {
-        f"{DYNAMIC}.{key}" if key in static_columns else key: value
-        for key, value in content.items()
-    }
 
 
 def static_column(field: Field, column: Message, reasons: Reasons) -> pa.StructArray:

@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 from cfray.errors import SourceError, SourceUnavailable
 from cfray.runtime import filesystems
 from cfray.sources.base import Json
-from cfray.sources.files.listing import list_files
+from cfray.sources.files.locations import list_files
 from cfray.sources.paging import PageSize
 from cfray.sources.qdrant.decode import decode_record
 from cfray.sources.qdrant.schema import VectorConfig
@@ -250,15 +250,16 @@ def import_engine() -> ModuleType:
 def _read_config(copy: Path) -> dict[str, Json]:
     """Read what an unpacked shard declares.
 
-    The engine's own file says it, and so does any segment's file with other keys.
+    The engine's own file says it, and so do the files of all segments together: a vector that the
+    collection got later may be declared by some of them only.
     """
     if (copy / "edge_config.json").exists():
         config: dict[str, Json] = json.loads((copy / "edge_config.json").read_text())
         return config
+    vectors: dict[str, Json] = {}
+    sparse_vectors: dict[str, Json] = {}
     for segment in sorted(copy.glob("segments/*/segment.json")):
         segment_config = json.loads(segment.read_text())["config"]
-        return {
-            "vectors": segment_config.get("vector_data"),
-            "sparse_vectors": segment_config.get("sparse_vector_data"),
-        }
-    return {}
+        vectors = (segment_config.get("vector_data") or {}) | vectors
+        sparse_vectors = (segment_config.get("sparse_vector_data") or {}) | sparse_vectors
+    return {"vectors": vectors, "sparse_vectors": sparse_vectors}

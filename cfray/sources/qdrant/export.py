@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 from cfray.errors import SourceError
 from cfray.runtime import filesystems
 from cfray.sources.base import Collection, Description, Json, Shard
-from cfray.sources.files.listing import list_files
+from cfray.sources.files.locations import list_files
 from cfray.sources.paging import PageSize
 from cfray.sources.qdrant import schema
 from cfray.sources.qdrant.archive import Archive, LoadedArchive

@@ -244,7 +244,6 @@ def _multi_vector_column(values: list[Any], kind: pa.DataType) -> pa.Array:
             for value, vector_list in zip(values, vector_lists, strict=True)
         ]
         return pa.array(rows, pa.list_(pa.list_(kind.value_type)))
-    numbers = np.asarray(vectors, kind.value_type.to_pandas_dtype()).reshape(-1)
-    inner = pa.FixedSizeListArray.from_arrays(pa.array(numbers, kind.value_type), kind.list_size)
+    inner = points.dense_column(vectors, kind)
     offsets = np.cumsum([0, *map(len, vector_lists)], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), inner, mask=is_missing)

@@ -19,7 +19,7 @@ from cfray.formats.columns import split_by_bytes
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
 from cfray.sources import paging
-from cfray.sources.base import Collection, Context, Description, Shard
+from cfray.sources.base import Collection, Context, Description, Json, Shard
 from cfray.sources.paging import PageSize
 from cfray.sources.qdrant import export, plan, schema
 from cfray.sources.qdrant.client import open_client, server_knows_slices
@@ -44,7 +44,8 @@ class Qdrant(QdrantSettings):
 
     def _collection_names(self, reader: StoreReader) -> list[str]:
         listed = reader.send(reader.client.get_collections)
-        return self.choose_collections(described.name for described in listed.collections)
+        names = [described.name for described in listed.collections]
+        return self.choose_collections(names, partial(_list_aliases, reader))
 
     def _all_points(self, collection: str) -> ScrollQuery:
         return ScrollQuery(collection, consistency=self.consistency)
@@ -121,7 +122,10 @@ class Qdrant(QdrantSettings):
         config = schema.collection_config(info)
         try:
             listed = reader.send(partial(reader.client.get_collection_aliases, name))
-            config["aliases"] = sorted(alias.alias_name for alias in listed.aliases)
+            aliases = sorted(alias.alias_name for alias in listed.aliases)
+            config["aliases"] = list[Json](aliases)
+            requested = [alias for alias in aliases if alias in (self.collections or ())]
+            notes += [f"{alias} is an alias of {name}, which is read" for alias in requested]
         except SourceError as error:
             if error.transient:
                 raise
@@ -163,6 +167,27 @@ class Qdrant(QdrantSettings):
                 with_payload=False,
             )
             return [tag_id(point.id) for point in reader.send(query).points]
+
+
+def _list_aliases(reader: StoreReader) -> dict[str, str]:
+    """Give alias -> collection.
+
+    Raises:
+        SourceError: the store does not list them.
+    """
+    try:
+        listed = reader.send(reader.client.get_aliases)
+    except SourceError as error:
+        if error.transient:
+            raise
+        requested = ", ".join(reader.settings.collections or ())
+        raise SourceError(
+            f"not all of {requested} are collections, and whether a name is an alias cannot be "
+            f"seen: {error.what}",
+            "name collections in source.collections, or let source.api_key name a credential that "
+            "may list aliases",
+        ) from error
+    return {alias.alias_name: alias.collection_name for alias in listed.aliases}
 
 
 def _convert(

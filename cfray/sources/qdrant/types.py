@@ -26,6 +26,8 @@ Point: TypeAlias = tuple[PointId, dict[str, object], Mapping[str, Any]]
 
 #: The field that names a point's shard under custom sharding.
 _SHARD_KEY = "shard_key"
+#: What stands before a payload key that is named like a column of the record.
+_PAYLOAD = "payload"
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Page:
         columns = {
             name: vector.build_column(self.vectors[name]) for name, vector in vectors.items()
         }
-        return points.build_batch(ids, columns, self.payloads, payload_name="payload")
+        return points.build_batch(ids, columns, self.payloads, payload_name=_PAYLOAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,8 @@ def build_page(
 
 def _with_shard_key(payload: dict[str, object], shard_key: PointId) -> dict[str, object]:
     renamed = {
-        f"payload.{name}" if name == _SHARD_KEY else name: value for name, value in payload.items()
+        points.unreserved_name(name, (_SHARD_KEY,), _PAYLOAD): value
+        for name, value in payload.items()
     }
     return {_SHARD_KEY: shard_key} | renamed
 
