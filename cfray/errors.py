@@ -11,6 +11,7 @@
     │   └── EmbeddingUnavailable  exit 1: the embedding server may answer later, so cfray retries
     ├── TargetError               exit 1: the target's storage refused, and will refuse again
     │   └── TargetUnavailable     exit 1: the target's storage may answer later, so cfray retries
+    ├── EngineError               exit 1: Ray did not start, or no cluster answers
     ├── ProofFailed               exit 4: a check or a gate failed
     └── Interrupted               exit 130 or 143: Ctrl-C or SIGTERM stopped the run
 
@@ -112,6 +113,10 @@ class TargetUnavailable(TargetError):
     """The target's storage may answer later."""
 
     transient = True
+
+
+class EngineError(CfrayError):
+    """Ray did not start, or no cluster answers where ``RAY_ADDRESS`` says."""
 
 
 class ProofFailed(CfrayError):

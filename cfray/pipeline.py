@@ -24,25 +24,25 @@ from pathlib import Path
 from typing import Any
 
 from cfray.conversion.embed import Embed
-from cfray.copying import duplicates
+from cfray.copying import duplicates, source_count
 from cfray.copying.driver import Copying, allowed_quarantine
-from cfray.copying.source_count import count_source_again
 from cfray.embedding.actors import pool_for, report_pool
 from cfray.embedding.from_text import embed_from_text
 from cfray.embedding.gate_notes import report_gate
 from cfray.embedding.learn import learn_for_copy
 from cfray.embedding.reembed import check_reembeddable, plan_reembedding, reembed_target
-from cfray.engine import failpoint, interrupts
-from cfray.engine.cluster import check_target_is_shared, ray_running
-from cfray.errors import ConfigError, LimitReached, ProofFailed
+from cfray.engine import failpoint
+from cfray.engine.cluster import check_memory, check_target_is_shared, ray_for_command
+from cfray.errors import ConfigError, LimitReached
 from cfray.finishing import compact, index
 from cfray.job.file import read_job
 from cfray.job.spec import JobSpec
 from cfray.joining import headers
-from cfray.joining.replay import quarantined_rows, replay_quarantined
+from cfray.joining.replay import check_replayable, quarantined_rows, replay_quarantined
 from cfray.planning import plan
 from cfray.planning.forecast import Forecast
-from cfray.proving import verify
+from cfray.proving import up_to_date, verify
+from cfray.proving.progress_state import progress_state
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
 from cfray.report.run import Run
@@ -57,11 +57,12 @@ from cfray.runs import (
     with_current_dimension,
 )
 from cfray.runtime.filesystems import is_uri, resolve_path
+from cfray.runtime.plurals import counted
 from cfray.target import cleanup, lease
-from cfray.target.books import HEADERS
 from cfray.target.creation import find_target
+from cfray.target.damage import damage_named
 from cfray.target.search import Answer, Question, search_target
-from cfray.target.state import Plan
+from cfray.target.state import Plan, State
 
 
 def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
@@ -74,21 +75,46 @@ def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
 def migrate(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
     """Move the whole source into the target and prove it; resume whatever an earlier run left.
 
+    A target on which nothing is to be done is only looked at.
+
     ``force``: use a fitted map although the gate refuses it.
     """
-    with (
-        held("migrate", job, progress, must_exist=False) as run,
-        ray_running(),
-        interrupts.catch_signals(),
-    ):
+    report = _report_of_up_to_date(job, progress)
+    if report is not None:
+        return report
+    with held("migrate", job, progress, must_exist=False) as run, ray_for_command():
         run.report.clock["ray_ready"] = time.time()
         # what the plan said of the source holds for what was read from it
         run.report.notes += run.plan.notes
         check_target_is_shared(job.target.uri)
+        if job.limits.memory != "auto":
+            check_memory(job.limits.memory)
         with progress.shown():
             copy(run, force=force)
-            settle(run)
-            finish(run)
+            with damage_named(job.target.uri):
+                settle(run)
+                finish(run)
+        return run.report
+
+
+def _report_of_up_to_date(job: JobSpec, progress: Progress) -> Report | None:
+    """Look, without the lease, whether nothing is to be done; then report that.
+
+    No version is added and Ray is not started.  None where something is to be done, or may be.
+    """
+    if State(job.target.uri).plan() is None:
+        return None
+    with looked_at("migrate", job, progress) as run:
+        verification = up_to_date.last_verification(run)
+        if verification is None:
+            return None
+        run.count()
+        if source_count.is_missing(run) and source_count.answers(run):
+            return None  # the answer belongs into the ledger
+        with concluded(run):
+            run.report.notes += run.plan.notes
+            note_metric(run)
+            up_to_date.repeat(run, verification)
         return run.report
 
 
@@ -97,7 +123,8 @@ def copy(run: Run, *, force: bool) -> None:
     begin = time.perf_counter()
     copying = Copying(run)
     copying.adopt()
-    # a run whose shards are all there asks nothing of its source, which may be switched off by now
+    # a run whose shards are all there asks nothing of its source, which may be switched off by now,
+    # but for its count, where an earlier run was killed before it asked
     if copying.missing_shards:
         with run.job.source.session() as session, pool_for(run) as pool:
             context = copying.context(session)
@@ -105,7 +132,10 @@ def copy(run: Run, *, force: bool) -> None:
             copying.read(context, Embed(run.job, run.plan.shape, recipe, pool))
             report_pool(run, pool)
             run.count()
-            count_source_again(run.job, run.plan, run.report, session)
+            source_count.count_source_again(run, session)
+    else:
+        run.count()
+        source_count.count_later(run)
     run.report.clock["last_commit"] = time.time()
     run.report.clock["copy_seconds"] = (
         run.report.clock["last_commit"] - run.report.clock["ray_ready"]
@@ -126,9 +156,10 @@ def settle(run: Run) -> None:
     if identities.duplicates:
         if run.job.mapping.on_duplicate == "error":
             reason = next(iter(identities.duplicates.values()))
+            number = len(identities.duplicates)
             raise LimitReached(
-                f"{len(identities.duplicates):,} records repeat the identity of an earlier record "
-                f"({reason}, ...), and mapping.on_duplicate is error",
+                f"{counted(number, 'record repeats', 'records repeat')} the identity of an earlier "
+                f"record ({reason}, ...), and mapping.on_duplicate is error",
                 "choose another mapping.id for a new target; nothing was removed",
             )
         counts = run.report.counts
@@ -145,10 +176,8 @@ def finish(run: Run) -> None:
 
     Without the lease no step begins, and no end is reported.
     """
-    run.target.check_held(run.target.ledger())
-    run.report.counts["fragments_compacted"] = run.timed(
-        "compact", lambda: compact.compact(run.target, run.state)
-    )
+    run.report.counts["fragments_compacted"] = 0
+    compact_fragments(run)
     failpoint.reach("compact")
     run.target.check_held(run.target.ledger())
     index_names = run.timed(
@@ -156,20 +185,47 @@ def finish(run: Run) -> None:
     )
     if index_names:
         run.report.notes.append(f"indexes built or completed: {', '.join(index_names)}")
+    if compact.is_due(run.target.open()):
+        # Lance merges fragments only where the same indexes cover them
+        compact_fragments(run)
+    note_metric(run)
     failpoint.reach("index")
-    run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
-    report_gate(run)
+    verify_all(run)
     failpoint.reach("verify")
     ledger = run.target.ledger()
     run.target.check_held(ledger)
     run.report.conclude(ledger)
 
 
+def compact_fragments(run: Run) -> None:
+    """Merge small fragments."""
+    run.target.check_held(run.target.ledger())
+    run.report.counts["fragments_compacted"] += run.timed(
+        "compact", lambda: compact.compact(run.target, run.state)
+    )
+
+
+def verify_all(run: Run) -> None:
+    """Make every check, and report what earlier commands have judged."""
+    run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
+    source_count.report_source_count(run)
+    report_gate(run)
+
+
+def note_metric(run: Run) -> None:
+    """Say in the report by which distance vectors are compared, and why."""
+    notes = index.metric_notes(run.target.open(), run.job.index, run.plan.metric)
+    # the plan may say already that job and source differ, for the job file of its time
+    known_beginnings = {note.partition(";")[0] for note in run.report.notes}
+    run.report.notes += [note for note in notes if note.partition(";")[0] not in known_beginnings]
+
+
 def optimize(job: JobSpec, progress: Progress) -> Report:
     """Compact, index and verify a target whose shards are all there."""
-    with held("optimize", job, progress) as run, ray_running(), interrupts.catch_signals():
+    with held("optimize", job, progress) as run, ray_for_command():
         run.count()
-        finish(run)
+        with damage_named(job.target.uri):
+            finish(run)
         return run.report
 
 
@@ -178,31 +234,31 @@ def check(job: JobSpec, progress: Progress) -> Report:
     with (
         looked_at("verify", job, progress) as run,
         concluded(run),
-        ray_running(),
-        interrupts.catch_signals(),
+        ray_for_command(),
     ):
         ledger = run.target.ledger()
         run.count()
-        run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
+        verify_all(run)
         run.report.conclude(ledger)
         return run.report
 
 
 def replay(job: JobSpec, progress: Progress) -> Report:
     """Try the rows in quarantine again, with the mapping and embedding as they are now."""
-    with (
-        held("quarantine replay", job, progress, may_change=MAY_CHANGE_FOR_REPLAY) as run,
-        ray_running(),
-        interrupts.catch_signals(),
-    ):
-        with pool_for(run) as pool:
-            again = embed_from_text(run, pool)
-            brought = run.timed("replay", lambda: replay_quarantined(again, run.target, run.state))
-        run.report.notes.append(f"{brought:,} records came in from quarantine")
-        failpoint.reach("replay")
-        headers.write_headers(job, run.plan, run.target, run.state)
-        run.count()
-        finish(run)
+    with held("quarantine replay", job, progress, may_change=MAY_CHANGE_FOR_REPLAY) as run:
+        check_replayable(run.plan, run.target)
+        with ray_for_command():
+            with pool_for(run) as pool:
+                again = embed_from_text(run, pool)
+                brought = run.timed(
+                    "replay", lambda: replay_quarantined(again, run.target, run.state)
+                )
+            run.report.notes.append(f"{counted(brought, 'record')} came in from quarantine")
+            failpoint.reach("replay")
+            headers.write_headers(job, run.plan, run.target, run.state)
+            run.count()
+            with damage_named(job.target.uri):
+                finish(run)
         return run.report
 
 
@@ -215,7 +271,7 @@ def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
     """
     with held("embed", job, progress, may_change=MAY_CHANGE_FOR_EMBED) as run:
         check_reembeddable(run)
-        with ray_running(), interrupts.catch_signals():
+        with ray_for_command():
             check_target_is_shared(job.target.uri)
             run.count()
             with refused():
@@ -226,7 +282,8 @@ def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
             # a run that was killed after its commit left the old centroids
             headers.write_headers(job, run.plan, run.target, run.state)
             run.count()
-            finish(run)
+            with damage_named(job.target.uri):
+                finish(run)
         return run.report
 
 
@@ -239,7 +296,9 @@ def search(location: str, question: Question) -> Answer:
     """
     if location.endswith((".yaml", ".yml")) and not is_uri(location):
         job = read_job(Path(location))
-        uri, question = job.target.uri, replace(question, embedding=job.embedding)
+        uri = job.target.uri
+        metric = job.index.vector.metric
+        question = replace(question, embedding=job.embedding, metric=metric)
     else:
         uri = resolve_path(location, Path.cwd()).rstrip("/")
     if find_target(uri) is None:
@@ -263,7 +322,8 @@ def clean_up(job: JobSpec, keep_versions: int | None) -> dict[str, int]:
         removed = cleanup.clean_up(run.target, run.state, keep_versions)
         run.count()
         run.report.exit_code = 0
-        run.report.verdict = f"removed {removed.files} files that no version references"
+        files = counted(removed.files, "file")
+        run.report.verdict = f"removed {files} that no version references"
         return asdict(removed)
 
 
@@ -272,7 +332,7 @@ def status(job: JobSpec) -> dict[str, Any]:
     with looked_at("status", job, _no_progress()) as run:
         run.count()
         holder = lease.read(run.state.folder)
-        state, detail = _progress_state(run, holder)
+        state, detail = progress_state(run, holder)
         return {
             "job": job.name,
             "target": job.target.uri,
@@ -285,31 +345,6 @@ def status(job: JobSpec) -> dict[str, Any]:
             "planned_records": run.plan.rows if run.plan.rows is not None else "unknown",
             "planned_records_exact": run.plan.exact,
         }
-
-
-def _progress_state(run: Run, holder: lease.Holder | None) -> tuple[str, str]:
-    """Name the state of a target, and say what that means for the operator."""
-    counts, ledger = run.report.counts, run.target.ledger()
-    if holder is not None and not holder.has_ended:
-        certainty = (
-            "is writing to it"
-            if holder.is_here
-            else "holds it; whether it is alive is not known from here"
-        )
-        return "running", f"{holder} {certainty}"
-    ended = "" if holder is None else f"; {holder} ended without a report"
-    if counts["shards"] < counts["shards_planned"] or HEADERS not in ledger.entries:
-        return "unfinished", f"the copy is not complete: run cfray migrate to go on{ended}"
-    last_report = Report.last_verification(run.state, ledger)
-    if last_report is None:
-        remedy = "run cfray migrate (or cfray verify)"
-        return "unverified", f"every shard is committed, but not verified yet: {remedy}{ended}"
-    if last_report.exit_code == ProofFailed.exit_code:
-        return (
-            "failed",
-            f"cfray {last_report.command} at {last_report.ended}: {last_report.verdict}",
-        )
-    return "complete", f"cfray {last_report.command} at {last_report.ended}: {last_report.verdict}"
 
 
 def last_report(job: JobSpec) -> Report:

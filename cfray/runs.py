@@ -21,6 +21,7 @@ from cfray.errors import (
     CfrayError,
     ConfigError,
     EmbeddingError,
+    EmbeddingUnavailable,
     LeaseHeld,
     LedgerMismatch,
     SourceError,
@@ -33,6 +34,7 @@ from cfray.planning import plan
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
 from cfray.report.run import Run
+from cfray.runtime.plurals import counted
 from cfray.target import commit, lease, restart
 from cfray.target.commit import Target
 from cfray.target.conditional_put import check_conditional_put
@@ -128,10 +130,12 @@ def _open_state(job: JobSpec, state: State) -> tuple[Ledger | None, Plan | None]
 
     Raises:
         LedgerMismatch: the dataset or the folder beside it is gone, or a restart was interrupted.
+        LeaseHeld: a restart is at work.
     """
     uri = job.target.uri
     again = "start over with `cfray migrate JOB --restart`, which says what it removes"
     if restart.is_interrupted(state):
+        lease.wait_until_free(state.folder)  # the restart may be at work
         raise LedgerMismatch(
             f"a --restart of {uri} was interrupted: what it holds is incomplete",
             "run `cfray migrate JOB --restart` again",
@@ -211,12 +215,12 @@ def restart_target(job: JobSpec, say: Callable[[str], None], confirm: Callable[[
     say(inventory.sentence(job.target.uri))
     if inventory.rows and not confirm():
         raise ConfigError(
-            f"--restart would remove {inventory.rows:,} rows; nothing was removed",
+            f"--restart would remove {counted(inventory.rows, 'row')}; nothing was removed",
             "add --yes to remove them, or give another target.uri",
         )
     # the operator may have thought for long: no run may have taken the target meanwhile
     lease.wait_until_free(State(job.target.uri).folder)
-    restart.remove(job.target.uri)
+    restart.remove(job.target.uri, has_ledger=inventory.rows is not None)
 
 
 def with_current_dimension(saved_plan: Plan, job: JobSpec) -> Plan:
@@ -236,14 +240,20 @@ def refused() -> Iterator[None]:
 
     A source that does not answer is refused, too; an embedding server that may answer later is
     not (exit 1): the same command tries it again.
+
+    Raises:
+        ConfigError: a source, or an embedding server or model, refused.
+        EmbeddingUnavailable: the embedding server does not answer now.
     """
     try:
         yield
     except SourceError as error:
         raise ConfigError(error.what, error.remedy) from error
     except EmbeddingError as error:
-        if error.transient:
-            raise
+        if isinstance(error, EmbeddingUnavailable):
+            raise EmbeddingUnavailable(
+                f"{error.what}; nothing was created or changed", error.remedy, error.retry_after
+            ) from error
         raise ConfigError(error.what, error.remedy) from error
 
 
@@ -270,6 +280,12 @@ def concluded(run: Run) -> Iterator[None]:
 
 def _save_report(run: Run) -> None:
     """Keep the report; it is the latest one unless another command is writing to the target."""
+    report = run.report
+    report.name_missing_checks(
+        "the command stopped before it"
+        if report.verdict.startswith("stopped")
+        else f"cfray {report.command} makes no checks"
+    )
     holder = None if run.holds_target else lease.read(run.state.folder)
     run.report.save(run.state, as_latest=holder is None or holder.has_ended)
 

@@ -28,6 +28,7 @@ version names, the receipts of step 7 whose shard was committed under another no
 their quarantine files, and the counts of step 2.  The quarantine file of a worker that
 was killed between 6 and 7 stays; no ledger entry names it, so no command reads it.
 
-After the last shard, ``duplicates`` removes records that repeat an identity (a commit with
-the entry ``duplicates``), and ``source_count`` asks the source for its count again.
+After the last shard, ``source_count`` asks the source for its count again (a commit with the
+entry ``source-count`` that keeps the answer), and ``duplicates`` removes records that repeat
+an identity (a commit with the entry ``duplicates``).
 """

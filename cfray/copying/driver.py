@@ -20,6 +20,7 @@ from cfray.engine.tasks import TaskOptions, run_tasks
 from cfray.errors import LimitReached
 from cfray.job.spec import JobSpec
 from cfray.report.run import Run
+from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Json
 from cfray.target import commit
 from cfray.target.books import EntryKind, read_books
@@ -207,7 +208,8 @@ class Committer:
         if self.quarantined > allowed_quarantine(self.run.job, expected):
             limit = self.run.job.limits.max_quarantined
             raise LimitReached(
-                f"{self.quarantined:,} of {self.read:,} records read so far are in quarantine, "
+                f"{self.quarantined:,} of {counted(self.read, 'record')} read so far went into "
+                "quarantine, "
                 f"more than limits.max_quarantined ({limit}) allows",
                 "see why with `cfray quarantine list`; raise limits.max_quarantined and run the "
                 "same command again to go on, or correct the mapping and start with a new target",

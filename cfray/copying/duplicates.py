@@ -25,10 +25,12 @@ from cfray.conversion.rejects import RejectedRow, reject_frame
 from cfray.copying.write import Tally, add_vectors, new_nonce, publish
 from cfray.errors import LimitReached
 from cfray.frames.schema import binary_view
+from cfray.runtime.plurals import counted
 from cfray.target.books import DUPLICATES, Content, RemovedRows
 from cfray.target.commit import Target, commit, without_rows
 from cfray.target.ledger import Ledger
 from cfray.target.origins import RowOrigins, by_entry
+from cfray.target.quarantine_counts import SAME_IDENTITY
 from cfray.target.receipts import Receipt
 from cfray.target.state import Plan, State
 
@@ -160,8 +162,9 @@ def remove_duplicates(
     duplicates = identities.duplicates
     if len(duplicates) > allowed:
         raise LimitReached(
-            f"{len(duplicates):,} records share their identity with another record "
-            f"({next(iter(duplicates.values()))}, ...), more than limits.max_quarantined allows",
+            f"{counted(len(duplicates), 'record shares its', 'records share their')} identity with "
+            f"another record ({next(iter(duplicates.values()))}, ...), more than "
+            "limits.max_quarantined allows",
             "choose another mapping.id for a new target, or raise limits.max_quarantined and run "
             "the same command again",
         )
@@ -179,7 +182,7 @@ def remove_duplicates(
         new_nonce(),
         quarantined=quarantined,
         centroids=removal.tally.centroids(),
-        counts={"quarantined: same identity as another record": quarantined, **derived},
+        counts={SAME_IDENTITY: quarantined, **derived},
         resolved={name: rows.to_json() for name, rows in removal.removed.items()},
     )
     publish(state, receipt, removal.rejected)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cfray.conversion.convert import Conversion
 from cfray.conversion.embed import Embed
-from cfray.conversion.rejects import RejectedRow, count_name, reject_bytes, reject_record
+from cfray.conversion.rejects import RejectedRow, reject_bytes, reject_record
 from cfray.copying.read import Reading
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
 from cfray.errors import SourceError, TargetError
@@ -24,6 +24,7 @@ from cfray.job.spec import JobSpec
 from cfray.records.record import Reject
 from cfray.runtime import retry
 from cfray.sources.base import Context, Shard
+from cfray.target.quarantine_counts import count_name
 from cfray.target.receipts import Receipt
 from cfray.target.state import State
 

@@ -3,34 +3,120 @@
 A read that lost rows adds up in itself: only the source can tell.  A store that was
 written to meanwhile has no single number to compare with; the check states that and does
 not pass.
+
+The answer is an entry of the ledger, for the source may be switched off by the next
+command.  A source that did not answer leaves no entry: the next ``migrate`` asks again.
+Files are not asked; where their footers count their records, these counts are compared.
 """
 
 from __future__ import annotations
 
-from cfray.engine import throttle
+import time
+from dataclasses import asdict
+
+from cfray.copying.write import new_nonce, publish
+from cfray.engine import failpoint, throttle
 from cfray.errors import SourceError
-from cfray.job.spec import JobSpec
-from cfray.report.facts import Report, Status
+from cfray.report.run import Run
 from cfray.sources.base import Context, Json
-from cfray.target.state import Plan
+from cfray.target.books import SOURCE_COUNT, SourceCount, Status, read_books
+from cfray.target.commit import commit
+from cfray.target.ledger import Ledger
+from cfray.target.receipts import Receipt
 
 #: Name of the check in the report.
 NAME = "source count"
 
 
-def count_source_again(job: JobSpec, plan: Plan, report: Report, session: Json) -> None:
-    """Compare the records read with the source's count, before and after the read."""
-    if not job.source.is_remote:
+def is_missing(run: Run) -> bool:
+    """Tell whether the source of a copied target can be asked and has not answered yet."""
+    return run.job.source.is_remote and SOURCE_COUNT not in run.target.ledger().entries
+
+
+def count_source_again(run: Run, session: Json) -> None:
+    """Compare the records read with the source's count; keep the answer in the ledger.
+
+    Args:
+        run: a command that holds the target, whose shards are all committed and counted.
+        session: of the source.
+    """
+    if not is_missing(run):
+        return
+    answer = ask(run, session)
+    if answer is None:
+        return
+    receipt = Receipt(SOURCE_COUNT, SOURCE_COUNT, new_nonce(), resolved=asdict(answer))
+    publish(run.state, receipt, [])
+
+    def change(ledger: Ledger) -> Ledger | None:
+        if SOURCE_COUNT in ledger.entries:
+            return None
+        return ledger.with_entry(SOURCE_COUNT, 0, receipt.nonce)
+
+    commit(run.target, change)
+    failpoint.reach("counted")
+
+
+def count_later(run: Run) -> None:
+    """Ask a source that an earlier run did not ask, or that did not answer then."""
+    if not is_missing(run):
         return
     try:
-        after = job.source.count(
-            Context(session=session, throttle=throttle.local_budget(job.source))
-        )
+        with run.job.source.session() as session:
+            count_source_again(run, session)
     except SourceError as error:
-        report.check(NAME, "not_run", f"the source did not count: {error.what}")
-        return
+        _not_counted(run, error)
+
+
+def answers(run: Run) -> bool:
+    """Tell whether the source answers now; where it does not, the report says why."""
+    try:
+        with run.job.source.session() as session:
+            return ask(run, session) is not None
+    except SourceError as error:
+        _not_counted(run, error)
+        return False
+
+
+def ask(run: Run, session: Json) -> SourceCount | None:
+    """Ask the source for its count; where it does not answer, the report says why."""
+    source, plan = run.job.source, run.plan
+    try:
+        after = source.count(Context(session=session, throttle=throttle.local_budget(source)))
+    except SourceError as error:
+        _not_counted(run, error)
+        return None
     before = plan.rows if plan.exact else None
-    report.check(NAME, *_compare(report.counts["read"], before, after))
+    status, detail = _compare(run.report.counts["read"], before, after)
+    return SourceCount(status, detail, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+
+def report_source_count(run: Run) -> None:
+    """Give the report its line on the source's count, also where nobody asked the source."""
+    if any(check.name == NAME for check in run.report.checks):
+        return
+    run.report.check(NAME, *_result(run))
+
+
+def _result(run: Run) -> tuple[Status, str]:
+    answer = read_books(run.state, run.target.ledger()).source_count
+    if answer is not None:
+        return answer.status, f"{answer.detail} (asked at {answer.asked})"
+    counts = run.report.counts
+    if counts["shards"] < counts["shards_planned"]:
+        return "not_run", "not every shard is committed yet; cfray migrate goes on"
+    if run.job.source.is_remote:
+        return "not_run", "the source has not answered yet; cfray migrate asks it again"
+    read, planned = counts["read"], run.plan.rows
+    if not run.plan.exact or planned is None:
+        return "not_run", f"files of this kind do not say how many records they hold; {read:,} read"
+    if read != planned:
+        return "fail", f"{read:,} records read, but the files say that they hold {planned:,}"
+    return "pass", f"{read:,} records read, as many as the files say that they hold"
+
+
+def _not_counted(run: Run, error: SourceError) -> None:
+    run.report.check(NAME, "not_run", f"the source did not count: {error.what}")
 
 
 def _compare(read: int, before: int | None, after: int | None) -> tuple[Status, str]:

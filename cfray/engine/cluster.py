@@ -10,16 +10,21 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from cfray.errors import ConfigError, Interrupted
+from cfray.engine import interrupts
+from cfray.errors import CfrayError, ConfigError, EngineError, Interrupted
+from cfray.runtime.plurals import counted
 
 #: Bytes of Ray's object store on one machine: rows never pass through it, only receipts.
 _OBJECT_STORE = 200_000_000
+#: Characters of Ray's own words that an error repeats.
+_REASON_LENGTH = 300
 #: Settings of the workers' memory allocators (mimalloc's options; ``mallopt(3)``): keep freed
 #: blocks of up to 32 MiB, 256 MiB together, for the next batch, and do not return them to the
 #: system after each batch.  Half as many page faults, 4 to 7 % of the time of a copy (measured,
@@ -32,8 +37,26 @@ _ALLOCATOR_SETTINGS = {
 
 
 @contextmanager
+def ray_for_command() -> Iterator[None]:
+    """Keep Ray up for the work of a command, with signals caught and stdout left alone.
+
+    Ray prints to stdout what happens to its nodes ("Raylet is terminated"), and stdout carries
+    the result of the command.
+
+    Raises:
+        EngineError: Ray did not start, or no cluster answers at ``RAY_ADDRESS``.
+    """
+    with redirect_stdout(sys.stderr), ray_running(), interrupts.catch_signals():
+        yield
+
+
+@contextmanager
 def ray_running() -> Iterator[None]:
-    """Keep Ray up for the block."""
+    """Keep Ray up for the block.
+
+    Raises:
+        EngineError: Ray did not start, or no cluster answers at ``RAY_ADDRESS``.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     for name, value in _ALLOCATOR_SETTINGS.items():
@@ -62,12 +85,50 @@ def ray_running() -> Iterator[None]:
 
 
 def _start() -> None:
-    """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine."""
+    """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine.
+
+    Raises:
+        EngineError: that failed, or took longer than Ray waits.
+    """
     import ray
 
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        return
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        start = _join if address else _start_here
+        start()
+    except CfrayError:
+        raise
+    except Exception as error:  # for a node that does not come up Ray raises a plain Exception
+        ray.shutdown()
+        reason = _reason(error)
+        if address:
+            raise EngineError(
+                f"no Ray cluster can be joined at RAY_ADDRESS={address}: {reason}",
+                "correct RAY_ADDRESS (`ray status` must answer there), or unset it to run on this "
+                "machine alone; then run the same command again",
+            ) from error
+        raise EngineError(
+            f"Ray did not start on this machine: {reason}",
+            "end what takes its memory, its shared memory (/dev/shm) or its ports, then run the "
+            f"same command again; Ray's logs are in {tempfile.gettempdir()}/ray",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Shorten what Ray says to its first line; some of its errors hold a whole traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{lines[0] if lines else type(error).__name__}"[:_REASON_LENGTH].rstrip(" .:,")
+
+
+def _join() -> None:
+    import ray
+
+    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _start_here() -> None:
+    import ray
+
     ray.init(
         address="local",
         num_cpus=len(os.sched_getaffinity(0)),
@@ -104,6 +165,30 @@ def cores() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def check_memory(task_bytes: int) -> None:
+    """Refuse tasks that this machine can never run: Ray would wait for their memory without end.
+
+    A cluster may grow, and is not judged.
+
+    Args:
+        task_bytes: of memory that each task reserves.
+
+    Raises:
+        ConfigError: that is more than Ray has here.
+    """
+    import ray
+
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    available = int(ray.cluster_resources().get("memory", 0))
+    if task_bytes > available:
+        raise ConfigError(
+            f"limits.memory reserves {task_bytes:,} bytes for each shard, and Ray has "
+            f"{available:,} bytes on this machine",
+            "lower limits.memory, or leave it at auto",
+        )
 
 
 def _path_exists(path: str) -> bool:
@@ -143,7 +228,7 @@ def check_target_is_shared(uri: str, path_exists: Callable[[str], bool] = _path_
         mark.unlink(missing_ok=True)
     if not all(answers):
         raise ConfigError(
-            f"target.uri {uri} is a local path, and {answers.count(False)} of {len(nodes)} nodes "
-            "do not share it",
+            f"target.uri {uri} is a local path, and {answers.count(False)} of "
+            f"{counted(len(nodes), 'node')} do not share it",
             "use an object store or a shared file system as the target",
         )

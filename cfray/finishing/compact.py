@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import lance
 from lance import LanceDataset
-from lance.optimize import Compaction, CompactionTask, RewriteResult
+from lance.optimize import Compaction, CompactionPlan, CompactionTask, RewriteResult
 
 from cfray.copying.write import new_nonce, staged_files
 from cfray.engine.tasks import run_tasks
@@ -34,8 +34,7 @@ def compact(target: Target, state: State) -> int:
         how many fragments were merged away.
     """
     dataset = target.open()
-    options = {"target_rows_per_fragment": _rows_per_fragment(dataset)}
-    plan = Compaction.plan(dataset, options)
+    plan = _plan(dataset)
     if not plan.tasks:
         return 0
     work = [_Rewrite(target.uri, dataset.version, task) for task in plan.tasks]
@@ -53,6 +52,15 @@ def compact(target: Target, state: State) -> int:
         int(result.metrics.fragments_removed) - int(result.metrics.fragments_added)
         for result in results
     )
+
+
+def is_due(dataset: LanceDataset) -> bool:
+    """Tell whether small fragments wait to be merged."""
+    return bool(_plan(dataset).tasks)
+
+
+def _plan(dataset: LanceDataset) -> CompactionPlan:
+    return Compaction.plan(dataset, {"target_rows_per_fragment": _rows_per_fragment(dataset)})
 
 
 def _rows_per_fragment(dataset: LanceDataset) -> int:

@@ -2,12 +2,15 @@
 
 Each index is built as segments over groups of fragments, a task a group, and committed at
 once.  An index that covers every fragment is left alone, so the step can be interrupted
-and run again.  No index changes a row.
+and run again.  A vector index that is another than the job file says is built anew; what
+the job file leaves open (``auto``, no metric) may be as somebody else built it.  No index
+changes a row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import lance
@@ -17,7 +20,8 @@ from lance import LanceDataset
 from cfray.engine import cluster
 from cfray.engine.tasks import run_tasks
 from cfray.errors import ConfigError
-from cfray.job.spec import Index
+from cfray.job.spec import Index, VectorIndexSpec
+from cfray.planning.metric import DEFAULT
 from cfray.runtime import filesystems
 from cfray.target.commit import Target, guard_commit
 
@@ -25,6 +29,8 @@ from cfray.target.commit import Target, guard_commit
 AUTO_FROM = 50_000
 #: Rows that a segment should have at least: segments are searched one after the other.
 _SEGMENT_ROWS = 100_000
+#: Lance's name of the index on the column ``vector``.
+_VECTOR_INDEX = "vector_idx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,20 @@ def plan_indexes(
     dimension = schema.field("vector").type.list_size
     kind = _vector_kind(spec, rows, dimension)
     if kind is not None:
-        options: dict[str, Any] = {"metric": spec.vector.metric or metric or "cosine"}
+        options: dict[str, Any] = {"metric": choose_metric(spec, metric)[0]}
         if kind == "IVF_PQ":
             options["num_sub_vectors"] = spec.vector.num_sub_vectors or dimension // 8
         indexes.append(PlannedIndex("vector", kind, options))
     return indexes
+
+
+def choose_metric(spec: Index, source_metric: str | None) -> tuple[str, str]:
+    """Give the distance by which vectors are compared, and why it is this one."""
+    if spec.vector.metric is not None:
+        return spec.vector.metric, "index.vector.metric of the job file"
+    if source_metric is not None:
+        return source_metric, "the metric of the source"
+    return DEFAULT, "the default: the source names no single metric"
 
 
 def _scalar_kind(data_type: pa.DataType, name: str) -> str:
@@ -96,26 +111,105 @@ def _vector_kind(spec: Index, rows: int, dimension: int) -> str | None:
 
 
 def build(target: Target, spec: Index, metric: str | None) -> list[str]:
-    """Build every index that is missing and complete every index that lags behind.
+    """Build every index that is missing or another, and complete every index that lags behind.
 
     Returns:
         the names of the indexes that were built or completed.
     """
     changed: list[str] = []
-    dataset = target.open()
-    for planned in plan_indexes(spec, metric, dataset.count_rows(), dataset.schema):
-        dataset = target.open()
-        covered = coverage(dataset).get(planned.name)
-        fragment_ids = {fragment.fragment_id for fragment in dataset.get_fragments()}
-        if covered is not None and fragment_ids <= covered:
-            continue
-        if covered is not None:
+    for planned, work in unfinished(target.open(), spec, metric):
+        if work is Work.COMPLETE:
             with guard_commit(target):
-                dataset.optimize.optimize_indices(index_names=[planned.name])
+                target.open().optimize.optimize_indices(index_names=[planned.name])
         else:
-            _build_segments(target, dataset, planned)
+            if work is Work.REPLACE:
+                # until the new index is there, a search compares every vector
+                with guard_commit(target):
+                    target.open().drop_index(planned.name)
+            _build_segments(target, target.open(), planned)
         changed.append(planned.name)
     return changed
+
+
+class Work(Enum):
+    """What an index needs to be as the job file says."""
+
+    BUILD = auto()
+    COMPLETE = auto()
+    REPLACE = auto()
+
+
+def unfinished(
+    dataset: LanceDataset, spec: Index, metric: str | None
+) -> list[tuple[PlannedIndex, Work]]:
+    """List the indexes that are not as the job file says, and what each needs.
+
+    Args:
+        dataset: the latest version.
+        spec: the job's section.
+        metric: of the source's primary vector; None where it has none.
+    """
+    covered = coverage(dataset)
+    fragment_ids = {fragment.fragment_id for fragment in dataset.get_fragments()}
+    indexes: list[tuple[PlannedIndex, Work]] = []
+    for planned in plan_indexes(spec, metric, dataset.count_rows(), dataset.schema):
+        if planned.name not in covered:
+            indexes.append((planned, Work.BUILD))
+        elif planned.name == _VECTOR_INDEX and _is_another(dataset, spec.vector):
+            indexes.append((planned, Work.REPLACE))
+        elif not fragment_ids <= covered[planned.name]:
+            indexes.append((planned, Work.COMPLETE))
+    return indexes
+
+
+def _is_another(dataset: LanceDataset, spec: VectorIndexSpec) -> bool:
+    """Tell whether the vector index differs from what the job file says outright."""
+    described = _vector_index(dataset)
+    compression = described.details.get("compression", {})
+    pairs = (
+        (None if spec.type == "auto" else spec.type, described.index_type),
+        (spec.metric, _metric_of(described)),
+        (spec.num_sub_vectors, compression.get("num_sub_vectors")),
+    )
+    return any(said is not None and is_now not in (None, said) for said, is_now in pairs)
+
+
+def _vector_index(dataset: LanceDataset) -> Any:  # lance's IndexDescription, or None
+    return next(
+        (index for index in dataset.describe_indices() if index.name == _VECTOR_INDEX), None
+    )
+
+
+def _metric_of(described: Any) -> str | None:  # lance's IndexDescription
+    metric = described.details.get("metric_type")
+    return None if metric is None else str(metric).lower()
+
+
+def metric_notes(dataset: LanceDataset, spec: Index, source_metric: str | None) -> list[str]:
+    """Say by which distance vectors are compared, and why by this one.
+
+    Args:
+        dataset: the latest version, its indexes built.
+        spec: the job's section.
+        source_metric: of the source's primary vector; None where it has none.
+    """
+    if dataset.schema.field("vector").type.list_size == 1:
+        return []  # no record has a vector: the column is as narrow as can be
+    metric, reason = choose_metric(spec, source_metric)
+    described = _vector_index(dataset)
+    if described is None:
+        notes = [f"no vector index; a search compares every vector, by {metric} ({reason})"]
+    else:
+        built = _metric_of(described)
+        if built not in (None, metric):
+            reason = f"as it was built before; {metric} would be {reason}"
+        notes = [f"vector index: {described.index_type}, by {built or metric} ({reason})"]
+    if spec.vector.metric is not None and source_metric not in (None, spec.vector.metric):
+        notes.append(
+            f"index.vector.metric is {spec.vector.metric}; the source searches by "
+            f"{source_metric}, so a search here finds other neighbours"
+        )
+    return notes
 
 
 @dataclass(frozen=True, slots=True)

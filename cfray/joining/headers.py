@@ -20,7 +20,8 @@ from cfray.conversion.relationships import relationship_structs
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
 from cfray.frames.schema import dataset_uuid, header_uuid, uuid_namespace
 from cfray.job.spec import JobSpec
-from cfray.target.books import HEADERS, CollectionVectors, read_books, stated_counts
+from cfray.runtime.plurals import counted
+from cfray.target.books import HEADERS, Books, CollectionVectors, read_books, stated_counts
 from cfray.target.commit import Target, commit, without_rows
 from cfray.target.ledger import Ledger
 from cfray.target.receipts import Receipt
@@ -38,11 +39,9 @@ def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> boo
     """
     ledger = target.ledger()
     books = read_books(state, ledger)
-    counts = {"records": books.staged, "read": books.read}
-    if books.embeds:
-        counts["embedded"] = books.embeds
+    counts = _counts(books)
     old = ledger.entries.get(HEADERS)
-    if old is not None and stated_counts(state.receipt(HEADERS, old.nonce)) == counts:
+    if are_current(state, ledger, books):
         return False
     rows = header_rows(job, plan, books.collections, counts)
     schema = target_schema(job, plan.shape, target.recipe())
@@ -62,6 +61,22 @@ def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> boo
         rewrite=(lambda dataset: without_rows(dataset, stale_rows)) if stale_rows else None,
     )
     return True
+
+
+def are_current(state: State, ledger: Ledger, books: Books) -> bool:
+    """Tell whether the headers are there and state the counts of the books."""
+    entry = ledger.entries.get(HEADERS)
+    return entry is not None and stated_counts(state.receipt(HEADERS, entry.nonce)) == _counts(
+        books
+    )
+
+
+def _counts(books: Books) -> dict[str, int]:
+    """Give the counts that the dataset's header states."""
+    counts = {"records": books.staged, "read": books.read}
+    if books.embeds:
+        counts["embedded"] = books.embeds
+    return counts
 
 
 def _write(headers: pa.RecordBatch, counts: dict[str, int], target: Target) -> Receipt:
@@ -112,6 +127,7 @@ class _HeaderRows:
     today: str
 
     def of_dataset(self, vectors: CollectionVectors, counts: dict[str, int]) -> Row:
+        records = counted(counts["records"], "record")
         facts = {
             **{name: str(count) for name, count in counts.items()},
             "fingerprint": self.job.fingerprint,
@@ -122,7 +138,7 @@ class _HeaderRows:
             **self._common(vectors),
             "title": self.job.name,
             "record_type": "dataset_header",
-            "text_content": f"{self.job.name}: {counts['records']:,} records {self._origin()}",
+            "text_content": f"{self.job.name}: {records} {self._origin()}",
             "custom_metadata": _metadata_entries(facts),
             "relationships": [],
         }

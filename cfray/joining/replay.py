@@ -8,6 +8,7 @@ themselves never change.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -19,13 +20,16 @@ from cfray.conversion.convert import Conversion
 from cfray.conversion.embed import Embed
 from cfray.conversion.rejects import RejectedRow, row_from_text
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
-from cfray.errors import TargetError
-from cfray.target.books import EntryKind, next_entry_name, read_books
+from cfray.errors import ConfigError, TargetError
+from cfray.records.record import file_of
+from cfray.runtime.plurals import counted
+from cfray.target.books import HEADERS, EntryKind, entry_names, next_entry_name, read_books
 from cfray.target.commit import Target, commit
 from cfray.target.documents import RESTORE, parse_document
 from cfray.target.ledger import Ledger
+from cfray.target.quarantine_counts import count_name
 from cfray.target.receipts import Receipt
-from cfray.target.state import State
+from cfray.target.state import Plan, State
 
 #: Rows converted at once, and uuids looked up at once.
 _BATCH_ROWS = 1000
@@ -100,8 +104,29 @@ def _rows_of_file(state: State, receipt: Receipt) -> Iterator[QuarantinedRow]:
         yield QuarantinedRow(folder, file, number, content)
 
 
+def check_replayable(plan: Plan, target: Target) -> None:
+    """Refuse a replay on a target whose copy is not finished.
+
+    The target accepts the job of a replay; a copy that went on with it would mix two mappings.
+
+    Raises:
+        ConfigError: shards or headers are missing.
+    """
+    ledger = target.ledger()
+    missing_shards = len(plan.shards) - len(entry_names(ledger, EntryKind.SHARD))
+    if missing_shards or HEADERS not in ledger.entries:
+        raise ConfigError(
+            f"{target.uri} is not finished ({counted(missing_shards, 'shard is', 'shards are')} "
+            "missing)",
+            "run cfray migrate with the target's own job file first",
+        )
+
+
 def replay_quarantined(embed: Embed, target: Target, state: State) -> int:
     """Try every quarantined row again; commit those that fit now.
+
+    The target accepts the job that was tried, whether a row fits or not: it can be verified with
+    this job afterwards.
 
     Returns:
         how many records came in.
@@ -116,6 +141,9 @@ def replay_quarantined(embed: Embed, target: Target, state: State) -> int:
         repaired += _repair(conversion, embed, rows)
     repaired = _without_known_identities(target, repaired)
     if not repaired:
+        if job.fingerprint not in ledger.fingerprints:
+            state.remember_job(job.fingerprint, job.agreed)
+            commit(target, lambda current: _accepting(current, job.fingerprint))
         return 0
     name = next_entry_name(ledger, EntryKind.REPLAY)
     receipt = _write(name, repaired, embed, target)
@@ -124,15 +152,19 @@ def replay_quarantined(embed: Embed, target: Target, state: State) -> int:
     def change(current: Ledger) -> Ledger | None:
         if name in current.entries:
             return None
-        accepted = current.fingerprints
-        if job.fingerprint not in accepted:
-            accepted = (*accepted, job.fingerprint)
-        accepting = replace(current, fingerprints=accepted)
+        accepting = _accepting(current, job.fingerprint)
         return accepting.with_entry(name, receipt.frames, receipt.nonce)
 
     state.remember_job(job.fingerprint, job.agreed)
     commit(target, change, lambda: receipt.fragments)
     return len(repaired)
+
+
+def _accepting(ledger: Ledger, fingerprint: str) -> Ledger:
+    """Have a ledger accept a job, too."""
+    if fingerprint in ledger.fingerprints:
+        return ledger
+    return replace(ledger, fingerprints=(*ledger.fingerprints, fingerprint))
 
 
 def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target) -> Receipt:
@@ -141,8 +173,10 @@ def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target)
     frames = (frame for _, frame in repaired)
     fragments, files = write_frames(target.uri, embed.schema, frames, tally)
     replayed_lines: dict[str, list[int]] = {}
+    reasons: Counter[str] = Counter()
     for row, _ in repaired:
         replayed_lines.setdefault(row.file, []).append(row.line)
+        reasons[count_name(row.content.reason, row.content.stage)] += 1
     return Receipt(
         name,
         name,
@@ -153,19 +187,22 @@ def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target)
         files=files,
         sums=tally.sums,
         centroids=tally.centroids(),
+        counts={name: -rows for name, rows in reasons.items()},
         size=tally.size,
         resolved=replayed_lines,
     )
 
 
 def _groups(rows: Iterator[QuarantinedRow]) -> Iterator[list[QuarantinedRow]]:
-    """Gather rows that can be converted at once: same stage, collection and columns."""
+    """Gather rows that can be converted at once: same stage, collection, columns and file."""
     groups: dict[tuple[str, str, str], list[QuarantinedRow]] = {}
     for row in rows:
         if not row.content.record:
             # the bytes never were a record, and no mapping can make them one
             continue
-        key = (row.content.stage, row.content.collection, str(row.record.schema))
+        record = row.record
+        columns = f"{record.schema.remove_metadata()} of {file_of(record)}"
+        key = (row.content.stage, row.content.collection, columns)
         groups.setdefault(key, []).append(row)
         if len(groups[key]) == _BATCH_ROWS:
             yield groups.pop(key)

@@ -25,6 +25,7 @@ from cfray.frames import digests
 from cfray.report.facts import Report
 from cfray.runtime import filesystems
 from cfray.runtime.error_text import describe_error
+from cfray.runtime.plurals import counted
 from cfray.target.books import Content, read_books, recorded_files
 from cfray.target.commit import Target
 from cfray.target.ledger import Ledger
@@ -54,11 +55,12 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> None:
     """Run every check at the ledger level and note the result of each."""
     dataset = target.open()
     ledger = Ledger.from_metadata(dataset.schema.metadata, target.uri)
+    report.dataset_version = dataset.version
     missing_shards = [
         shard.id for number, shard in enumerate(plan.shards) if str(number) not in ledger.entries
     ]
     planned = len(plan.shards)
-    detail = f"{planned - len(missing_shards)} of {planned} shards"
+    detail = f"{planned - len(missing_shards)} of {counted(planned, 'shard')}"
     if missing_shards:
         detail += f"; first missing: {missing_shards[0]}"
     report.check("every shard committed", "fail" if missing_shards else "pass", detail)
@@ -71,6 +73,7 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> None:
         if damaged_files:
             detail += f"; damaged: {', '.join(damaged_files)}"
         report.check("content of every shard", "fail", detail)
+        _leave_out_indexes(report, "the dataset cannot be read")
         return
     _check_content(read_books(state, ledger).content, actual, plan, report)
     report.stage("verify").rows = sum(content.rows for content in actual.values())
@@ -90,7 +93,10 @@ def _check_content(
     detail = (
         _named(mismatches)
         if mismatches
-        else (f"{rows:,} rows of {len(expected)} entries re-read and compared by {groups}")
+        else (
+            f"{counted(rows, 'row')} of {counted(len(expected), 'entry', 'entries')} re-read and "
+            f"compared by {groups}"
+        )
     )
     report.check("content of every shard", "fail" if mismatches else "pass", detail)
     foreign_rows = actual.get(_FOREIGN, Content()).rows
@@ -98,13 +104,15 @@ def _check_content(
         report.check(
             "rows that cfray did not write",
             "not_run",
-            f"{foreign_rows:,} rows were added by others; nothing is known of them",
+            f"{counted(foreign_rows, 'row was', 'rows were')} added by others; nothing is known "
+            "of them",
         )
 
 
 def _mismatches(label: str, expected: Content, actual: Content) -> list[str]:
     if actual.rows != expected.rows:
-        return [f"{label} has {actual.rows:,} rows, {expected.rows:,} were written"]
+        written = counted(expected.rows, "was", "were")
+        return [f"{label} has {counted(actual.rows, 'row')}, {written} written"]
     if not expected.rows:
         return []
     groups = [group for group, total in expected.sums.items() if actual.sums.get(group) != total]
@@ -184,14 +192,18 @@ def _check_files(target: Target, dataset: LanceDataset, state: State, report: Re
     detail = (
         ", ".join(changed[:_NAMED])
         if changed
-        else f"{len(paths)} data and blob files unchanged since they were written"
+        else counted(
+            len(paths),
+            "data or blob file unchanged since it was written",
+            "data and blob files unchanged since they were written",
+        )
     )
     report.check("every data file", "fail" if changed else "pass", detail)
     if unrecorded:
         report.check(
             "data files of other writers",
             "not_run",
-            f"{len(unrecorded)} files have no recorded digest",
+            f"{counted(len(unrecorded), 'file has', 'files have')} no recorded digest",
         )
     return changed
 
@@ -226,6 +238,7 @@ def _check_indexes(dataset: LanceDataset, report: Report) -> None:
     covered = index.coverage(dataset)
     lagging = sorted(name for name, covers in covered.items() if not fragment_ids <= covers)
     if not covered:
+        _leave_out_indexes(report, "the dataset has no index")
         return
     detail = (
         f"{', '.join(lagging)} do not cover every fragment: run cfray optimize"
@@ -239,3 +252,8 @@ def _check_indexes(dataset: LanceDataset, report: Report) -> None:
         "index files are derived from the data and not digested; "
         "cfray optimize can build them anew",
     )
+
+
+def _leave_out_indexes(report: Report, reason: str) -> None:
+    for name in ("index coverage", "index files"):
+        report.check(name, "not_run", reason)

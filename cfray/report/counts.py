@@ -9,10 +9,10 @@ from __future__ import annotations
 from cfray.report.facts import Report
 from cfray.target.books import read_books
 from cfray.target.ledger import Ledger
+from cfray.target.quarantine_counts import PREFIX, reasons_now
 from cfray.target.receipts import Receipt
 from cfray.target.state import Plan, State
 
-_QUARANTINE_PREFIX = "quarantined: "
 #: Stages whose figures come from the receipts of shards.
 _WORKER_STAGES = ("read", "convert", "embed", "write")
 
@@ -36,12 +36,10 @@ def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> Non
         "shards": len(books.shards),
         "shards_planned": len(plan.shards),
     }
-    report.quarantine_reasons = {}
-    for name, count in books.counts.items():
-        if name.startswith(_QUARANTINE_PREFIX):
-            report.quarantine_reasons[name.removeprefix(_QUARANTINE_PREFIX)] = count
-        else:
-            report.counts[name] = count
+    report.counts |= {
+        name: count for name, count in books.counts.items() if not name.startswith(PREFIX)
+    }
+    report.quarantine_reasons = reasons_now(books, state, ledger)
 
 
 def _add_worker_figures(report: Report, receipt: Receipt) -> None:

@@ -7,23 +7,44 @@ that did not run is ``not_run`` with its reason, never ``pass``.
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from cfray.errors import CfrayError, ConfigError, Interrupted, TargetError
+from cfray.runtime.plurals import counted
+from cfray.target.books import Status
 from cfray.target.documents import dumps
 from cfray.target.ledger import Ledger
 from cfray.target.state import State
 
-Status = Literal["pass", "fail", "not_run"]
 FILE = "report.json"
 #: Folder in which the report of every command is kept.
 HISTORY = "reports"
+#: The checks of every report, whether they were made or not.
+CHECKS = (
+    "every shard committed",
+    "every data file",
+    "content of every shard",
+    "index coverage",
+    "index files",
+    "source count",
+)
 
 
 def _utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _age(name: str) -> tuple[str, int]:
+    """Order reports: by the second they began in, then by the number they got in that second.
+
+    The first report of a second has no number: ``2026-11-28T19-36-01Z-verify.json``, then
+    ``2026-11-28T19-36-01Z-migrate-2.json``.
+    """
+    matched = re.fullmatch(r"(\S{20})-.*?(?:-(\d+))?\.json", name)
+    return (matched[1], int(matched[2] or 1)) if matched else ("", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +87,8 @@ class Report:
         started, ended: UTC, to the second; ``ended`` is empty while the command runs.
         ledger_digest: of the ledger whose rows the command verified; empty where it did not come to
             that, and in reports that were written before 2026-11-28.
+        dataset_version: the version of the dataset that the command verified; 0 where
+            ``ledger_digest`` is empty, and in reports of earlier versions of cfray.
     """
 
     command: str
@@ -89,6 +112,7 @@ class Report:
     started: str = field(default_factory=_utc_now)
     ended: str = ""
     ledger_digest: str = ""
+    dataset_version: int = 0
 
     def stage(self, name: str) -> StageFigures:
         """Give the figures of a stage, to add to."""
@@ -105,13 +129,17 @@ class Report:
             ledger: of the target, as the checks found it.
         """
         self.ledger_digest = ledger.digest
+        self.give_verdict()
+
+    def give_verdict(self) -> None:
+        """Give verdict and exit code from the checks and the counts."""
         failed = [check.name for check in self.checks if check.status == "fail"]
         quarantined = self.counts["quarantined"]
         if failed:
             self.exit_code, self.verdict = 4, f"FAILED: {', '.join(failed)}"
         elif quarantined:
             self.exit_code = 3
-            self.verdict = f"done, with {quarantined:,} records in quarantine"
+            self.verdict = f"done, with {counted(quarantined, 'record')} in quarantine"
         else:
             self.exit_code, self.verdict = 0, "done, everything verified that was asked for"
 
@@ -120,6 +148,13 @@ class Report:
         self.exit_code = error.signal_code if isinstance(error, Interrupted) else error.exit_code
         self.verdict = f"stopped: {error.what}"
         self.notes.append(f"remedy: {error.remedy}")
+
+    def name_missing_checks(self, reason: str) -> None:
+        """Give each check that was not made its line, with the reason."""
+        known_names = {check.name for check in self.checks}
+        for name in CHECKS:
+            if name not in known_names:
+                self.check(name, "not_run", reason)
 
     def as_json(self) -> dict[str, Any]:
         """Give the report as parsed JSON."""
@@ -143,10 +178,12 @@ class Report:
         self.ended = _utc_now()
         data = dumps(self.as_json())
         history = state.folder.child(HISTORY)
-        stem = f"{self.started.replace(':', '-')}-{self.command.replace(' ', '-')}"
-        known_names = set(history.list_names())
-        names = (f"{stem}{suffix}.json" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-        history.publish(next(name for name in names if name not in known_names), data)
+        second = self.started.replace(":", "-")
+        stem = f"{second}-{self.command.replace(' ', '-')}"
+        number = 1 + max(
+            (_age(name)[1] for name in history.list_names() if name.startswith(second)), default=0
+        )
+        history.publish(f"{stem}{f'-{number}' if number > 1 else ''}.json", data)
         if as_latest:
             state.folder.publish(FILE, data)
 
@@ -172,7 +209,7 @@ class Report:
             TargetError: a report is damaged, or another program's.
         """
         history = state.folder.child(HISTORY)
-        for name in reversed(history.list_names()):
+        for name in sorted(history.list_names(), key=_age, reverse=True):
             report = cls._parse(history.read(name) or b"", f"{history.uri}/{name}")
             if report.ledger_digest == ledger.digest:
                 return report

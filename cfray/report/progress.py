@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from cfray.runtime.plurals import counted
 from cfray.target.receipts import Receipt
 
 logger = logging.getLogger("cfray")
@@ -130,7 +131,8 @@ class Progress:
             f"{stage} {seconds / busy_seconds:.0%}" for stage, seconds in self.stage_seconds.items()
         )
         return (
-            f"{self.rows:,} of {total} records, {self.shards} of {self.shard_count} shards, "
+            f"{self.rows:,} of {total} records, "
+            f"{self.shards} of {counted(self.shard_count, 'shard')}, "
             f"{rate:,.0f} records/s{self._time_left(rate)}  {shares}"
         )
 

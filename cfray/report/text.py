@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cfray.report.facts import FILE, Report
+from cfray.runtime.plurals import counted_name
 
 
 def show_report(report: Report, console: Console) -> None:
@@ -17,7 +18,7 @@ def show_report(report: Report, console: Console) -> None:
         soft_wrap=True,
     )
     counts = ", ".join(
-        f"{value:,} {name.replace('_', ' ')}"
+        counted_name(value, name)
         for name, value in report.counts.items()
         if value or name in ("read", "quarantined")
     )

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,14 @@ from cfray.target.ledger import Ledger
 from cfray.target.receipts import Receipt, StagedFile
 from cfray.target.state import State
 
-#: Names of the two entries that a ledger has at most once.
+#: Names of the entries that a ledger has at most once.
 HEADERS = "headers"
 DUPLICATES = "duplicates"
+SOURCE_COUNT = "source-count"
 
 Sums = dict[str, int]
+#: What came of a check.
+Status = Literal["pass", "fail", "not_run"]
 
 #: Counts that describe the vectors as they are now: an embed begins them anew.
 _COUNTS_OF_VECTORS = (
@@ -50,8 +53,8 @@ _COUNTS_OF_VECTORS = (
 class EntryKind(Enum):
     """What an entry of the ledger, or the receipt of that name, stands for.
 
-    The value is the name (headers, duplicates) or the beginning of the name (replay, embed,
-    compaction).
+    The value is the name (headers, duplicates, source count) or the beginning of the name (replay,
+    embed, compaction).
     """
 
     #: A shard of the plan; its name is the shard's number.
@@ -60,6 +63,8 @@ class EntryKind(Enum):
     HEADERS = HEADERS
     #: The removal of records that share their identity with an earlier record.
     DUPLICATES = DUPLICATES
+    #: What came of asking the source for its count when all of its records were read; no rows.
+    SOURCE_COUNT = SOURCE_COUNT
     #: Records that a replay brought in from quarantine.
     REPLAY = "replay-"
     #: A rewriting of every vector.
@@ -76,7 +81,7 @@ class EntryKind(Enum):
         """
         if name.isdigit():
             return cls.SHARD
-        if name in (HEADERS, DUPLICATES):
+        if name in (HEADERS, DUPLICATES, SOURCE_COUNT):
             return cls(name)
         for kind in (cls.REPLAY, cls.EMBED, cls.COMPACTION):
             if name.startswith(kind.value):
@@ -175,6 +180,26 @@ def stated_counts(receipt: Receipt) -> dict[str, int]:
     return {name: int(count) for name, count in receipt.resolved.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class SourceCount:
+    """What came of asking a source for its count; kept, for the source may be gone later.
+
+    Attributes:
+        status: of the check, ``pass``, ``fail`` or ``not_run``.
+        detail: the sentence of the check.
+        asked: when the source answered, UTC.
+    """
+
+    status: Status
+    detail: str
+    asked: str
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> SourceCount:
+        """Read the answer from the receipt of its entry."""
+        return cls(**receipt.resolved)
+
+
 @dataclass(slots=True)
 class CollectionVectors:
     """The vectors of a collection, summed.
@@ -209,6 +234,8 @@ class Books:
         replayed: file of the quarantine -> numbers of the lines that a replay brought in.
         shards: the receipts of the shards.
         embeds: how many times every vector was rewritten.
+        source_count: what the source said when it was counted again; None where it was not asked
+            or did not answer.
     """
 
     content: dict[str, Content] = field(default_factory=dict)
@@ -221,10 +248,14 @@ class Books:
     replayed: dict[str, set[int]] = field(default_factory=dict)
     shards: list[Receipt] = field(default_factory=list)
     embeds: int = 0
+    source_count: SourceCount | None = None
 
     def add(self, receipt: Receipt) -> None:
         """Add the receipt of the next entry."""
         kind = EntryKind.of(receipt.name)
+        if kind is EntryKind.SOURCE_COUNT:
+            self.source_count = SourceCount.of(receipt)
+            return
         if kind is EntryKind.EMBED:
             self._forget_vectors()
         self.counts.update(receipt.counts)

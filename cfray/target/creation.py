@@ -5,6 +5,8 @@ A dataset, a file or a folder that cfray did not make is refused and stays untou
 
 from __future__ import annotations
 
+import time
+
 import lance
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -60,6 +62,9 @@ def create_target(
 ) -> Target:
     """Create the empty target with its first ledger.
 
+    Its first epoch is the time in seconds: above every epoch of a target that a ``--restart``
+    removed from this address, so that a holder which slept through that can commit nothing here.
+
     Args:
         uri: path or URI of the new dataset.
         schema: of its rows.
@@ -70,7 +75,7 @@ def create_target(
         LeaseHeld: another run created it at the same moment.
         TargetError: the storage refused.
     """
-    ledger = Ledger(epoch=1, version=1, next_row=0, fingerprints=(fingerprint,))
+    ledger = Ledger(int(time.time()), version=1, next_row=0, fingerprints=(fingerprint,))
     empty = schema.with_metadata({LEDGER_KEY: ledger.to_json(), **metadata}).empty_table()
     try:
         lance.write_dataset(
@@ -88,4 +93,4 @@ def create_target(
                 "run the same command again when it has ended",
             ) from error
         raise storage_errors.classify_write_error(error, f"could not create {uri}") from error
-    return Target(uri, 1)
+    return Target(uri, ledger.epoch)

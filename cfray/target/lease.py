@@ -30,7 +30,7 @@ from cfray.target.documents import dumps, parse_document
 #: Environment variables for the seconds between two beats, and for the seconds without a beat after
 #: which the target may be taken over: tests need not wait as long as a run does.
 BEAT_SETTING, SILENCE_SETTING = "CFRAY_LEASE_BEAT", "CFRAY_LEASE_SILENCE"
-_FILE = "lease.json"
+FILE = "lease.json"
 _REMEDY = (
     "make sure that no cfray command is working on this target (on any host), remove the file, "
     "then run the same command again: the file only says who is writing, no data is in it"
@@ -141,10 +141,10 @@ def read(folder: Folder) -> Holder | None:
     Raises:
         TargetError: the file is damaged.
     """
-    data = folder.read(_FILE)
+    data = folder.read(FILE)
     if data is None:
         return None
-    return parse_document(data, f"{folder.uri}/{_FILE}", Holder.from_json, remedy=_REMEDY)
+    return parse_document(data, f"{folder.uri}/{FILE}", Holder.from_json, remedy=_REMEDY)
 
 
 def wait_until_free(folder: Folder) -> None:
@@ -200,7 +200,7 @@ class Lease:
 
     def announce(self) -> None:
         """Write our name into the lease."""
-        self.folder.publish(_FILE, dumps(asdict(replace(self.holder, beat=_now()))))
+        self.folder.publish(FILE, dumps(asdict(replace(self.holder, beat=_now()))))
 
     def start(self, is_ours: Callable[[], bool]) -> None:
         """Announce the holder, and beat from now on in a thread.
@@ -244,4 +244,4 @@ class Lease:
         with suppress(TargetError):
             holder = read(self.folder)
             if holder is not None and holder.nonce == self.holder.nonce:
-                self.folder.remove(_FILE)
+                self.folder.remove(FILE)

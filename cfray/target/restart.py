@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
+from cfray.engine import failpoint
 from cfray.errors import CfrayError, LedgerMismatch
 from cfray.runtime.filesystems import Folder, open_filesystem
+from cfray.runtime.plurals import counted
 from cfray.runtime.storage_errors import classify_write_error
-from cfray.target.commit import Target
+from cfray.target.commit import Target, take_over
 from cfray.target.creation import find_target
+from cfray.target.lease import FILE as LEASE_FILE
+from cfray.target.lease import Lease
 from cfray.target.state import State
 
 #: File beside the target that stands there while a restart removes it.
@@ -53,15 +57,15 @@ class Inventory:
     def sentence(self, uri: str) -> str:
         """Say what a restart of this target removes."""
         state = (
-            f"{uri}.cfray ({self.state_files:,} files, {self.state_bytes:,} bytes: plan, receipts, "
-            "quarantined rows, reports)"
+            f"{uri}.cfray ({counted(self.state_files, 'file')}, "
+            f"{counted(self.state_bytes, 'byte')}: plan, receipts, quarantined rows, reports)"
         )
         jobs = f" of job {', '.join(self.job_names)}" if self.job_names else ""
         if self.rows is None:
             return f"--restart removes {state}{jobs}; there is no dataset at {uri}"
         return (
-            f"--restart removes the dataset {uri}{jobs} ({self.rows:,} rows in its latest version, "
-            f"{self.versions:,} versions) and {state}"
+            f"--restart removes the dataset {uri}{jobs} ({counted(self.rows, 'row')} in its latest "
+            f"version, {counted(self.versions, 'version')}) and {state}"
         )
 
 
@@ -112,21 +116,36 @@ def _opens(uri: str) -> bool:
     return True
 
 
-def remove(uri: str) -> None:
-    """Remove the dataset and the folder beside it; the mark goes last.
+def remove(uri: str, *, has_ledger: bool) -> None:
+    """Remove the dataset and the folder beside it under the lease; the mark goes last.
+
+    Args:
+        uri: of the target; the caller has waited until it is free.
+        has_ledger: whether there is a dataset of cfray's, whose epoch is raised first: a holder
+            that was only silent can commit nothing more.
 
     Raises:
+        LeaseHeld: another run took the target at the same moment.
         TargetError: the storage refused.
     """
     state = State(uri)
-    state.folder.publish(MARK, b"{}\n")
-    _delete(uri)
-    for name in ("staged", "quarantine", "scratch", "maps", "reports"):
-        _delete(f"{uri}.cfray/{name}")
-    for name in state.folder.list_names():
-        if name != MARK:
-            state.folder.remove(name)
-    state.folder.remove(MARK)
+    if has_ledger:
+        take_over(uri)
+    lease = Lease(state.folder)
+    lease.start(lambda: False)
+    failpoint.reach("restarting")
+    try:
+        state.folder.publish(MARK, b"{}\n")
+        _delete(uri)
+        for name in ("staged", "quarantine", "scratch", "maps", "reports"):
+            _delete(f"{uri}.cfray/{name}")
+        failpoint.reach("removed")
+        for name in state.folder.list_names():
+            if name not in (MARK, LEASE_FILE):
+                state.folder.remove(name)
+        state.folder.remove(MARK)
+    finally:
+        lease.release()
 
 
 def _files(uri: str) -> list[pafs.FileInfo]:

@@ -50,6 +50,8 @@ class Question:
         where: SQL condition on columns; None: every document.
         embedding: the job file's section, if a job file is given: how to reach an endpoint.
         model: folder or package of the model, where it is not at the recipe's address.
+        metric: distance that the job file asks for; None: the source's, else cosine.  An index has
+            a distance of its own, which counts where there is one.
     """
 
     text: str
@@ -58,6 +60,7 @@ class Question:
     where: str | None = None
     embedding: Embedding | None = None
     model: str | None = None
+    metric: str | None = None
 
     @property
     def condition(self) -> str:
@@ -139,7 +142,7 @@ def _by_vector(
         nearest["refine_factor"] = _REFINE
     else:
         plan = State(uri).plan()
-        nearest["metric"] = (plan.metric if plan else None) or "cosine"
+        nearest["metric"] = question.metric or (plan.metric if plan else None) or "cosine"
     rows: list[Row] = dataset.to_table(
         columns=[*_COLUMNS, "_distance"],
         nearest=nearest,

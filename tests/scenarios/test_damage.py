@@ -110,7 +110,7 @@ def test_verify_notices_rows_that_somebody_else_deleted_or_added(cfray, finished
     status, detail = checks(lacking)["content of every shard"]
     assert status == "fail"
     assert "part-0001.parquet" in detail
-    assert "1 rows" in checks(added)["rows that cfray did not write"][1]
+    assert "1 row was added" in checks(added)["rows that cfray did not write"][1]
     assert checks(added)["content of every shard"][0] == "pass"
 
 

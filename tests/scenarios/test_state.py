@@ -148,6 +148,46 @@ def test_a_repeated_restart_never_removes_what_others_put_there_since(job, refus
     assert notes.exists()
 
 
+def test_a_restart_at_work_holds_the_lease(cfray, job):
+    restarting = cfray.start(
+        "migrate", job.path, "--restart", "--yes", CFRAY_FAIL_AT="removed:1:SIGSTOP"
+    )
+    restarting.until_stopped()  # the dataset is gone, its lease and the mark are there
+    for command in ("migrate", "status"):
+        refused = cfray.run(command, job.path).ended_with(5)
+        assert f"process {restarting.process.pid} on " in refused.err
+    cfray.run("migrate", job.path, "--restart", "--yes").ended_with(5)
+    restarting.signal(signal.SIGCONT)
+    restarting.wait().ended_with(0)
+    assert lance.dataset(job.target).count_rows() == ROWS + 2
+
+
+def test_a_restart_killed_at_work_is_named_until_it_is_repeated(cfray, job):
+    killed = cfray.start("migrate", job.path, "--restart", "--yes", CFRAY_FAIL_AT="removed:1")
+    killed.until_ended()
+    killed.kill()
+    assert "was interrupted" in cfray.run("migrate", job.path).ended_with(2).err
+    cfray.run("migrate", job.path, "--restart").ended_with(0)
+    assert lance.dataset(job.target).count_rows() == ROWS + 2
+
+
+def test_a_holder_that_slept_through_a_restart_adds_nothing(cfray, local_cfray, job):
+    """It holds the first epoch of the old target; the new target's must not be the same."""
+    shutil.rmtree(job.target)
+    shutil.rmtree(job.state)
+    asleep = local_cfray.start("migrate", job.path, CFRAY_FAIL_AT="stage:2:SIGSTOP")
+    asleep.until_stopped()
+    other = job.changed(mapping=job.body["mapping"] | {"author": "title"})
+    cfray.run("migrate", other.path, "--restart", "--yes", CFRAY_LEASE_SILENCE="0.1").ended_with(0)
+    before = lance.dataset(job.target).version
+    asleep.signal(signal.SIGCONT)
+    ended = asleep.wait()
+    assert ended.code in (1, 5), ended.err
+    assert "Traceback" not in ended.err
+    assert lance.dataset(job.target).version == before
+    cfray.run("verify", other.path).ended_with(0)
+
+
 @pytest.mark.parametrize("stage", ["compact", "index"])
 def test_a_run_killed_before_verify_is_not_called_finished(cfray, job, stage):
     shutil.rmtree(job.target)
@@ -211,18 +251,30 @@ def test_a_strangers_row_before_the_first_shard_is_no_damage(cfray, job):
     assert checks["rows that cfray did not write"] == "not_run"
 
 
-def test_a_replay_that_brings_nothing_in_changes_no_state(cfray, tmp_path):
+def test_after_a_replay_that_brings_nothing_in_the_same_job_file_verifies(cfray, tmp_path):
     body = runs.export(tmp_path, 300, 16, 3, flawed=True) | {"limits": {"max_quarantined": "50%"}}
     job = runs.write_job(tmp_path, body)
     cfray.run("migrate", job.path).ended_with(3)
-    known_jobs = (job.state / "job.json").read_bytes()
     other = job.changed(mapping=body["mapping"] | {"author": "title"})
-    cfray.run("quarantine", "replay", other.path).ended_with(3)
-    assert (job.state / "job.json").read_bytes() == known_jobs
-    cfray.run("plan", job.path).ended_with(0)
-    cfray.run("verify", job.path).ended_with(3)
     refused = cfray.run("verify", other.path).ended_with(2)
     assert "mapping.author: was null" in refused.err
+    cfray.run("quarantine", "replay", other.path).ended_with(3)
+    for accepted in (job, other):
+        for command in ("plan", "verify", "migrate", "status", "report"):
+            cfray.run(command, accepted.path).ended_with(0, 3)
+    third = job.changed(mapping=body["mapping"] | {"author": "body"})
+    refused = cfray.run("verify", third.path).ended_with(2)
+    assert "mapping.author: was" in refused.err
+
+
+def test_an_unfinished_copy_is_not_replayed(cfray, tmp_path):
+    job = runs.write_job(tmp_path, runs.export(tmp_path, 300, 16, 3))
+    killed = cfray.start("migrate", job.path, CFRAY_FAIL_AT="commit:1")
+    killed.until_ended()
+    killed.kill()
+    refused = cfray.run("quarantine", "replay", job.path).ended_with(2)
+    assert "is not finished (2 shards are missing)" in refused.err
+    assert "run cfray migrate" in refused.err
 
 
 def test_a_refused_embed_changes_no_state(cfray, job):

@@ -85,7 +85,8 @@ def job(bed, seeded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "boundary", ["plan:1", "stage:2", "commit:2", "headers:1"] if PROVE else ["commit:2"]
+    "boundary",
+    ["plan:1", "stage:2", "commit:2", "counted:1", "headers:1"] if PROVE else ["commit:2"],
 )
 def test_a_killed_run_is_brought_to_the_same_end(
     bed, job, moved, cfray, boundary, *, record_property

@@ -5,6 +5,7 @@ of the rows that the target holds now.
 """
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cfray.errors import LedgerMismatch
 from cfray.target import books
 from cfray.target.books import Content, EntryKind, RemovedRows, add_up
 from cfray.target.ledger import Ledger
+from cfray.target.quarantine_counts import count_name, reasons_now
 from cfray.target.receipts import Receipt, data_file_of
 
 QUARANTINE_FILE = "0.n0.jsonl"
@@ -150,3 +152,19 @@ def test_removed_rows_of_other_writers_do_not_stop_the_books():
 
 def test_blob_files_belong_to_the_data_file_of_their_folder():
     assert data_file_of("data/x.lance") == data_file_of("data/x/1.blob") == "x"
+
+
+def test_a_replayed_row_leaves_the_count_of_its_reason():
+    replay = replace(REPLAY, counts={count_name("too long (5,000 characters)"): -1})
+    added = add_up([SHARD, DUPLICATES, replay])
+    assert reasons_now(added, None, None) == {"too long": 1, "same identity as another record": 1}
+    assert sum(reasons_now(added, None, None).values()) == added.quarantined
+
+
+def test_the_answer_of_the_source_is_in_the_books():
+    answer = {"status": "fail", "detail": "9 read, the source counts 10", "asked": "2026"}
+    receipt = Receipt("source-count", "source-count", "n9", resolved=answer)
+    added = add_up([SHARD, receipt])
+    assert added.source_count == books.SourceCount(**answer)
+    assert added.content.keys() == {"0"}
+    assert (added.read, added.frames) == (SHARD.read, SHARD.frames)
