@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from cfray.errors import CfrayError, ConfigError, Interrupted
+from cfray.runtime.plurals import counted
 
 if TYPE_CHECKING:
     from cfray.job.spec import JobSpec
@@ -102,25 +103,48 @@ def inspect(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the draft here instead of stdout.")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Write the draft here instead of stdout; of a location that needs several jobs, "
+            "the draft of each to a file with its label in the name (X-csv.yaml).",
+        ),
     ] = None,
     *,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Look at a source and draft a job file that runs unedited, with a comment per guess."""
-    from cfray.inspection.source import draft as draft_job
+    from cfray.inspection.source import as_documents, draft_all, path_of
 
-    if out is not None and out.exists():
-        raise ConfigError(f"{out} exists", "give another --out, or remove it")
-    draft = draft_job(source, out)
-    if out is not None:
-        out.write_text(draft.text, encoding="utf-8")
-        _say(f"wrote {out}; next: cfray plan {out}")
+    _refuse_existing(out)
+    drafts = draft_all(source, out)
+    paths = [path_of(draft, out) if out else None for draft in drafts]
+    for path in paths:
+        _refuse_existing(path)
+    for draft, path in zip(drafts, paths, strict=True):
+        if path is not None:
+            path.write_text(draft.text, encoding="utf-8")
+            _say(f"wrote {path}; next: cfray plan {path}")
     if as_json:
-        _print_json({"job_file": draft.text, "guesses": draft.guesses})
+        listed = [
+            {
+                "file": None if path is None else str(path),
+                "job_file": draft.text,
+                "guesses": draft.guesses,
+            }
+            for draft, path in zip(drafts, paths, strict=True)
+        ]
+        # of a single draft its keys stand at the top, too
+        alone = {key: listed[0][key] for key in ("job_file", "guesses")} if len(drafts) == 1 else {}
+        _print_json({**alone, "drafts": listed})
     elif out is None:
-        typer.echo(draft.text, nl=False)
+        typer.echo(as_documents(drafts), nl=False)
+
+
+def _refuse_existing(path: Path | None) -> None:
+    if path is not None and path.exists():
+        raise ConfigError(f"{path} exists", "give another --out, or remove it")
 
 
 @app.command()
@@ -218,7 +242,7 @@ def query(
     for rank, hit in enumerate(answer.hits, 1):
         typer.echo(f"{rank:3d}  {hit['score']:.4f}  {hit['title']}  [{hit['original_id']}]")
         typer.echo(f"     {' '.join((hit['text_content'] or '').split())[:140]}")
-    _say(f"{len(answer.hits)} hits, {answer.mode} search {answer.note}")
+    _say(f"{counted(len(answer.hits), 'hit')}, {answer.mode} search {answer.note}")
 
 
 @app.command()
@@ -279,8 +303,9 @@ def cleanup(
         _print_json(removed)
         return
     typer.echo(
-        f"removed {removed['files']:,} files ({removed['bytes']:,} bytes), "
-        f"{removed['receipts']:,} stale receipts and {removed['versions']:,} versions"
+        f"removed {counted(removed['files'], 'file')} ({counted(removed['bytes'], 'byte')}), "
+        f"{counted(removed['receipts'], 'stale receipt')} and "
+        f"{counted(removed['versions'], 'version')}"
     )
 
 
@@ -297,7 +322,7 @@ def quarantine_list(
         return
     for row in rows:
         typer.echo(f"{row['stage']}\t{row['reason']}\t{row['position']}\t{row['id'] or ''}")
-    _say(f"{len(rows):,} rows in quarantine")
+    _say(f"{counted(len(rows), 'row')} in quarantine")
 
 
 @quarantine_app.command("replay")

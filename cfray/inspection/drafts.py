@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import yaml
 
 from cfray.embedders.spec import Embedding
-from cfray.inspection.guesses import Guess
+from cfray.inspection.guess import Guess
 from cfray.job.spec import Index, Limits
 from cfray.sources.base import Json
 
@@ -31,6 +31,7 @@ class Sketch:
         target: URI of the target.
         guesses: of the sections name, source and mapping, in their order.
         facts: sentences for the top of the file.
+        offers: sentences behind the mapping.
         unmapped: source fields that no rule names.
     """
 
@@ -40,11 +41,22 @@ class Sketch:
     guesses: Sequence[Guess]
     facts: Sequence[str]
     unmapped: Sequence[str]
+    offers: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        """Write the job file."""
+        return job_file(self)
+
+    def with_facts(self, facts: Sequence[str]) -> Sketch:
+        """Add sentences to the top of the file."""
+        return replace(self, facts=[*self.facts, *facts])
 
 
 def job_file(sketch: Sketch) -> str:
     """Write a job file."""
     reasons = {guess.key: guess.why for guess in sketch.guesses}
+    limits = next((guess for guess in sketch.guesses if guess.key == "limits"), None)
     types = [guess for guess in sketch.guesses if guess.key == "source.types"]
     source = {key: value for key, value in sketch.source.items() if key != "types"}
     lines = [
@@ -65,7 +77,10 @@ def job_file(sketch: Sketch) -> str:
         hidden = len(sketch.unmapped) - _MAX_NAMES
         more = f" and {hidden:,} more" if hidden > 0 else ""
         lines.append(f"  # no rule names these, so custom_metadata keeps them whole: {names}{more}")
+    lines += [f"  # {plain(offer)}" for offer in sketch.offers]
     lines.append(_line("target", {"uri": sketch.target}, ""))
+    if limits is not None:
+        lines.append(_line("limits", limits.value, limits.why))
     lines += ["# the defaults:", *_defaults()]
     return "\n".join(lines) + "\n"
 
@@ -90,12 +105,14 @@ def _mapping(guesses: Sequence[Guess]) -> Iterator[str]:
     for guess in guesses:
         key = guess.key.removeprefix("mapping.")
         if key in ("vectors", "relationships") and key not in written_keys:
-            yield f"  {key}:"
+            is_used = any(other.sure for other in guesses if other.key == guess.key)
+            yield f"  {key}:" if is_used else f"  # {key}:"
         written_keys.add(key)
         if key == "vectors":
-            yield _line(guess.name, guess.value, guess.why, indent=4)
+            yield _line(guess.name, guess.value, guess.why, indent=4, as_comment=not guess.sure)
         elif key == "relationships":
-            yield f"    - {scalar(guess.value)}   # {plain(guess.why)}"
+            mark = "" if guess.sure else "# "
+            yield f"    {mark}- {scalar(guess.value)}   # {plain(guess.why)}"
         else:
             yield _line(key, guess.value, guess.why, indent=2, as_comment=not guess.sure)
 

@@ -7,6 +7,7 @@ is unique, the line stays empty and the job file is refused.
 import csv
 import json
 import random
+import re
 import string
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from pyarrow import ipc
 from cfray.errors import ConfigError
 from cfray.inspection import source as inspection
 from cfray.inspection.drafts import plain, scalar
+from cfray.inspection.plain_names import plain_name
+from cfray.inspection.text_looks import is_data, is_prose
 from cfray.job.file import read_job
 from cfray.job.mapping import as_path
 from cfray.planning.plan import preview
@@ -265,11 +268,15 @@ class TestRefusals:
             with pytest.raises(ConfigError, match="no file at"):
                 inspection.draft(str(tmp_path / name), None)
 
-    def test_mixed_kinds_are_named(self, tmp_path):
+    def test_files_of_two_kinds_need_two_jobs(self, tmp_path):
         write_export(tmp_path, "jsonl", make_rows(3))
         write_export(tmp_path, "csv", make_rows(3))
-        with pytest.raises(ConfigError, match=r"1 csv \(notes.csv\); 1 jsonl \(notes.jsonl\)"):
+        with pytest.raises(ConfigError, match="needs a job for each of: csv, jsonl"):
             inspection.draft(str(tmp_path), None)
+        assert [draft.label for draft in inspection.draft_all(str(tmp_path), None)] == [
+            "csv",
+            "jsonl",
+        ]
         assert inspection.draft(str(tmp_path / "*.csv"), None).guesses
 
     def test_an_unknown_suffix_lists_the_known_kinds(self, tmp_path):
@@ -285,8 +292,10 @@ class TestRefusals:
 
     def test_a_file_without_a_readable_row_is_refused(self, tmp_path):
         (tmp_path / "notes.csv").write_bytes("id,text\n1,café\n".encode("latin-1"))
+        (tmp_path / "s.yaml").write_text("source: {kind: csv, uri: notes.csv, encoding: utf-8}\n")
         with pytest.raises(ConfigError, match="not valid utf-8"):
-            inspection.draft(str(tmp_path / "notes.csv"), None)
+            inspection.draft(str(tmp_path / "s.yaml"), None)
+        assert "encoding: cp1252" in inspection.draft(str(tmp_path / "notes.csv"), None).text
 
     def test_a_draft_path_that_cannot_be_written_is_refused(self, tmp_path):
         export_path = write_export(tmp_path, "jsonl", make_rows(3))
@@ -301,7 +310,7 @@ class TestIds:
         draft = inspection.draft(str(write_export(tmp_path, "jsonl", rows)), tmp_path / "job.yaml")
         assert "  id:   # FILL THIS IN" in draft.text
         (tmp_path / "job.yaml").write_text(draft.text)
-        with pytest.raises(ConfigError, match=r"mapping\.id"):
+        with pytest.raises(ConfigError, match=r"mapping\.id: is empty; write the name of a field"):
             read_job(tmp_path / "job.yaml")
 
     def test_one_record_proves_no_unnamed_id(self, tmp_path):
@@ -330,6 +339,23 @@ class TestIds:
             write_export(tmp_path, "parquet", rows), tmp_path / "job.yaml"
         )
         assert job.mapping.id.key == ["tenant", "doc_id"]
+        assert not forecast.duplicates
+
+    def test_three_fields_where_no_two_are_unique(self, tmp_path):
+        rows = [
+            {
+                "lang": "de" if n % 2 else "en",
+                "doc_id": n // 12,
+                "chunk": n // 2 % 6,
+                "text": "words",
+            }
+            for n in range(48)
+        ]
+        job, _, forecast, guesses = draft_and_plan(
+            write_export(tmp_path, "parquet", rows), tmp_path / "job.yaml"
+        )
+        assert job.mapping.id.key == ["lang", "doc_id", "chunk"]
+        assert guesses["mapping.id"]["why"].startswith("no field alone is unique; these 3 together")
         assert not forecast.duplicates
 
     def test_few_duplicates_do_not_hide_the_id_and_are_reported(self, tmp_path):
@@ -367,6 +393,94 @@ class TestIds:
             "id:   # FILL"
             in inspection.draft(str(write_export(tmp_path, "jsonl", rows)), None).text
         )
+
+
+class TestPassedOver:
+    def test_a_better_named_field_that_is_no_id_is_named_with_its_reason(self, tmp_path):
+        rows = [
+            {"id": n % 5, "key": float(n), "isbn": f"978-{n}", "text": "words " * 20}
+            for n in range(30)
+        ]
+        text = inspection.draft(str(write_export(tmp_path, "parquet", rows)), None).text
+        assert "passed over: key (of type double, which cannot be an id)" in text
+        assert "id (unique in 0 of 30)" in text
+
+    def test_a_row_number_that_begins_anew_in_a_second_file_is_an_id_with_its_file(self, tmp_path):
+        (tmp_path / "parts").mkdir()
+        for part in ("a", "b"):
+            rows = [{"row": n, "text": f"words of part {part}, number {n}"} for n in range(200)]
+            write_export(tmp_path / "parts", "parquet", rows, name=part)
+        job, _, forecast, _ = draft_and_plan(tmp_path / "parts", tmp_path / "job.yaml")
+        assert job.mapping.id.key == ["$file", "row"]
+        assert not forecast.duplicates
+
+    def test_single_objects_beside_an_export_are_named_and_not_drafted(self, tmp_path):
+        (tmp_path / "hub").mkdir()
+        write_export(tmp_path / "hub", "parquet", make_rows(20))
+        (tmp_path / "hub/stats.json").write_text('{"splits": {"train": 20}}')
+        (tmp_path / "hub/notes.pdf").write_bytes(b"%PDF-1.7")
+        draft = inspection.draft(str(tmp_path / "hub"), tmp_path / "job.yaml")
+        assert "stats.json" in draft.text
+        assert re.search(r"# not read \(2\), another kind of file.*notes\.pdf", draft.text)
+        (tmp_path / "job.yaml").write_text(draft.text)
+        assert read_job(tmp_path / "job.yaml").name == "hub"
+
+    def test_the_head_of_every_file_counts(self, tmp_path):
+        """A field of a later file is a field, and an id that a later file lacks is none."""
+        (tmp_path / "parts").mkdir()
+        for part in range(30):
+            rows = [
+                {"id": part * 10 + n, "text": f"words {part} {n}"}
+                | ({"author": "Ann"} if part else {})
+                for n in range(10)
+            ]
+            write_export(tmp_path / "parts", "jsonl", rows, name=f"p{part:02d}")
+        job, *_ = draft_and_plan(tmp_path / "parts", tmp_path / "job.yaml")
+        assert (job.mapping.id, job.mapping.author) == ("id", "author")
+
+    def test_a_line_that_costs_records_is_left_out_and_says_why(self, tmp_path):
+        rows = [{"id": n, "text": "words", "embedding": [0.5] * 8} for n in range(100)]
+        for row in rows[:3]:
+            row["embedding"] = [0.5] * 9
+        text = inspection.draft(str(write_export(tmp_path, "jsonl", rows)), None).text
+        assert "limits: {max_quarantined: 0.05}   # 3 of 100 sampled records" in text
+
+
+class TestTextLooks:
+    @pytest.mark.parametrize(
+        ("text", "data", "prose"),
+        [
+            ("The lake keeps ice until late spring.", False, True),
+            ("湖面的冰到春天才化", False, True),
+            ("ทะเลสาบมีน้ำแข็ง", False, True),
+            ("[Verse 1] The lake keeps ice", False, True),
+            ('{"html": "the lake keeps ice until spring"}', True, False),
+            ("[0.1, 0.2, 0.3]", True, False),
+            ("[ 0.1  0.2\n -0.3]", True, False),
+            ("2024-05-06 07:08", True, False),
+            ("iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4", True, False),
+            ("https://example.org/a", False, False),
+            ("", False, False),
+        ],
+    )
+    def test_prose_is_told_from_data(self, text, data, prose):
+        assert (is_data(text), is_prose(text)) == (data, prose)
+
+    @pytest.mark.parametrize(
+        ("name", "plain_text"),
+        [
+            ("publishedAt", "published_at"),
+            ("Published-At", "published_at"),
+            ("Título", "titulo"),
+            ("HTMLBody", "html_body"),
+            ("_id", "id"),
+            ("Überschrift", "uberschrift"),
+            ("标题", "标题"),
+            ("Unnamed: 0", "unnamed_0"),
+        ],
+    )
+    def test_names_are_compared_in_one_spelling(self, name, plain_text):
+        assert plain_name(name) == plain_text
 
 
 class TestFields:
@@ -442,6 +556,13 @@ class TestFields:
             ].mapping.vector
             is None
         )
+
+    def test_vectors_of_several_widths_are_named_and_not_mapped(self, tmp_path):
+        rows = [{"id": n, "text": "w", "embedding": [0.5] * (8 + 8 * (n % 2))} for n in range(20)]
+        export_path = write_export(tmp_path, "jsonl", rows)
+        assert draft_and_plan(export_path, tmp_path / "job.yaml")[0].mapping.vector is None
+        text = (tmp_path / "job.yaml").read_text()
+        assert "# vector: embedding   # vectors of several widths (8 numbers in 10, 16" in text
 
     def test_numbers_that_happen_to_be_ids_are_no_references(self, tmp_path):
         rows = [
@@ -522,7 +643,7 @@ class TestFields:
         export_path = write_export(tmp_path, "jsonl", make_rows(20))
         export_path.write_text(export_path.read_text() + "{oops\n")
         assert (
-            "# 1 rows of the sample cannot be read and would go to quarantine: line: not JSON"
+            "# 1 row of the sample cannot be read and would go to quarantine: line: not JSON"
             in inspection.draft(str(export_path), None).text
         )
 
@@ -572,6 +693,37 @@ class TestYamlText:
         assert as_path(text_rules[0])[-1] == name
 
 
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=40)
+    | st.sampled_from(["2024-01-02T03:04:05Z", "the lake keeps ice until late spring " * 3])
+    | st.lists(st.floats(-1, 1), min_size=8, max_size=8),
+    lambda values: (
+        st.lists(values, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "text", "a.b", "x[0]", "vector"]), values)
+    ),
+    max_leaves=6,
+)
+_NAMES = ["id", "title", "text", "vector", "embedding", "parent_id", "tags", "meta", "$file", ""]
+
+
+class TestAnyRecords:
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(st.lists(st.dictionaries(st.sampled_from(_NAMES), _VALUES), min_size=1, max_size=12))
+    def test_a_draft_with_an_id_has_a_plan(self, tmp_path, records):
+        lines = [json.dumps({"pid": f"k{n}", **record}) for n, record in enumerate(records)]
+        (tmp_path / "any.jsonl").write_text("\n".join(lines) + "\n")
+        (draft,) = inspection.draft_all(str(tmp_path / "any.jsonl"), tmp_path / "job.yaml")
+        (tmp_path / "job.yaml").write_text(draft.text)
+        assert "id: pid" in draft.text or "id: id" in draft.text
+        preview(read_job(tmp_path / "job.yaml"))
+
+
 class TestCommand:
     def inspect(self, folder, *arguments):
         return subprocess.run(
@@ -588,6 +740,8 @@ class TestCommand:
         assert process.returncode == 0, process.stderr
         answer = json.loads(process.stdout)
         assert answer["job_file"] == (tmp_path / "job.yaml").read_text()
+        (draft,) = answer["drafts"]
+        assert (draft["file"], draft["guesses"]) == ("job.yaml", answer["guesses"])
         assert {
             "key": "mapping.id",
             "value": "uuid",
@@ -595,8 +749,49 @@ class TestCommand:
         } in answer["guesses"]
         preview(read_job(tmp_path / "job.yaml"))
 
+    def test_two_kinds_are_two_files_two_documents_or_two_drafts(self, tmp_path):
+        (tmp_path / "data").mkdir()
+        write_export(tmp_path / "data", "jsonl", make_rows(20))
+        write_export(tmp_path / "data", "csv", make_rows(20))
+        process = self.inspect(tmp_path, "data", "--out", "job.yaml")
+        assert process.returncode == 0, process.stderr
+        assert not (tmp_path / "job.yaml").exists()
+        for kind in ("csv", "jsonl"):
+            assert f"wrote job-{kind}.yaml; next: cfray plan job-{kind}.yaml" in process.stderr
+            job = read_job(tmp_path / f"job-{kind}.yaml")
+            assert (job.name, job.source.kind) == (f"data-{kind}", kind)
+            preview(job)
+        again = self.inspect(tmp_path, "data", "--out", "job.yaml")
+        assert (again.returncode, "job-csv.yaml exists" in again.stderr) == (2, True)
+        documents = list(yaml.safe_load_all(self.inspect(tmp_path, "data").stdout))
+        assert [document["source"]["kind"] for document in documents] == ["csv", "jsonl"]
+        answer = json.loads(self.inspect(tmp_path, "data", "--json").stdout)
+        assert [yaml.safe_load(draft["job_file"])["name"] for draft in answer["drafts"]] == [
+            "data-csv",
+            "data-jsonl",
+        ]
+        assert "job_file" not in answer
+
     def test_a_refusal_is_exit_2_without_a_traceback(self, tmp_path):
         process = self.inspect(tmp_path, "nothing.csv")
         assert (process.returncode, process.stdout) == (2, "")
         assert "remedy:" in process.stderr
         assert "Traceback" not in process.stderr
+
+
+class TestNumberedColumns:
+    @pytest.mark.parametrize("kind", ["parquet", "csv"])
+    def test_a_vector_spread_over_columns_is_named(self, tmp_path, kind):
+        rows = [
+            {"id": n, "text": f"words of {n}"} | {f"v{k}": n + k / 7 for k in range(32)}
+            for n in range(20)
+        ]
+        draft = inspection.draft(str(write_export(tmp_path, kind, rows)), tmp_path / "job.yaml")
+        assert "v0 to v31 look like a vector of 32 numbers" in draft.text
+
+    def test_a_few_numbers_are_no_vector(self, tmp_path):
+        rows = [{"id": n, "text": "words"} | {f"q{k}": n / 3 for k in range(9)} for n in range(20)]
+        draft = inspection.draft(
+            str(write_export(tmp_path, "parquet", rows)), tmp_path / "job.yaml"
+        )
+        assert "look like a vector" not in draft.text
