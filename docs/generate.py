@@ -63,7 +63,6 @@ DESCRIPTIONS = {
     "Mapping.id": "The record's id: a field, the first present of several, or a composite `key`.",
     "Mapping.text_content": "The document's text.",
     "Mapping.title": "The title; default: the first line of the text (80 characters), else the id.",
-    "Mapping.vector": "The primary vector; default: the source's only vector.",
     "Mapping.version": "Version of the document, MAJOR.MINOR.PATCH.",
     "Mapping.context": "The column `context`: free text about the document.",
     "Mapping.uri": "The column `uri`.",
@@ -79,7 +78,8 @@ DESCRIPTIONS = {
     "custom_metadata the full value.",
     "Mapping.updated_at": "When the document was changed; stored as `created_at` is.",
     "Mapping.status": "The column `status`.",
-    "Mapping.source_file": "The column `source_file`.",
+    "Mapping.source_file": "The column `source_file`; default: `$file`, the path of the record's "
+    "file below `source.uri`.",
     "Mapping.raw_data": "Bytes of the document's file; needs `raw_data_type`.",
     "Mapping.raw_data_type": "MIME type of `raw_data`.",
     "Mapping.relationships": "References to other records, rewritten to their uuids.",
@@ -195,6 +195,8 @@ def description(model: type[BaseModel], key: str) -> str:
     Raises:
         LookupError: none of them describes the key.
     """
+    # a key that is a word of Python's, like ``as``, is the alias of a field
+    key = next((name for name, item in model.model_fields.items() if item.alias == key), key)
     if text := model.model_fields[key].description:
         return plain(text)
     for base in model.__mro__:
@@ -250,6 +252,7 @@ _SECTIONS = {
     "mapping: a constant": "Const",
     "mapping: a template": "Template",
     "mapping: a field": "LiteralPath",
+    "mapping: a vector": "VectorRule",
     "mapping: a composite id": "Key",
     "mapping.relationships": "RelationshipRule",
     "embedding": "Embedding",
