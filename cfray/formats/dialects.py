@@ -8,37 +8,24 @@ a closing quote.  Only what the bytes show is proposed, and the result depends o
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import pairwise, product
+from dataclasses import dataclass, replace
 
-from cfray.errors import SourceError
 from cfray.formats import preamble, text_encoding
 from cfray.formats.csv_dialect import CsvDialect
-from cfray.formats.csv_header import find_separator_line, split_fields
-from cfray.formats.csv_records import RecordEnds
+from cfray.formats.csv_header import find_separator_line
+from cfray.formats.dialect_trials import (
+    DELIMITERS,
+    Trial,
+    begins_with_row,
+    delimiter_of_header,
+    try_dialects,
+)
 from cfray.formats.header_guess import has_header
 from cfray.formats.json_layouts import rank_layouts
 from cfray.formats.lines import BOM
 from cfray.runtime.plurals import counted
 
-_DELIMITERS = (",", "\t", ";", "|", "\x01", " ")
-#: Share of the records that must agree on more than one field for a delimiter to be one.
-_ENOUGH = 0.8
-#: Share of the quotes that begin a field of which text may follow the second one.
-_FEW = 0.1
-#: Quotes written as in a quoted field that show that the head ends in a long field.
-_PAIRS = 4
-#: Records of a head that are looked at.
-_RECORDS = 1000
 _NULL = r"\N"
-#: Where MySQL, PostgreSQL and Hive write their null, they escape and do not quote.
-_NULL_FIELD = re.compile(rb"(?:^|[\t\x01\n])\\N(?:[\t\x01\r\n]|\Z)")
-_QUOTED_FIELD = re.compile(rb'(?:^|[\t\x01\n])"')
 #: Bytes of a file that tell its dialect; more tell no more.
 HEAD_BYTES = 256 * 1024
 
@@ -63,54 +50,6 @@ class Dialect:
     width: int = 0
 
 
-@dataclass
-class _Trial:
-    """A dialect, and what the head is in it.
-
-    Attributes:
-        dialect: the dialect.
-        rank: its place where everything else is equal.
-        rows: fields of the records that are whole and not torn.
-        count: records, torn ones too.
-        is_closed: whether no quote is open at the end of the head, unless its field is a long one.
-    """
-
-    dialect: CsvDialect
-    rank: int
-    rows: list[list[str]] = field(default_factory=list)
-    count: int = 0
-    is_closed: bool = True
-
-    @cached_property
-    def width(self) -> int:
-        """Give the number of fields that most rows have."""
-        widths = Counter(map(len, self.rows))
-        return max(widths, key=lambda width: (widths[width], width), default=0)
-
-    @cached_property
-    def agreeing(self) -> int:
-        """Count the rows that have so many."""
-        return list(map(len, self.rows)).count(self.width)
-
-    @property
-    def agreeing_rows(self) -> list[list[str]]:
-        """Give those rows."""
-        return [row for row in self.rows if len(row) == self.width]
-
-    @property
-    def order(self) -> tuple[bool, float, bool, bool, int, int]:
-        """Give the key by which the best dialect sorts first."""
-        share = self.agreeing / self.count if self.count else 0.0
-        return (
-            not (self.width > 1 and share >= _ENOUGH),
-            -share,
-            bool(self.rows) and len(self.rows[0]) != self.width,
-            self.dialect.delimiter == " ",
-            -self.width,
-            self.rank,
-        )
-
-
 def rank_dialects(head: bytes) -> list[Dialect]:
     r"""Rank the dialects of a delimited text, the best first.
 
@@ -126,14 +65,19 @@ def rank_dialects(head: bytes) -> list[Dialect]:
     """
     text, encoding = _decode(head)
     is_whole = len(head) < HEAD_BYTES
-    trials = _trials(text, is_whole=is_whole)
+    trials = try_dialects(text, is_whole=is_whole)
     skipped = 0
-    if not _begins_with_row(trials):
-        for end, lines in preamble.list_ends(text, _DELIMITERS):
-            others = _trials(text[end:], is_whole=is_whole)
-            if _begins_with_row(others) and has_header(others[0].agreeing_rows):
+    if not begins_with_row(trials):
+        for end, lines in preamble.list_ends(text, DELIMITERS):
+            others = try_dialects(text[end:], is_whole=is_whole)
+            if begins_with_row(others) and has_header(others[0].agreeing_rows):
                 trials, text, skipped = others, text[end:], lines
                 break
+    is_sure = bool(trials) and not trials[0].order[0]
+    if not is_sure and (delimiter := delimiter_of_header(text)):
+        # its records disagree; and yet a whole line is no field
+        trials = [trial for trial in trials if trial.width > 1]
+        trials.sort(key=lambda trial: trial.dialect.delimiter != delimiter)
     default_trials = {
         trial.dialect.delimiter: trial
         for trial in trials
@@ -151,43 +95,6 @@ def rank_dialects(head: bytes) -> list[Dialect]:
         replace(dialect, source={"skip_lines": skipped} | dialect.source, why=dialect.why + why)
         for dialect in ranked
     ]
-
-
-def _trials(text: bytes, *, is_whole: bool) -> list[_Trial]:
-    """Try all dialects, the best first; none without quotes where the quotes fit."""
-    trials = sorted(
-        (
-            _try(text, dialect, rank, is_whole=is_whole)
-            for rank, dialect in enumerate(_dialects(text))
-        ),
-        key=lambda trial: trial.order,
-    )
-    quoting = {
-        (trial.dialect.delimiter, trial.dialect.escape) for trial in trials if _quotes(trial, text)
-    }
-    return [
-        trial
-        for trial in trials
-        if trial.dialect.quote or (trial.dialect.delimiter, trial.dialect.escape) not in quoting
-        if not _has_blanks_behind_delimiters(trial)
-    ]
-
-
-def _has_blanks_behind_delimiters(trial: _Trial) -> bool:
-    """Tell the blanks of ``1, a, b`` from blanks that are delimiters."""
-    if trial.dialect.delimiter != " ":
-        return False
-    rows = [row for row in trial.agreeing_rows if len(row) > 1]
-    firsts = [row[0] for row in rows]
-    return bool(rows) and any(
-        sum(first.endswith(sign) for first in firsts) > len(rows) / 2 for sign in _DELIMITERS[:4]
-    )
-
-
-def _begins_with_row(trials: list[_Trial]) -> bool:
-    """Tell whether the first record agrees with the others in the best dialect."""
-    best = trials[0] if trials else None
-    return best is not None and not best.order[0] and len(best.rows[0]) == best.width
 
 
 def _decode(head: bytes) -> tuple[bytes, str]:
@@ -212,72 +119,7 @@ def _decode(head: bytes) -> tuple[bytes, str]:
     raise AssertionError("latin-1 decodes every byte")
 
 
-def _dialects(text: bytes) -> Iterator[CsvDialect]:
-    """Give the dialects worth a trial, the likelier ones first where records agree equally."""
-    line = find_separator_line(text)
-    delimiters = (line.delimiter,) if line else _DELIMITERS
-    has_backslash = b"\\" in text
-    if _NULL_FIELD.search(text) and not _QUOTED_FIELD.search(text):
-        yield from (CsvDialect(delimiter, None, "\\") for delimiter in ("\t", "\x01"))
-    for quote, escape, delimiter in product(('"', "'", None), (None, "\\"), delimiters):
-        if escape and not has_backslash:
-            continue
-        if quote is not None and quote.encode() not in text and quote != '"':
-            continue
-        yield CsvDialect(delimiter, quote, escape)
-
-
-def _try(text: bytes, dialect: CsvDialect, rank: int, *, is_whole: bool) -> _Trial:
-    """Cut the head into whole records and split them."""
-    line = find_separator_line(text)
-    data = text[line.end :] if line else text
-    trial = _Trial(dialect, rank)
-    find_ends = RecordEnds(dialect)
-    ends = find_ends(data)
-    if is_whole and not find_ends.quoted and data and (not ends or ends[-1] < len(data)):
-        ends.append(len(data))
-    torn = {bisect_right(ends, offset) for offset in find_ends.take_torn(len(data))}
-    for number, (start, end) in enumerate(pairwise([0, *ends[:_RECORDS]])):
-        record = data[start:end]
-        if not record.strip(b"\r\n"):
-            continue
-        trial.count += 1
-        if number in torn:
-            continue
-        with suppress(SourceError):
-            trial.rows.append(split_fields(record, dialect, ""))
-    last_end = ends[-1] if ends else 0
-    is_long_field = not is_whole and not torn and _has_pairs(data[last_end:], dialect)
-    trial.is_closed = not find_ends.quoted or is_long_field
-    if not trial.is_closed and (is_whole or len(data) - last_end > len(data) / 2):
-        trial.count += 1  # a quote that is never closed has swallowed the records behind it
-    return trial
-
-
-def _has_pairs(text: bytes, dialect: CsvDialect) -> bool:
-    """Tell whether a text writes the quotes inside a field as the dialect does."""
-    if dialect.quote is None:
-        return False
-    mark = (dialect.escape or dialect.quote) + dialect.quote
-    return text.count(mark.encode()) >= _PAIRS
-
-
-def _quotes(trial: _Trial, text: bytes) -> bool:
-    """Tell whether the quotes that begin a field close it, but for a few: they are no characters.
-
-    Where quotes are plain characters, text follows the second one of most fields that begin so.
-    """
-    dialect = trial.dialect
-    if dialect.quote != '"' or not trial.is_closed:
-        return False
-    openings = len(
-        re.findall(rb'(?:^|%s)"' % re.escape(dialect.delimiter.encode()), text, re.MULTILINE)
-    )
-    unread = trial.count - len(trial.rows)
-    return openings > 0 and unread <= _FEW * openings
-
-
-def _describe(trial: _Trial, default: _Trial, encoding: str, text: bytes) -> Dialect:
+def _describe(trial: Trial, default: Trial, encoding: str, text: bytes) -> Dialect:
     """Name the keys that a dialect needs, and why.
 
     Args:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _LETTERS, _DIGITS = re.compile(r"[^\W\d_]+"), re.compile(r"\d+")
@@ -27,10 +28,17 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     if not others and len(rows) > 1:
         return False
     names = [name.strip() for name in first]
-    if not any(names) or not all(map(_is_name, filter(None, names))):
-        return False
     columns = [[row[index] for row in others] for index in range(len(names))]
-    if any(map(_is_like_others, names, columns)):
+    is_counted = _counts_up(names) and sum(map(_counts_up, others)) <= len(others) / 10
+    if not any(names) or any(
+        not (is_name(name) or (is_counted and name.isdecimal())) for name in names if name
+    ):
+        return False
+    if any(
+        _is_like_others(name, values)
+        for name, values in zip(names, columns, strict=True)
+        if not (is_counted and name.isdecimal())
+    ):
         return False
     # the index of pandas has no name, and no field stands behind a delimiter at the end
     return not any(
@@ -38,7 +46,16 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     ) or _differ_mostly(names, columns)
 
 
-def _is_name(text: str) -> bool:
+def _counts_up(cells: Sequence[str]) -> bool:
+    """Tell cells such as 0, 1, 2 or 1990, 1991, with which tables count their columns."""
+    numbers = [int(cell) for cell in cells if cell.strip().isdecimal() and len(cell) <= 9]
+    are_years = all(1800 <= number <= 2200 for number in numbers)
+    steps = {after - before for before, after in pairwise(numbers)}
+    return steps == {1} and (len(numbers) > 2 or are_years)
+
+
+def is_name(text: str) -> bool:
+    """Tell a text that may be the name of a column; not empty."""
     return (
         len(text) <= _LONGEST_NAME
         and "\n" not in text

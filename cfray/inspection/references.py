@@ -10,6 +10,7 @@ from cfray.conversion.reference_ids import read_references
 from cfray.inspection import fieldnames
 from cfray.inspection.field_samples import FieldSample
 from cfray.inspection.guess import Guess, rule
+from cfray.inspection.plain_names import plain_name
 from cfray.inspection.samples import Sample
 from cfray.inspection.unclaimed import Unclaimed
 from cfray.job.mapping import LiteralPath, as_path, dotted
@@ -59,14 +60,17 @@ def _shown_references(unclaimed: Unclaimed) -> list[Guess]:
     ids_are_telling = tag != "i" and numeric_ids < len(known_ids) / 2
     guesses = []
     for field in unclaimed.fields(*_REFERENCE_KINDS):
-        is_named = bool(fieldnames.REFERS.search(field.name))
+        # extended JSON writes {"parent": {"$oid": ..}}
+        is_wrapped = field.path[-1].startswith("$") and len(field.path) > 1
+        name = plain_name(field.path[-2]) if is_wrapped else field.name
+        is_named = bool(fieldnames.REFERS.search(name))
         is_number = field.kind in ("numbers", "number", "decimal")
         if field.vectors or not (is_named or (ids_are_telling and not is_number)):
             continue
         why = _reason(unclaimed, field, tag, is_named=is_named)
         if why:
             kind = next(
-                (kind for words, kind in fieldnames.TYPES if re.search(words, field.name)),
+                (kind for words, kind in fieldnames.TYPES if re.search(words, name)),
                 "reference",
             )
             unclaimed.taken.add(field.path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfray.records import vectors
 from cfray.records.record import VARIANT, variant_texts
@@ -75,6 +76,8 @@ def probe_vectors(columns: Sequence[pa.Array], kind: str) -> Probe:
 
 def _read(columns: Sequence[pa.Array], form: VectorForm) -> Probe:
     heads = [column.filter(column.is_valid()).slice(0, _LOOKED_AT) for column in columns]
+    if form != "auto" and any(map(_are_digits, heads)):
+        return Probe()
     if not any(vectors.widths_of(head, form) for head in heads):
         return Probe()
     widths: Counter[int] = Counter()
@@ -95,6 +98,15 @@ def _read(columns: Sequence[pa.Array], form: VectorForm) -> Probe:
         return Probe()
     declared = "" if form == "auto" else _declared(columns, form)
     return Probe(dimension, count, empty, declared, tuple(widths.most_common()))
+
+
+def _are_digits(column: pa.Array) -> bool:
+    """Tell texts of hexadecimal digits: ids, UUIDs and digests, which base64 could be, too."""
+    if column.type.equals(VARIANT):
+        column = variant_texts(column)
+    if not pa.types.is_string(column.type) or not len(column):
+        return False
+    return bool(pc.all(pc.match_substring_regex(column, r"^\{?[0-9A-Fa-f-]+\}?$")).as_py())
 
 
 def _count_plausible(values: npt.NDArray[np.float32]) -> int:

@@ -422,6 +422,10 @@ class TestRank:
             (b"#id\tt\n1\ta\n2\tb\n", {"delimiter": "\t"}),
             (b"id,t\n1,a\n2,b\nid,t\n3,c\nid,t\n4,d\n", {}),
             (b"id, n, t\n1, a, b c\n2, d, e f\n3, g, h i\n", {}),
+            (b'id, t\n1, "a, b"\n2, "c, d, e"\n3, "f, g, h, i"\n4, "j"\n', {}),
+            (b"country,1990,1991\nA,0.5,2\nB,1.5,3\nC,2.5,7\n", {}),
+            (b",0,1,2\n0,0.5,2,1\n1,1.5,3,8\n2,2.5,7,9\n", {}),
+            (b"7,8,9\n1,3,2\n5,2,6\n6,7,8\n", {"columns": ["column_1", "column_2", "column_3"]}),
             (b"Report of 2024\n\nid,title,t\n1,a,b\n2,c,d\n3,e,f\n4,g,h\n", {"skip_lines": 2}),
         ],
     )

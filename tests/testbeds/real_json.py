@@ -196,6 +196,8 @@ def mongo_export(folder: Path) -> None:
         | {
             "_id": {"$oid": f"{n:024x}"},
             "embedding": [{"$numberDouble": repr(x)} for x in vector(n)],
+            "parent": {"$oid": f"{n // 2:024x}"},
+            "sha256": f"{n:064x}",
         }
         for n in range(20)
     ]
