@@ -2,7 +2,7 @@
 
 Compare ratios of one run, never seconds of two: other programs share the
 machine.  cfray's clock is its report's: from the end of ``ray.init`` to the last
-shard's commit, without compaction and index (issue 3, must-show 9).  Memory is
+shard's commit, without compaction and index.  Memory is
 watched in a pass of its own, for watching slows down whoever has many
 processes.  Every output is deleted before the next one is written.
 

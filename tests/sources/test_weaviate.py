@@ -392,9 +392,11 @@ def test_a_plan_is_made_although_an_object_is_larger_than_a_message(bed):
             "RESOURCE_EXHAUSTED",
             "grpc: trying to send message larger than max (110000000 vs. 104858000)",
         )
+        usual_count = len(source.shards(CONTEXT))
         proxy.fail(too_large, times=4, matching=bed.page_request())
         shards = source.shards(CONTEXT)
         assert not proxy.waiting
+        assert len(shards) <= 2 * usual_count, "a large object says nothing of the others' size"
         assert row_counts(rows(source, shards)) == row_counts(map(bed.expected, CORPUS))
 
 

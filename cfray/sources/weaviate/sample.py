@@ -48,18 +48,19 @@ def take_sample(cursor: Cursor, rows: int) -> Sample:
             objects, page_bytes = halve_until_it_fits(
                 size, partial(cursor.fetch, after, with_content=True)
             )
-        except TooLargeError:  # reading sets the object aside by name
+            seen_rows, seen_bytes = seen_rows + len(objects), seen_bytes + page_bytes
+        except TooLargeError:
+            # reading sets the object aside by name; its size says nothing of the others
             objects, _ = cursor.fetch(after, 1, with_content=False)
-            page_bytes = PAGE_BYTES
         if objects and first_id is None:
             first_id = int.from_bytes(objects[0].metadata.id_as_bytes, "big")
-        seen_rows, seen_bytes = seen_rows + len(objects), seen_bytes + page_bytes
         for column, width in vector_widths(cursor.collection, objects):
             widths.setdefault(column, width)
     unseen = [name for name in cursor.collection.vectors if name not in widths]
     if unseen and first_id is not None and rows > seen_rows:
         widths |= _find_widths(cursor, unseen, first_id)
-    return Sample(first_id, max(1, seen_bytes // max(1, seen_rows)), widths)
+    row_bytes = max(1, seen_bytes // seen_rows) if seen_rows else PAGE_BYTES
+    return Sample(first_id, row_bytes, widths)
 
 
 def _find_widths(cursor: Cursor, columns: Sequence[str], first_id: int) -> dict[str, int]:
