@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from tests.testbeds import lineup, object_stores
 from tests.testbeds.shared_ray import SharedRay
@@ -16,6 +17,10 @@ from tests.testbeds.shared_ray import SharedRay
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("fuzz", deadline=None)
 settings.load_profile("fuzz" if os.environ.get("CFRAY_FUZZ") else "steady")
+if not os.environ.get("CFRAY_FUZZ"):
+    # Hypothesis also draws the constants of the modules that are loaded, and these depend on the
+    # tests that ran before in the same process.
+    providers.is_local_module_file = lambda path: False
 
 
 @pytest.fixture(

@@ -180,5 +180,5 @@ class Fields:
             self._add(item_path, item_column, paths, variant=variant)
         if not variant:
             self.structs[path] = column
-        rest = pc.if_else(pa.array(is_opened), pa.scalar(None, column.type), column)
-        return rest if rest.null_count < len(rest) or path in paths else None
+        unopened = pc.if_else(pa.array(is_opened), pa.scalar(None, column.type), column)
+        return unopened if unopened.null_count < len(unopened) or path in paths else None

@@ -57,13 +57,13 @@ def _fields_of_name(name: str, entered: AbstractSet[Path]) -> list[Path]:
 
     Next is the column that is called so, then the others by their depth.
     """
-    deepest, *others = sorted(_splits((), name, entered), key=lambda path: (-len(path), path))
-    return [deepest, *sorted(others, key=lambda path: (len(path) > 1, -len(path), path))]
+    deepest, *shallower = sorted(_splits((), name, entered), key=lambda path: (-len(path), path))
+    return [deepest, *sorted(shallower, key=lambda path: (len(path) > 1, -len(path), path))]
 
 
-def _splits(parent: Path, rest: str, entered: AbstractSet[Path]) -> Iterator[Path]:
+def _splits(parent: Path, remainder: str, entered: AbstractSet[Path]) -> Iterator[Path]:
     """Split a dotted name into paths that may exist: each parent is one that a rule leads into."""
-    yield (*parent, rest)
+    yield (*parent, remainder)
     for child in {path[-1] for path in entered if path[:-1] == parent}:
-        if rest.startswith(f"{child}."):
-            yield from _splits((*parent, child), rest[len(child) + 1 :], entered)
+        if remainder.startswith(f"{child}."):
+            yield from _splits((*parent, child), remainder[len(child) + 1 :], entered)

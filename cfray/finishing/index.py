@@ -171,7 +171,10 @@ def _is_another(dataset: LanceDataset, spec: VectorIndexSpec) -> bool:
         (spec.metric, _metric_of(described)),
         (spec.num_sub_vectors, compression.get("num_sub_vectors")),
     )
-    return any(said is not None and is_now not in (None, said) for said, is_now in pairs)
+    return any(
+        asked_value is not None and is_now not in (None, asked_value)
+        for asked_value, is_now in pairs
+    )
 
 
 def _vector_index(dataset: LanceDataset) -> Any:  # lance's IndexDescription, or None

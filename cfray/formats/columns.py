@@ -189,4 +189,4 @@ def _raw_text(value: pa.Array) -> object:
 def _items(value: pa.Array) -> list[pa.Array]:
     """Give the items of a list, or the entries of a map, as arrays of one value."""
     items = value[0].values
-    return [items.slice(place, 1) for place in range(len(items))]
+    return [items.slice(index, 1) for index in range(len(items))]

@@ -211,7 +211,7 @@ def name_columns(fields: Sequence[str], name: str) -> tuple[tuple[str, ...], lis
     ]
     notes += [
         f"{name}: the header has the name {field!r} {count} times; its columns are "
-        f"{', '.join(column for column, given in zip(names, named, strict=True) if given == field)}"
+        f"{', '.join(column for column, name in zip(names, named, strict=True) if name == field)}"
         for field, count in Counter(named).items()
         if count > 1
     ]

@@ -69,9 +69,9 @@ def rank_dialects(head: bytes) -> list[Dialect]:
     skipped = 0
     if not begins_with_row(trials):
         for end, lines in preamble.list_ends(text, DELIMITERS):
-            others = try_dialects(text[end:], is_whole=is_whole)
-            if begins_with_row(others) and has_header(others[0].agreeing_rows):
-                trials, text, skipped = others, text[end:], lines
+            later_trials = try_dialects(text[end:], is_whole=is_whole)
+            if begins_with_row(later_trials) and has_header(later_trials[0].agreeing_rows):
+                trials, text, skipped = later_trials, text[end:], lines
                 break
     is_sure = bool(trials) and not trials[0].order[0]
     if not is_sure and (delimiter := delimiter_of_header(text)):

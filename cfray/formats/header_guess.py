@@ -24,12 +24,12 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     if not rows:
         return False
     # a file that was joined from several holds the header several times
-    first, others = rows[0], [row for row in rows if row != rows[0]]
-    if not others and len(rows) > 1:
+    first, later_rows = rows[0], [row for row in rows if row != rows[0]]
+    if not later_rows and len(rows) > 1:
         return False
     names = [name.strip() for name in first]
-    columns = [[row[index] for row in others] for index in range(len(names))]
-    is_counted = _counts_up(names) and sum(map(_counts_up, others)) <= len(others) / 10
+    columns = [[row[index] for row in later_rows] for index in range(len(names))]
+    is_counted = _counts_up(names) and sum(map(_counts_up, later_rows)) <= len(later_rows) / 10
     if not any(names) or any(
         not (is_name(name) or (is_counted and name.isdecimal())) for name in names if name
     ):

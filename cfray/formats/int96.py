@@ -42,12 +42,12 @@ def exact_instants(
         nanoseconds: the same columns, read as nanoseconds.
         position: where the batch stands in its file.
     """
-    places = _places(batch.schema.names, milliseconds.schema.names)
-    units = np.zeros((batch.num_rows, len(places)), np.bool_)
+    batch_indexes = _batch_indexes(batch.schema.names, milliseconds.schema.names)
+    units = np.zeros((batch.num_rows, len(batch_indexes)), np.bool_)
     is_inexact = np.zeros(batch.num_rows, np.bool_)
-    for column, place in enumerate(places):
+    for column, batch_index in enumerate(batch_indexes):
         far, fine, wrong = _rows_by_unit(
-            batch.column(place), milliseconds.column(column), nanoseconds.column(column)
+            batch.column(batch_index), milliseconds.column(column), nanoseconds.column(column)
         )
         units[:, column] = fine.any() & ~far
         is_inexact |= wrong | (far & fine)
@@ -57,22 +57,24 @@ def exact_instants(
         if is_inexact[start]:
             three = (batch, milliseconds, nanoseconds)
             for row in range(start, end):
-                yield _reject(three, places, row, f"{position}, row {row} of its batch")
+                yield _reject(three, batch_indexes, row, f"{position}, row {row} of its batch")
         elif end > start:
             rows = batch.slice(start, end - start)
-            for column, place in enumerate(places):
+            for column, batch_index in enumerate(batch_indexes):
                 if units[start, column]:
                     fine_column = nanoseconds.column(column).slice(start, end - start)
-                    rows = rows.set_column(place, batch.schema.names[place], fine_column)
+                    rows = rows.set_column(
+                        batch_index, batch.schema.names[batch_index], fine_column
+                    )
             yield rows
 
 
-def _places(names: list[str], wanted: list[str]) -> list[int]:
+def _batch_indexes(names: list[str], searched_names: list[str]) -> list[int]:
     """Find the columns of these names; where a name repeats, in the order of their places."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
-    return [places[name].pop(0) for name in wanted]
+    batch_indexes: dict[str, list[int]] = {}
+    for batch_index, name in enumerate(names):
+        batch_indexes.setdefault(name, []).append(batch_index)
+    return [batch_indexes[name].pop(0) for name in searched_names]
 
 
 def _rows_by_unit(us: pa.Array, ms: pa.Array, ns: pa.Array) -> tuple[Mask, Mask, Mask]:
@@ -133,14 +135,18 @@ def _any_item(items: Mask, offsets: npt.NDArray[np.int64]) -> Mask:
 
 
 def _reject(
-    three: tuple[pa.RecordBatch, ...], places: list[int], row: int, position: str
+    three: tuple[pa.RecordBatch, ...], batch_indexes: list[int], row: int, position: str
 ) -> Reject:
     """Set aside a row, with the counts of its INT96 columns in the three units."""
     batch, milliseconds, nanoseconds = three
     content = json.loads(row_content(batch, row))
-    for column, place in enumerate(places):
-        arrays = (batch.column(place), milliseconds.column(column), nanoseconds.column(column))
-        content[batch.schema.names[place]] = dict(
+    for column, batch_index in enumerate(batch_indexes):
+        arrays = (
+            batch.column(batch_index),
+            milliseconds.column(column),
+            nanoseconds.column(column),
+        )
+        content[batch.schema.names[batch_index]] = dict(
             zip(UNITS, (_plain_counts(array.slice(row, 1)) for array in arrays), strict=True)
         )
     return Reject(
@@ -163,5 +169,5 @@ def _plain_counts(value: pa.Array) -> object:
         return {name: _plain_counts(value.field(i)) for i, name in enumerate(names)}
     if kinds.is_nested(kind):
         items = value[0].values
-        return [_plain_counts(items.slice(place, 1)) for place in range(len(items))]
+        return [_plain_counts(items.slice(row, 1)) for row in range(len(items))]
     return str(value[0].as_py())

@@ -166,7 +166,7 @@ class Containers:
     """What ``find_containers`` found.
 
     Attributes:
-        found: the containers under the key, in their order.
+        under_key: the containers under the key, in their order.
         beside: dotted paths of the other members, with a short value where they have one.
         arrays: dotted paths of the members that are arrays or objects.
         is_object: whether the first top-level value is an object.
@@ -174,7 +174,7 @@ class Containers:
         is_whole: whether every bracket is closed.
     """
 
-    found: list[Container] = field(default_factory=list)
+    under_key: list[Container] = field(default_factory=list)
     beside: dict[str, str] = field(default_factory=dict)
     arrays: dict[str, None] = field(default_factory=dict)
     is_object: bool = False
@@ -221,7 +221,7 @@ class _Walk:
         elif on_path and depth == len(self._path):
             self.result.repeats_key |= self._has_target and depth > 0
             self._has_target = True
-            self.result.found.append(Container(offset, None, is_array))
+            self.result.under_key.append(Container(offset, None, is_array))
         self._stack.append((on_path, not is_array, key))
         self._text = b""
 
@@ -230,8 +230,8 @@ class _Walk:
         self._note_member()
         on_path, _, key = self._stack.pop()
         if on_path and len(self._stack) == len(self._path):
-            last = self.result.found[-1]
-            self.result.found[-1] = Container(last.start, offset + 1, last.is_array)
+            last = self.result.under_key[-1]
+            self.result.under_key[-1] = Container(last.start, offset + 1, last.is_array)
         elif self._stack and not on_path and self._stack[-1][0] and self._stack[-1][1]:
             self.result.beside.setdefault(self._dotted(key), "")
         # what stands between the bracket and the next comma is no member

@@ -83,10 +83,10 @@ def unreserved_name(key: str, reserved: Collection[str], prefix: str) -> str:
         reserved: names of the record's columns.
         prefix: what stands before the dot.
     """
-    rest = key
-    while rest.startswith(f"{prefix}."):
-        rest = rest.removeprefix(f"{prefix}.")
-    return f"{prefix}.{key}" if rest in reserved else key
+    unprefixed = key
+    while unprefixed.startswith(f"{prefix}."):
+        unprefixed = unprefixed.removeprefix(f"{prefix}.")
+    return f"{prefix}.{key}" if unprefixed in reserved else key
 
 
 def dense_column(

@@ -24,8 +24,8 @@ def list_ends(text: bytes, delimiters: Sequence[str]) -> Iterator[tuple[int, int
     Yields:
         the offset of the table, and how many lines stand before it.
     """
-    found = [match for match, _ in zip(_LINE.finditer(text), range(_LOOKED_AT), strict=False)]
-    lines = [match[1] for match in found]
+    lines_seen = [match for match, _ in zip(_LINE.finditer(text), range(_LOOKED_AT), strict=False)]
+    lines = [match[1] for match in lines_seen]
     comments = 0
     while comments < min(len(lines), _MOST) and (
         lines[comments].startswith(b"#") or not lines[comments].strip()
@@ -35,7 +35,7 @@ def list_ends(text: bytes, delimiters: Sequence[str]) -> Iterator[tuple[int, int
     counts = dict.fromkeys((comments - 1, comments, *_narrow_lines(lines, delimiters)))
     for count in counts:
         if 0 < count <= _MOST:
-            yield found[count - 1].end(), count
+            yield lines_seen[count - 1].end(), count
 
 
 def _narrow_lines(lines: list[bytes], delimiters: Sequence[str]) -> Iterator[int]:

@@ -54,9 +54,9 @@ def _part(origin: Origin, source: Csv, members: Sequence[PinnedFile]) -> Origin 
     if len(members) > 1:
         stem = stem.rstrip("-_.0123456789")
     label = plain_file_name("-".join(filter(None, [origin.label, stem or names[0]])))
-    others = tuple(guess for guess in origin.guesses if guess.key != "name")
+    unnamed_guesses = tuple(guess for guess in origin.guesses if guess.key != "name")
     name = origin.name.removesuffix(f"-{origin.label}") if origin.label else origin.name
-    part = replace(origin, guesses=others, label=label, files=", ".join(names[:5]))
+    part = replace(origin, guesses=unnamed_guesses, label=label, files=", ".join(names[:5]))
     return part.at(uri).with_name(f"{name}-{label}")
 
 

@@ -59,8 +59,8 @@ def rule(path: Path) -> Json:
     return {"path": list(path)} if as_path(dotted(path)) != path else dotted(path)
 
 
-def count_of(part: int, whole: int) -> str:
+def count_of(part: int, total: int) -> str:
     """Write a share of the sampled records as a reason gives it."""
-    if part == whole:
+    if part == total:
         return "every sampled record"
-    return f"{part:,} of {whole:,} sampled records"
+    return f"{part:,} of {total:,} sampled records"

@@ -175,7 +175,7 @@ def _several(
         key: Json = {"key": parts}
         if count_unique(sample, key) == sample.rows:
             paths = tuple(field.path for field in usable if rule(field.path) in parts)
-            unclaimed.taken.update(paths)
+            unclaimed.used_paths.update(paths)
             unclaimed.ids = read_tagged(sample, key)
             why = (
                 f"no field alone is unique; these {len(parts)} together are in "

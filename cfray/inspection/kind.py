@@ -186,10 +186,10 @@ def _kinds(
             f"{' and some of kind '.join(sorted(set(kinds)))}, for example {looked_at[0].name}",
             "move the files of each kind to a folder, and inspect each",
         )
-    rest = [file for file in files if file not in looked_at]
-    kinds += [first_bytes.find_kind(file, suffix_kind, is_alone=is_alone) for file in rest]
+    unread_files = [file for file in files if file not in looked_at]
+    kinds += [first_bytes.find_kind(file, suffix_kind, is_alone=is_alone) for file in unread_files]
     by_kind: dict[str, list[PinnedFile]] = {}
-    for file, kind in zip([*looked_at, *rest], kinds, strict=True):
+    for file, kind in zip([*looked_at, *unread_files], kinds, strict=True):
         by_kind.setdefault(kind, []).append(file)
     return by_kind
 

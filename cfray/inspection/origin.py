@@ -52,8 +52,8 @@ class Origin:
         """Take the label off, also from the name: no other draft is made of the location."""
         if not self.label or not self.name.endswith(f"-{self.label}"):
             return replace(self, label="")
-        others = tuple(guess for guess in self.guesses if guess.key != "name")
-        named = replace(self, guesses=others, label="")
+        unnamed_guesses = tuple(guess for guess in self.guesses if guess.key != "name")
+        named = replace(self, guesses=unnamed_guesses, label="")
         return named.with_name(self.name.removesuffix(f"-{self.label}"))
 
     def at(self, uri: str) -> Origin:

@@ -42,7 +42,7 @@ def _declared_reference(unclaimed: Unclaimed, name: str, collection: str) -> Gue
     """Draft a reference as the source declares it; one that no sampled record has is offered."""
     fields = [field for field in unclaimed.sample.fields if dotted(field.path) == name]
     path = fields[0].path if fields else as_path(name)
-    unclaimed.taken.add(path)
+    unclaimed.used_paths.add(path)
     value: Json = {"type": "reference", "to": rule(path), "collection": collection}
     why = "a cross-reference of the store"
     if not fields:
@@ -73,7 +73,7 @@ def _shown_references(unclaimed: Unclaimed) -> list[Guess]:
                 (kind for words, kind in fieldnames.TYPES if re.search(words, name)),
                 "reference",
             )
-            unclaimed.taken.add(field.path)
+            unclaimed.used_paths.add(field.path)
             value: Json = {"type": kind, "to": rule(field.path)}
             guesses.append(Guess("mapping.relationships", value, why, paths=(field.path,)))
     return guesses
@@ -84,7 +84,7 @@ class _Hits:
     """References of a field: all, those that name another sampled record, those to themselves."""
 
     total: int = 0
-    others: int = 0
+    other_records: int = 0
     itself: int = 0
 
 
@@ -98,7 +98,7 @@ def _count_hits(sample: Sample, field: FieldSample, ids: list[str], tag: str) ->
                 is_itself = text == ids[start + row]
                 hits.total += 1
                 hits.itself += is_itself
-                hits.others += text in known_ids and not is_itself
+                hits.other_records += text in known_ids and not is_itself
         start += fields.rows
     return hits
 
@@ -107,17 +107,20 @@ def _reason(unclaimed: Unclaimed, field: FieldSample, tag: str, *, is_named: boo
     """Say why a field refers to other records; empty where it does not."""
     sample, ids = unclaimed.sample, unclaimed.ids
     hits = _count_hits(sample, field, ids, tag)
-    by_name = is_named and (hits.others or not sample.is_complete)
+    by_name = is_named and (hits.other_records or not sample.is_complete)
     if (
         not hits.total
         or hits.itself > hits.total / 2
-        or not (hits.others >= hits.total / 2 or by_name)
+        or not (hits.other_records >= hits.total / 2 or by_name)
     ):
         return ""
-    if hits.others == hits.total:
+    if hits.other_records == hits.total:
         return "every sampled value is an id of another record"
-    if hits.others:
-        return f"{hits.others:,} of {hits.total:,} sampled values are ids of other sampled records"
+    if hits.other_records:
+        return (
+            f"{hits.other_records:,} of {hits.total:,} sampled values are ids of other sampled "
+            "records"
+        )
     if {_shape(text) for text in field.texts} & {_shape(text[2:]) for text in ids if text}:
         return (
             "by its name, and its values look like the ids; the records they name are not in the "

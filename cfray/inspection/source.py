@@ -131,10 +131,10 @@ def _draft_each(origins: list[Origin]) -> list[Draft]:
     ]
     if not facts:
         return list(drafts.values())
-    kept = [origins[number] for number in drafts]
-    if len(kept) == 1:
-        kept = [kept[0].alone()]
-    return [_draft(origin, facts) for origin in kept]
+    drafted_origins = [origins[number] for number in drafts]
+    if len(drafted_origins) == 1:
+        drafted_origins = [drafted_origins[0].alone()]
+    return [_draft(origin, facts) for origin in drafted_origins]
 
 
 def _draft(origin: Origin, facts: list[str]) -> Draft:

@@ -62,7 +62,7 @@ def keep_one_width(sample: Sample) -> tuple[Sample, list[Guess]]:
     }
     if not left_out:
         return sample, []
-    kept = [
+    remaining_names = [
         collection.name
         for collection in sample.description.collections
         if collection.name not in left_out
@@ -75,7 +75,7 @@ def keep_one_width(sample: Sample) -> tuple[Sample, list[Guess]]:
         f"to be moved by another job each: {listed}"
     )
     # the job file may name a collection without its database
-    for names in (kept, [name.rpartition("/")[2] for name in kept]):
+    for names in (remaining_names, [name.rpartition("/")[2] for name in remaining_names]):
         with suppress(SourceError):
             narrowed = take_sample(sample.source.model_copy(update={"collections": names}))
             return narrowed, [Guess("source.collections", list[Json](names), why)]
@@ -90,7 +90,7 @@ def guess_store_vector(unclaimed: Unclaimed) -> list[Guess]:
         for field in unclaimed.fields("numbers", "list", "other")
         if field.path[0] in ("vector", "vectors")
     ]
-    unclaimed.taken.update(field.path for field in fields)
+    unclaimed.used_paths.update(field.path for field in fields)
     choice = _choose(sample, _widths(sample))
     if choice is None:
         return []

@@ -29,9 +29,11 @@ def guess_text(unclaimed: Unclaimed) -> Guess:
     )
     reason = "by its name" if best.name in fieldnames.TEXTS else "the longest texts"
     why = f"{reason}; {best.mean_length:,.0f} characters on average"
-    others = [dotted(field.path) for field in candidates if field is not best and _is_long(field)]
-    if others:
-        why += f"; other long texts: {', '.join(others[:_LISTED])}"
+    other_texts = [
+        dotted(field.path) for field in candidates if field is not best and _is_long(field)
+    ]
+    if other_texts:
+        why += f"; other long texts: {', '.join(other_texts[:_LISTED])}"
     return unclaimed.take("text_content", best, why)
 
 

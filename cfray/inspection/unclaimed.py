@@ -16,12 +16,12 @@ class Unclaimed:
 
     Attributes:
         sample: the records.
-        taken: paths of the fields that a guess uses.
+        used_paths: paths of the fields that a guess uses.
         ids: tagged id of each record, in the order of the sample; empty where no id is guessed.
     """
 
     sample: Sample
-    taken: set[Path] = field(default_factory=set)
+    used_paths: set[Path] = field(default_factory=set)
     ids: list[str] = field(default_factory=list)
 
     def fields(self, *kinds: str) -> list[FieldSample]:
@@ -35,10 +35,10 @@ class Unclaimed:
     def _is_taken(self, path: Path) -> bool:
         """Tell a field that is taken, lies in one that is, or holds one that is."""
         return any(
-            path[: len(other)] == other or other[: len(path)] == path for other in self.taken
+            path[: len(other)] == other or other[: len(path)] == path for other in self.used_paths
         )
 
     def take(self, key: str, field: FieldSample, why: str, *, name: str = "") -> Guess:
         """Make a guess that uses a field."""
-        self.taken.add(field.path)
+        self.used_paths.add(field.path)
         return Guess(f"mapping.{key}", rule(field.path), why, name=name, paths=(field.path,))

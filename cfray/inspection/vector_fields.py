@@ -61,7 +61,7 @@ def claim_vectors(unclaimed: Unclaimed) -> VectorFields:
         and fieldnames.VECTOR_LIKE.search(field.name)
         and _is_mostly(field, sum(count for _, count in field.probe.widths))
     ]
-    unclaimed.taken.update(field.path for field in fitting)
+    unclaimed.used_paths.update(field.path for field in fitting)
     return VectorFields(fitting, mixed)
 
 

@@ -55,8 +55,8 @@ class Findings:
     def references(self) -> tuple[list[str], list[str]]:
         """Give notes and warnings about the references of the sample."""
         uuids = [batch.frames.column("uuid") for batch in self.converted]
-        every = pa.chunked_array(uuids, pa.string()).combine_chunks()
-        return reference_notes(self.job, self.shape, self.sample, every)
+        all_uuids = pa.chunked_array(uuids, pa.string()).combine_chunks()
+        return reference_notes(self.job, self.shape, self.sample, all_uuids)
 
     def notes(self, metric: str) -> list[str]:
         """Say what is not obvious.

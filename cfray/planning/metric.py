@@ -44,12 +44,12 @@ def choose_metric(job: JobSpec, description: Description, shape: SourceShape) ->
         f"{metric or 'another distance than cosine, l2 and dot'} in {_names(names)}"
         for metric, names in collections.items()
     )
-    wanted = job.index.vector.metric
+    job_metric = job.index.vector.metric
     notes = []
-    if wanted is not None and any(metric not in (wanted, None) for metric in collections):
-        notes.append(f"index.vector.metric is {wanted}; the source searches by {listed}")
-    if wanted is not None:
-        return MetricChoice(source, wanted, "job file (index.vector.metric)", tuple(notes))
+    if job_metric is not None and any(metric not in (job_metric, None) for metric in collections):
+        notes.append(f"index.vector.metric is {job_metric}; the source searches by {listed}")
+    if job_metric is not None:
+        return MetricChoice(source, job_metric, "job file (index.vector.metric)", tuple(notes))
     if len(collections) > 1 or (collections and source is None):
         notes.append(
             f"the source collections do not agree on one distance: {listed}. The index is built "

@@ -127,7 +127,7 @@ def vector_warnings(
     if job.embedding.policy == "regenerate":
         return []
     rules = [field.path for field in primary_vectors(job.mapping, shape)]
-    taken = {path for _, path in job.mapping.rules()} | {*rules, *shape.vectors.values()}
+    mapped_paths = {path for _, path in job.mapping.rules()} | {*rules, *shape.vectors.values()}
     warnings: dict[str, None] = {}
     for collection in dict.fromkeys(sample.collections):
         numbers = [n for n, name in enumerate(sample.collections) if name == collection]
@@ -141,7 +141,7 @@ def vector_warnings(
             and (count := sum(_count_instead(path, *batch) for batch in batches))
         }
         if records and missing == records:
-            hints = vector_hints([item for item, _ in batches], taken)
+            hints = vector_hints([item for item, _ in batches], mapped_paths)
             looks |= {rule: (records, look) for look, rule in hints}
         for rule, (count, look) in looks.items():
             where = f" of source collection {collection}" if collection else ""

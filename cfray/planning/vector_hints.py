@@ -37,12 +37,12 @@ _BLOB_FORMS: tuple[VectorForm, ...] = ("auto", "npy", "floats", "doubles", "halv
 _PLAUSIBLE = (1e-7, 1e4)
 
 
-def vector_hints(sample: list[Fields], taken: set[Path]) -> list[tuple[str, str]]:
+def vector_hints(sample: list[Fields], mapped_paths: set[Path]) -> list[tuple[str, str]]:
     """Find the fields that look like vectors.
 
     Args:
         sample: batches of records.
-        taken: paths that a rule takes.
+        mapped_paths: paths that a rule takes.
 
     Returns:
         for each field what it looks like, and the rule that would read it.
@@ -51,7 +51,7 @@ def vector_hints(sample: list[Fields], taken: set[Path]) -> list[tuple[str, str]
     looks: dict[str, str] = {}
     for fields in sample:
         for path, column in fields.columns.items():
-            if path in taken:
+            if path in mapped_paths:
                 continue
             for name, form, width in _candidates(path, column, fields):
                 looks.setdefault(name, f"{name} looks like a vector of {width} numbers")

@@ -12,14 +12,14 @@ def unique_names(names: Sequence[str]) -> list[str]:
     A number that another column's name already ends in is passed over.
     """
     counts = Counter(names)
-    taken = set(names)
+    used_names = set(names)
     unique: list[str] = []
     for name in names:
         number = 1
         candidate = name
-        while counts[name] > 1 and candidate in taken:
+        while counts[name] > 1 and candidate in used_names:
             candidate = f"{name}#{number}"
             number += 1
-        taken.add(candidate)
+        used_names.add(candidate)
         unique.append(candidate)
     return unique

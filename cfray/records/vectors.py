@@ -142,15 +142,15 @@ def _read_variants(column: pa.StructArray, dimension: int, form: VectorForm) -> 
     rows = np.flatnonzero(is_other.to_numpy(zero_copy_only=False))
     if not len(rows):
         return read
-    others = _read_cells(column.take(pa.array(rows)), dimension, form)
+    single_cells = _read_cells(column.take(pa.array(rows)), dimension, form)
     vectors, missing = read.values.copy(), read.missing.copy()
-    vectors[rows], missing[rows] = others.values, others.missing
+    vectors[rows], missing[rows] = single_cells.values, single_cells.missing
     faults = {row: reason for row, reason in read.faults.items() if not is_other[row].as_py()}
-    faults |= {int(rows[row]): reason for row, reason in others.faults.items()}
+    faults |= {int(rows[row]): reason for row, reason in single_cells.faults.items()}
     empty = None
-    if others.empty is not None:
+    if single_cells.empty is not None:
         empty = np.zeros(len(column), np.bool_)
-        empty[rows] = others.empty
+        empty[rows] = single_cells.empty
     return Vectors(vectors, missing, faults, empty)
 
 

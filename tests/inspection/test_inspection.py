@@ -720,7 +720,7 @@ class TestAnyRecords:
         (tmp_path / "any.jsonl").write_text("\n".join(lines) + "\n")
         (draft,) = inspection.draft_all(str(tmp_path / "any.jsonl"), tmp_path / "job.yaml")
         (tmp_path / "job.yaml").write_text(draft.text)
-        assert "id: pid" in draft.text or "id: id" in draft.text
+        assert any(guess["key"] == "mapping.id" and guess["value"] for guess in draft.guesses)
         preview(read_job(tmp_path / "job.yaml"))
 
 

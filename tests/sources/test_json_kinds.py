@@ -212,7 +212,7 @@ class TestRecordsUnderAKey:
         ).encode()
         blocks = [text[start : start + size] for start in range(0, len(text), size)]
         containers = json_structure.find_containers(blocks, ("wanted", "rows"))
-        (container,) = containers.found
+        (container,) = containers.under_key
         assert json.loads(text[container.start : container.end]) == rows
         assert set(containers.beside) == {*beside, "wanted.x", "z"}
         assert containers.is_whole

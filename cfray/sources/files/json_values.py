@@ -58,7 +58,7 @@ class ValueReader:
             return [FilePart(file, "0", {}, file.size, splittable=False)]
         path = (*self.path, "data") if self.orient == "split" else self.path
         containers = _find(file, path)
-        for container in containers.found:
+        for container in containers.under_key:
             self._check(container, file)
         where: dict[str, Json] = {}
         beside = containers.beside
@@ -80,7 +80,7 @@ class ValueReader:
                 (container.end or file.size) - container.start,
                 splittable=False,
             )
-            for container in containers.found
+            for container in containers.under_key
         ]
 
     def _check(self, container: Container, file: PinnedFile) -> None:
@@ -228,7 +228,7 @@ def _find(file: PinnedFile, path: tuple[str, ...]) -> Containers:
             f"an object in {file.name} has the key {dotted} twice",
             "rename one of them; cfray reads neither in the place of the other",
         )
-    if not containers.found:
+    if not containers.under_key:
         if containers.arrays:
             present = f"arrays and objects stand under: {', '.join(list(containers.arrays)[:10])}"
         elif containers.is_object:
@@ -244,7 +244,7 @@ def _find(file: PinnedFile, path: tuple[str, ...]) -> Containers:
 
 def _read_columns(file: PinnedFile, path: tuple[str, ...]) -> tuple[str, ...]:
     """Read the names that stand beside the rows."""
-    container = _find(file, path).found[0]
+    container = _find(file, path).under_key[0]
     with open_text(file) as blocks:
         text = b"".join(slice_blocks(blocks, container.start, container.end))
     try:

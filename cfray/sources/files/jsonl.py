@@ -110,11 +110,11 @@ class JsonLines(FileSource):
             yield from self._page_note(files[0])
         elif files:
             yield from single_object_note(files[0], self.kind)
-        others = sorted({file.name for file, where in parts if "layout" in where})
-        if others:
+        names = sorted({file.name for file, where in parts if "layout" in where})
+        if names:
             yield (
-                f"not one JSON object a line, so read value by value: {', '.join(others[:10])}"
-                f"{' …' if len(others) > 10 else ''}"
+                f"not one JSON object a line, so read value by value: {', '.join(names[:10])}"
+                f"{' …' if len(names) > 10 else ''}"
             )
 
     def _page_note(self, file: PinnedFile) -> Iterator[str]:

@@ -129,8 +129,8 @@ def _exact_batches(
     for unit in UNITS[1:]:
         reader = pq.ParquetFile(stream, coerce_int96_timestamp_unit=unit)
         table = reader.read_row_group(number, columns=instants, use_threads=False)
-        places = [place for place, name in enumerate(table.column_names) if name in instants]
-        tables.append(table.select(places))
+        indexes = [index for index, name in enumerate(table.column_names) if name in instants]
+        tables.append(table.select(indexes))
     first = 0
     for batch in batches:
         milliseconds, nanoseconds = (_rows_of(table, first, batch.num_rows) for table in tables)

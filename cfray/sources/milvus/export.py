@@ -208,9 +208,9 @@ class BulkFiles(FileSource):
         """List the fields that the job file does not name and that may be the vector."""
         unnamed = [name for name in samples if name not in {self.primary, *self.fields}]
         for numbers in (pa.float32(), pa.float64()):
-            found = [name for name in unnamed if has_list_of_floats(samples, name, numbers)]
-            if found:
-                return found
+            list_fields = [name for name in unnamed if has_list_of_floats(samples, name, numbers)]
+            if list_fields:
+                return list_fields
         return []
 
     def _check_fields(self, file: PinnedFile, samples: Samples) -> None:
