@@ -11,18 +11,16 @@ Files are not asked; where their footers count their records, these counts are c
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict
-
 from cfray.copying.write import new_nonce, publish
 from cfray.engine import failpoint, throttle
 from cfray.errors import SourceError
 from cfray.report.run import Run
-from cfray.sources.base import Context, Json
-from cfray.target.books import SOURCE_COUNT, SourceCount, Status, read_books
+from cfray.runtime.clock import utc_now
+from cfray.sources.base import Context, Session
+from cfray.target.books import read_books
 from cfray.target.commit import commit
-from cfray.target.ledger import Ledger
-from cfray.target.receipts import Receipt
+from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.receipts import SourceCountReceipt, Status
 
 #: Name of the check in the report.
 NAME = "source count"
@@ -30,10 +28,10 @@ NAME = "source count"
 
 def is_missing(run: Run) -> bool:
     """Tell whether the source of a copied target can be asked and has not answered yet."""
-    return run.job.source.is_remote and SOURCE_COUNT not in run.target.ledger().entries
+    return run.job.source.is_remote and EntryKind.SOURCE_COUNT not in run.target.ledger().entries
 
 
-def count_source_again(run: Run, session: Json) -> None:
+def count_source_again(run: Run, session: Session) -> None:
     """Compare the records read with the source's count; keep the answer in the ledger.
 
     Args:
@@ -42,16 +40,15 @@ def count_source_again(run: Run, session: Json) -> None:
     """
     if not is_missing(run):
         return
-    answer = ask(run, session)
-    if answer is None:
+    receipt = ask(run, session)
+    if receipt is None:
         return
-    receipt = Receipt(SOURCE_COUNT, SOURCE_COUNT, new_nonce(), resolved=asdict(answer))
     publish(run.state, receipt, [])
 
     def change(ledger: Ledger) -> Ledger | None:
-        if SOURCE_COUNT in ledger.entries:
+        if receipt.name in ledger.entries:
             return None
-        return ledger.with_entry(SOURCE_COUNT, 0, receipt.nonce)
+        return ledger.with_entry(EntryKind.SOURCE_COUNT, receipt.name, 0, receipt.nonce)
 
     commit(run.target, change)
     failpoint.reach("counted")
@@ -62,7 +59,7 @@ def count_later(run: Run) -> None:
     if not is_missing(run):
         return
     try:
-        with run.job.source.session() as session:
+        with run.source_session as session:
             count_source_again(run, session)
     except SourceError as error:
         _not_counted(run, error)
@@ -71,24 +68,31 @@ def count_later(run: Run) -> None:
 def answers(run: Run) -> bool:
     """Tell whether the source answers now; where it does not, the report says why."""
     try:
-        with run.job.source.session() as session:
+        with run.source_session as session:
             return ask(run, session) is not None
     except SourceError as error:
         _not_counted(run, error)
         return False
 
 
-def ask(run: Run, session: Json) -> SourceCount | None:
+def ask(run: Run, session: Session) -> SourceCountReceipt | None:
     """Ask the source for its count; where it does not answer, the report says why."""
     source, plan = run.job.source, run.plan
     try:
-        after = source.count(Context(session=session, throttle=throttle.local_budget(source)))
+        after = source.count(Context(session=session.state, throttle=throttle.local_budget(source)))
     except SourceError as error:
         _not_counted(run, error)
         return None
     before = plan.rows if plan.exact else None
     status, detail = _compare(run.report.counts["read"], before, after)
-    return SourceCount(status, detail, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    return SourceCountReceipt(
+        name=EntryKind.SOURCE_COUNT.value,
+        nonce=new_nonce(),
+        status=status,
+        detail=detail,
+        asked=utc_now(),
+        consistency=run.report.consistency,
+    )
 
 
 def report_source_count(run: Run) -> None:

@@ -11,7 +11,7 @@ import base64
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,10 @@ from cfray.records.vectors import matrix
 from cfray.runtime import filesystems, storage_errors
 from cfray.runtime.filesystems import storage_options
 from cfray.target.books import CollectionVectors
-from cfray.target.receipts import Receipt, StagedFile
+from cfray.target.receipts import Centroids, Receipt, StagedFile
 from cfray.target.state import State
+
+R = TypeVar("R", bound=Receipt)
 
 #: Rows of a file, Lance's own default; a shard of 256 MiB has far fewer.
 _MAX_ROWS = 1024 * 1024
@@ -80,7 +82,7 @@ class Tally:
             merged.count += vectors.count
             merged.total = merged.total + vectors.total
 
-    def centroids(self) -> dict[str, tuple[int, str, str]]:
+    def centroids(self) -> Centroids:
         """Write the sums of the vectors for a receipt."""
         return {
             name: (
@@ -212,7 +214,7 @@ def digest_file(system: pafs.FileSystem, path: str) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def publish(state: State, receipt: Receipt, rejected: Iterable[RejectedRow]) -> Receipt:
+def publish(state: State, receipt: R, rejected: Iterable[RejectedRow]) -> R:
     """Publish the quarantine file (if any row is in it), then the receipt."""
     lines = b"".join(row.to_line() for row in rejected)
     if lines:

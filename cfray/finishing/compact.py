@@ -17,9 +17,8 @@ from lance.optimize import Compaction, CompactionPlan, CompactionTask, RewriteRe
 from cfray.copying.write import new_nonce, staged_files
 from cfray.engine.tasks import run_tasks
 from cfray.runtime import filesystems
-from cfray.target.books import compaction_name
 from cfray.target.commit import Target, guard_commit
-from cfray.target.receipts import Receipt, StagedFile
+from cfray.target.receipts import CompactionReceipt, StagedFile
 from cfray.target.state import State
 
 #: Bytes below which a fragment is small: a quarter of the size that a shard aims at.
@@ -43,8 +42,8 @@ def compact(target: Target, state: State) -> int:
     for result, written_files in run_tasks(_rewrite, work):
         results.append(result)
         files += written_files
-    name = compaction_name(dataset.version)
-    state.publish_receipt(Receipt(name, name, new_nonce(), files=files))
+    name = f"{CompactionReceipt.kind}-{dataset.version}"
+    state.publish_receipt(CompactionReceipt(name=name, nonce=new_nonce(), files=files))
     target.check_held(target.ledger())
     with guard_commit(target):
         Compaction.commit(dataset, results)

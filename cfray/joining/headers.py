@@ -20,11 +20,12 @@ from cfray.conversion.relationships import relationship_structs
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
 from cfray.frames.schema import dataset_uuid, header_uuid, uuid_namespace
 from cfray.job.spec import JobSpec
+from cfray.report.consistency import consistency_of
 from cfray.runtime.plurals import counted
-from cfray.target.books import HEADERS, Books, CollectionVectors, read_books, stated_counts
+from cfray.target.books import Books, CollectionVectors, read_books
 from cfray.target.commit import Target, commit, without_rows
-from cfray.target.ledger import Ledger
-from cfray.target.receipts import Receipt
+from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.receipts import HeadersReceipt
 from cfray.target.state import Plan, State
 
 #: A row of the target, column -> value; columns that are left out are null.
@@ -40,18 +41,26 @@ def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> boo
     ledger = target.ledger()
     books = read_books(state, ledger)
     counts = _counts(books)
-    old = ledger.entries.get(HEADERS)
-    if are_current(state, ledger, books):
+    old = ledger.entries.get(EntryKind.HEADERS)
+    if are_current(books):
         return False
+    # the header states what the receipts say, which the plan could not know
+    plan = replace(plan, consistency=consistency_of(books, state, plan))
     rows = header_rows(job, plan, books.collections, counts)
     schema = target_schema(job, plan.shape, target.recipe())
     receipt = _write(pa.RecordBatch.from_pylist(rows, schema=schema), counts, target)
     publish(state, receipt, [])
 
     def change(current: Ledger) -> Ledger:
-        entries = {name: entry for name, entry in current.entries.items() if name != HEADERS}
+        entries = {
+            name: entry
+            for name, entry in current.entries.items()
+            if entry.kind is not EntryKind.HEADERS
+        }
         without_headers = replace(current, entries=entries)
-        return without_headers.with_entry(HEADERS, receipt.frames, receipt.nonce)
+        return without_headers.with_entry(
+            EntryKind.HEADERS, receipt.name, receipt.frames, receipt.nonce
+        )
 
     stale_rows = list(range(old.start, old.start + old.rows)) if old is not None else []
     commit(
@@ -63,12 +72,9 @@ def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> boo
     return True
 
 
-def are_current(state: State, ledger: Ledger, books: Books) -> bool:
+def are_current(books: Books) -> bool:
     """Tell whether the headers are there and state the counts of the books."""
-    entry = ledger.entries.get(HEADERS)
-    return entry is not None and stated_counts(state.receipt(HEADERS, entry.nonce)) == _counts(
-        books
-    )
+    return books.headers is not None and books.headers.stated == _counts(books)
 
 
 def _counts(books: Books) -> dict[str, int]:
@@ -79,20 +85,19 @@ def _counts(books: Books) -> dict[str, int]:
     return counts
 
 
-def _write(headers: pa.RecordBatch, counts: dict[str, int], target: Target) -> Receipt:
+def _write(headers: pa.RecordBatch, counts: dict[str, int], target: Target) -> HeadersReceipt:
     """Write header rows, and note in the receipt which counts they state."""
     tally = Tally(has_members=False)
     fragments, files = write_frames(target.uri, headers.schema, [headers], tally)
-    return Receipt(
-        HEADERS,
-        HEADERS,
-        new_nonce(),
+    return HeadersReceipt(
+        name=EntryKind.HEADERS.value,
+        nonce=new_nonce(),
         frames=headers.num_rows,
         fragments=fragments,
         files=files,
         sums=tally.sums,
         size=tally.size,
-        resolved=dict(counts),
+        stated=dict(counts),
     )
 
 

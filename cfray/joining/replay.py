@@ -23,12 +23,12 @@ from cfray.copying.write import Tally, new_nonce, publish, write_frames
 from cfray.errors import ConfigError, TargetError
 from cfray.records.record import file_of
 from cfray.runtime.plurals import counted
-from cfray.target.books import HEADERS, EntryKind, entry_names, next_entry_name, read_books
+from cfray.target.books import read_books
 from cfray.target.commit import Target, commit
 from cfray.target.documents import RESTORE, parse_document
-from cfray.target.ledger import Ledger
+from cfray.target.ledger import EntryKind, Ledger
 from cfray.target.quarantine_counts import count_name
-from cfray.target.receipts import Receipt
+from cfray.target.receipts import ReplayReceipt
 from cfray.target.state import Plan, State
 
 #: Rows converted at once, and uuids looked up at once.
@@ -77,25 +77,24 @@ def quarantined_rows(state: State, ledger: Ledger) -> Iterator[QuarantinedRow]:
     Raises:
         TargetError: a quarantine file or a receipt is missing or damaged.
     """
-    replayed = read_books(state, ledger).replayed
-    for receipt in state.committed_receipts(ledger):
-        if receipt.quarantined:
-            replayed_lines = replayed.get(receipt.quarantine_file, set())
-            for row in _rows_of_file(state, receipt):
-                if row.line not in replayed_lines:
-                    yield row
+    books = read_books(state, ledger)
+    for file, row_count in books.quarantine_files.items():
+        replayed_lines = books.replayed.get(file, set())
+        for row in _rows_of_file(state, file, row_count):
+            if row.line not in replayed_lines:
+                yield row
 
 
-def _rows_of_file(state: State, receipt: Receipt) -> Iterator[QuarantinedRow]:
-    file, folder = receipt.quarantine_file, state.quarantine.uri
+def _rows_of_file(state: State, file: str, row_count: int) -> Iterator[QuarantinedRow]:
+    folder = state.quarantine.uri
     data = state.quarantine.read(file)
     if data is None:
         raise TargetError(f"{folder}/{file} is missing", RESTORE)
     lines = data.splitlines()
-    if len(lines) != receipt.quarantined:
+    if len(lines) != row_count:
         raise TargetError(
-            f"{folder}/{file} is damaged: it has {len(lines):,} lines, and {receipt.quarantined:,} "
-            "rows were quarantined",
+            f"{folder}/{file} is damaged: it has {len(lines):,} lines, and {row_count:,} rows were "
+            "quarantined",
             RESTORE,
         )
     for number, line in enumerate(lines):
@@ -113,8 +112,8 @@ def check_replayable(plan: Plan, target: Target) -> None:
         ConfigError: shards or headers are missing.
     """
     ledger = target.ledger()
-    missing_shards = len(plan.shards) - len(entry_names(ledger, EntryKind.SHARD))
-    if missing_shards or HEADERS not in ledger.entries:
+    missing_shards = len(plan.shards) - len(ledger.names(EntryKind.SHARD))
+    if missing_shards or EntryKind.HEADERS not in ledger.entries:
         raise ConfigError(
             f"{target.uri} is not finished ({counted(missing_shards, 'shard is', 'shards are')} "
             "missing)",
@@ -145,7 +144,7 @@ def replay_quarantined(embed: Embed, target: Target, state: State) -> int:
             state.remember_job(job.fingerprint, job.agreed)
             commit(target, lambda current: _accepting(current, job.fingerprint))
         return 0
-    name = next_entry_name(ledger, EntryKind.REPLAY)
+    name = ledger.next_name(EntryKind.REPLAY)
     receipt = _write(name, repaired, embed, target)
     publish(state, receipt, [])
 
@@ -153,7 +152,7 @@ def replay_quarantined(embed: Embed, target: Target, state: State) -> int:
         if name in current.entries:
             return None
         accepting = _accepting(current, job.fingerprint)
-        return accepting.with_entry(name, receipt.frames, receipt.nonce)
+        return accepting.with_entry(EntryKind.REPLAY, name, receipt.frames, receipt.nonce)
 
     state.remember_job(job.fingerprint, job.agreed)
     commit(target, change, lambda: receipt.fragments)
@@ -167,7 +166,7 @@ def _accepting(ledger: Ledger, fingerprint: str) -> Ledger:
     return replace(ledger, fingerprints=(*ledger.fingerprints, fingerprint))
 
 
-def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target) -> Receipt:
+def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target) -> ReplayReceipt:
     """Write the frames of repaired rows, and say in the receipt which lines they were."""
     tally = Tally()
     frames = (frame for _, frame in repaired)
@@ -177,10 +176,9 @@ def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target)
     for row, _ in repaired:
         replayed_lines.setdefault(row.file, []).append(row.line)
         reasons[count_name(row.content.reason, row.content.stage)] += 1
-    return Receipt(
-        name,
-        name,
-        new_nonce(),
+    return ReplayReceipt(
+        name=name,
+        nonce=new_nonce(),
         staged=len(repaired),
         frames=tally.frames,
         fragments=fragments,
@@ -189,7 +187,7 @@ def _write(name: str, repaired: list[RepairedRow], embed: Embed, target: Target)
         centroids=tally.centroids(),
         counts={name: -rows for name, rows in reasons.items()},
         size=tally.size,
-        resolved=replayed_lines,
+        lines=replayed_lines,
     )
 
 

@@ -10,7 +10,7 @@ from cfray.errors import ProofFailed
 from cfray.report.facts import Report
 from cfray.report.run import Run
 from cfray.target import lease
-from cfray.target.books import HEADERS
+from cfray.target.ledger import EntryKind
 
 
 def progress_state(run: Run, holder: lease.Holder | None) -> tuple[str, str]:
@@ -24,7 +24,7 @@ def progress_state(run: Run, holder: lease.Holder | None) -> tuple[str, str]:
         )
         return "running", f"{holder} {certainty}"
     ended = "" if holder is None else f"; {holder} ended without a report"
-    if counts["shards"] < counts["shards_planned"] or HEADERS not in ledger.entries:
+    if counts["shards"] < counts["shards_planned"] or EntryKind.HEADERS not in ledger.entries:
         return "unfinished", f"the copy is not complete: run cfray migrate to go on{ended}"
     last_report = Report.last_verification(run.state, ledger)
     if last_report is None:

@@ -17,7 +17,8 @@ from cfray.joining import headers
 from cfray.report.facts import Check, Report
 from cfray.report.run import Run
 from cfray.target import lease
-from cfray.target.books import EntryKind, entry_names, read_books
+from cfray.target.books import read_books
+from cfray.target.ledger import EntryKind
 
 #: Checks whose result stands in the ledger or in the plan: to verify again does not change it.
 _LASTING = frozenset({"source count", "gate of the map", "vectors by the expected model"})
@@ -97,6 +98,6 @@ def _has_damage(report: Report) -> bool:
 def _is_unfinished(run: Run) -> bool:
     """Tell whether a shard is missing, or the headers are."""
     ledger = run.target.ledger()
-    if len(entry_names(ledger, EntryKind.SHARD)) < len(run.plan.shards):
+    if len(ledger.names(EntryKind.SHARD)) < len(run.plan.shards):
         return True
-    return not headers.are_current(run.state, ledger, read_books(run.state, ledger))
+    return not headers.are_current(read_books(run.state, ledger))

@@ -26,7 +26,7 @@ from cfray.report.facts import Report
 from cfray.runtime import filesystems
 from cfray.runtime.error_text import describe_error
 from cfray.runtime.plurals import counted
-from cfray.target.books import Content, read_books, recorded_files
+from cfray.target.books import Content, read_books
 from cfray.target.commit import Target
 from cfray.target.ledger import Ledger
 from cfray.target.origins import RowOrigins, by_entry, entry_label
@@ -75,19 +75,23 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> None:
         report.check("content of every shard", "fail", detail)
         _leave_out_indexes(report, "the dataset cannot be read")
         return
-    _check_content(read_books(state, ledger).content, actual, plan, report)
+    labels = {name: entry_label(plan, name, entry.kind) for name, entry in ledger.entries.items()}
+    _check_content(read_books(state, ledger).content, actual, labels, report)
     report.stage("verify").rows = sum(content.rows for content in actual.values())
     _check_indexes(dataset, report)
 
 
 def _check_content(
-    expected: dict[str, Content], actual: dict[EntryName, Content], plan: Plan, report: Report
+    expected: dict[str, Content],
+    actual: dict[EntryName, Content],
+    labels: dict[str, str],
+    report: Report,
 ) -> None:
-    """Compare what was read with what the receipts add up to."""
+    """Compare what was read with what the receipts add up to; labels name entries for people."""
     mismatches: list[str] = []
     for name, content in expected.items():
         read_content = actual.get(EntryName(name), Content())
-        mismatches += _mismatches(entry_label(plan, name), content, read_content)
+        mismatches += _mismatches(labels[name], content, read_content)
     rows = sum(content.rows for content in expected.values())
     groups = ", ".join(digests.GROUPS)
     detail = (
@@ -174,7 +178,7 @@ def _sum_fragments(scan: _Scan) -> dict[EntryName, Content]:
 
 def _check_files(target: Target, dataset: LanceDataset, state: State, report: Report) -> list[str]:
     """Digest every data and blob file again; name those that changed."""
-    recorded = {file.path: file for _, file in recorded_files(state)}
+    recorded = {file.path: file for receipt in state.published_receipts() for file in receipt.files}
     used_files = {
         data_file_of(f"data/{file.path}")
         for fragment in dataset.get_fragments()

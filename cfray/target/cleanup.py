@@ -15,13 +15,15 @@ import pyarrow.fs as pafs
 from lance import LanceDataset
 
 from cfray.runtime import filesystems
-from cfray.target.books import EntryKind, recorded_files
 from cfray.target.commit import Target
-from cfray.target.receipts import data_file_of
+from cfray.target.receipts import CompactionReceipt, data_file_of
 from cfray.target.state import State
 
 #: Folders of a Lance dataset whose files a manifest must name.
 _FOLDERS = ("data", "_deletions", "_indices", "_transactions")
+#: Beginnings of the names of folders in ``scratch/`` that killed runs leave: starts of shards, and
+#: uuids that a search for duplicates has scattered.
+_LEFTOVERS = ("starts-", "identities-")
 
 
 @dataclass(slots=True)
@@ -76,7 +78,10 @@ def _retire_versions(dataset: LanceDataset, keep_versions: int, removed: Removed
 def _remove_orphans(target: Target, state: State, removed: Removed) -> None:
     # a compaction that was not committed is not adopted: the next compaction plans anew
     adoptable = {
-        file.path for kind, file in recorded_files(state) if kind is not EntryKind.COMPACTION
+        file.path
+        for receipt in state.published_receipts()
+        if not isinstance(receipt, CompactionReceipt)
+        for file in receipt.files
     }
     tracked = target.open().tracked_files().read_all()["path"].to_pylist()
     needed_paths = adoptable.union(tracked)
@@ -96,7 +101,7 @@ def _remove_orphans(target: Target, state: State, removed: Removed) -> None:
 
 
 def _remove_stale_receipts(target: Target, state: State, removed: Removed) -> None:
-    """Remove receipts of shards that were committed under another nonce, and counts of starts.
+    """Remove receipts of shards that were committed under another nonce, and scratch folders.
 
     The quarantine file of a stale receipt goes with it.
     """
@@ -109,5 +114,5 @@ def _remove_stale_receipts(target: Target, state: State, removed: Removed) -> No
                 removed.receipts += 1
     system, path = filesystems.open_filesystem(state.scratch.uri)
     for info in system.get_file_info(pafs.FileSelector(path, allow_not_found=True)):
-        if info.type == pafs.FileType.Directory and info.base_name.startswith("starts-"):
+        if info.type == pafs.FileType.Directory and info.base_name.startswith(_LEFTOVERS):
             system.delete_dir(info.path)

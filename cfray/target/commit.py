@@ -29,8 +29,8 @@ from cfray.embedders.recipe import Recipe
 from cfray.errors import LeaseHeld, TargetError, TargetUnavailable
 from cfray.runtime import filesystems, storage_errors
 from cfray.runtime.filesystems import storage_options
-from cfray.target.ledger import LEDGER_KEY, Ledger
-from cfray.target.receipts import Receipt
+from cfray.target.ledger import LEDGER_KEY, EntryKind, Ledger
+from cfray.target.receipts import Receipt, ShardReceipt
 
 #: Commits tried in a row: each conflict is a commit of another writer.  Two racing drivers and an
 #: appending writer needed 12 (measured with pylance 14.0.2).
@@ -117,7 +117,7 @@ def take_over(uri: str) -> Target:
     return Target(uri, raised.epoch)
 
 
-def commit_receipts(target: Target, receipts: Sequence[Receipt]) -> list[str]:
+def commit_receipts(target: Target, receipts: Sequence[ShardReceipt]) -> list[str]:
     """Commit staged shards that the ledger does not have yet, all in one version.
 
     Returns:
@@ -134,7 +134,9 @@ def commit_receipts(target: Target, receipts: Sequence[Receipt]) -> list[str]:
         for receipt in receipts:
             if receipt.name not in ledger.entries:
                 committed.append(receipt.name)
-                ledger = ledger.with_entry(receipt.name, receipt.frames, receipt.nonce)
+                ledger = ledger.with_entry(
+                    EntryKind.SHARD, receipt.name, receipt.frames, receipt.nonce
+                )
         return ledger if committed else None
 
     by_name = {receipt.name: receipt for receipt in receipts}

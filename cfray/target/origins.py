@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cfray.target.books import EntryKind
-from cfray.target.ledger import Ledger
+from cfray.target.ledger import EntryKind, Ledger
 from cfray.target.state import Plan
 
 
@@ -25,15 +24,11 @@ class RowOrigins:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         """Sort the ledger's ranges of row ids."""
         self.ranges = sorted(
-            (
-                (entry.start, entry.rows, name)
-                for name, entry in ledger.entries.items()
-                if entry.rows
-            ),
-            key=lambda item: item[0],
+            ((name, entry) for name, entry in ledger.entries.items() if entry.rows),
+            key=lambda item: item[1].start,
         )
-        self.starts = np.array([start for start, _, _ in self.ranges], np.int64)
-        self.ends = np.array([start + rows for start, rows, _ in self.ranges], np.int64)
+        self.starts = np.array([entry.start for _, entry in self.ranges], np.int64)
+        self.ends = np.array([entry.start + entry.rows for _, entry in self.ranges], np.int64)
         self.plan = plan
 
     def range_indices(self, row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -46,30 +41,31 @@ class RowOrigins:
     def name(self, row_id: int) -> str | None:
         """Name the entry a row belongs to; None for a row that cfray did not commit."""
         index = self._range_index(row_id)
-        return None if index is None else self.ranges[index][2]
+        return None if index is None else self.ranges[index][0]
 
     def order(self, row_id: int) -> tuple[int, int]:
         """Give (shard number, row id): rows of replays and of other writers come last."""
-        name = self.name(row_id)
-        is_of_shard = name is not None and EntryKind.of(name) is EntryKind.SHARD
-        return (int(name or 0) if is_of_shard else len(self.plan.shards), row_id)
+        index = self._range_index(row_id)
+        if index is None or self.ranges[index][1].kind is not EntryKind.SHARD:
+            return (len(self.plan.shards), row_id)
+        return (int(self.ranges[index][0]), row_id)
 
     def position(self, row_id: int) -> str:
         """Describe where a row came from."""
         index = self._range_index(row_id)
         if index is None:
             return f"row id {row_id}"
-        start, _, name = self.ranges[index]
-        return f"{entry_label(self.plan, name)}, frame {row_id - start}"
+        name, entry = self.ranges[index]
+        return f"{entry_label(self.plan, name, entry.kind)}, frame {row_id - entry.start}"
 
     def _range_index(self, row_id: int) -> int | None:
         index = int(self.range_indices(np.array([row_id], np.int64))[0])
         return None if index < 0 else index
 
 
-def entry_label(plan: Plan, name: str) -> str:
+def entry_label(plan: Plan, name: str, kind: EntryKind) -> str:
     """Name an entry for people: a shard by its id, a pseudo-shard by its name."""
-    return plan.shards[int(name)].id if EntryKind.of(name) is EntryKind.SHARD else name
+    return plan.shards[int(name)].id if kind is EntryKind.SHARD else name
 
 
 def by_entry(batch: pa.RecordBatch, origins: RowOrigins) -> Iterator[tuple[str, pa.RecordBatch]]:

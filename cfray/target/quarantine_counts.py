@@ -13,7 +13,6 @@ from collections import Counter
 
 from cfray.target.books import Books
 from cfray.target.documents import parse_document
-from cfray.target.ledger import Ledger
 from cfray.target.state import State
 
 PREFIX = "quarantined: "
@@ -36,7 +35,7 @@ def count_name(reason: str, stage: str = "") -> str:
     return f"{PREFIX}{kind}"
 
 
-def reasons_now(books: Books, state: State, ledger: Ledger) -> dict[str, int]:
+def reasons_now(books: Books, state: State) -> dict[str, int]:
     """Count the rows that are in quarantine now: reason -> rows.
 
     Raises:
@@ -44,16 +43,15 @@ def reasons_now(books: Books, state: State, ledger: Ledger) -> dict[str, int]:
     """
     counts = {name: count for name, count in books.counts.items() if name.startswith(PREFIX)}
     if books.replayed and sum(counts.values()) != books.quarantined:
-        counts = dict(_counted_in_files(books, state, ledger))
+        counts = dict(_counted_in_files(books, state))
     return {name.removeprefix(PREFIX): count for name, count in counts.items() if count > 0}
 
 
-def _counted_in_files(books: Books, state: State, ledger: Ledger) -> Counter[str]:
+def _counted_in_files(books: Books, state: State) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for receipt in state.committed_receipts(ledger):
-        file = receipt.quarantine_file
+    for file in books.quarantine_files:
         replayed_lines = books.replayed.get(file, set())
-        lines = (state.quarantine.read(file) or b"").splitlines() if receipt.quarantined else []
+        lines = (state.quarantine.read(file) or b"").splitlines()
         for number, line in enumerate(lines):
             if number not in replayed_lines:
                 location = f"{state.quarantine.uri}/{file}, line {number + 1},"

@@ -1,21 +1,32 @@
-"""Receipts: what a worker wrote for one shard, and everything that commit and verify need of it.
+"""Receipts: what was written for one entry of the ledger, and what commit and verify need of it.
 
 A receipt is published beside the target after its files are written and before the
-commit that takes them in.  Its name has two halves: the shard, and a nonce that no other
-writing of the shard has; the ledger states the nonce it committed.  So a slow worker of
+commit that takes them in.  Its name has two halves: the entry, and a nonce that no other
+writing of the entry has; the ledger states the nonce it committed.  So a slow worker of
 a run that lost its lease can publish what it likes: no reader takes it for the committed
 receipt.
 
-Receipts of earlier versions must stay readable: a field is added with a default, and
-none is renamed.
+Each kind has a class with exactly its fields.  Receipts of earlier versions must stay
+readable: a field is added with a default, and none is renamed.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from cfray.frames.digests import add_sums
+from cfray.target.ledger import EntryKind
+
+#: Column group -> sum of row hashes modulo 2**64.
+Sums = dict[str, int]
+#: Collection -> (vectors summed, uuid of the header row, base64 of the float64 sums).
+Centroids = dict[str, tuple[int, str, str]]
+#: What came of a check.
+Status = Literal["pass", "fail", "not_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,56 +48,191 @@ def data_file_of(path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a worker wrote for one shard, or the driver for one pseudo-shard.
+class LeftRows:
+    """Rows of one entry that left the target in the commit of a later entry.
 
     Attributes:
-        name: the number of the shard in the plan, or the name of a pseudo-shard.
-        shard: the shard's id.
-        nonce: no other writing of the shard has it.
-        read, staged, quarantined: records; read is the sum of the other two.
-        frames: rows in ``fragments`` (records staged and the frames derived from them).
-        fragments: Lance's metadata of the fragments (parsed JSON).
-        files: every file of the fragments.
-        sums: column group -> sum of row hashes modulo 2**64.
-        centroids: collection -> (vectors summed, uuid of the header row, base64 of the float64
-            sums).
-        counts: counts of the report, by their name in the report.
-        seconds: stage -> seconds of the worker.
-        size: bytes of Arrow data handed to ``write``.
-        resolved: what the entry changes of earlier entries; its shape depends on the kind of the
-            entry, and ``cfray.target.books`` has a typed view for each kind.
+        records: rows that are documents; each of them is in the quarantine file of the later entry.
+        chunks: rows that were cut from these documents.
+        sums: of all these rows, as they were when they left.
     """
 
+    records: int = 0
+    chunks: int = 0
+    sums: Sums = field(default_factory=dict)
+
+    def __add__(self, other: LeftRows) -> LeftRows:
+        """Add further rows of the same entry."""
+        return LeftRows(
+            self.records + other.records,
+            self.chunks + other.chunks,
+            add_sums(self.sums, other.sums),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What every receipt says.
+
+    Attributes:
+        kind: of the entry, or ``compaction``.
+        name: of the entry in the ledger; of a shard its number in the plan.
+        nonce: no other writing of the entry has it.
+        files: every file that was written.
+        counts: what the entry adds to the counts of the report, by their name in the report.
+        seconds: stage -> seconds of the worker.
+        size: bytes of Arrow data that were written.
+    """
+
+    kind: ClassVar[str]
+    #: A field that this version does not know is refused when a receipt is read.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     name: str
-    shard: str
     nonce: str
-    read: int = 0
-    staged: int = 0
-    quarantined: int = 0
-    frames: int = 0
-    fragments: list[dict[str, Any]] = field(default_factory=list)
     files: list[StagedFile] = field(default_factory=list)
-    sums: dict[str, int] = field(default_factory=dict)
-    centroids: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     size: int = 0
-    resolved: dict[str, Any] = field(default_factory=dict)
 
     @property
     def quarantine_file(self) -> str:
-        """Name the file in ``quarantine/`` that holds the rows this writing refused."""
+        """Name the file in ``quarantine/`` for the rows that this writing refused, if any."""
         return f"{self.name}.{self.nonce}.jsonl"
 
-    def to_json(self) -> bytes:
-        """Write the receipt."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
 
-    @classmethod
-    def from_json(cls, data: bytes) -> Receipt:
-        """Read a receipt."""
-        body = json.loads(data)
-        body["files"] = [StagedFile(**item) for item in body["files"]]
-        body["centroids"] = {name: tuple(item) for name, item in body["centroids"].items()}
-        return cls(**body)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsReceipt(Receipt):
+    """An entry that brings rows.
+
+    Attributes:
+        frames: rows in ``fragments``.
+        fragments: Lance's metadata of the fragments (parsed JSON).
+        sums: of the rows.
+    """
+
+    frames: int = 0
+    fragments: list[dict[str, Any]] = field(default_factory=list)
+    sums: Sums = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardReceipt(RowsReceipt):
+    """A shard of the plan, as a worker wrote it.
+
+    Attributes:
+        shard: the shard's id.
+        read, staged, quarantined: records; read is the sum of the other two.
+        centroids: of the staged rows.
+        session: id of the source's session that the shard was read under; empty where the source
+            has no session, and in receipts of earlier versions.
+    """
+
+    kind = EntryKind.SHARD
+    shard: str
+    read: int = 0
+    staged: int = 0
+    quarantined: int = 0
+    centroids: Centroids = field(default_factory=dict)
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadersReceipt(RowsReceipt):
+    """The rows that describe the dataset and its collections.
+
+    Attributes:
+        stated: the counts that the dataset's header row states.
+    """
+
+    kind = EntryKind.HEADERS
+    stated: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReceipt(RowsReceipt):
+    """Records that a replay brought in from quarantine.
+
+    Attributes:
+        staged: records.
+        centroids: of the staged rows.
+        lines: file of the quarantine -> numbers of the lines that came in, from 0.
+    """
+
+    kind = EntryKind.REPLAY
+    staged: int = 0
+    centroids: Centroids = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicatesReceipt(Receipt):
+    """The removal of records that share their identity with an earlier record.
+
+    Attributes:
+        quarantined: records that were removed, in the quarantine file of the receipt.
+        centroids: of the removed rows, negative.
+        removed: name of an entry -> its rows that left; empty name: rows that cfray did not write.
+    """
+
+    kind = EntryKind.DUPLICATES
+    quarantined: int = 0
+    centroids: Centroids = field(default_factory=dict)
+    removed: dict[str, LeftRows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedReceipt(Receipt):
+    """A rewriting of every vector.
+
+    Attributes:
+        quarantined: records that left because their text or the model refused them, in the
+            quarantine file of the receipt.
+        centroids: of the new vectors.
+        vector_sums: name of an entry -> sums of the column groups that were rewritten, of the rows
+            that stayed; empty name: rows that cfray did not write.
+        left: name of an entry -> its rows that left.
+    """
+
+    kind = EntryKind.EMBED
+    quarantined: int = 0
+    centroids: Centroids = field(default_factory=dict)
+    vector_sums: dict[str, Sums] = field(default_factory=dict)
+    left: dict[str, LeftRows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCountReceipt(Receipt):
+    """What came of asking a source for its count; kept, for the source may be gone later.
+
+    Attributes:
+        status: of the check.
+        detail: the sentence of the check.
+        asked: when the source answered, UTC.
+        consistency: what the read of the whole source guarantees; empty in receipts of earlier
+            versions.
+    """
+
+    kind = EntryKind.SOURCE_COUNT
+    status: Status
+    detail: str
+    asked: str
+    consistency: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionReceipt(Receipt):
+    """The files that a compaction wrote; it has no entry in the ledger."""
+
+    kind = "compaction"
+
+
+AnyReceipt = (
+    ShardReceipt
+    | HeadersReceipt
+    | DuplicatesReceipt
+    | ReplayReceipt
+    | EmbedReceipt
+    | SourceCountReceipt
+    | CompactionReceipt
+)

@@ -8,20 +8,21 @@ the dataset: a file in this folder that no ledger entry names counts for nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cfray.embedders.recipe import Recipe
 from cfray.errors import TargetError
 from cfray.job.mapping import SourceShape
 from cfray.runtime.filesystems import Folder
-from cfray.sources.base import Shard
+from cfray.sources.base import Consistency, Session, Shard
 from cfray.target.documents import RESTORE, dumps, parse_document
 from cfray.target.ledger import Ledger
-from cfray.target.receipts import Receipt
+from cfray.target.receipt_files import read_receipt, write_receipt
+from cfray.target.receipts import AnyReceipt, Receipt, ShardReceipt
 
 #: Receipts read at the same time: on an object store each costs a round trip.
 _READERS = 16
@@ -85,6 +86,34 @@ class Plan:
         return cls(**body)
 
 
+@dataclass(frozen=True, slots=True)
+class SavedSession:
+    """What is known of a source's session after it has ended.
+
+    Attributes:
+        id, began, consistency: as in ``Session``.
+        lost: whether a run ended because the session was lost.
+    """
+
+    id: str
+    began: str
+    consistency: Consistency | None
+    lost: bool
+
+    @classmethod
+    def from_json(cls, data: bytes) -> SavedSession:
+        """Read a saved session.
+
+        Raises:
+            ValueError, TypeError, LookupError: it was not written by this version of cfray.
+        """
+        body = json.loads(data)
+        consistency = body["consistency"]
+        if consistency not in (None, *get_args(Consistency)):
+            raise ValueError(f"unknown consistency {consistency!r}")
+        return cls(str(body["id"]), str(body["began"]), consistency, bool(body["lost"]))
+
+
 class State:
     """The folder beside the target: ``<target>.cfray/``.
 
@@ -101,7 +130,8 @@ class State:
         self.quarantine = self.folder.child("quarantine")
         self.scratch = self.folder.child("scratch")
         self.maps = self.folder.child("maps")
-        self._receipts: dict[tuple[str, str], Receipt] = {}
+        self.sessions = self.folder.child("sessions")
+        self._receipts: dict[tuple[str, str], AnyReceipt] = {}
 
     def save_plan(self, plan: Plan) -> None:
         """Save the plan, once a run."""
@@ -150,9 +180,30 @@ class State:
         if fingerprint not in {job["fingerprint"] for job in jobs}:
             self.save_jobs([*jobs, {"fingerprint": fingerprint, "agreed": agreed}])
 
+    def save_session(self, session: Session, *, lost: bool = False) -> None:
+        """Save a session of the source before shards are read under it, or that it is lost.
+
+        What the session holds at the store (``Session.state``) is left out.
+        """
+        saved = SavedSession(session.id, session.began, session.consistency, lost)
+        if lost or f"{session.id}.json" not in self.sessions.list_names():
+            self.sessions.publish(f"{session.id}.json", dumps(asdict(saved)))
+
+    def session(self, session_id: str) -> SavedSession:
+        """Read a session that shards were read under.
+
+        Raises:
+            TargetError: the file is missing or damaged.
+        """
+        location = f"{self.sessions.uri}/{session_id}.json"
+        data = self.sessions.read(f"{session_id}.json")
+        if data is None:
+            raise TargetError(f"{location} is missing", RESTORE)
+        return parse_document(data, location, SavedSession.from_json)
+
     def publish_receipt(self, receipt: Receipt) -> None:
         """Make a staged shard known, atomically; a crash before this leaves only orphan files."""
-        self.staged.publish(f"{receipt.name}.{receipt.nonce}.json", receipt.to_json())
+        self.staged.publish(f"{receipt.name}.{receipt.nonce}.json", write_receipt(receipt))
 
     def staged_nonces(self) -> dict[str, list[str]]:
         """List the published receipts, committed or not: name of the entry -> nonces."""
@@ -163,7 +214,7 @@ class State:
                 nonces.setdefault(name, []).append(nonce)
         return nonces
 
-    def receipt(self, name: str, nonce: str, *, remedy: str = RESTORE) -> Receipt:
+    def receipt(self, name: str, nonce: str, *, remedy: str = RESTORE) -> AnyReceipt:
         """Read a receipt.
 
         Args:
@@ -173,13 +224,14 @@ class State:
 
         Raises:
             TargetError: the file is missing or damaged.
+            LedgerMismatch: a newer cfray wrote it.
         """
         if (name, nonce) not in self._receipts:
             location = f"{self.staged.uri}/{name}.{nonce}.json"
             data = self.staged.read(f"{name}.{nonce}.json")
             if data is None:
                 raise TargetError(f"{location} is missing", remedy)
-            receipt = parse_document(data, location, Receipt.from_json, remedy=remedy)
+            receipt = parse_document(data, location, read_receipt, remedy=remedy)
             if (receipt.name, receipt.nonce) != (name, nonce):
                 raise TargetError(
                     f"{location} is the receipt {receipt.name}.{receipt.nonce}", remedy
@@ -187,16 +239,47 @@ class State:
             self._receipts[name, nonce] = receipt
         return self._receipts[name, nonce]
 
-    def committed_receipts(self, ledger: Ledger) -> Iterator[Receipt]:
+    def shard_receipt(self, name: str, nonce: str, *, remedy: str = RESTORE) -> ShardReceipt:
+        """Read the receipt of a shard; arguments and errors as of ``receipt``."""
+        receipt = self.receipt(name, nonce, remedy=remedy)
+        if not isinstance(receipt, ShardReceipt):
+            location = f"{self.staged.uri}/{name}.{nonce}.json"
+            raise TargetError(f"{location} is of the kind {receipt.kind}, not of a shard", remedy)
+        return receipt
+
+    def committed_receipts(self, ledger: Ledger) -> Iterator[AnyReceipt]:
         """Read the receipts of every committed entry in the order of the ledger.
 
         Raises:
-            TargetError: a file is missing or damaged.
+            TargetError: a file is missing or damaged, or of another kind than its entry.
+            LedgerMismatch: a newer cfray wrote it.
         """
+        nonces = [(name, entry.nonce) for name, entry in ledger.entries.items()]
+        for receipt in self._read_receipts(nonces):
+            kind = ledger.entries[receipt.name].kind
+            if receipt.kind != kind:
+                location = f"{self.staged.uri}/{receipt.name}.{receipt.nonce}.json"
+                raise TargetError(
+                    f"{location} is of the kind {receipt.kind}, its entry of the kind {kind}",
+                    RESTORE,
+                )
+            yield receipt
+
+    def published_receipts(self) -> Iterator[AnyReceipt]:
+        """Read every receipt, committed or only staged.
+
+        Raises:
+            TargetError: a file is damaged.
+            LedgerMismatch: a newer cfray wrote it.
+        """
+        yield from self._read_receipts(
+            [(name, nonce) for name, nonces in self.staged_nonces().items() for nonce in nonces]
+        )
+
+    def _read_receipts(self, nonces: Sequence[tuple[str, str]]) -> Iterator[AnyReceipt]:
+        """Read some receipts at the same time, and yield them in their order."""
         with ThreadPoolExecutor(_READERS) as readers:
-            yield from readers.map(
-                lambda item: self.receipt(item[0], item[1].nonce), ledger.entries.items()
-            )
+            yield from readers.map(lambda item: self.receipt(*item), nonces)
 
 
 def _jobs(data: bytes) -> list[dict[str, Any]]:

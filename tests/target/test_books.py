@@ -8,14 +8,19 @@ import base64
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from cfray.errors import LedgerMismatch
-from cfray.target import books
-from cfray.target.books import Content, EntryKind, RemovedRows, add_up
-from cfray.target.ledger import Ledger
+from cfray.target.books import Content, add_up
 from cfray.target.quarantine_counts import count_name, reasons_now
-from cfray.target.receipts import Receipt, data_file_of
+from cfray.target.receipts import (
+    CompactionReceipt,
+    DuplicatesReceipt,
+    EmbedReceipt,
+    HeadersReceipt,
+    LeftRows,
+    ReplayReceipt,
+    ShardReceipt,
+    SourceCountReceipt,
+)
 
 QUARANTINE_FILE = "0.n0.jsonl"
 
@@ -24,10 +29,10 @@ def centroid(count, *sums):
     return count, "header uuid", base64.b64encode(np.array(sums, np.float64).tobytes()).decode()
 
 
-SHARD = Receipt(
-    "0",
-    "shard a",
-    "n0",
+SHARD = ShardReceipt(
+    name="0",
+    shard="shard a",
+    nonce="n0",
     read=10,
     staged=8,
     quarantined=2,
@@ -36,71 +41,50 @@ SHARD = Receipt(
     centroids={"c": centroid(8, 8.0, 16.0)},
     counts={"vectors_kept": 8, "derived_frames": 1, "quarantined: too long": 2},
 )
-DUPLICATES = Receipt(
-    "duplicates",
-    "duplicates",
-    "n1",
+SHARD_WITHOUT_VECTORS = replace(SHARD, centroids={})
+DUPLICATES = DuplicatesReceipt(
+    name="duplicates",
+    nonce="n1",
     quarantined=1,
     centroids={"c": centroid(-1, -1.0, 0.0)},
-    counts={"quarantined: same identity as another record": 1, "derived_frames": -1},
-    resolved={"0": {"rows": 2, "chunks": 1, "sums": {"text": 6, "vector": 2}}},
+    counts={"quarantined: same identity as another record": 1},
+    removed={"0": LeftRows(1, 1, {"text": 6, "vector": 2})},
 )
-REPLAY = Receipt(
-    "replay-0001",
-    "replay-0001",
-    "n2",
+REPLAY = ReplayReceipt(
+    name="replay-0001",
+    nonce="n2",
     staged=1,
     frames=1,
     sums={"text": 100, "vector": 100},
     centroids={"c": centroid(1, 1.0, 0.0)},
-    resolved={QUARANTINE_FILE: [1]},
+    lines={QUARANTINE_FILE: [1]},
 )
-EMBED = Receipt(
-    "embed-0001",
-    "embed-0001",
-    "n3",
+EMBED = EmbedReceipt(
+    name="embed-0001",
+    nonce="n3",
     centroids={"c": centroid(8, 80.0, 0.0)},
     counts={"vectors_regenerated": 8},
-    resolved={"0": {"vector": 11}, "replay-0001": {"vector": 12}, "": {"vector": 13}},
+    vector_sums={"0": {"vector": 11}, "replay-0001": {"vector": 12}, "": {"vector": 13}},
 )
-LATER_REPLAY = Receipt(
-    "replay-0002",
-    "replay-0002",
-    "n4",
+#: An embed whose model refused the text of a record with two chunks, and that of a replayed record.
+REFUSING_EMBED = replace(
+    EMBED,
+    quarantined=2,
+    counts={"vectors_regenerated": 6, "quarantined: the model refused the text": 2},
+    vector_sums={"0": {"vector": 11}},
+    left={
+        "0": LeftRows(1, 2, {"text": 4, "vector": 9}),
+        "replay-0001": LeftRows(1, 0, {"text": 100, "vector": 100}),
+    },
+)
+LATER_REPLAY = ReplayReceipt(
+    name="replay-0002",
+    nonce="n4",
     staged=1,
     frames=1,
     sums={"vector": 1},
-    resolved={QUARANTINE_FILE: [0]},
+    lines={QUARANTINE_FILE: [0]},
 )
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("0", EntryKind.SHARD),
-        ("1200", EntryKind.SHARD),
-        ("headers", EntryKind.HEADERS),
-        ("duplicates", EntryKind.DUPLICATES),
-        ("replay-0001", EntryKind.REPLAY),
-        ("embed-0012", EntryKind.EMBED),
-        ("compaction-7", EntryKind.COMPACTION),
-    ],
-)
-def test_a_name_tells_its_kind(name, kind):
-    assert EntryKind.of(name) is kind
-
-
-@pytest.mark.parametrize("name", ["", "merge-0001", "headers2"])
-def test_a_name_that_a_newer_version_made_is_refused(name):
-    with pytest.raises(LedgerMismatch, match="does not know"):
-        EntryKind.of(name)
-
-
-def test_the_next_name_follows_the_committed_entries():
-    ledger = Ledger(1, 1, 0, ("f",)).with_entry("0", 5, "n").with_entry("replay-0001", 1, "m")
-    assert books.next_entry_name(ledger, EntryKind.REPLAY) == "replay-0002"
-    assert books.next_entry_name(ledger, EntryKind.EMBED) == "embed-0001"
-    assert books.entry_names(ledger, EntryKind.SHARD) == ["0"]
 
 
 def test_records_move_between_staged_and_quarantined_and_none_is_lost():
@@ -145,26 +129,85 @@ def test_replayed_lines_are_gathered_by_file():
 
 
 def test_removed_rows_of_other_writers_do_not_stop_the_books():
-    foreign = {"": RemovedRows(Content(1, {"text": 1})).to_json()}
-    receipt = Receipt("duplicates", "duplicates", "n", quarantined=1, resolved=foreign)
+    foreign = {"": LeftRows(1, 0, {"text": 1})}
+    receipt = DuplicatesReceipt(name="duplicates", nonce="n", quarantined=1, removed=foreign)
     assert add_up([SHARD, receipt]).content["0"].rows == 9
-
-
-def test_blob_files_belong_to_the_data_file_of_their_folder():
-    assert data_file_of("data/x.lance") == data_file_of("data/x/1.blob") == "x"
 
 
 def test_a_replayed_row_leaves_the_count_of_its_reason():
     replay = replace(REPLAY, counts={count_name("too long (5,000 characters)"): -1})
     added = add_up([SHARD, DUPLICATES, replay])
-    assert reasons_now(added, None, None) == {"too long": 1, "same identity as another record": 1}
-    assert sum(reasons_now(added, None, None).values()) == added.quarantined
+    assert reasons_now(added, None) == {"too long": 1, "same identity as another record": 1}
+    assert sum(reasons_now(added, None).values()) == added.quarantined
 
 
 def test_the_answer_of_the_source_is_in_the_books():
-    answer = {"status": "fail", "detail": "9 read, the source counts 10", "asked": "2026"}
-    receipt = Receipt("source-count", "source-count", "n9", resolved=answer)
+    receipt = SourceCountReceipt(
+        name="source-count",
+        nonce="n9",
+        status="fail",
+        detail="9 read, the source counts 10",
+        asked="2026",
+        consistency="snapshot",
+    )
     added = add_up([SHARD, receipt])
-    assert added.source_count == books.SourceCount(**answer)
+    assert added.source_count == receipt
     assert added.content.keys() == {"0"}
     assert (added.read, added.frames) == (SHARD.read, SHARD.frames)
+
+
+def test_records_that_an_embed_refused_move_to_quarantine_with_their_chunks():
+    before = add_up([SHARD, REPLAY])
+    after = add_up([SHARD, REPLAY, REFUSING_EMBED])
+    assert after.read == after.staged + after.quarantined == before.read
+    assert (after.staged, after.quarantined) == (before.staged - 2, before.quarantined + 2)
+    assert after.frames == before.frames - 4
+    assert after.counts["derived_frames"] == before.counts["derived_frames"] - 2
+    assert after.content["0"] == Content(6, {"text": 1, "vector": 11})
+    assert after.content["replay-0001"] == Content(0, {"text": 0, "vector": 0})
+
+
+def test_the_quarantine_knows_the_file_and_the_reason_of_what_an_embed_refused():
+    added = add_up([SHARD, REFUSING_EMBED])
+    assert added.quarantine_files == {QUARANTINE_FILE: 2, "embed-0001.n3.jsonl": 2}
+    assert reasons_now(added, None) == {"too long": 2, "the model refused the text": 2}
+
+
+def test_a_record_that_an_embed_refused_can_come_back():
+    replay = replace(LATER_REPLAY, lines={REFUSING_EMBED.quarantine_file: [0]})
+    added = add_up([SHARD, REPLAY, REFUSING_EMBED, replay])
+    assert added.read == added.staged + added.quarantined == 10
+    assert added.replayed[REFUSING_EMBED.quarantine_file] == {0}
+    assert added.content["replay-0002"].rows == 1
+
+
+def test_a_file_of_the_quarantine_is_known_only_where_a_row_was_refused():
+    clean = replace(SHARD, name="1", nonce="n8", staged=10, quarantined=0)
+    assert add_up([clean, SHARD, DUPLICATES]).quarantine_files == {
+        QUARANTINE_FILE: 2,
+        "duplicates.n1.jsonl": 1,
+    }
+
+
+def test_shards_are_counted_by_the_session_they_were_read_under():
+    sessions = ["a", "", "a", "b"]
+    shards = [
+        replace(SHARD, name=str(number), session=session) for number, session in enumerate(sessions)
+    ]
+    assert add_up(shards).sessions == {"a": 2, "": 1, "b": 1}
+
+
+def test_the_headers_that_were_written_last_are_in_the_books():
+    headers = HeadersReceipt(name="headers", nonce="n", frames=2, stated={"records": 8})
+    added = add_up([SHARD, headers])
+    assert added.headers is headers
+    assert added.content["headers"].rows == 2
+    assert added.frames == SHARD.frames
+    assert add_up([SHARD]).headers is None
+
+
+def test_a_compaction_changes_nothing():
+    before = add_up([SHARD_WITHOUT_VECTORS])
+    assert (
+        add_up([SHARD_WITHOUT_VECTORS, CompactionReceipt(name="compaction-3", nonce="n")]) == before
+    )

@@ -13,7 +13,7 @@ from cfray.frames.schema import frame_schema
 from cfray.target import commit
 from cfray.target.cleanup import clean_up
 from cfray.target.creation import create_target
-from cfray.target.receipts import Receipt
+from cfray.target.receipts import ShardReceipt
 from cfray.target.state import State
 
 SCHEMA = frame_schema(4)
@@ -33,7 +33,15 @@ def stage(target, name):
     tally = Tally()
     batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
     fragments, files = write_frames(target.uri, SCHEMA, [batch], tally)
-    receipt = Receipt(name, name, "n", frames=3, fragments=fragments, files=files, sums=tally.sums)
+    receipt = ShardReceipt(
+        name=name,
+        shard=name,
+        nonce="n",
+        frames=3,
+        fragments=fragments,
+        files=files,
+        sums=tally.sums,
+    )
     State(target.uri).publish_receipt(receipt)
     return receipt
 
@@ -73,3 +81,12 @@ def test_a_staged_shard_is_no_orphan(target):
     clean_up(target, State(target.uri), 1)
     assert commit.commit_receipts(target, [receipt]) == ["3"]
     assert target.open().count_rows() == 9
+
+
+def test_folders_of_killed_runs_leave_the_scratch_folder_and_lists_of_ids_stay(target):
+    scratch = State(target.uri).scratch
+    scratch.publish("ids.json", b"[]")
+    for name in ("starts-1/0", "identities-1"):
+        scratch.child(name).publish("0", b"")
+    clean_up(target, State(target.uri), None)
+    assert [path.name for path in pathlib.Path(scratch.uri).iterdir()] == ["ids.json"]

@@ -15,16 +15,16 @@ from cfray.errors import TargetError
 from cfray.job.mapping import SourceShape
 from cfray.joining.replay import quarantined_rows
 from cfray.report.facts import Report
-from cfray.sources.base import Shard
+from cfray.sources.base import Session, Shard
 from cfray.target import lease
-from cfray.target.ledger import Ledger
-from cfray.target.receipts import Receipt
+from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.receipts import ShardReceipt
 from cfray.target.state import Plan, State
 
 SHAPE = SourceShape("files", "file:///x", 4, fixed=False, types={}, vectors={}, id_tag="i")
 PLAN = Plan([Shard("a", {})], SHAPE, "files", 2, exact=True, size=0)
-RECEIPT = Receipt("0", "a", "n", read=2, staged=1, quarantined=1, frames=1)
-LEDGER = Ledger(1, 1, 0, ("f",)).with_entry("0", 1, "n")
+RECEIPT = ShardReceipt(name="0", shard="a", nonce="n", read=2, staged=1, quarantined=1, frames=1)
+LEDGER = Ledger(1, 1, 0, ("f",)).with_entry(EntryKind.SHARD, "0", 1, "n")
 
 
 def read_quarantine(state):
@@ -38,6 +38,7 @@ READS = {
     "report.json": Report.load,
     "staged/0.n.json": lambda state: state.receipt("0", "n"),
     "quarantine/0.n.jsonl": read_quarantine,
+    "sessions/view-0.json": lambda state: state.session("view-0"),
 }
 DAMAGES = {
     "empty": lambda _: b"",
@@ -60,6 +61,7 @@ def state(tmp_path):
     state.save_jobs([{"fingerprint": "f", "agreed": {"name": "j"}}])
     lease.Lease(state.folder).announce()
     Report("migrate", "j", state.target, "f", versions={}).save(state, as_latest=True)
+    state.save_session(Session("view-0", "2026-11-28T20:00:00Z", "snapshot", state="secret"))
     publish(state, RECEIPT, [RejectedRow("read", "too long", "a, record 1", None, "x")])
     return state
 
@@ -94,7 +96,7 @@ def test_a_quarantine_file_that_lost_a_line_is_noticed(state, tmp_path):
     publish(state, receipt, [row, row])
     path = tmp_path / "t.lance.cfray/quarantine/0.m.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
-    ledger = Ledger(1, 1, 0, ("f",)).with_entry("0", 1, "m")
+    ledger = Ledger(1, 1, 0, ("f",)).with_entry(EntryKind.SHARD, "0", 1, "m")
     with pytest.raises(TargetError, match="1 lines, and 2 rows were quarantined"):
         list(quarantined_rows(state, ledger))
 
@@ -104,6 +106,12 @@ def test_a_receipt_under_another_receipts_name_is_refused(state, tmp_path):
     (receipts_folder / "0.n.json").rename(receipts_folder / "1.n.json")
     with pytest.raises(TargetError, match=r"is the receipt 0\.n"):
         state.receipt("1", "n")
+
+
+def test_a_receipt_of_another_kind_than_its_entry_is_refused(state):
+    ledger = Ledger(1, 1, 0, ("f",)).with_entry(EntryKind.REPLAY, "0", 1, "n")
+    with pytest.raises(TargetError, match="of the kind shard, its entry of the kind replay"):
+        list(state.committed_receipts(ledger))
 
 
 def test_a_damaged_lease_says_how_to_remove_it_safely(state, tmp_path):
@@ -128,7 +136,11 @@ def test_json_keys_on_disk_stay_as_earlier_versions_wrote_them(state, tmp_path):
         *("stage", "reason", "position", "id", "content", "record", "collection"),
     }
     assert set(json.loads((folder / "staged/0.n.json").read_bytes())) == {
-        *("name", "shard", "nonce", "read", "staged", "quarantined", "frames", "fragments"),
-        *("files", "sums", "centroids", "counts", "seconds", "size", "resolved"),
+        *("v", "kind", "name", "nonce", "files", "counts", "seconds", "size"),
+        *("frames", "fragments", "sums"),
+        *("shard", "read", "staged", "quarantined", "centroids", "session"),
+    }
+    assert set(json.loads((folder / "sessions/view-0.json").read_bytes())) == {
+        *("id", "began", "consistency", "lost"),
     }
     assert State(state.target).plan() == PLAN

@@ -8,7 +8,7 @@ import pytest
 
 from cfray.job.mapping import SourceShape
 from cfray.sources.base import Shard
-from cfray.target.ledger import Entry, Ledger
+from cfray.target.ledger import Entry, EntryKind, Ledger
 from cfray.target.origins import RowOrigins, by_entry
 from cfray.target.state import Plan
 
@@ -19,9 +19,9 @@ def origins():
     shape = SourceShape("files", "file:///x", 4, fixed=False, types={}, vectors={}, id_tag="i")
     plan = Plan([Shard("a", {}), Shard("b", {})], shape, "files", 9, exact=True, size=0)
     entries = {
-        "replay-0001": Entry(7, 2, "n"),
-        "0": Entry(2, 3, "n"),
-        "embed-0001": Entry(9, 0, "n"),
+        "replay-0001": Entry(EntryKind.REPLAY, 7, 2, "n"),
+        "0": Entry(EntryKind.SHARD, 2, 3, "n"),
+        "embed-0001": Entry(EntryKind.EMBED, 9, 0, "n"),
     }
     return RowOrigins(plan, Ledger(1, 1, 9, ("f",), entries))
 
