@@ -2,8 +2,8 @@
 
 Under ``keep`` it is the source's vector; otherwise a model makes it of the text, or a fitted map
 makes it of the source's vector.  What comes in are frames as ``Conversion`` makes them, with
-vectors as wide as the source's; what goes out has the target's schema.  The models are in the
-actors of ``EmbedderPool``: nothing here holds a model, and nothing here has an effect.
+vectors as wide as the source's; what goes out has the target's schema.  The model is handed in:
+nothing here loads a model, and nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 
 from cfray.conversion import chunks
 from cfray.conversion.convert import Conversion, Converted, Fault
+from cfray.embedders.batches import TextModel
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.texts import Chunks
-from cfray.engine.embedder_pool import EmbedderPool
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.records.vectors import Floats, matrix, unit, vector_lists
@@ -86,13 +86,13 @@ class Embed:
         job: the job file.
         shape: of the source.
         recipe: how the vectors are made.
-        pool: the actors that hold the model; None where no model is needed.
+        pool: the model; None where none is needed.
     """
 
     job: JobSpec
     shape: SourceShape
     recipe: Recipe
-    pool: EmbedderPool | None = None
+    pool: TextModel | None = None
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -175,7 +175,7 @@ class Embed:
         origins = self._origins(new.missing, "regenerated")
         return NewVectors(new.vectors, new.missing, new.faults, origins, counts, new.chunks)
 
-    def _remap(self, pool: EmbedderPool, frames: pa.RecordBatch, missing: Mask) -> NewVectors:
+    def _remap(self, pool: TextModel, frames: pa.RecordBatch, missing: Mask) -> NewVectors:
         """Map the vectors of the source.
 
         The records that the map was learned from keep the vectors that the model made of them.  A

@@ -5,7 +5,8 @@ The life of a shard, and the files that each step leaves.  ``N`` is the shard's 
 name stand in ``<target>.cfray/``.
 
 1.  The driver lists the shards that are neither committed nor staged (``driver``) and
-    hands each to a Ray task.  Nothing is written.
+    hands them to Ray Data as the items of a line: a shard is one call of the line's body, from
+    its first record to its receipt (``engine/lines``).  Nothing is written.
 2.  The worker counts its start durably: ``scratch/starts-E/N/0``, ``1``, ``2``.  A shard
     whose workers died three times is given up (``shard``).
 3.  It reads the source batch by batch (``read``), converts and embeds, and sets aside what
@@ -29,6 +30,7 @@ their quarantine files, and the counts of step 2.  The quarantine file of a work
 was killed between 6 and 7 stays; no ledger entry names it, so no command reads it.
 
 After the last shard, ``source_count`` asks the source for its count again (a commit with the
-entry ``source-count`` that keeps the answer), and ``duplicates`` removes records that repeat
-an identity (a commit with the entry ``duplicates``).
+entry ``source-count`` that keeps the answer).  ``identities`` searches the uuids; where they
+are many, in tasks that leave files in ``scratch/identities-E/`` until the search ends.  Then
+``duplicates`` removes records that repeat an identity (a commit with the entry ``duplicates``).
 """

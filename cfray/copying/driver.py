@@ -10,21 +10,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 from cfray.conversion.embed import Embed
 from cfray.copying.shard import CopyTask, PlannedShard, copy_shard
 from cfray.engine import failpoint, throttle
-from cfray.engine.tasks import TaskOptions, run_tasks
+from cfray.engine.lines import LineOptions, TaskLine
 from cfray.errors import LimitReached
 from cfray.job.spec import JobSpec
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
-from cfray.sources.base import Context, Json
+from cfray.sources.base import Context, Session
 from cfray.target import commit
-from cfray.target.books import EntryKind, read_books
-from cfray.target.receipts import Receipt
+from cfray.target.books import read_books
+from cfray.target.receipts import ShardReceipt
 
 logger = logging.getLogger("cfray")
 
@@ -76,51 +76,78 @@ class Copying:
         if not self.missing_shards:
             self.committer.check_limit(final=True)
 
-    def context(self, session: Json) -> Context:
+    def context(self, session: Session) -> Context:
         """Give what a source is handed when its shards are read."""
         job = self.run.job
         return Context(
-            session=session,
+            session=session.state,
             scratch=self.run.state.scratch.uri,
             max_record=job.limits.max_document,
             throttle=throttle.shared_budget(job.source),
         )
 
     def read(self, context: Context, embed: Embed) -> None:
-        """Copy the missing shards, a task each, and commit their receipts as they come.
+        """Copy the missing shards, each in one call, and commit their receipts as they come.
 
         Raises:
             LimitReached: too many records are in quarantine.
-            CfrayError: a shard could not be copied; what is committed stays.
+            CfrayError: a shard could not be copied, or the source's session is lost; what is
+                committed stays.
         """
         run, limits = self.run, self.run.job.limits
-        copy = partial(copy_shard, CopyTask(run.job, embed, context, run.target.epoch))
-        # copy_shard itself limits its starts, durably: Ray's limit would be in the driver's memory
-        options = TaskOptions(
+        options = LineOptions(
+            run.job.name,
+            "copy_shard",
+            max_items=None if limits.workers == "auto" else limits.workers,
             memory=None if limits.memory == "auto" else limits.memory,
-            max_tasks=None if limits.workers == "auto" else limits.workers,
-            restarts=-1,
         )
         if embed.pool is not None:
             options = options.beside_actors()
+        session = run.source_session.open()
+        run.state.save_session(session)
+        task = CopyTask(run.job, embed, context, session.id, run.target.epoch)
+        line = TaskLine[PlannedShard, ShardReceipt](options, work=partial(copy_shard, task))
         shards = [PlannedShard(number, run.plan.shards[number]) for number in self.missing_shards]
-        with self._committing_at_the_end():
-            for receipt in run_tasks(copy, shards, options):
+        with (
+            self._noting_loss(session),
+            self._committing_at_the_end(),
+            closing(line.run(shards)) as receipts,
+        ):
+            for receipt in receipts:
+                run.source_session.check()
                 run.report.counts["shards_read"] += 1
                 self.committer.add(receipt)
+        run.report.operators["copy"] = line.operators
         self.committer.check_limit(final=True)
 
-    def _staged_receipts(self) -> Iterator[Receipt]:
-        """Yield a receipt of each shard that an earlier run staged and did not commit."""
-        for name, nonces in self.run.state.staged_nonces().items():
-            is_shard = EntryKind.of(name) is EntryKind.SHARD
-            if is_shard and name not in self.ledger.entries:
-                yield self.run.state.receipt(
+    def _staged_receipts(self) -> Iterator[ShardReceipt]:
+        """Yield a receipt of each shard that an earlier run staged and did not commit.
+
+        Receipts of a session that was lost are left out: nobody knows which shards were read
+        before that.
+        """
+        state = self.run.state
+        nonces = state.staged_nonces()
+        for name in map(str, self.missing_shards):
+            for nonce in nonces.get(name, ()):
+                receipt = state.shard_receipt(
                     name,
-                    nonces[0],
+                    nonce,
                     remedy="remove this file, then run the same command again: nothing of the "
                     "shard is committed, and it is read anew",
                 )
+                if not (receipt.session and state.session(receipt.session).lost):
+                    yield receipt
+                    break
+
+    @contextmanager
+    def _noting_loss(self, session: Session) -> Iterator[None]:
+        """Save that the session is lost, if it is known at the end of the block."""
+        try:
+            yield
+        finally:
+            if self.run.source_session.is_lost:
+                self.run.state.save_session(session, lost=True)
 
     @contextmanager
     def _committing_at_the_end(self) -> Iterator[None]:
@@ -134,7 +161,7 @@ class Copying:
 class Committer:
     """Commits receipts in groups, often enough to be visible and seldom enough to be cheap."""
 
-    def __init__(self, run: Run, committed: list[Receipt]) -> None:
+    def __init__(self, run: Run, committed: list[ShardReceipt]) -> None:
         """Start with nothing to commit.
 
         Args:
@@ -144,12 +171,12 @@ class Committer:
         self.run = run
         #: Shards that this run has committed or will commit.
         self.names: set[str] = set()
-        self.waiting: list[Receipt] = []
+        self.waiting: list[ShardReceipt] = []
         self.read = sum(receipt.read for receipt in committed)
         self.quarantined = sum(receipt.quarantined for receipt in committed)
         self.commit_seconds = self.committed_at = 0.0
 
-    def add(self, receipt: Receipt, *, adopted: bool = False) -> None:
+    def add(self, receipt: ShardReceipt, *, adopted: bool = False) -> None:
         """Take a staged shard; commit it now or with the next shards.
 
         Args:

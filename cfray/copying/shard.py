@@ -25,7 +25,7 @@ from cfray.records.record import Reject
 from cfray.runtime import retry
 from cfray.sources.base import Context, Shard
 from cfray.target.quarantine_counts import count_name
-from cfray.target.receipts import Receipt
+from cfray.target.receipts import ShardReceipt
 from cfray.target.state import State
 
 #: How often one run starts a shard whose worker dies without an error (killed for its memory, or
@@ -35,11 +35,17 @@ MAX_CRASHES = 3
 
 @dataclass(frozen=True, slots=True)
 class CopyTask:
-    """What travels to a worker for every shard."""
+    """What travels to a worker for every shard.
+
+    Attributes:
+        session: id of the source's session whose state the context holds.
+        epoch: of the run.
+    """
 
     job: JobSpec
     embed: Embed
     context: Context
+    session: str
     epoch: int
 
 
@@ -51,7 +57,7 @@ class PlannedShard:
     shard: Shard
 
 
-def copy_shard(task: CopyTask, planned: PlannedShard) -> Receipt:
+def copy_shard(task: CopyTask, planned: PlannedShard) -> ShardReceipt:
     """Copy one shard, reading it anew after a transient error.  Body of a Ray task.
 
     Raises:
@@ -80,7 +86,7 @@ def _count_start(task: CopyTask, state: State, planned: PlannedShard) -> None:
     folder.publish(str(len(starts)), b"")
 
 
-def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> Receipt:
+def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> ShardReceipt:
     begin = time.perf_counter()
     shard = planned.shard
     shard_copy = ShardCopy(
@@ -100,9 +106,10 @@ def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> Receipt:
             "quarantined do not add up",
             "this is a fault of cfray's; nothing of the shard was committed",
         )
-    receipt = Receipt(
+    receipt = ShardReceipt(
         name=str(planned.number),
         shard=shard.id,
+        session=task.session,
         nonce=new_nonce(),
         read=read,
         staged=staged,

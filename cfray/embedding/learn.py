@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cfray.embedders.batches import TextModel
 from cfray.embedders.recipe import RECIPE_KEY, Recipe
 from cfray.embedding.learn_map import Learning, learn_map, only_chunk
 from cfray.embedding.sample import SourceSampling, draw_from_source
 from cfray.engine import failpoint
-from cfray.engine.embedder_pool import EmbedderPool
 from cfray.errors import ConfigError
 from cfray.job.spec import JobSpec
 from cfray.records.vectors import Floats, matrix
@@ -31,7 +31,7 @@ from cfray.target.state import State
 _PROJECTION_SAMPLE = 20_000
 
 
-def learn_for_copy(run: Run, context: Context, pool: EmbedderPool | None, *, force: bool) -> Recipe:
+def learn_for_copy(run: Run, context: Context, pool: TextModel | None, *, force: bool) -> Recipe:
     """Learn what the job needs and no earlier run has learned, and note it in the dataset.
 
     Args:
@@ -67,7 +67,7 @@ def needs_learning(job: JobSpec, recipe: Recipe) -> bool:
     return _needs_map(recipe) or _needs_projection(job, recipe)
 
 
-def learn_missing(learning: Learning, recipe: Recipe, pool: EmbedderPool | None) -> Recipe:
+def learn_missing(learning: Learning, recipe: Recipe, pool: TextModel | None) -> Recipe:
     """Learn what the recipe lacks, save it, and give the recipe that names it.
 
     Raises:
@@ -106,7 +106,7 @@ def _note(target: Target, recipe: Recipe) -> None:
 
 
 def _learn_projection(
-    learning: Learning, recipe: Recipe, pool: EmbedderPool | None, fitted: Map | None
+    learning: Learning, recipe: Recipe, pool: TextModel | None, fitted: Map | None
 ) -> Projection:
     """Learn the projection from a sample of the vectors that it will narrow."""
     reduce = learning.job.embedding.reduce

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cfray.embedders.batches import TextModel
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.spec import LEAST_PAIRS, Embedding, Remap
 from cfray.embedding.sample import Sample
-from cfray.engine.embedder_pool import EmbedderPool
 from cfray.errors import ConfigError, ProofFailed
 from cfray.job.mapping import rule_paths
 from cfray.job.spec import JobSpec
@@ -70,7 +70,7 @@ class _EmbeddedSample:
     cached_share: float
 
 
-def learn_map(learning: Learning, recipe: Recipe, pool: EmbedderPool) -> tuple[Map, Recipe]:
+def learn_map(learning: Learning, recipe: Recipe, pool: TextModel) -> tuple[Map, Recipe]:
     """Learn a map, judge it and save it; give it with the recipe that names it.
 
     Raises:
@@ -132,7 +132,7 @@ def _draw(learning: Learning, spec: Remap) -> Sample:
     return sample
 
 
-def _embed(pool: EmbedderPool, texts: pa.StringArray) -> _EmbeddedSample:
+def _embed(pool: TextModel, texts: pa.StringArray) -> _EmbeddedSample:
     """Embed the texts of a sample with the new model.
 
     Each distinct text is embedded once: twins are recognised by equal bytes of their vectors, and
@@ -151,7 +151,7 @@ def _embed(pool: EmbedderPool, texts: pa.StringArray) -> _EmbeddedSample:
 
 
 def _pairs(
-    learning: Learning, pool: EmbedderPool, table: pa.Table, embedded: _EmbeddedSample
+    learning: Learning, pool: TextModel, table: pa.Table, embedded: _EmbeddedSample
 ) -> Pairs:
     """Pair the old vectors with the new vectors, and embed the queries."""
     queries = only_chunk(table, "query").take(pa.array(embedded.rows))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,9 @@ from cfray.embedders.recipe import Recipe
 from cfray.runtime import filesystems
 from cfray.target.state import State
 
-#: Rows of one piece: about half a minute of a small model's work on one core.
-_PIECE_ROWS = 4_096
+#: Rows of one piece: about half a minute of a small model's work on one core.  The environment may
+#: set another number, so that a test has many pieces of few rows.
+_PIECE_ROWS, _PIECE_ROWS_SETTING = 4_096, "CFRAY_PIECE_ROWS"
 #: Names of the new columns in a piece's file and while they are joined to a fragment.
 NEW_VECTOR, NEW_ORIGIN = "cfray_new_vector", "cfray_new_origin"
 
@@ -91,12 +93,13 @@ class Piece:
 
 def divide(reembedding: Reembedding) -> list[Piece]:
     """Divide all rows of the target into pieces."""
+    piece_rows = int(os.environ.get(_PIECE_ROWS_SETTING, _PIECE_ROWS))
     pieces = []
     for fragment in reembedding.dataset.get_fragments():
         rows, state = fragment.count_rows(), state_of(fragment.metadata)
         pieces += [
-            Piece(fragment.fragment_id, state, first, min(_PIECE_ROWS, rows - first))
-            for first in range(0, rows, _PIECE_ROWS)
+            Piece(fragment.fragment_id, state, first, min(piece_rows, rows - first))
+            for first in range(0, rows, piece_rows)
         ]
     return pieces
 

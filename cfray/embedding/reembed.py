@@ -15,30 +15,29 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from cfray.conversion.embed import Embed
 from cfray.copying.write import Tally, new_nonce, publish
 from cfray.embedders.recipe import Recipe
-from cfray.embedding.actors import report_pool, running_pool
-from cfray.embedding.compute import ComputePiece
 from cfray.embedding.join import JoinedFragment, JoinFragment
 from cfray.embedding.learn import learn_missing, needs_learning
 from cfray.embedding.learn_map import Learning
+from cfray.embedding.line import EmbeddingLine
 from cfray.embedding.pieces import Piece, Reembedding, divide, group_by_fragment
-from cfray.embedding.sample import CPUS_BESIDE_ACTORS, TargetSampling, draw_from_target
+from cfray.embedding.sample import TargetSampling, draw_from_target
 from cfray.embedding.swap import drop_vector_index, swap_vectors
 from cfray.engine import failpoint
-from cfray.engine.embedder_pool import EmbedderPool
-from cfray.engine.tasks import TaskOptions, run_tasks
+from cfray.engine.tasks import run_tasks
 from cfray.errors import ConfigError
 from cfray.frames.digests import add_sums
 from cfray.job.mapping import rule_paths
 from cfray.planning.model_forecast import ModelForecast
 from cfray.report.run import Run
-from cfray.target.books import HEADERS, EntryKind, entry_names, next_entry_name
+from cfray.target.ledger import EntryKind
 from cfray.target.origins import RowOrigins
-from cfray.target.receipts import Receipt
+from cfray.target.receipts import EmbedReceipt
 
 
 def check_reembeddable(run: Run) -> None:
@@ -48,8 +47,8 @@ def check_reembeddable(run: Run) -> None:
         ConfigError: the target is not finished, or the job asks for more than its vectors.
     """
     spec, ledger = run.job.embedding, run.target.ledger()
-    missing_shards = len(run.plan.shards) - len(entry_names(ledger, EntryKind.SHARD))
-    if missing_shards or HEADERS not in ledger.entries:
+    missing_shards = len(run.plan.shards) - len(ledger.names(EntryKind.SHARD))
+    if missing_shards or EntryKind.HEADERS not in ledger.entries:
         raise ConfigError(
             f"{run.job.target.uri} is not finished ({missing_shards} shards are missing)",
             "run cfray migrate with the target's own job file first",
@@ -104,30 +103,30 @@ def reembed_target(run: Run, recipe: Recipe, *, force: bool) -> None:
     job = run.job.with_embedding(embedding)
     old = run.target.recipe()
     shape = replace(run.plan.shape, dimension=recipe.dimension, source_dimension=old.dimension)
-    name = next_entry_name(run.target.ledger(), EntryKind.EMBED)
+    name = run.target.ledger().next_name(EntryKind.EMBED)
     version = run.target.open().version
-    with running_pool(job, recipe) as pool:
-        reembedding = Reembedding(Embed(job, shape, recipe, pool), version, name, old)
-        reembedding = _learn(run, reembedding, force=force)
-        receipt = run.timed("embed", lambda: _embed_all(run, reembedding))
-        report_pool(run, pool)
+    line = EmbeddingLine.of(run, recipe)
+    reembedding = Reembedding(Embed(job, shape, recipe), version, name, old)
+    reembedding = _learn(run, reembedding, line, force=force)
+    receipt = run.timed("embed", lambda: _embed_all(run, reembedding, line))
+    line.report(run)
     run.report.counts |= {count: receipt.counts[count] for count in ("pieces", "pieces_adopted")}
     run.state.scratch.remove(_recipe_file(reembedding))
 
 
-def _learn(run: Run, reembedding: Reembedding, *, force: bool) -> Reembedding:
+def _learn(run: Run, reembedding: Reembedding, line: EmbeddingLine, *, force: bool) -> Reembedding:
     """Learn a map or a projection where the job asks for one, or read what was learned before."""
     embed, scratch, file = reembedding.embed, run.state.scratch, _recipe_file(reembedding)
     saved_recipe = scratch.read(file)
     recipe = embed.recipe if saved_recipe is None else Recipe.from_json(json.loads(saved_recipe))
     if needs_learning(embed.job, recipe):
-        recipe = _learn_from_target(run, reembedding, recipe, embed.pool, force=force)
+        recipe = _learn_from_target(run, reembedding, recipe, line, force=force)
         scratch.publish(file, recipe.to_json().encode())
     return replace(reembedding, embed=replace(embed, recipe=recipe))
 
 
 def _learn_from_target(
-    run: Run, reembedding: Reembedding, recipe: Recipe, pool: EmbedderPool | None, *, force: bool
+    run: Run, reembedding: Reembedding, recipe: Recipe, line: EmbeddingLine, *, force: bool
 ) -> Recipe:
     """Learn from a sample of the target's own documents."""
     job = reembedding.embed.job
@@ -141,13 +140,13 @@ def _learn_from_target(
         rows=run.report.counts["frames"],
         force=force,
     )
-    return run.timed("learn", lambda: learn_missing(learning, recipe, pool))
+    return run.timed("learn", lambda: learn_missing(learning, recipe, line))
 
 
-def _embed_all(run: Run, reembedding: Reembedding) -> Receipt:
+def _embed_all(run: Run, reembedding: Reembedding, line: EmbeddingLine) -> EmbedReceipt:
     """Compute, join and swap."""
     pieces = divide(reembedding)
-    adopted = _compute(reembedding, pieces)
+    adopted = _compute(line, reembedding, pieces)
     joined = _join(run, reembedding, pieces)
     receipt = _receipt(reembedding, joined, adopted=adopted, pieces=len(pieces))
     publish(run.state, receipt, [])
@@ -163,25 +162,25 @@ def _embed_all(run: Run, reembedding: Reembedding) -> Receipt:
     return receipt
 
 
-def _compute(reembedding: Reembedding, pieces: Sequence[Piece]) -> int:
+def _compute(line: EmbeddingLine, reembedding: Reembedding, pieces: Sequence[Piece]) -> int:
     """Compute the pieces that no earlier command computed; give the number of the others."""
     computed_files = set(reembedding.scratch.list_names())
     missing_pieces = [piece for piece in pieces if piece.file not in computed_files]
-    for _ in run_tasks(ComputePiece(reembedding), missing_pieces, TaskOptions().beside_actors()):
-        failpoint.reach("piece")
+    with closing(line.compute(reembedding, missing_pieces)) as computed_pieces:
+        for _ in computed_pieces:
+            failpoint.reach("piece")
     return len(pieces) - len(missing_pieces)
 
 
 def _join(run: Run, reembedding: Reembedding, pieces: Sequence[Piece]) -> list[JoinedFragment]:
     """Write the new data file of every fragment."""
     join = JoinFragment(reembedding, RowOrigins(run.plan, run.target.ledger()))
-    options = TaskOptions(cpus=CPUS_BESIDE_ACTORS)
-    return list(run_tasks(join, group_by_fragment(pieces), options))
+    return list(run_tasks(join, group_by_fragment(pieces)))
 
 
 def _receipt(
     reembedding: Reembedding, joined: Sequence[JoinedFragment], *, adopted: int, pieces: int
-) -> Receipt:
+) -> EmbedReceipt:
     """Add up the fragments to a single receipt."""
     tally = Tally()
     sums: dict[str, int] = {}
@@ -190,14 +189,13 @@ def _receipt(
         counts.update(fragment.counts)
         sums = add_sums(sums, fragment.sums)
         tally.merge(fragment.collections)
-    return Receipt(
-        reembedding.name,
-        reembedding.name,
-        new_nonce(),
+    return EmbedReceipt(
+        name=reembedding.name,
+        nonce=new_nonce(),
         files=[file for fragment in joined for file in fragment.files],
         centroids=tally.centroids(),
         counts=dict(counts),
-        resolved={entry: {"vector": total} for entry, total in sums.items()},
+        vector_sums={entry: {"vector": total} for entry, total in sums.items()},
         size=sum(fragment.size for fragment in joined),
     )
 

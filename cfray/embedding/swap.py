@@ -26,8 +26,8 @@ from cfray.embedding.join import JoinedFragment
 from cfray.embedding.pieces import Reembedding, state_of
 from cfray.errors import TargetUnavailable
 from cfray.target.commit import SchemaChange, Target, commit, guard_commit, with_field
-from cfray.target.ledger import Ledger
-from cfray.target.receipts import Receipt
+from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.receipts import EmbedReceipt
 
 #: What Lance writes for a field whose column stands in another file (``update_columns``).
 _TOMBSTONE = -2
@@ -44,7 +44,7 @@ def drop_vector_index(target: Target) -> None:
 
 
 def swap_vectors(
-    reembedding: Reembedding, target: Target, receipt: Receipt, joined: list[JoinedFragment]
+    reembedding: Reembedding, target: Target, receipt: EmbedReceipt, joined: list[JoinedFragment]
 ) -> None:
     """Commit every new file in one version, together with the ledger and the recipe.
 
@@ -64,7 +64,7 @@ def swap_vectors(
         # The fingerprint of the last embed stands last, also if the target accepted it before.
         earlier = tuple(accepted for accepted in ledger.fingerprints if accepted != fingerprint)
         ledger = replace(ledger, fingerprints=(*earlier, fingerprint))
-        return ledger.with_entry(reembedding.name, 0, receipt.nonce)
+        return ledger.with_entry(EntryKind.EMBED, reembedding.name, 0, receipt.nonce)
 
     commit(
         target,

@@ -7,14 +7,17 @@ that runs here.  ``cfray.engine.tasks`` sends tasks to it.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from pathlib import Path
 
 from cfray.engine import interrupts
@@ -51,8 +54,11 @@ def ray_for_command() -> Iterator[None]:
 
 
 @contextmanager
-def ray_running() -> Iterator[None]:
+def ray_running(start_here: Callable[[], None] | None = None) -> Iterator[None]:
     """Keep Ray up for the block.
+
+    Args:
+        start_here: starts Ray on this machine; default: as small as a command needs it.
 
     Raises:
         EngineError: Ray did not start, or no cluster answers at ``RAY_ADDRESS``.
@@ -61,30 +67,30 @@ def ray_running() -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     for name, value in _ALLOCATOR_SETTINGS.items():
         os.environ.setdefault(name, value)
-    with tempfile.TemporaryDirectory(prefix="cfray-") as folder, _token_set(Path(folder)):
-        # Ray starts its processes by exec, not by fork
-        warnings.filterwarnings("ignore", message="lance is not fork-safe")
-        import ray
+    _use_token()
+    # Ray starts its processes by exec, not by fork
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    import ray
 
-        must_start = not ray.is_initialized()
-        try:
-            if must_start:
-                _start()
-        except SystemExit as error:
-            # While it starts, Ray's handler of SIGTERM is set, and it raises SystemExit
-            raise Interrupted(
-                "interrupted by SIGTERM",
-                "run the same command again: it goes on where this run stopped",
-                143,
-            ) from error
-        try:
-            yield
-        finally:
-            if must_start:
-                ray.shutdown()
+    must_start = not ray.is_initialized()
+    try:
+        if must_start:
+            _start(start_here or _start_here)
+    except SystemExit as error:
+        # While it starts, Ray's handler of SIGTERM is set, and it raises SystemExit
+        raise Interrupted(
+            "interrupted by SIGTERM",
+            "run the same command again: it goes on where this run stopped",
+            143,
+        ) from error
+    try:
+        yield
+    finally:
+        if must_start:
+            ray.shutdown()
 
 
-def _start() -> None:
+def _start(start_here: Callable[[], None]) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names, or start Ray on this machine.
 
     Raises:
@@ -94,7 +100,7 @@ def _start() -> None:
 
     address = os.environ.get("RAY_ADDRESS")
     try:
-        start = _join if address else _start_here
+        start = _join if address else start_here
         start()
     except CfrayError:
         raise
@@ -139,25 +145,37 @@ def _start_here() -> None:
     )
 
 
-@contextmanager
-def _token_set(folder: Path) -> Iterator[None]:
-    """Guard a local cluster's ports with a new token that this user alone can read.
+def _use_token() -> None:
+    """Guard the ports of the Ray that will be started with a token that this user alone can read.
 
-    Without a token every user of the machine can send code to the cluster.
+    Without a token every user of the machine can send code to the cluster.  The settings stay
+    until the process ends: it sends the first token that it has read to every Ray (Ray 2.60).
     """
-    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_AUTH_MODE"):
-        yield
+    ray = sys.modules.get("ray")
+    is_up = ray is not None and ray.is_initialized()
+    if is_up or os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_AUTH_MODE"):
         return
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_folder() / "token")
+    if ray is None:
+        # a Ray that is imported reads this no more, and demands tokens by itself (Ray 2.60)
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
+@cache
+def _token_folder() -> Path:
+    """Write the token of this process into a folder that is removed with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="cfray-"))
+    atexit.register(remove_token)
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32), encoding="ascii")
-    settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            os.environ.pop(name, None)
+    return folder
+
+
+def remove_token() -> None:
+    """Remove the token of this process, which will start no other Ray."""
+    if _token_folder.cache_info().currsize:
+        shutil.rmtree(_token_folder(), ignore_errors=True)
 
 
 def cores() -> int:
@@ -165,6 +183,13 @@ def cores() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def gpus() -> int:
+    """Give the GPUs of the cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def check_memory(task_bytes: int) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cfray.embedders.batches import divide_texts
 from cfray.embedders.endpoint import Budgets
 from cfray.embedders.open import open_embedder
 from cfray.embedders.spec import Embedding
-from cfray.engine.embedder_pool import divide_texts, start_pool
+from cfray.engine.embedder_pool import start_pool
 from cfray.errors import ConfigError, EmbeddingError, TargetError
 from tests.testbeds.embedding_server import EmbeddingServer, embedded
 from tests.testbeds.processes import until

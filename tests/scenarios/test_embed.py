@@ -14,8 +14,9 @@ from tests.scenarios import runs
 from tests.scenarios.corpora import MAPPING, REGENERATE, cosine, exported, held, job_of, shortened
 from tests.scenarios.runs import PROVE
 
-#: More than a piece holds (4,096 rows), so that a kill leaves a piece computed and another not.
-FINISHED = 200_000 if PROVE else 4_300
+#: Rows, and rows of a piece: a kill leaves a piece computed and another not.
+FINISHED, PIECE_ROWS = (200_000, 4_096) if PROVE else (700, 600)
+PIECES = {"CFRAY_PIECE_ROWS": str(PIECE_ROWS)}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
     job = finished.changed(embedding=REGENERATE)
     computed: dict[str, int] = {}
     for boundary in ("piece:1", "joined:1"):
-        killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=boundary)
+        killed = cfray.start("embed", job.path, "--quiet", CFRAY_FAIL_AT=boundary, **PIECES)
         killed.until_ended()
         killed.kill()
         earlier, computed = (
@@ -67,10 +68,10 @@ def test_embed_killed_twice(cfray, finished, naive, record_property):
         assert computed
         assert earlier.items() <= computed.items(), "a computed piece was computed again"
         assert runs.digests(finished.target) == before, "half of a new space must not be seen"
-    cfray.run("embed", job.path, "--quiet").ended_with(0)
+    cfray.run("embed", job.path, "--quiet", **PIECES).ended_with(0)
     counts, pool = job.report()["counts"], job.report()["pool"]
     record_property("brought to its end", job.counted())
-    assert counts["pieces_adopted"] == counts["pieces"] == -(-FINISHED // 4096)
+    assert counts["pieces_adopted"] == counts["pieces"] == -(-FINISHED // PIECE_ROWS)
     assert pool.get("texts_embedded", 0) == 0
     assert runs.digests(finished.target, version) == before
     assert reader.count_rows() == len(other_columns)

@@ -36,9 +36,10 @@ ROOT = Path(__file__).parents[2]
 #: Ray's constant for machines whose firewall asks the user at each open port; it makes every one
 #: of Ray's processes listen on 127.0.0.1 only.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-#: What stays on a cluster after a program that used Ray Data: its statistics, and its requests for
-#: nodes.  They are detached actors of Ray's own.
+#: What stays on a cluster after a program that used Ray Data: its statistics, its requests for
+#: nodes, and where its actors are.  They are actors of Ray's own.
 RAY_DATA_ACTORS = (
+    "ray::ActorLocationTracker",
     "ray::_StatsActor",
     "ray::AutoscalingRequester",
     "ray::_AutoscalingCoordinatorActor",

@@ -1,0 +1,147 @@
+"""The embedding line: pieces of the target, or texts of a sample, to actors that hold the model.
+
+Ray Data runs it, in a pool that grows and shrinks with the work.  A piece leaves its vectors in
+a file and gives back what it took; the vectors of a sample, at most some 20,000, come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cfray.embedders.batches import BATCH_ROWS, divide_texts, join_batches
+from cfray.embedders.recipe import Recipe
+from cfray.embedders.texts import EmbeddedTexts
+from cfray.embedding.compute import ComputePiece
+from cfray.embedding.model import ActorModel, Figures, ModelSettings, Work
+from cfray.embedding.pieces import Piece, Reembedding
+from cfray.engine.lines import ActorLine, LineOptions
+from cfray.records.vectors import Floats
+from cfray.report.run import Run
+
+
+@dataclass(slots=True)
+class EmbeddingLine:
+    """The line of one command.
+
+    Attributes:
+        job: its name.
+        settings: of the model.
+        figures: what the actors did so far.
+        operators: of the line's executions so far, from Ray Data's statistics.
+    """
+
+    job: str
+    settings: ModelSettings
+    figures: Figures = field(default_factory=Figures)
+    operators: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, run: Run, recipe: Recipe) -> EmbeddingLine:
+        """Give the line of a command whose vectors a model makes."""
+        assert recipe.model is not None
+        marks = run.state.scratch.child(f"starts-{run.target.epoch}/embedding")
+        return cls(run.job.name, ModelSettings.of(run.job, recipe.model, marks))
+
+    def report(self, run: Run) -> None:
+        """Add to the report what the line did in this run."""
+        run.report.operators["embed"] = self.operators
+        self.figures.report(run)
+
+    def compute(self, reembedding: Reembedding, pieces: Sequence[Piece]) -> Generator[Piece]:
+        """Compute pieces; yield each one when its file is there.
+
+        Raises:
+            CfrayError: the model failed as a whole; the files that are there stay.
+        """
+        open_work = partial(_PieceActor, self.settings, reembedding)
+        with closing(self._run("embed_piece", open_work, pieces)) as results:
+            for piece, work in results:
+                self.figures.add(work)
+                yield piece
+
+    def embed(self, column: pa.StringArray) -> EmbeddedTexts:
+        """Embed the texts of a sample.
+
+        Raises:
+            CfrayError: the model failed as a whole.
+        """
+        return join_batches(self._embed_batches(column, "embed"))
+
+    def embed_queries(self, column: pa.StringArray) -> Floats:
+        """Embed the queries of a sample, none of them blank.
+
+        Raises:
+            CfrayError: the model failed as a whole.
+        """
+        return np.concatenate(self._embed_batches(column, "embed_queries"))
+
+    def flush(self) -> None:
+        """Do nothing: each item's vectors are in the cache when the item is done."""
+
+    def _embed_batches(self, column: pa.StringArray, method: str) -> list[Any]:
+        batches = list(enumerate(divide_texts(column, BATCH_ROWS[self.settings.device])))
+        open_work = partial(_SampleActor, self.settings, method)
+        by_number = {}
+        with closing(self._run("embed_sample", open_work, batches)) as results:
+            for number, vectors, work in results:
+                self.figures.add(work)
+                by_number[number] = vectors
+        return [by_number[number] for number, _ in batches]
+
+    def _run(
+        self, step: str, open_work: Callable[[], Callable[[Any], Any]], items: Sequence[Any]
+    ) -> Generator[Any]:
+        loads_before = len(self.settings.loads.list_names())
+        options = LineOptions(
+            self.job,
+            step,
+            cpus=self.settings.cpus,
+            gpus=1 if self.settings.device == "cuda" else 0,
+        )
+        pool = self.settings.pool
+        # an actor more than there are items would load the model for nothing
+        most = min(pool.max, max(1, len(items)))
+        pool = replace(pool, min=min(pool.min, most), max=most)
+        line = ActorLine[Any, Any](options, open_work=open_work, pool=pool)
+        try:
+            with closing(line.run(items)) as results:
+                yield from results
+        finally:
+            self.operators += line.operators
+            self.figures.loaded += len(self.settings.loads.list_names()) - loads_before
+
+
+class _PieceActor:
+    """Computes pieces with a model that it loads once."""
+
+    def __init__(self, settings: ModelSettings, reembedding: Reembedding) -> None:
+        self.model = ActorModel(settings)
+        embed = replace(reembedding.embed, pool=self.model)
+        self.compute = ComputePiece(replace(reembedding, embed=embed))
+
+    def __call__(self, piece: Piece) -> tuple[Piece, Work]:
+        begin = self.model.begin(piece.file)
+        self.compute(piece)
+        return piece, self.model.account(begin)
+
+
+class _SampleActor:
+    """Embeds batches of a sample with a model that it loads once."""
+
+    def __init__(self, settings: ModelSettings, method: str) -> None:
+        self.model, self.method = ActorModel(settings), method
+
+    def __call__(
+        self, batch: tuple[int, pa.StringArray]
+    ) -> tuple[int, EmbeddedTexts | Floats, Work]:
+        number, column = batch
+        begin = self.model.begin(f"{self.method}-{number}")
+        vectors = getattr(self.model, self.method)(column)
+        return number, vectors, self.model.account(begin)
