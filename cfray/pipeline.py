@@ -26,6 +26,7 @@ from typing import Any
 from cfray.conversion.embed import Embed
 from cfray.copying import duplicates, source_count
 from cfray.copying.driver import Copying, allowed_quarantine
+from cfray.copying.identities import SearchLimits
 from cfray.embedding.actors import pool_for, report_pool
 from cfray.embedding.from_text import embed_from_text
 from cfray.embedding.gate_notes import report_gate
@@ -126,7 +127,7 @@ def copy(run: Run, *, force: bool) -> None:
     # a run whose shards are all there asks nothing of its source, which may be switched off by now,
     # but for its count, where an earlier run was killed before it asked
     if copying.missing_shards:
-        with run.job.source.session() as session, pool_for(run) as pool:
+        with run.source_session as session, pool_for(run) as pool:
             context = copying.context(session)
             recipe = learn_for_copy(run, context, pool, force=force)
             copying.read(context, Embed(run.job, run.plan.shape, recipe, pool))
@@ -148,9 +149,13 @@ def settle(run: Run) -> None:
     """Take out duplicates, count dangling references, write the headers."""
     run.count()
     references = bool(run.job.mapping.relationships)
+    workers = run.job.limits.workers
+    search_limits = SearchLimits(workers=None if workers == "auto" else workers)
     identities = run.timed(
         "identities",
-        lambda: duplicates.find_duplicates(run.target, run.plan, references=references),
+        lambda: duplicates.find_duplicates(
+            run.target, run.plan, references=references, limits=search_limits
+        ),
     )
     run.report.counts["dangling_references"] = identities.dangling
     if identities.duplicates:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -35,6 +35,7 @@ from cfray.report.facts import Report
 from cfray.report.progress import Progress
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
+from cfray.sources.session import SourceSession
 from cfray.target import commit, lease, restart
 from cfray.target.commit import Target
 from cfray.target.conditional_put import check_conditional_put
@@ -64,6 +65,9 @@ def held(
 ) -> Iterator[Run]:
     """Take the target for the block: judge the lease, plan if nobody did, create it or take over.
 
+    The source's session in which it was planned is open when the block begins, and is left at its
+    end at the latest.
+
     Args:
         command: what the report calls this command.
         job: the job file.
@@ -76,13 +80,25 @@ def held(
     """
     report = new_report(command, job)
     state = State(job.target.uri)
-    with tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
-        ledger, saved_plan, run_plan = _check_and_plan(
-            job, state, scratch, must_exist=must_exist, may_change=may_change
-        )
+    with (
+        tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch,
+        closing(SourceSession(job.source)) as source_session,
+    ):
+        with refused(), ExitStack() as on_error:
+            # a session that cannot be left is refused, too, as long as nothing is created
+            on_error.push(source_session)
+            ledger, saved_plan, run_plan = _check_and_plan(
+                *(job, state, lambda: plan.make_plan(job, scratch, source_session.open())),
+                must_exist=must_exist,
+                may_change=may_change,
+            )
+            on_error.pop_all()
         with _holding(job, state, ledger, run_plan) as target:
             report.consistency = run_plan.consistency
-            run = Run(job, state, target, run_plan, report, progress, holds_target=True)
+            run = Run(
+                *(job, state, target, run_plan, report, progress, source_session),
+                holds_target=True,
+            )
             with concluded(run):
                 if saved_plan is None:
                     # a run that was stopped here and overtaken must not save its plan over the
@@ -96,29 +112,30 @@ def held(
 
 
 def _check_and_plan(
-    job: JobSpec, state: State, scratch: str, *, must_exist: bool, may_change: tuple[str, ...]
+    job: JobSpec,
+    state: State,
+    make_plan: Callable[[], Plan],
+    *,
+    must_exist: bool,
+    may_change: tuple[str, ...],
 ) -> tuple[Ledger | None, Plan | None, Plan]:
     """Refuse what can be refused before anything is created; plan where no run has planned yet.
 
     Returns:
         the target's ledger and its saved plan, None where there is none, and the plan to go by.
     """
-    with refused():
-        ledger, saved_plan = _open_state(job, state)
-        check_agreement(job, ledger, may_change=may_change)
-        lease.wait_until_free(state.folder)
-        if must_exist and saved_plan is None:
-            raise no_target(job)
-        if saved_plan is not None:
-            run_plan = with_current_dimension(saved_plan, job)
-        else:
-            run_plan = plan.make_plan(job, scratch)[0]
-        # an index that cannot be built is refused now
-        schema = target_schema(job, run_plan.shape, run_plan.recipe)
-        index.plan_indexes(job.index, run_plan.metric, run_plan.rows or 0, schema)
-        if ledger is None:
-            check_conditional_put(job.target.uri)
-        return ledger, saved_plan, run_plan
+    ledger, saved_plan = _open_state(job, state)
+    check_agreement(job, ledger, may_change=may_change)
+    lease.wait_until_free(state.folder)
+    if must_exist and saved_plan is None:
+        raise no_target(job)
+    run_plan = with_current_dimension(saved_plan, job) if saved_plan is not None else make_plan()
+    # an index that cannot be built is refused now
+    schema = target_schema(job, run_plan.shape, run_plan.recipe)
+    index.plan_indexes(job.index, run_plan.metric, run_plan.rows or 0, schema)
+    if ledger is None:
+        check_conditional_put(job.target.uri)
+    return ledger, saved_plan, run_plan
 
 
 def _open_state(job: JobSpec, state: State) -> tuple[Ledger | None, Plan | None]:
@@ -191,7 +208,11 @@ def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
     target, report = Target(job.target.uri, ledger.epoch), new_report(command, job)
     report.consistency = saved_plan.consistency
     run_plan = with_current_dimension(saved_plan, job)
-    yield Run(job, state, target, run_plan, report, progress, holds_target=False)
+    with closing(SourceSession(job.source)) as source_session:
+        yield Run(
+            *(job, state, target, run_plan, report, progress, source_session),
+            holds_target=False,
+        )
 
 
 def restart_target(job: JobSpec, say: Callable[[str], None], confirm: Callable[[], bool]) -> None:

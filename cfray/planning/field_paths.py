@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cfray.conversion import list_items
 from cfray.conversion.fields import Fields
-from cfray.conversion.file_columns import file_paths
+from cfray.conversion.file_columns import FILE, file_paths
 from cfray.errors import ConfigError
 from cfray.job.mapping import Path, dotted
 from cfray.job.spec import JobSpec
@@ -22,6 +22,10 @@ from cfray.records.types import SPARSE
 
 #: Keys of the mapping without whose fields a migration makes no sense.
 _REQUIRED = ("id", "vector", "text_content")
+#: Characters of a header that a message shows.
+_SHOWN_HEADER = 80
+#: Characters that stand between fields, as YAML writes them.
+_DELIMITERS = {";": '";"', "\t": r'"\t"', "|": '"|"', ",": '","', "\x01": r'"\x01"'}
 #: Fields that a message lists.
 _LISTED_FIELDS = 20
 
@@ -73,11 +77,27 @@ def _no_field(job: JobSpec, key: str, path: Path, paths: set[Path]) -> ConfigErr
     nearest = difflib.get_close_matches(dotted(path), names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]}?" if nearest else f"it has {_shortened(names)}"
     is_default = key == "id" and "id" not in job.mapping.model_fields_set
+    if delimiter := _other_delimiter(job, names):
+        return ConfigError(
+            f"mapping.{key}: the source has no field {dotted(path)}, for its header is one column: "
+            f"{max(names, key=len)[:_SHOWN_HEADER]}",
+            f"write source.delimiter: {delimiter} in the job file; nothing was created",
+        )
     return ConfigError(
         f"mapping.{key}{' (its default)' if is_default else ''}: the source has no field "
         f"{dotted(path)}; {hint}",
         "correct the mapping in the job file; nothing was created",
     )
+
+
+def _other_delimiter(job: JobSpec, names: list[str]) -> str:
+    """Give the delimiter, as YAML, of a CSV header that was read as a single column."""
+    columns = [name for name in names if not name.startswith(FILE)]
+    if job.source.kind != "csv" or len(columns) != 1:
+        return ""
+    counts = {mark: columns[0].count(mark) for mark in _DELIMITERS}
+    mark = max(_DELIMITERS, key=counts.__getitem__)
+    return _DELIMITERS[mark] if counts[mark] else ""
 
 
 def _shortened(names: list[str]) -> str:

@@ -6,7 +6,6 @@ that what comes out is hardly what anyone wants.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,9 +18,11 @@ from cfray.conversion.convert import Conversion, Converted
 from cfray.conversion.fields import Fields
 from cfray.job.mapping import Key, Path, SourceShape, dotted, rule_paths
 from cfray.job.spec import JobSpec
+from cfray.planning.copies import copy_warnings
+from cfray.planning.date_findings import unread_dates
 from cfray.planning.references import reference_notes
 from cfray.planning.sample import Sample
-from cfray.planning.vector_findings import missing_notes, vector_notes, vector_warnings
+from cfray.planning.vector_findings import vector_warnings
 from cfray.records.record import variant_texts, variant_types
 from cfray.sources.base import Description
 
@@ -58,20 +59,6 @@ class Findings:
         all_uuids = pa.chunked_array(uuids, pa.string()).combine_chunks()
         return reference_notes(self.job, self.shape, self.sample, all_uuids)
 
-    def notes(self, metric: str) -> list[str]:
-        """Say what is not obvious.
-
-        Args:
-            metric: distance of the target's vector index.
-        """
-        counts = sum((batch.counts for batch in self.converted), Counter[str]())
-        return [
-            *vector_notes(self.job, self.shape, self.fields),
-            *missing_notes(self.job, self.description, counts, self.sample.rows, metric),
-            *_float_ids(self.job, self.fields),
-            *self.references[0],
-        ]
-
     def warnings(self, refused: int, duplicates: int) -> list[str]:
         """Warn of a run that would stop, and of what is hardly wanted.
 
@@ -81,6 +68,9 @@ class Findings:
         """
         return [
             *self._limit_warnings(refused, duplicates),
+            *self.description.unread,
+            *copy_warnings(self.sample.batches, self.description.copies),
+            *unread_dates(self.job, self.shape, self.fields),
             *vector_warnings(self.job, self.shape, self.sample, self.fields, self.converted),
             *self.references[1],
         ]
@@ -108,7 +98,7 @@ class Findings:
         return [f"THIS RUN WOULD STOP: {reason}"]
 
 
-def _float_ids(job: JobSpec, sample: list[Fields]) -> list[str]:
+def float_ids(job: JobSpec, sample: list[Fields]) -> list[str]:
     """Name the way out where ids are floats, of which every one is an integer."""
     if isinstance(job.mapping.id, Key):
         return []

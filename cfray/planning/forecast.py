@@ -20,8 +20,9 @@ from cfray.job.mapping import Path, SourceShape, dotted
 from cfray.job.spec import JobSpec
 from cfray.planning.findings import Findings
 from cfray.planning.metric import choose_metric
+from cfray.planning.notes import plan_notes
 from cfray.planning.sample import Sample
-from cfray.planning.source_types import lossy_fields, name_notes
+from cfray.planning.source_types import lossy_fields
 from cfray.sources.base import Description
 
 #: Keys of the mapping whose column does not hold all of a field's value: it stays in
@@ -59,6 +60,7 @@ class Forecast:
         seconds: how long the copy will take on this machine's cores (estimate).
         warnings: sentences about a run that would stop, or whose result is hardly what is wanted.
         metric: distance of the target's vector index.
+        is_whole: whether the sample is all records of the source.
         metric_origin: who says so: the job file, source collections, or nobody (the default).
         embedding: what the model will have to do: ``texts``, ``tokens``, ``truncated``,
             ``tokens_lost`` and ``blank`` of the sample, ``seconds`` and ``cost`` of the whole
@@ -77,6 +79,7 @@ class Forecast:
     warnings: list[str] = field(default_factory=list)
     metric: str = ""
     metric_origin: str = ""
+    is_whole: bool = False
 
 
 def make_forecast(
@@ -97,11 +100,12 @@ def make_forecast(
     forecast = Forecast(
         landings=[*_landings(job, shape), *_file_landings(job, sample.batches)],
         lossy=lossy_fields(description),
-        notes=[*name_notes(description), *_mapping_notes(job, shape), *choice.notes],
+        notes=plan_notes(job, description, shape, sample),
         sampled=sample.rows,
         quarantined=Counter(reject.reason for reject in sample.rejects),
         metric=choice.metric,
         metric_origin=choice.origin,
+        is_whole=sample.is_complete,
     )
     conversion = Conversion(job, shape)
     begin = time.perf_counter()
@@ -120,9 +124,10 @@ def make_forecast(
         row_bytes = sum(batch.nbytes for batch in frames) / rows
         # a model's vectors are wider or narrower than the source's, which the frames have
         row_bytes += 4 * (shape.dimension - shape.read_dimension)
-        forecast.disk = int(row_bytes * (description.rows or 0))
+        records = sample.rows if sample.is_complete else description.rows or 0
+        forecast.disk = int(row_bytes * records)
     findings = Findings(job, description, shape, sample, converted)
-    forecast.notes += findings.notes(forecast.metric)
+    forecast.notes += findings.references[0]
     forecast.warnings += findings.warnings(forecast.quarantined.total(), forecast.duplicates)
     return forecast, frames
 
@@ -174,15 +179,3 @@ def _rules(job: JobSpec, shape: SourceShape) -> dict[str, list[str]]:
     for name, path in shape.vectors.items():
         rules.setdefault(metadata_key(path, entered), []).append(f"x_vector_{name}")
     return rules
-
-
-def _mapping_notes(job: JobSpec, shape: SourceShape) -> list[str]:
-    """Name the fields of the mapping that the sample lacks."""
-    entered = Conversion(job, shape).entered
-    return [
-        f"mapping.{key}: no record of the sample has {dotted(path)}"
-        for key, path in job.mapping.rules()
-        if path[0] != FILE
-        and metadata_key(path, entered) not in shape.types
-        and not any(name.startswith(dotted(path) + ".") for name in shape.types)
-    ]

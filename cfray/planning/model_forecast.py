@@ -19,7 +19,6 @@ from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.job.spec import JobSpec
 from cfray.planning.forecast import Forecast
-from cfray.planning.stored_vectors import compare_with_model, describe_vectors
 
 #: Texts of the sample that are embedded to learn how fast the model is.
 _TIMED_TEXTS = 64
@@ -41,8 +40,6 @@ class ModelForecast:
         """Remember the job; the model is loaded when the recipe is planned."""
         self.job = job
         self.embedder: Embedder | None = None
-        #: What comparing with ``embedding.expect`` gave (``Plan.expected``).
-        self.expected: dict[str, float] = {}
 
     def close(self) -> None:
         """Let the model go: the driver does not need it again."""
@@ -80,10 +77,19 @@ class ModelForecast:
         model = self.embedder.identity if self.embedder else None
         return Recipe(spec.policy, dimension, model, where, reduction=reduction)
 
+    def notes(self) -> list[str]:
+        """Name the model that makes the vectors; nothing where the source's are kept."""
+        if self.embedder is None:
+            return []
+        model = self.embedder.identity
+        details = f"{model.dimension} numbers, {model.engine} {model.dtype}"
+        prompt = f", prompt {model.prompt!r}" if model.prompt else ""
+        return [f"vectors by {model.name} ({details}, sha256 {model.sha256[:16]}{prompt})"]
+
     def measure(
         self, forecast: Forecast, frames: list[pa.RecordBatch], records: int | None
     ) -> None:
-        """Add to a forecast what the model will do, and what the stored vectors look like.
+        """Add to a forecast what the model will do, cost and lose; nothing where there is none.
 
         Args:
             forecast: of the same sample.
@@ -92,15 +98,9 @@ class ModelForecast:
 
         Raises:
             CfrayError: the model failed.
-            ConfigError: the stored vectors cannot be those of ``embedding.expect``.
         """
         if self.embedder is not None:
             self._measure_model(self.embedder, forecast, frames, records or 0)
-        elif self.job.embedding.policy == "keep":
-            forecast.notes += describe_vectors(frames)
-        if self.job.embedding.expect is not None:
-            self.expected, note = compare_with_model(self.job.embedding.expect, frames)
-            forecast.notes.append(note)
 
     def _measure_model(
         self, embedder: Embedder, forecast: Forecast, frames: list[pa.RecordBatch], records: int
@@ -124,7 +124,7 @@ class ModelForecast:
             seconds = _seconds_per_text(embedder, texts, tokens) * source_texts
             forecast.embedding["seconds"] = round(seconds, 1) * self._embedded_share(records)
             self._price(forecast, np.minimum(tokens, limit).mean() * source_texts)
-        forecast.notes += self._notes(embedder.identity, counts)
+        forecast.notes += self._text_notes(embedder.identity, counts)
 
     def _embedded_share(self, records: int) -> float:
         """Give the share of the source's texts that are embedded: ``remap`` maps the others."""
@@ -146,11 +146,9 @@ class ModelForecast:
             f"the endpoint will cost about {cost:,.2f}, at {price} a million tokens"
         )
 
-    def _notes(self, model: Identity, counts: dict[str, int]) -> list[str]:
-        """Say what the operator should know of the model and the texts."""
-        details = f"{model.dimension} numbers, {model.engine} {model.dtype}"
-        prompt = f", prompt {model.prompt!r}" if model.prompt else ""
-        notes = [f"vectors by {model.name} ({details}, sha256 {model.sha256[:16]}{prompt})"]
+    def _text_notes(self, model: Identity, counts: dict[str, int]) -> list[str]:
+        """Say what becomes of texts that are too long or blank."""
+        notes = []
         if counts["truncated"]:
             lost = f" ({counts['tokens_lost']:,} of {counts['tokens']:,} tokens lost)"
             notes.append(

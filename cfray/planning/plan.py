@@ -1,8 +1,8 @@
 """Plan: divide the source, look at a sample of it, and say what would happen; write nothing.
 
 The durable half, ``Plan``, is saved once and reused on resume, so that the numbers of the shards
-never move.  The other half, ``Forecast``, is for the operator: how each field will land, what
-would be lossy, what the sample would send to quarantine.
+never move.  The other half, ``Forecast``, is for the operator alone: how each field will land,
+what the sample would send to quarantine, what the run will cost.  ``migrate`` makes none.
 """
 
 from __future__ import annotations
@@ -11,17 +11,23 @@ import os
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from cfray.conversion.convert import Conversion
 from cfray.engine import throttle
 from cfray.errors import ConfigError
+from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.planning.forecast import Forecast, make_forecast
 from cfray.planning.metric import choose_metric
 from cfray.planning.model_forecast import ModelForecast
-from cfray.planning.sample import check_sample, read_sample
+from cfray.planning.notes import plan_notes
+from cfray.planning.sample import Sample, check_sample, read_sample
 from cfray.planning.shape import work_out_shape
-from cfray.sources.base import Context
+from cfray.planning.source_types import lossy_fields
+from cfray.planning.stored_vectors import compare_with_model
+from cfray.sources.base import Context, Description, Session, Shard
+from cfray.sources.session import SourceSession
 from cfray.target.state import Plan
 
 #: Seconds that Ray takes to start (Ray 2.60 on a laptop).
@@ -30,69 +36,124 @@ _RAY_START = 8
 _WRITING = 1.5
 
 
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What was seen of a source.
+
+    Attributes:
+        shards: sorted by id.
+        description: what the source says of itself.
+        sample: of its records.
+        seconds: that reading the sample took.
+    """
+
+    shards: list[Shard]
+    description: Description
+    sample: Sample
+    seconds: float
+
+
 def preview(job: JobSpec) -> tuple[Plan, Forecast]:
     """Plan for the operator to look at; what the source wrote down for its shards is removed.
 
     Raises:
         CfrayError: as ``make_plan``.
     """
-    with tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
-        return make_plan(job, scratch)
+    with (
+        tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch,
+        SourceSession(job.source) as session,
+    ):
+        survey = _survey(job, scratch, session)
+    with closing(ModelForecast(job)) as model:
+        plan = _plan(job, survey, session, model)
+        forecast, frames = make_forecast(job, survey.description, plan.shape, survey.sample)
+        model.measure(forecast, frames, plan.rows)
+    if plan.size and forecast.sampled:
+        forecast.seconds = _run_seconds(forecast, survey.seconds, plan.rows or 0)
+    further_notes = [note for note in forecast.notes if note not in plan.notes]
+    return replace(plan, notes=(*plan.notes, *further_notes)), forecast
 
 
-def make_plan(job: JobSpec, scratch: str) -> tuple[Plan, Forecast]:
-    """Divide the source and forecast the run.
+def make_plan(job: JobSpec, scratch: str, session: Session) -> Plan:
+    """Divide the source, and settle what every worker must agree on.
 
     Args:
         job: the job file.
         scratch: an empty folder for what the source writes down for its shards (lists of ids); it
             goes where the plan goes.
+        session: of the source.
 
     Raises:
         ConfigError: the mapping names a field that no record has, the vectors have no dimension or
             another than the job file says, or something would be lost under ``strict``.
         SourceError: the source cannot be read.
     """
-    with job.source.session() as session:
-        context = Context(
-            session=session,
-            scratch=scratch,
-            max_record=job.limits.max_document,
-            throttle=throttle.local_budget(job.source),
-        )
-        shards = sorted(job.source.shards(context), key=lambda shard: shard.id)
-        description = job.source.describe(context, shards)
-        begin = time.perf_counter()
-        sample = read_sample(job, shards, context)
-        reading = time.perf_counter() - begin
-    check_sample(description, sample)
-    shape = work_out_shape(job, description, sample.batches)
+    survey = _survey(job, scratch, session)
     with closing(ModelForecast(job)) as model:
-        recipe = model.plan_recipe(shape.dimension)
-        shape = replace(shape, dimension=recipe.dimension, source_dimension=shape.dimension)
-        forecast, frames = make_forecast(job, description, shape, sample)
-        model.measure(forecast, frames, description.rows)
-    if description.size and forecast.sampled:
-        forecast.seconds = _run_seconds(forecast, reading, description.rows or 0)
-    if job.strict and forecast.lossy:
+        return _plan(job, survey, session, model)
+
+
+def _survey(job: JobSpec, scratch: str, session: Session) -> _Survey:
+    context = Context(
+        session=session.state,
+        scratch=scratch,
+        max_record=job.limits.max_document,
+        throttle=throttle.local_budget(job.source),
+    )
+    shards = sorted(job.source.shards(context), key=lambda shard: shard.id)
+    description = job.source.describe(context, shards)
+    begin = time.perf_counter()
+    sample = read_sample(job, shards, context)
+    seconds = time.perf_counter() - begin
+    check_sample(description, sample)
+    return _Survey(shards, description, sample, seconds)
+
+
+def _plan(job: JobSpec, survey: _Survey, session: Session, model: ModelForecast) -> Plan:
+    description, sample = survey.description, survey.sample
+    shape = work_out_shape(job, description, sample.batches)
+    lossy = lossy_fields(description)
+    if job.strict and lossy:
         raise ConfigError(
-            "strict is true and this run would lose something: " + "; ".join(forecast.lossy),
+            "strict is true and this run would lose something: " + "; ".join(lossy),
             "map or leave out these fields, or set strict: false",
         )
-    plan = Plan(
-        shards,
+    recipe = model.plan_recipe(shape.dimension)
+    shape = replace(shape, dimension=recipe.dimension, source_dimension=shape.dimension)
+    notes = [*description.notes, *plan_notes(job, description, shape, sample), *model.notes()]
+    expected, comparison = _compare_vectors(job, shape, sample)
+    return Plan(
+        survey.shards,
         shape,
-        description.consistency,
+        session.consistency or description.consistency,
         description.rows,
         description.exact,
         description.size,
         metric=choose_metric(job, description, shape).source,
-        notes=(*description.notes, *forecast.notes),
+        notes=(*notes, *comparison),
         facts={collection.name: collection.facts for collection in description.collections},
         recipe=recipe,
-        expected=model.expected,
+        expected=expected,
     )
-    return plan, forecast
+
+
+def _compare_vectors(
+    job: JobSpec, shape: SourceShape, sample: Sample
+) -> tuple[dict[str, float], list[str]]:
+    """Compare the stored vectors with ``embedding.expect``, if the job file says so.
+
+    Raises:
+        ConfigError: the stored vectors cannot be those of the model.
+    """
+    if job.embedding.expect is None:
+        return {}, []
+    conversion = Conversion(job, shape)
+    frames = [
+        conversion.convert(batch, collection).frames
+        for batch, collection in zip(sample.batches, sample.collections, strict=True)
+    ]
+    expected, comparison = compare_with_model(job.embedding.expect, frames)
+    return expected, [comparison]
 
 
 def _run_seconds(forecast: Forecast, reading: float, records: int) -> float:

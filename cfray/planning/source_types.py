@@ -8,7 +8,14 @@ from cfray.sources.base import Description
 
 
 def lossy_fields(description: Description) -> list[str]:
-    """Name the fields whose values cannot be carried exactly."""
+    """Name the records that are not read, and the fields whose values cannot be carried exactly."""
+    return [
+        *description.unread,
+        *_lossy_types(description),
+    ]
+
+
+def _lossy_types(description: Description) -> list[str]:
     return [
         f"{item.name} ({source_type_name(item) or values.type_name(item.type)}): {reason}"
         for item in description.schema or []

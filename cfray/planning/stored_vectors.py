@@ -12,15 +12,19 @@ import pyarrow.compute as pc
 
 from cfray.embedders.spec import Expect
 from cfray.errors import ConfigError
-from cfray.records.vectors import cosines, matrix
+from cfray.records.vectors import Vectors, cosines, matrix
 
 
-def describe_vectors(frames: list[pa.RecordBatch]) -> list[str]:
-    """Say of the sample's vectors how long they are, and how many are zero or repeated."""
-    columns = [batch.column("vector") for batch in frames if batch.num_rows]
-    if not columns or columns[0].type.list_size == 1:
+def describe_vectors(sample: list[Vectors]) -> list[str]:
+    """Say of the sample's vectors how long they are, and how many are zero or repeated.
+
+    Vectors that cannot be read are left out: their records go to quarantine.
+    """
+    matrices = [np.delete(batch.values, list(batch.faults), axis=0) for batch in sample]
+    matrices = [values for values in matrices if len(values)]
+    if not matrices or matrices[0].shape[1] == 1:
         return []
-    vectors = np.concatenate([matrix(column) for column in columns])
+    vectors = np.concatenate(matrices)
     lengths = np.linalg.norm(vectors, axis=1)
     is_vector = lengths > 0
     if not is_vector.any():

@@ -27,6 +27,8 @@ from cfray.records.vector_texts import numbers_of_json, numbers_of_text
 _LOOKED_AT = 20
 #: Numbers that a vector has at least, so that a position or a colour is not taken for one.
 _LEAST_WIDTH = 8
+#: Widths that the vectors of a field may have; lists of tokens have more.
+_MOST_WIDTHS = 3
 #: Levels of objects and lists that are searched.
 _DEPTH = 8
 #: Forms in the order in which they are tried.  The narrowest bytes come last: float16 gives
@@ -136,7 +138,9 @@ def likely_form(cells: Iterable[object]) -> tuple[VectorForm, int] | None:
         if not widths:
             continue
         width, count = widths.most_common(1)[0]
-        if width < _LEAST_WIDTH or count <= len(present) / 2:
+        is_of_one_width = count > len(present) / 2
+        is_of_few = len(widths) <= _MOST_WIDTHS and sum(widths.values()) > 0.9 * len(present)
+        if width < _LEAST_WIDTH or not (is_of_one_width or is_of_few):
             continue
         if form in ("auto", "separated") or _are_plausible(read):
             return form, width

@@ -6,11 +6,12 @@ the same counts as a run that was not.
 
 from __future__ import annotations
 
+from cfray.report.consistency import consistency_of
 from cfray.report.facts import Report
 from cfray.target.books import read_books
 from cfray.target.ledger import Ledger
 from cfray.target.quarantine_counts import PREFIX, reasons_now
-from cfray.target.receipts import Receipt
+from cfray.target.receipts import ShardReceipt
 from cfray.target.state import Plan, State
 
 #: Stages whose figures come from the receipts of shards.
@@ -18,7 +19,7 @@ _WORKER_STAGES = ("read", "convert", "embed", "write")
 
 
 def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> None:
-    """Fill a report's counts, worker stages and quarantine reasons.
+    """Fill a report's counts, consistency, worker stages and quarantine reasons.
 
     Records read = records staged + records quarantined holds at every moment: a duplicate that
     was removed and a row that a replay brought in move from one side to the other.
@@ -39,10 +40,11 @@ def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> Non
     report.counts |= {
         name: count for name, count in books.counts.items() if not name.startswith(PREFIX)
     }
-    report.quarantine_reasons = reasons_now(books, state, ledger)
+    report.consistency = consistency_of(books, state, plan)
+    report.quarantine_reasons = reasons_now(books, state)
 
 
-def _add_worker_figures(report: Report, receipt: Receipt) -> None:
+def _add_worker_figures(report: Report, receipt: ShardReceipt) -> None:
     for stage, seconds in receipt.seconds.items():
         figures = report.stage(stage)
         figures.seconds += seconds

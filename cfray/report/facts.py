@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cfray.errors import CfrayError, ConfigError, Interrupted, TargetError
-from cfray.runtime.plurals import counted
-from cfray.target.books import Status
+from cfray.report.consistency import explain
+from cfray.report.reasons import readable_reason
+from cfray.report.sheet import Sheet, Table
+from cfray.runtime.clock import utc_now
+from cfray.runtime.plurals import counted, counted_name
 from cfray.target.documents import dumps
 from cfray.target.ledger import Ledger
+from cfray.target.receipts import Status
 from cfray.target.state import State
 
 FILE = "report.json"
@@ -31,10 +34,6 @@ CHECKS = (
     "index files",
     "source count",
 )
-
-
-def _utc_now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _age(name: str) -> tuple[str, int]:
@@ -77,6 +76,8 @@ class Report:
 
     Attributes:
         verdict: one sentence.
+        consistency: what the reading of the source guarantees: a word of the plan until the first
+            shard is committed, then what the receipts say, such as ``two snapshots (begun ..)``.
         counts: read, staged, quarantined, frames; derived rows and findings beside them.
         stages: stage -> figures.
         checks: every check by name.
@@ -84,6 +85,8 @@ class Report:
         gate: what the gate said of a fitted map.
         pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and
             sums of the texts and tokens that they embedded in this run.
+        operators: line (``copy``, ``embed``) -> its operators in this run, from Ray Data's own
+            statistics: ``name``, ``rows`` that came out (receipts), ``seconds`` of the workers.
         started, ended: UTC, to the second; ``ended`` is empty while the command runs.
         ledger_digest: of the ledger whose rows the command verified; empty where it did not come to
             that, and in reports that were written before 2026-11-28.
@@ -109,7 +112,8 @@ class Report:
     clock: dict[str, float] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     pool: dict[str, float] = field(default_factory=dict)
-    started: str = field(default_factory=_utc_now)
+    operators: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    started: str = field(default_factory=utc_now)
     ended: str = ""
     ledger_digest: str = ""
     dataset_version: int = 0
@@ -160,6 +164,45 @@ class Report:
         """Give the report as parsed JSON."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        """Show the report as text, verdict first."""
+        return self._sheet().as_text()
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        return self._sheet().as_html()
+
+    def _sheet(self) -> Sheet:
+        counts = ", ".join(
+            counted_name(value, name)
+            for name, value in self.counts.items()
+            if value or name in ("read", "quarantined")
+        )
+        stages = [
+            (name, f"{stage.seconds:,.1f}", f"{stage.rows:,}")
+            for name, stage in self.stages.items()
+        ]
+        checks = [(check.name, check.status, check.detail) for check in self.checks]
+        return Sheet(
+            f"{self.verdict} (cfray {self.command}: {self.job} → {self.target})",
+            [
+                counts,
+                *self._consistency_lines(),
+                *([Table(("stage", "seconds", "rows"), stages)] if stages else []),
+                *([Table(("check", "status", "detail"), checks)] if checks else []),
+                *(
+                    f"quarantine: {n:,} x {readable_reason(reason)}"
+                    for reason, n in self.quarantine_reasons.items()
+                ),
+                *self.notes,
+            ],
+        )
+
+    def _consistency_lines(self) -> list[str]:
+        if not self.consistency:
+            return []
+        return [f"consistency of the source: {explain(self.consistency)}"]
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Report:
         """Read a report."""
@@ -175,7 +218,7 @@ class Report:
             as_latest: write ``report.json``, too; a command that only looks at a target must not
                 while another command is writing to it.
         """
-        self.ended = _utc_now()
+        self.ended = utc_now()
         data = dumps(self.as_json())
         history = state.folder.child(HISTORY)
         second = self.started.replace(":", "-")

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cfray.runtime.plurals import counted
-from cfray.target.receipts import Receipt
+from cfray.target.receipts import ShardReceipt
 
 logger = logging.getLogger("cfray")
 #: Seconds between two plain lines.
@@ -73,12 +73,12 @@ class Progress:
         self.shards, self.rows, self.earlier_rows = committed_shards, committed_rows, committed_rows
         self.begin = time.monotonic()
 
-    def adopt(self, receipt: Receipt) -> None:
+    def adopt(self, receipt: ShardReceipt) -> None:
         """Count a shard that an earlier run staged: it costs this run no reading."""
         self.earlier_rows += receipt.read
         self._count(receipt)
 
-    def add(self, receipt: Receipt) -> None:
+    def add(self, receipt: ShardReceipt) -> None:
         """Count a shard that this run copied."""
         self._count(receipt)
         for stage, seconds in receipt.seconds.items():
@@ -91,7 +91,7 @@ class Progress:
             sum(receipt.seconds.values()),
         )
 
-    def _count(self, receipt: Receipt) -> None:
+    def _count(self, receipt: ShardReceipt) -> None:
         self.rows += receipt.read
         self.shards += 1
         if self.live is None and time.monotonic() - self.last_line > _LINE_INTERVAL:

@@ -12,6 +12,7 @@ from cfray.job.spec import JobSpec
 from cfray.report.counts import fill_counts
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
+from cfray.sources.session import SourceSession
 from cfray.target.commit import Target
 from cfray.target.state import Plan, State
 
@@ -23,6 +24,7 @@ class Run:
     """A command, its target, and what it knows about both.
 
     Attributes:
+        source_session: in which the command reads the source; open only while it is needed.
         holds_target: whether this command has the lease; a command without it only looks.
     """
 
@@ -32,6 +34,7 @@ class Run:
     plan: Plan
     report: Report
     progress: Progress
+    source_session: SourceSession
     holds_target: bool
 
     def count(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from cfray.report.consistency import explain
 from cfray.report.facts import FILE, Report
+from cfray.report.reasons import readable_reason
 from cfray.runtime.plurals import counted_name
 
 
@@ -25,7 +27,9 @@ def show_report(report: Report, console: Console) -> None:
     console.print(f"  {counts}", highlight=False, soft_wrap=True)
     if report.consistency:
         console.print(
-            f"  consistency of the source: {report.consistency}", highlight=False, soft_wrap=True
+            f"  consistency of the source: {explain(report.consistency)}",
+            highlight=False,
+            soft_wrap=True,
         )
     if report.stages:
         console.print(_stages(report))
@@ -38,7 +42,9 @@ def show_report(report: Report, console: Console) -> None:
         )
     for reason, count in sorted(report.quarantine_reasons.items(), key=lambda item: -item[1])[:10]:
         console.print(
-            f"  quarantine: {count:,} x {_plain(reason)}", highlight=False, soft_wrap=True
+            f"  quarantine: {count:,} x {_plain(readable_reason(reason))}",
+            highlight=False,
+            soft_wrap=True,
         )
     for note in report.notes:
         console.print(f"  {_plain(note)}", highlight=False, soft_wrap=True)

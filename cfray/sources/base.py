@@ -10,15 +10,18 @@ The life of a source in one run, in the order of the calls:
 
 1. The job file is read: the model is validated, then ``resolve_paths`` once.
 2. While the run is planned, on the driver: ``session`` is entered, ``shards`` and
-   ``describe`` are called once each, ``read`` for two or three shards to take a sample, and
-   the session is left.  The plan is saved; a resumed run reuses it and skips this step.
-3. While the shards are copied: ``session`` is entered anew on the driver; each worker calls
-   ``read`` for one shard at a time, and again from the start after an error or a crash.
-4. At the end, on the driver and within that session: ``count``.
+   ``describe`` are called once each, and ``read`` for two or three shards to take a sample.
+   The plan is saved; a resumed run reuses it, skips this step and enters another session.
+3. While the shards are copied, in the same session: each worker calls ``read`` for one shard
+   at a time, and again from the start after an error or a crash.
+4. After the last shard, on the driver and in the same session: ``count``.  Then the session
+   is left.  Until then ``keep_alive`` is called, where the session expires without it.
 """
 
 from __future__ import annotations
 
+import re
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +35,7 @@ from pydantic import BaseModel, ConfigDict
 from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.runtime import filesystems
+from cfray.runtime.clock import utc_now
 from cfray.runtime.models import MIB, ByteSize
 from cfray.runtime.throttle import Throttle, UnlimitedThrottle
 
@@ -40,6 +44,9 @@ Consistency = Literal["snapshot", "pinned files", "per-shard live", "none"]
 
 #: Distances that Lance's vector indexes know, too.
 Metric = Literal["cosine", "l2", "dot"]
+
+#: What the id of a session may be.
+_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 #: Parsed JSON.
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -66,12 +73,52 @@ class Shard:
     splittable: bool = True
 
 
+def _random_id() -> str:
+    return uuid.uuid4().hex[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What all reads of a run share at the store, from the plan to the last shard.
+
+    Each shard's receipt names the session that the shard was read under.
+
+    Attributes:
+        id: unique; the store's name for it, such as a snapshot's, else a random one.  Letters,
+            digits, ``.``, ``_`` and ``-``, 100 at most: it names a file beside the target.  No
+            secret.
+        began: when the view of the source was taken, UTC to the second.
+        consistency: what a read under the session guarantees, ``snapshot`` only where the session
+            is one; None: what ``describe`` says holds under every session, as it does where the
+            plan pins files or a version.
+        expires: seconds after which the store lets the session go if ``keep_alive`` is not called;
+            None: it stays until it is left.
+        state: what ``read`` needs of it (JSON); reaches every method as ``context.session`` and
+            travels to workers.  It is not written down beside the target.
+    """
+
+    id: str = field(default_factory=_random_id)
+    began: str = field(default_factory=utc_now)
+    consistency: Consistency | None = None
+    expires: float | None = None
+    state: Json = None
+
+    def __post_init__(self) -> None:
+        """Check the id.
+
+        Raises:
+            ValueError: it cannot be the name of a file.
+        """
+        if not _SESSION_ID.fullmatch(self.id):
+            raise ValueError(f"{self.id!r} cannot be the id of a session")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a run hands to a source; it travels to workers.
 
     Attributes:
-        session: what the source's session yielded (JSON).
+        session: the ``state`` of the source's session (JSON).
         scratch: URI of a durable folder beside the target, for what several shards share.
         max_record: bytes above which a record must not be loaded whole but rejected
             (``limits.max_document``).
@@ -122,7 +169,8 @@ class Description:
         rows: number of records; None where unknown.
         exact: whether ``rows`` was counted (true) or estimated.
         size: bytes at the source.
-        consistency: what a read of this source guarantees.
+        consistency: what a read of this source guarantees, whatever session reads it; a session
+            that is a snapshot says so itself (``Session.consistency``).
         notes: facts the operator should read (one sentence each).
         collections: the source collections, by name; none for file kinds.
         references: dotted path of a field that refers to records -> the source collection they are
@@ -130,6 +178,9 @@ class Description:
             of each).
         blank_is_null: whether an empty text stands for null where a rule of the mapping reads it,
             because the format cannot write a null (CSV).
+        unread: sentences about records that lie in what is read and are not read: a plan warns of
+            them, and refuses under ``strict``.
+        copies: groups of files that begin with the same bytes, by name: perhaps copies.
     """
 
     schema: pa.Schema | None
@@ -141,6 +192,8 @@ class Description:
     collections: tuple[Collection, ...] = ()
     references: dict[str, str] = field(default_factory=dict)
     blank_is_null: bool = False
+    unread: tuple[str, ...] = ()
+    copies: tuple[tuple[str, ...], ...] = ()
 
 
 class Source(BaseModel, ABC):
@@ -219,22 +272,27 @@ class Source(BaseModel, ABC):
         """
         return None
 
-    def session(self) -> AbstractContextManager[Json]:
+    def session(self) -> AbstractContextManager[Session]:
         """Hold open what all reads of the source need: a snapshot, a point in time, a load state.
 
-        Called on the driver: once while a run is planned, and once while it copies.  What it yields
-        is JSON, reaches every method as ``context.session`` and travels to workers.  It is left
-        when the run ends, also by an error; it is not left when the driver is killed, so whatever
-        it holds at the store must expire.
+        Called on the driver, once a run: before the source is planned, or where a saved plan is
+        resumed before the missing shards are read.  It is left when the last shard is read and the
+        records are counted, also after an error; it is not left when the driver is killed, so
+        whatever it holds at the store must expire.
 
         Example::
 
             @contextmanager
-            def session(self) -> Iterator[Json]:
+            def session(self) -> Iterator[Session]:
                 with connect(self.url) as store:
-                    snapshot = store.create_snapshot()
+                    snapshot = store.create_snapshot(seconds=300)
                     try:
-                        yield {"snapshot": snapshot.name}
+                        yield Session(
+                            snapshot.name,
+                            consistency="snapshot",
+                            expires=300,
+                            state={"snapshot": snapshot.name},
+                        )
                     finally:
                         store.delete_snapshot(snapshot.name)
 
@@ -244,7 +302,26 @@ class Source(BaseModel, ABC):
             SourceError: the store refused it.
             SourceUnavailable: the store did not answer.
         """
-        return nullcontext(None)
+        return nullcontext(Session())
+
+    def keep_alive(self, session: Session) -> None:
+        """Tell the store that the session is still needed.
+
+        Called on the driver, from a thread beside its work, as long as the session is open: every
+        third of ``session.expires``, and never where that is None.  Must be quick.
+
+        Example::
+
+            def keep_alive(self, session: Session) -> None:
+                with connect(self.url) as store:
+                    if not store.extend_snapshot(session.id, seconds=300):
+                        raise SourceError(f"{self.address} has no snapshot {session.id}", "...")
+
+        Raises:
+            SourceError: the session is lost.  The run ends; the next run enters another session.
+            SourceUnavailable: the store did not answer; the driver asks again until the session
+                would have expired.
+        """
 
     @abstractmethod
     def shards(self, context: Context) -> list[Shard]:
@@ -276,9 +353,11 @@ class Source(BaseModel, ABC):
         shard need not fit into memory.  A record above ``context.max_record`` is never loaded
         whole, it becomes a Reject.
 
+        Under a session that is lost it raises, and never reads the source as it is by then.
+
         Raises:
             SourceError: terminal: a file that changed since the plan, bytes that are not the
-                format.
+                format, a session that is lost.
             SourceUnavailable: transient: the caller will read the whole shard again.
         """
 

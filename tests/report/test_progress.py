@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from cfray.report.progress import Progress
-from cfray.target.receipts import Receipt
+from cfray.target.receipts import ShardReceipt
 
 
 @pytest.fixture
@@ -20,8 +20,10 @@ def progress(monkeypatch):
     return display
 
 
-def receipt(number: int) -> Receipt:
-    return Receipt(str(number), f"shard-{number}", "nonce", read=1_000, staged=1_000)
+def receipt(number: int) -> ShardReceipt:
+    return ShardReceipt(
+        name=str(number), shard=f"shard-{number}", nonce="nonce", read=1_000, staged=1_000
+    )
 
 
 def test_adopted_records_are_no_part_of_the_rate(progress):

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
-from cfray.sources.base import Context, Description, Json, Shard
+from cfray.sources.base import Context, Description, Json, Session, Shard
 from cfray.sources.milvus.client import (
     Connection,
     fetch_collection,
@@ -63,15 +63,17 @@ class Milvus(MilvusSettings):
         )
 
     @contextmanager
-    def session(self) -> Iterator[Json]:
+    def session(self) -> Iterator[Session]:
         """Load what is not loaded, if the job file says so, and release the same at the end."""
         if self.uri or self.load == "refuse":
-            yield None
+            yield Session()
             return
         with open_connection(self, Context()) as connection:
             collections = list_collections(self, connection)
             with load_for_run(connection, collections) as loaded:
-                yield {name: list[Json](partitions) for name, partitions in loaded.items()}
+                yield Session(
+                    state={name: list[Json](partitions) for name, partitions in loaded.items()}
+                )
 
     def shards(self, context: Context) -> list[Shard]:
         """Cut each partition of each collection at every n-th primary key."""

@@ -23,7 +23,7 @@ import pyarrow as pa
 from cfray.errors import SourceError
 from cfray.formats.columns import split_by_bytes
 from cfray.records.record import Reject
-from cfray.sources.base import Context, Description, Json, Shard
+from cfray.sources.base import Context, Description, Json, Session, Shard
 from cfray.sources.paging import fetch_ahead
 from cfray.sources.weaviate import export
 from cfray.sources.weaviate.batches import build_page
@@ -49,19 +49,19 @@ class Weaviate(WeaviateSettings):
     """A Weaviate server, 1.27 or newer, or the folder of its Parquet export."""
 
     @contextmanager
-    def session(self) -> Iterator[Json]:
+    def session(self) -> Iterator[Session]:
         """Wake the inactive tenants if the job file says so, and restore their states at the end.
 
         The job file says so with ``inactive_tenants: activate``.
         """
         if self.inactive_tenants != "activate":
-            yield None
+            yield Session()
             return
         with (
             open_connection(self, Context()) as connection,
             wake_tenants(self, connection) as woken_tenants,
         ):
-            yield {"woken": list[Json](woken_tenants)}
+            yield Session(state={"woken": list[Json](woken_tenants)})
 
     def _open_cursor(self, connection: Connection, collection: Definition, tenant: str) -> Cursor:
         return Cursor(connection, collection, tenant, self.consistency_level or "")

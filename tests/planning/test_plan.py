@@ -1,0 +1,63 @@
+"""What a run plans, and what ``cfray plan`` adds to it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cfray.job.file import read_job
+from cfray.planning.plan import make_plan, preview
+from cfray.sources.base import Session
+from cfray.sources.session import SourceSession
+from tests.scenarios import runs
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Give a job whose sample has notes of each kind; half of the references dangle."""
+    (tmp_path / "notes.jsonl").write_text(
+        "\n".join(
+            json.dumps({"id": str(n), "vector": [n, 0.1] if n else [], "up": str(n * 2)})
+            for n in range(10)
+        )
+    )
+    body = {
+        "name": "notes",
+        "source": {"kind": "jsonl", "uri": "notes.jsonl"},
+        "mapping": {
+            "title": "headline",
+            "vector": "vector",
+            "relationships": [{"type": "parent", "to": "up"}],
+        },
+        "index": {"vector": {"metric": "l2"}},
+        "target": {"uri": "out.lance"},
+    }
+    return read_job(runs.write_job(tmp_path, body).path)
+
+
+def planned(job, tmp_path, session=None):
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    with SourceSession(job.source) as opened:
+        return make_plan(job, str(tmp_path / "scratch"), session or opened)
+
+
+def test_a_run_plans_what_the_preview_showed_and_leaves_out_what_it_counts_itself(job, tmp_path):
+    shown, _ = preview(job)
+    plan = planned(job, tmp_path)
+    assert replace(plan, notes=()) == replace(shown, notes=())
+    assert shown.notes[: len(plan.notes)] == plan.notes
+    (reference_note,) = shown.notes[len(plan.notes) :]
+    assert "5 of 10 references" in reference_note
+    notes = " ".join(plan.notes)
+    for note in (
+        "mapping.title: no record of the sample has headline",
+        "1 of 10 sampled records have an empty vector",
+        "metric l2 with missing_vector: zero",
+        "vectors of the sample: lengths 1.005 to 9.001, 10.0% zero or missing",
+    ):
+        assert note in notes
+
+
+def test_a_session_that_is_a_snapshot_makes_the_plan_say_so(job, tmp_path):
+    assert planned(job, tmp_path).consistency == "pinned files"
+    assert planned(job, tmp_path, Session(consistency="snapshot")).consistency == "snapshot"
