@@ -2,15 +2,13 @@
 
     ray job submit --working-dir . -- python jobs/migrate.py jobs/specs/parquet.yaml
 
-The job server flattens exit codes to 0 and 1; the verdict is in ``report.json`` beside the target.
+The last line that it prints is the verdict with cfray's exit code: the job server turns every
+exit code but 0 into 1, and repeats the last lines of a job that failed in the job's message.
 """
 
-import sys
-
-from cfray.cli import main
+from cfray.cli import run_job
 
 # Safe to start again at any time (a scheduler may restart this driver): a target with a ledger is
 # resumed.
 if __name__ == "__main__":
-    sys.argv = ["cfray", "migrate", *sys.argv[1:], "--json"]
-    main()
+    run_job("migrate")
