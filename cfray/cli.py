@@ -22,6 +22,7 @@ from cfray.errors import CfrayError, ConfigError, Interrupted
 from cfray.runtime.plurals import counted
 
 if TYPE_CHECKING:
+    from cfray.inspection.source import Draft
     from cfray.job.spec import JobSpec
     from cfray.report.facts import Report
     from cfray.report.progress import Progress
@@ -122,16 +123,20 @@ def inspect(
     paths = [path_of(draft, out) if out else None for draft in drafts]
     for path in paths:
         _refuse_existing(path)
+    if len(drafts) > 1:
+        _say(f"{source} needs {len(drafts)} jobs, and here is a draft for each; none reads all")
     for draft, path in zip(drafts, paths, strict=True):
         if path is not None:
             path.write_text(draft.text, encoding="utf-8")
-            _say(f"wrote {path}; next: cfray plan {path}")
+        _say_of_draft(draft, path)
     if as_json:
         listed = [
             {
                 "file": None if path is None else str(path),
                 "job_file": draft.text,
                 "guesses": draft.guesses,
+                "missing_id": draft.missing,
+                "warnings": list(draft.warnings),
             }
             for draft, path in zip(drafts, paths, strict=True)
         ]
@@ -140,6 +145,20 @@ def inspect(
         _print_json({**alone, "drafts": listed})
     elif out is None:
         typer.echo(as_documents(drafts), nl=False)
+
+
+def _say_of_draft(draft: Draft, path: Path | None) -> None:
+    """Say what a draft lacks and what its plan would warn of, and only then what comes next."""
+    where = path or "the draft"
+    if draft.missing:
+        _say(f"mapping.id is empty in {where}: {draft.missing}")
+    for warning in draft.warnings:
+        _say(f"WARNING  {warning}" if path is None else f"WARNING  {path}: {warning}")
+    if path is None:
+        return
+    first = "fill in mapping.id there, then " if draft.missing else ""
+    first += "see the warnings above, then " if draft.warnings else ""
+    _say(f"wrote {path}; next: {first}cfray plan {path}")
 
 
 def _refuse_existing(path: Path | None) -> None:
@@ -358,7 +377,10 @@ def _confirmed(question: str) -> bool:
 
 
 def _finish(result: Report, *, as_json: bool) -> NoReturn:
+    from cfray.report.facts import FILE
+
     _show(result, as_json=as_json)
+    _end_job(result.exit_code, result.verdict, report=f"{result.target}.cfray/{FILE}")
     raise typer.Exit(result.exit_code)
 
 
@@ -373,6 +395,37 @@ def _show(result: Report, *, as_json: bool) -> None:
 
 def _print_json(data: Any) -> None:  # parsed JSON
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+#: Holds an item while ``run_job`` runs a verb that has not said its verdict.
+_verdict_is_due: list[bool] = []
+
+
+def run_job(*verb: str) -> None:
+    """Run a verb as a Ray job: ``main``, with the verdict as the last line on stdout.
+
+    Ray's job server turns every exit code but 0 into 1, and repeats the last lines of a job that
+    failed as the job's message.  So the last line is a JSON document: ``exit_code``, ``verdict``,
+    and ``report`` (the address of the whole report) or ``remedy``.
+
+    Args:
+        verb: the words of the command; its arguments are the process's.
+    """
+    sys.argv = ["cfray", *verb, *sys.argv[1:]]
+    _verdict_is_due.append(True)
+    try:
+        main()
+    finally:
+        _verdict_is_due.clear()
+
+
+def _end_job(code: int, verdict: str, **more: str) -> None:
+    """Say the verdict of a Ray job, once."""
+    if _verdict_is_due:
+        _verdict_is_due.clear()
+        document = {"exit_code": code, "verdict": verdict, **more}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
 
 
 def main() -> None:
@@ -402,7 +455,9 @@ def main() -> None:
                 "committed stays",
             )
         )
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    _end_job(code, "done")
+    sys.exit(code)
 
 
 def _refuse_usage(error: Any) -> NoReturn:  # a UsageError of typer's
@@ -425,6 +480,7 @@ def _fail(error: CfrayError) -> NoReturn:
     if "--json" in sys.argv:
         document = {"verdict": f"stopped: {error.what}", "remedy": error.remedy, "exit_code": code}
         _print_json(document)
+    _end_job(code, f"stopped: {error.what}", remedy=error.remedy)
     if isinstance(error, Interrupted):
         _leave(code)
     sys.exit(code)
@@ -436,6 +492,9 @@ def _leave(code: int) -> NoReturn:
     Ray is down and the report is written, but native threads that an interrupt stopped in the
     middle of their work may crash the teardown.
     """
+    from cfray.engine import cluster
+
+    cluster.remove_token()
     sys.stdout.flush()
     sys.stderr.flush()
     logging.shutdown()

@@ -163,6 +163,7 @@ SHARING_FILES = (
     "test_object_store.py",
     "test_object_stores.py",
     "test_conditional_put.py",
+    "test_identities.py",
 )
 #: The groups that take longest go first, so that processes which share the tests end at about the
 #: same time.

@@ -2,7 +2,7 @@
 
 Links lead somewhere, commands are commands, job files are job files, snippets run, pages that are
 written from the code equal the code.  The tutorial's commands run once, and its outputs and the
-snippets of ``docs/open-it-with.md`` are held against what they leave behind.
+snippets of ``docs/open-it-with.md`` and ``docs/python.md`` are held against what they leave behind.
 """
 
 import ast
@@ -368,8 +368,8 @@ def test_the_readme_shows_commands_and_lines_of_the_tutorial(clone):
 
 
 def snippets():
-    page = (DOCS / "open-it-with.md").read_text()
-    for section in page.split("\n## ")[1:]:
+    pages = [(DOCS / f"{name}.md").read_text() for name in ("open-it-with", "python")]
+    for section in [part for page in pages for part in page.split("\n## ")[1:]]:
         title = section.partition("\n")[0]
         for number, (language, text) in enumerate(FENCE.findall(section)):
             if language == "python":

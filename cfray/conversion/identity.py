@@ -86,6 +86,8 @@ def read_ids(fields: Fields, rule: object) -> Ids:
         if path not in fields.columns:
             continue
         field_tags, field_texts = _tags_and_texts(fields, path, wrong_values)
+        if fields.file is not None:
+            field_texts = _without_blanks(field_texts, path, wrong_values)
         field_tagged = pc.binary_join_element_wise(field_tags, field_texts, pa.scalar(":"))
         texts = pc.coalesce(texts, pc.if_else(field_tagged.is_valid(), field_texts, None))
         tagged = pc.coalesce(tagged, field_tagged)
@@ -95,6 +97,21 @@ def read_ids(fields: Fields, rule: object) -> Ids:
         for row in np.flatnonzero(tagged.is_null().to_numpy(zero_copy_only=False)).tolist()
     }
     return Ids(tagged, texts, faults)
+
+
+def _without_blanks(
+    texts: pa.StringArray, path: Path, wrong_values: dict[int, str]
+) -> pa.StringArray:
+    """Take an empty text for no id, in files: every record that lacks an id would share it.
+
+    A store's empty text is a key that the store itself holds to be unique.
+    """
+    is_blank = pc.equal(texts, "")
+    if not pc.any(is_blank).as_py():
+        return texts
+    reason = f"no id: {dotted(path)} is empty"
+    wrong_values.update(dict.fromkeys(pc.indices_nonzero(is_blank).to_pylist(), reason))
+    return pc.if_else(is_blank, None, texts)
 
 
 def _tags_and_texts(

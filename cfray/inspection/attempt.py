@@ -11,10 +11,11 @@ from cfray.inspection.drafts import Sketch
 from cfray.inspection.guess import Guess
 from cfray.inspection.mapper import guess_mapping
 from cfray.inspection.numbered_columns import name_spread_vectors
-from cfray.inspection.origin import Origin, propose_target
+from cfray.inspection.origin import Origin
 from cfray.inspection.samples import Sample, take_sample
 from cfray.inspection.store_fields import keep_one_width, undeclared_references
 from cfray.inspection.store_names import name_of_store
+from cfray.inspection.targets import propose_target
 from cfray.inspection.trial import Trial, try_draft
 from cfray.inspection.variants import Variant
 from cfray.job.mapping import dotted
@@ -100,7 +101,7 @@ class _Material:
         section |= {
             line.key.removeprefix("source."): line.value
             for line in lines
-            if line.key.startswith("source.") and line.key != "source.types"
+            if line.sure and line.key.startswith("source.") and line.key != "source.types"
         }
         mapped_paths = {path for line in lines for path in line.paths if line.sure}
         paths = [field.path for field in self.typed.fields]
@@ -111,6 +112,7 @@ class _Material:
             guesses=lines,
             facts=[
                 *_facts(self.sample),
+                *self.sample.copies,
                 *name_spread_vectors(self.sample.fields),
                 *self.sample.passed_over,
                 *self.origin.facts,
@@ -179,7 +181,10 @@ def _with_limit(material: _Material, attempt: Attempt) -> Attempt:
 
 def _facts(sample: Sample) -> list[str]:
     word = "record" if sample.is_complete else "sampled record"
-    records = counted(sample.rows, word) + (", all of the source" if sample.is_complete else "")
+    records = counted(sample.rows, word)
+    if sample.is_complete:
+        is_all = not (sample.passed_over or sample.description.unread)
+        records += ", all of the source" if is_all else ", all that this job reads"
     files = ""
     if sample.files > 1 and not sample.is_complete:
         files = f" of {sample.sampled_files:,} of {sample.files:,} files"

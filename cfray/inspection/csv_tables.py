@@ -31,16 +31,29 @@ def split_by_header(origin: Origin) -> list[Origin]:
         for file in files:
             header = tuple(source.record_schema(file, Context()).names)
             tables.setdefault(header, []).append(file)
-        parts = [_part(origin, source, members) for members in tables.values()]
+        for in_folders in (False, True):
+            parts = [
+                _part(origin, source, members, in_folders=in_folders) for members in tables.values()
+            ]
+            split = [part for part in parts if part is not None]
+            if 1 < len({part.label for part in split}) == len(tables):
+                return split
     except SourceError:
-        return [origin]
-    split = [part for part in parts if part is not None]
-    labels = {part.label for part in split}
-    return split if 1 < len(labels) == len(tables) else [origin]
+        pass
+    return [origin]
 
 
-def _part(origin: Origin, source: Csv, members: Sequence[PinnedFile]) -> Origin | None:
-    """Make an origin of some files; None where no location names just these."""
+def _part(
+    origin: Origin, source: Csv, members: Sequence[PinnedFile], *, in_folders: bool
+) -> Origin | None:
+    """Make an origin of some files; None where no location names just these.
+
+    Args:
+        origin: of all files.
+        source: of all files.
+        members: files of one header.
+        in_folders: whether the label holds the names of the folders, too.
+    """
     names = [file.name for file in members]
     prefix = _common_prefix(names)
     uri = members[0].uri
@@ -50,7 +63,7 @@ def _part(origin: Origin, source: Csv, members: Sequence[PinnedFile]) -> Origin 
         selection = select_files(uri, source.kind, source.suffixes)
         if {file.uri for file in selection.files} != {file.uri for file in members}:
             return None
-    stem = os.path.splitext(os.path.basename(prefix))[0]
+    stem = os.path.splitext(prefix if in_folders else os.path.basename(prefix))[0]
     if len(members) > 1:
         stem = stem.rstrip("-_.0123456789")
     label = plain_file_name("-".join(filter(None, [origin.label, stem or names[0]])))

@@ -55,7 +55,7 @@ class Sketch:
 
 def job_file(sketch: Sketch) -> str:
     """Write a job file."""
-    reasons = {guess.key: guess.why for guess in sketch.guesses}
+    reasons = {guess.key: guess.why for guess in sketch.guesses if guess.sure}
     limits = next((guess for guess in sketch.guesses if guess.key == "limits"), None)
     types = [guess for guess in sketch.guesses if guess.key == "source.types"]
     source = {key: value for key, value in sketch.source.items() if key != "types"}
@@ -68,6 +68,12 @@ def job_file(sketch: Sketch) -> str:
     lines += [
         _line(key, value, reasons.get(f"source.{key}", ""), indent=2)
         for key, value in source.items()
+    ]
+    lines += [
+        _line(key, guess.value, guess.why, indent=2, as_comment=True)
+        for guess in sketch.guesses
+        if not guess.sure and guess.key != "source.types"
+        if (key := guess.key.removeprefix("source.")) != guess.key
     ]
     lines += _types(sketch.source.get("types"), types)
     lines.append("mapping:")

@@ -39,6 +39,8 @@ ID_LIKE = re.compile(
 ROW_NUMBERS = re.compile(
     r"^(unnamed(_\d+)*|index_level_\d+|level_\d+|index|row(_?(number|num|nr|no|id))?|column_?0*1?|)$"
 )
+#: The index of a DataFrame that has no name, as pandas writes it to Parquet.
+INDEX = re.compile(r"^index_level_\d+$")
 #: Fields that make an id unique together with another one.
 SCOPES = re.compile(
     r"(^|_)(tenant|namespace|collection|category|source|dataset|index|corpus|language|lang|locale"

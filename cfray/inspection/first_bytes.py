@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cfray.errors import SourceError
 from cfray.formats import dialects
 from cfray.formats.lines import BOM
@@ -75,10 +77,36 @@ def _kind_of_json(head: bytes, suffix_kind: str | None) -> str:
 
 def _is_table(head: bytes) -> bool:
     """Tell a text of delimited records that agree."""
+    return bool(_table_keys(head))
+
+
+def _table_keys(head: bytes) -> tuple[object, ...]:
+    """Give delimiter and number of columns of a table; empty for any other text."""
     if b"\0" in head:
-        return False
+        return ()
     ranked = dialects.rank_dialects(head)
     if not ranked:
-        return False
+        return ()
     best = ranked[0]
-    return best.width > 1 and best.records > 1 and best.agreeing >= _MOSTLY * best.records
+    delimiter = str(best.source.get("delimiter", ","))
+    is_table = best.width > 1 and best.records > 1 and best.agreeing >= _MOSTLY * best.records
+    return () if not is_table or _is_prose(head, delimiter) else (delimiter, best.width)
+
+
+def _is_prose(head: bytes, delimiter: str) -> bool:
+    """Tell commas of sentences: people write a space behind them, and programs do not."""
+    commas = head.count(delimiter.encode())
+    followed = head.count(f"{delimiter} ".encode())
+    return delimiter in ",;:" and followed > commas / 2
+
+
+def are_one_table(files: Sequence[PinnedFile], kinds: Sequence[str]) -> bool:
+    """Tell whether texts are parts of one table: of one delimiter, with as many columns each.
+
+    Args:
+        files: the files.
+        kinds: their kinds by themselves.
+    """
+    if set(kinds) != {"csv"}:
+        return False
+    return len({_table_keys(read_head(file)) for file in files}) == 1

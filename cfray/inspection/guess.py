@@ -31,6 +31,7 @@ class Guess:
         name: the key's free name, where the key holds a mapping of names (``mapping.vectors``,
             ``source.types``).
         paths: the source fields it uses.
+        warns: whether the reason is one that ``inspect`` says itself, beside the draft.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Guess:
     sure: bool = True
     name: str = ""
     paths: tuple[Path, ...] = ()
+    warns: bool = False
 
     def as_json(self) -> dict[str, Json]:
         """Write it for ``--json``."""

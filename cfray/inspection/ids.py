@@ -1,7 +1,8 @@
 """Which field is the id: the best named that is unique, else a field that is an id by its values.
 
 An id is never invented.  Where no field is unique, several fields together may be, or a row number
-together with its file; else the draft leaves the line empty, and ``plan`` refuses it.
+together with its file, or a short text where the sample holds every record; else the draft leaves
+the line empty, and ``plan`` refuses it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cfray.conversion import identity
 from cfray.conversion.file_columns import FILE
@@ -22,6 +23,8 @@ from cfray.inspection.unclaimed import Unclaimed
 from cfray.job.mapping import Key, LiteralPath, Path
 from cfray.sources.base import Json
 
+#: How the reason of an empty line begins.
+FILL_IN = "FILL THIS IN"
 #: Share of the records in which the best named id must be unique; the others would go to
 #: quarantine.
 _NEARLY_UNIQUE = 0.99
@@ -29,6 +32,8 @@ _NEARLY_UNIQUE = 0.99
 _MOSTLY_PRESENT = 0.9
 #: Fewest records from which uniqueness alone, without a name, makes an id.
 _MIN_UNIQUE_RECORDS = 10
+#: Characters on average of a text that may be an id: a question, a headline, no document.
+_LONGEST_TEXT_ID = 150
 #: Fields of which pairs, and of which triples are tried.
 _PAIRED_FIELDS, _TRIPLED_FIELDS = 12, 6
 _UUID = r"[su]:[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
@@ -58,9 +63,12 @@ def guess_id(unclaimed: Unclaimed) -> list[Guess]:
         if field.name in fieldnames.IDS and fieldnames.levels(field.path) == 1
     ]
     named = [_Candidate(field, count_unique(sample, rule(field.path))) for field in _named(usable)]
-    best = _best(sample, named) or (None if unusable else _unnamed(sample, usable))
+    best = _best(sample, named)
+    if best is None and not unusable:
+        best = _index(sample, usable) or _unnamed(sample, usable)
     if best is None:
-        return [_file_id(unclaimed, unusable) or _several(unclaimed, usable, unusable)]
+        by_file = _file_id(unclaimed, unusable)
+        return [by_file] if by_file else _several(unclaimed, usable, unusable)
     field, count = best.field, best.unique
     unclaimed.ids = read_tagged(sample, rule(field.path))
     why = f"unique in {count:,} of {sample.rows:,} sampled records"
@@ -123,6 +131,16 @@ def _best(sample: Sample, candidates: Sequence[_Candidate]) -> _Candidate | None
     return None
 
 
+def _index(sample: Sample, fields: Sequence[FieldSample]) -> _Candidate | None:
+    """Choose the index of a DataFrame, where the heads of all files together have it once."""
+    for field in fields:
+        if fieldnames.INDEX.search(field.name) and not (field.dates or field.vectors):
+            unique = count_unique(sample, rule(field.path))
+            if unique == sample.rows:
+                return _Candidate(field, unique)
+    return None
+
+
 def _unnamed(sample: Sample, fields: Sequence[FieldSample]) -> _Candidate | None:
     """Choose a unique field that is no text, no date and no measure, row numbers last."""
     if sample.rows < _MIN_UNIQUE_RECORDS:
@@ -166,8 +184,8 @@ def _file_id(unclaimed: Unclaimed, unusable: Sequence[FieldSample]) -> Guess | N
 
 def _several(
     unclaimed: Unclaimed, usable: Sequence[FieldSample], unusable: Sequence[FieldSample]
-) -> Guess:
-    """Guess an id of several fields, or say that the id must be filled in."""
+) -> list[Guess]:
+    """Guess an id of several fields or of a text, or say that the id must be filled in."""
     sample = unclaimed.sample
     positions = [rule(field.path) for field in usable if fieldnames.POSITIONS.search(field.name)]
     for parts in _combinations(sample, usable):
@@ -181,11 +199,50 @@ def _several(
                 f"no field alone is unique; these {len(parts)} together are in "
                 f"{sample.rows:,} of {sample.rows:,} sampled records"
             )
-            return Guess("mapping.id", key, why, paths=paths)
+            return _with_copies(sample, Guess("mapping.id", key, why, paths=paths), parts)
+    texts = [] if unusable else _unique_texts(sample, usable)
+    if texts and sample.is_complete:
+        unclaimed.ids = read_tagged(sample, rule(texts[0].path))
+        why = f"no field is named like an id; this text is unique in all {sample.rows:,} records"
+        return [Guess("mapping.id", rule(texts[0].path), why, paths=(texts[0].path,))]
     reason = "no field, nor several named like ids together, is unique in the sample"
     if unusable:
         reason += f" ({_passed_over(unusable, [], sample.rows)})"
-    return Guess("mapping.id", None, f"FILL THIS IN: {reason}, and an id is never invented")
+    empty = Guess("mapping.id", None, f"{FILL_IN}: {reason}, and an id is never invented")
+    why = (
+        f"a text that is unique in {sample.rows:,} of {sample.rows:,} sampled records: a way out, "
+        "where no two records of the source share it"
+    )
+    offers = [Guess("mapping.id", rule(field.path), why, sure=False) for field in texts[:1]]
+    return [empty, *offers]
+
+
+def _with_copies(sample: Sample, guess: Guess, parts: Sequence[Json]) -> list[Guess]:
+    """Say where a key that holds the file makes copies unique, and offer the key without it."""
+    without_file = [part for part in parts if not str(part).startswith(FILE)]
+    if not sample.copies or len(without_file) == len(parts):
+        return [guess]
+    why = f"{guess.why}; BUT FILES HOLD THE SAME RECORDS (see the top): each copy becomes a row"
+    value: Json = without_file[0] if len(without_file) == 1 else {"key": without_file}
+    offer = "of records with the same id the first stays, and the copies go to quarantine"
+    return [replace(guess, why=why), Guess("mapping.id", value, offer, sure=False)]
+
+
+def _unique_texts(sample: Sample, fields: Sequence[FieldSample]) -> list[FieldSample]:
+    """List the short texts that no two records share, titles first; no dates and no numbers."""
+    if sample.rows < _MIN_UNIQUE_RECORDS:
+        return []
+    texts = [
+        field
+        for field in fields
+        if field.kind == "text"
+        and field.mean_length <= _LONGEST_TEXT_ID
+        and field.name not in fieldnames.TEXTS
+        and not fieldnames.REFERS.search(field.name)
+        and not (field.dates or field.vectors or field.data > field.present / 2)
+        and count_unique(sample, rule(field.path)) == sample.rows
+    ]
+    return sorted(texts, key=lambda field: fieldnames.rank(field, fieldnames.TITLES))
 
 
 def _combinations(sample: Sample, fields: Sequence[FieldSample]) -> Iterator[list[Json]]:

@@ -6,7 +6,7 @@ tables, or may hold files of several kinds: each becomes a group, which a job mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow.fs as pafs
@@ -15,6 +15,12 @@ from cfray.errors import ConfigError
 from cfray.inspection import first_bytes
 from cfray.inspection.guess import Guess
 from cfray.inspection.spread import spread
+from cfray.inspection.unknown_files import (
+    TEXT_SUFFIXES,
+    UNREAD_SUFFIXES,
+    list_some,
+    refuse_unknown,
+)
 from cfray.runtime import filesystems
 from cfray.runtime.error_text import describe_error
 from cfray.sources.files.kinds import SUFFIXES, is_lance_dataset, kind_of_name, suffix_of
@@ -26,8 +32,6 @@ from cfray.sources.files.selection import select_files
 _LOOKED_AT = 16
 #: Files of one suffix and several kinds that are sorted by their first bytes at most.
 _MOST_SORTED = 1000
-#: Files that a message names.
-_LISTED = 5
 #: Suffixes of files about the data, which are no export.
 _OTHER_SUFFIXES = frozenset(
     {
@@ -100,11 +104,11 @@ def look_at(location: str) -> Contents:
         )
     groups, unknown = _group_files(location, files)
     if not groups and not tables:
-        raise _unknown(location, unknown)
+        raise refuse_unknown(location, unknown)
     all_groups = [*tables, *groups]
     notes = []
     if unknown and any(group.uri != location for group in all_groups):
-        notes.append(f"not read, of no known kind: {_listed(unknown)}")
+        notes.append(f"not read, of no known kind: {list_some(unknown)}")
     if tables and len(tables) + len(groups) > 1:
         notes.append(f"a folder of tables: {', '.join(table.label for table in tables)}")
     if len(all_groups) == 1:
@@ -170,12 +174,14 @@ def _kinds(
 
     Where the files that are looked at are of one kind, the others are taken to be, too.
     """
-    if suffix in _OTHER_SUFFIXES and not is_alone:
+    if (suffix in _OTHER_SUFFIXES and not is_alone) or suffix in UNREAD_SUFFIXES:
         return {"": list(files)}
     suffix_kind = kind_of_name(f"x{suffix}") if suffix else None
     # an empty file says nothing
     looked_at = spread([file for file in files if file.size], _LOOKED_AT)
     kinds = [first_bytes.find_kind(file, suffix_kind, is_alone=is_alone) for file in looked_at]
+    if suffix in TEXT_SUFFIXES and not first_bytes.are_one_table(looked_at, kinds):
+        kinds = ["" if kind == "csv" else kind for kind in kinds]
     if len(set(kinds)) < 2:
         return {kinds[0] if kinds else suffix_kind or "": list(files)}
     if set(kinds) == {"json", "jsonl"}:
@@ -206,7 +212,7 @@ def _group(
     shown = names[0] if len(names) == 1 else f"{len(names):,} files"
     by_suffix = all(kind_of_name(name) == kind for name in names)
     why = f"by the suffix of {shown}" if by_suffix else f"by the content of {shown}"
-    return Group(kind, _uri(location, kind, members, files), why, label, _listed(names))
+    return Group(kind, _uri(location, kind, members, files), why, label, list_some(names))
 
 
 def _uri(
@@ -240,24 +246,9 @@ def _only(members: Sequence[PinnedFile], location: str) -> str:
         return members[0].uri
     raise ConfigError(
         f"{location} holds files of one suffix that are of several kinds; of one kind are: "
-        f"{_listed(sorted(file.name for file in members))}",
+        f"{list_some(sorted(file.name for file in members))}",
         "move the files of each kind to a folder, or inspect them one by one",
     )
-
-
-def _unknown(location: str, names: Sequence[str]) -> ConfigError:
-    suffixes = "; ".join(f"{kind}: {', '.join(known)}" for kind, known in SUFFIXES.items())
-    return ConfigError(
-        f"no known kind of file at {location}: {_listed(names)}",
-        "name the kind in a YAML file with source: {kind: ..., uri: ...}; known suffixes are "
-        f"{suffixes} (and .gz, .zst behind them); lance: a dataset's folder",
-    )
-
-
-def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _LISTED:,} more" if len(listed) > _LISTED else ""
-    return ", ".join(listed[:_LISTED]) + more
 
 
 def _is_folder(location: str) -> bool:

@@ -8,30 +8,66 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from cfray.conversion.file_columns import FILE
-from cfray.inspection import fieldnames
+from cfray.inspection import date_looks, fieldnames
 from cfray.inspection.field_samples import FieldSample
 from cfray.inspection.guess import Guess, rule
 from cfray.inspection.unclaimed import Unclaimed
+from cfray.job.mapping import dotted
 
 #: Share of the sampled values that must support a guess; the guess says how many do.
 _MOSTLY = 0.95
 #: Folders that a reason names.
 _LISTED = 5
+#: Kinds of fields that hold numbers.
+_NUMBERS = ("integer", "number", "decimal")
 #: Most characters that the texts of a column have on average.
 _LONGEST = {"title": 300, "author": 120, "status": 30}
 
 
 def guess_title(unclaimed: Unclaimed) -> Guess:
     """Guess the title; where none is named like one, say what becomes the title."""
-    fields = [field for field in unclaimed.fields("text") if fieldnames.may_be_title(field.path)]
+    fields = [
+        field
+        for field in unclaimed.fields("text", *_NUMBERS)
+        if fieldnames.may_be_title(field.path)
+    ]
     named = fieldnames.by_name(fields, fieldnames.TITLES)
-    named += [field for field in fields if fieldnames.TITLE_LIKE.search(field.name)]
-    return _shortest(unclaimed, "title", named) or Guess(
+    named += [
+        field for field in fields if fieldnames.TITLE_LIKE.search(field.name) and field not in named
+    ]
+    texts = [field for field in named if field.kind == "text"]
+    if title := _shortest(unclaimed, "title", texts):
+        return title
+    for field in named:
+        # a name or a label that is a number is a code, and no title
+        if fieldnames.TITLE_LIKE.search(field.name) and _are_numbers(field):
+            why = "by its name; numbers, which the title shows as texts"
+            return unclaimed.take("title", field, why)
+    reason = "no field is named like a title"
+    if named:
+        passed_over = ", ".join(f"{dotted(field.path)} ({_no_title(field)})" for field in named[:3])
+        reason = f"passed over: {passed_over}"
+    return Guess(
         "mapping.title",
         None,
-        "no field is named like a title; the first line of the text becomes the title",
+        f"{reason}; the first line of the text becomes the title",
         sure=False,
     )
+
+
+def _are_numbers(field: FieldSample) -> bool:
+    return field.kind in _NUMBERS or all(
+        re.fullmatch(r"[-+]?[0-9]{1,20}(\.[0-9]+)?", text) for text in field.texts
+    )
+
+
+def _no_title(field: FieldSample) -> str:
+    """Say why a field that is named like a title is none."""
+    if field.kind != "text" or _are_numbers(field):
+        return f"of type {field.type}, and its values are numbers"
+    if field.mean_length > _LONGEST["title"]:
+        return f"{field.mean_length:,.0f} characters on average"
+    return "its texts are data, such as JSON or codes"
 
 
 def guess_short(unclaimed: Unclaimed, key: str, names: Sequence[str]) -> Guess | None:
@@ -51,18 +87,26 @@ def _shortest(unclaimed: Unclaimed, key: str, fields: Sequence[FieldSample]) -> 
 def guess_day(
     unclaimed: Unclaimed, key: str, names: Sequence[str], like: re.Pattern[str]
 ) -> Guess | None:
-    """Guess a date by its name, and by its type or because its texts read as dates."""
+    """Guess a date by its name, and by its type or because its texts read as dates.
+
+    Where values look like dates and cannot be read as such, the line is offered and says why.
+    """
     candidates = [
         field
-        for field in unclaimed.fields("instant", "text")
+        for field in unclaimed.fields("instant", "text", *_NUMBERS)
         if field.name in names or like.search(field.name)
     ]
-    for field in sorted(candidates, key=lambda field: fieldnames.rank(field, names)):
+    candidates.sort(key=lambda field: fieldnames.rank(field, names))
+    for field in candidates:
         if field.kind == "instant":
             return unclaimed.take(key, field, f"by its name and type {field.type}")
-        if field.dates >= _MOSTLY * field.present:
+        if field.kind == "text" and field.dates >= _MOSTLY * field.present:
             why = f"by its name; {field.dates:,} of {field.present:,} sampled values read as dates"
             return unclaimed.take(key, field, why)
+    for field in candidates:
+        if why := date_looks.why_unread(field.texts):
+            why = f"named like a date, but {why}; custom_metadata keeps it"
+            return Guess(f"mapping.{key}", rule(field.path), why, sure=False)
     return None
 
 

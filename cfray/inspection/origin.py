@@ -59,7 +59,7 @@ class Origin:
     def at(self, uri: str) -> Origin:
         """Move another location, written in the draft as the first one is."""
         is_absolute = self.draft_locations["uri"] == self.section["uri"]
-        written = uri if is_absolute else _relative(uri, self.base)
+        written = uri if is_absolute else relative_to(uri, self.base)
         return replace(
             self,
             section={**self.section, "uri": uri},
@@ -90,7 +90,7 @@ def _from_location(text: str, out: Path | None) -> list[Origin]:
     name = name_of(location)
     origins = []
     for group in contents.groups:
-        uri = group.uri if out is None else _relative(group.uri, base)
+        uri = group.uri if out is None else relative_to(group.uri, base)
         section = {"kind": group.kind, "uri": group.uri}
         origin = Origin(
             name="",
@@ -154,15 +154,15 @@ def _locations(section: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _rewritten(location: Any, base: Path) -> Any:
     if isinstance(location, dict):
-        return {"file": _relative(location["file"], base)}
-    return _relative(location, base)
+        return {"file": relative_to(location["file"], base)}
+    return relative_to(location, base)
 
 
 def _of_group(origin: Origin, group: Group, groups: int) -> Origin:
     named = replace(
         origin,
         section={**origin.section, "kind": group.kind, "uri": group.uri},
-        draft_locations={**origin.draft_locations, "uri": _relative(group.uri, origin.base)},
+        draft_locations={**origin.draft_locations, "uri": relative_to(group.uri, origin.base)},
         guesses=(group.guess,),
         label=group.label,
         files=group.files,
@@ -194,11 +194,11 @@ def _checked(
         facts += (f"not taken over from the inspected file: {', '.join(ignored)}",)
     target = None
     if "target" in data:
-        target = _relative(filesystems.resolve_path(job.target.uri, folder), origin.base)
+        target = relative_to(filesystems.resolve_path(job.target.uri, folder), origin.base)
     return replace(origin, target=target, facts=facts)
 
 
-def _relative(location: str, base: Path) -> str:
+def relative_to(location: str, base: Path) -> str:
     """Write an absolute path relative to the draft; a URI stays."""
     if filesystems.is_uri(location):
         return location
@@ -206,7 +206,7 @@ def _relative(location: str, base: Path) -> str:
     return relative if relative.startswith("..") else f"./{relative}"
 
 
-def _root(location: str) -> str:
+def folder_of_glob(location: str) -> str:
     """Give the folder of a glob; any other location stays as it is."""
     while any(c in location for c in "*?[") and not os.path.exists(location):
         location = os.path.dirname(location)
@@ -215,7 +215,7 @@ def _root(location: str) -> str:
 
 def name_of(location: str) -> str:
     """Name a job after the file or folder that it moves."""
-    stem = os.path.basename(_root(location).rstrip("/"))
+    stem = os.path.basename(folder_of_glob(location).rstrip("/"))
     known_suffixes = (
         *(".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip", ".lance"),
         *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes),
@@ -228,23 +228,3 @@ def name_of(location: str) -> str:
 def plain_file_name(text: str) -> str:
     """Write a text as the name of a file: letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "corpus"
-
-
-def propose_target(origin: Origin, kind: str) -> str:
-    """Propose a target beside the draft: a free location, or a target that cfray made.
-
-    The target never lies in the source's folder, from which it would be read.
-    """
-    name = plain_file_name(origin.name)
-    uri = origin.section.get("uri")
-    root = Path(_root(uri or ""))
-    folder = origin.base
-    if uri is not None and not filesystems.is_uri(uri) and (root != Path(uri) or root.is_dir()):
-        if folder.is_relative_to(root.resolve()):
-            folder = root.resolve().parent
-        # wherever the draft is moved to, its target must not be its source
-        if kind == "lance" and root.name == f"{name}.lance":
-            name = f"{name}-frames"
-    if (folder / f"{name}.lance").exists() and not (folder / f"{name}.lance.cfray").exists():
-        name = f"{name}-frames"
-    return _relative(str(folder / f"{name}.lance"), origin.base)

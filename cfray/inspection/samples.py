@@ -22,6 +22,7 @@ from cfray.inspection.field_samples import FieldSample, sample_field
 from cfray.inspection.nested import leaf_paths
 from cfray.inspection.spread import spread
 from cfray.job.spec import Limits
+from cfray.planning.copies import copy_warnings
 from cfray.planning.sample import SAMPLE_ROWS
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
@@ -90,6 +91,11 @@ class Sample:
         return [Fields(batch, paths) for batch in self.batches if batch.num_rows]
 
     @cached_property
+    def copies(self) -> list[str]:
+        """Name the files that hold the same records."""
+        return copy_warnings(self.batches, self.description.copies)
+
+    @cached_property
     def rows(self) -> int:
         """Count the records."""
         return sum(batch.num_rows for batch in self.batches)
@@ -115,7 +121,7 @@ def take_sample(source: Source) -> Sample:
     """
     with source.session() as session, tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
         context = Context(
-            session=session,
+            session=session.state,
             scratch=scratch,
             max_record=Limits().max_document,
             batch_bytes=_BATCH_BYTES,

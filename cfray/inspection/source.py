@@ -7,15 +7,19 @@ texts go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cfray.errors import CfrayError, ConfigError, SourceError
 from cfray.inspection.attempt import Attempt, attempt_draft
 from cfray.inspection.csv_tables import split_by_header
+from cfray.inspection.ids import FILL_IN
+from cfray.inspection.json_tables import split_by_array
 from cfray.inspection.origin import Origin, find_origins, plain_file_name
 from cfray.inspection.variants import Variant, list_variants
 from cfray.sources.base import Json
+from cfray.sources.files.unread_arrays import NOT_READ
 
 #: Share of the sampled records that may go to quarantine before other ways to read the files are
 #: tried.
@@ -38,12 +42,16 @@ class Draft:
         label: what tells it from the other drafts of the same location; empty where it is alone.
         is_export: false where its files are single objects of JSON without a text or a vector, as
             libraries write them beside an export.
+        missing: why its id must be filled in; empty where it runs unedited.
+        warnings: what ``cfray plan`` would warn of.
     """
 
     text: str
     guesses: list[dict[str, Json]]
     label: str = ""
     is_export: bool = True
+    missing: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def path_of(draft: Draft, out: Path) -> Path:
@@ -96,12 +104,35 @@ def draft_all(source: str, out: Path | None) -> list[Draft]:
                 f"cannot write {out}: it is a folder, or its folder does not exist",
                 "give --out the path of a file in an existing folder",
             )
-        origins = [part for origin in find_origins(source, out) for part in split_by_header(origin)]
+        origins = [
+            part
+            for origin in find_origins(source, out)
+            for by_header in split_by_header(origin)
+            for part in split_by_array(by_header)
+        ]
+        origins = _with_different_labels(origins)
         if len(origins) == 1:
             return [_draft(origins[0], [])]
         return _draft_each(origins)
     except SourceError as error:
         raise ConfigError(error.what, error.remedy) from error
+
+
+def _with_different_labels(origins: list[Origin]) -> list[Origin]:
+    """Number the drafts that would be written to one file, or propose one target."""
+    labels: Counter[str] = Counter()
+    different = []
+    for origin in origins:
+        label = plain_file_name(origin.label)
+        labels[label] += 1
+        if origin.label and labels[label] > 1:
+            unnamed = tuple(guess for guess in origin.guesses if guess.key != "name")
+            numbered = f"{origin.label}-{labels[label]}"
+            relabelled = replace(origin, label=numbered, guesses=unnamed)
+            different.append(relabelled.with_name(f"{origin.name}-{labels[label]}"))
+        else:
+            different.append(origin)
+    return different
 
 
 def _draft_each(origins: list[Origin]) -> list[Draft]:
@@ -164,4 +195,16 @@ def _draft(origin: Origin, facts: list[str]) -> Draft:
     ] + [f"passed over, {other.name}: {error.what}" for other, error in failures]
     sketch = best.sketch.with_facts([*passed_over, *facts])
     guesses = [line.as_json() for line in sketch.guesses if line.sure]
-    return Draft(sketch.text, guesses, origin.label, best.is_export)
+    missing = [
+        line.why.removeprefix(f"{FILL_IN}: ")
+        for line in sketch.guesses
+        if line.sure and line.key == "mapping.id" and line.value is None
+    ]
+    lines = [f"{line.key}: {line.why}" for line in sketch.guesses if line.warns]
+    warnings = (*best.trial.warnings, *lines)
+    if origin.label and "records" in origin.section:
+        # the other arrays have drafts of their own
+        warnings = tuple(text for text in warnings if not text.startswith(NOT_READ))
+    if best.trial.refusal is not None:
+        warnings = (f"THE PLAN WOULD BE REFUSED: {best.complaint}", *warnings)
+    return Draft(sketch.text, guesses, origin.label, best.is_export, "".join(missing[:1]), warnings)

@@ -35,12 +35,14 @@ class Trial:
         refusal: why the plan would be refused; None where it would not.
         quarantined: reason -> records, those that cannot be read included.
         duplicates: records whose id an earlier record has, too.
+        warnings: that the plan would give.
     """
 
     sampled: int
     refusal: CfrayError | None = None
     quarantined: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def loss(self) -> float:
@@ -57,7 +59,8 @@ def try_draft(text: str, sample: Sample) -> Trial:
     sampled = sample.rows + len(sample.rejects)
     if data["mapping"].get("id") is None:
         # whoever fills the id in can do so: only what cannot be read is lost
-        return Trial(sampled, None, Counter(reject.reason for reject in sample.rejects))
+        rejected = Counter(reject.reason for reject in sample.rejects)
+        return Trial(sampled, None, rejected, warnings=tuple(sample.copies))
     try:
         job = _job(data, sample, types)
         batches = [with_types(batch, types) for batch in sample.batches]
@@ -67,7 +70,7 @@ def try_draft(text: str, sample: Sample) -> Trial:
         forecast, _ = make_forecast(job, description, shape, rows)
     except CfrayError as error:
         return Trial(sampled, error)
-    return Trial(sampled, None, forecast.quarantined, forecast.duplicates)
+    return Trial(sampled, None, forecast.quarantined, forecast.duplicates, tuple(forecast.warnings))
 
 
 def _job(data: dict[str, Any], sample: Sample, types: Mapping[str, str]) -> JobSpec:

@@ -115,13 +115,22 @@ def guess_vectors(unclaimed: Unclaimed, fields: VectorFields, text: Path) -> lis
 
 
 def _offer_mixed(field: FieldSample) -> Guess:
-    """Offer vectors of several widths, of which a dataset can hold those of one."""
+    """Offer vectors of several widths, of which a dataset can hold those of one.
+
+    A field called ``vector`` is the primary vector also where no line of the job file says so:
+    a comment would not keep its vectors out.
+    """
     listed = ", ".join(f"{width} numbers in {count:,}" for width, count in field.probe.widths[:5])
+    is_default = field.path == ("vector",)
+    fate = "go to quarantine" if is_default else "would go to quarantine"
     why = (
         f"vectors of several widths ({listed} sampled records): a dataset has one width, and "
-        "vectors of another go to quarantine; move the records of each width by a job of theirs"
+        f"vectors of another than {field.dimension} {fate}; move the records of each width by a "
+        "job of theirs"
     )
-    return Guess("mapping.vector", _vector_rule(field), why, sure=False)
+    if is_default:
+        why += ", or raise limits.max_quarantined and move these alone"
+    return Guess("mapping.vector", _vector_rule(field), why, sure=is_default, warns=True)
 
 
 def _vector_rule(field: FieldSample) -> Json:

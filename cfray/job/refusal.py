@@ -32,13 +32,17 @@ _FORM = "as"
 _NAME_SECRET = "{env: NAME} or {file: PATH}"  # noqa: S105  # how a secret is named
 
 
-def refuse(error: ValidationError, path: Path) -> NoReturn:
-    """Turn what pydantic found in a job file into one message.
+def refuse(error: ValidationError, path: Path | None = None) -> NoReturn:
+    """Turn what pydantic found in a job into one message.
+
+    Args:
+        error: of pydantic's.
+        path: of the job file; None: the job was described in Python.
 
     Raises:
         ConfigError: always; it has no cause, for pydantic's error quotes the file.
     """
-    lines = key_lines(path)
+    lines = {} if path is None else key_lines(path)
     faults: list[tuple[tuple[str, ...], str]] = []
     wrong_forms: set[tuple[str, ...]] = set()
     for item in error.errors():
@@ -60,7 +64,8 @@ def refuse(error: ValidationError, path: Path) -> NoReturn:
     right_rules = {form[:depth] for form in wrong_forms for depth in range(len(form) + 1)}
     unique = list(dict.fromkeys(text for keys, text in faults if keys not in right_rules))
     raise ConfigError(
-        f"{path}: " + "; ".join(unique[:_MOST_FAULTS]), "correct the job file; nothing was created"
+        f"{'the job' if path is None else path}: " + "; ".join(unique[:_MOST_FAULTS]),
+        f"correct the job{'' if path is None else ' file'}; nothing was created",
     ) from None
 
 

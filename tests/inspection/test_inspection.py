@@ -280,9 +280,9 @@ class TestRefusals:
         assert inspection.draft(str(tmp_path / "*.csv"), None).guesses
 
     def test_an_unknown_suffix_lists_the_known_kinds(self, tmp_path):
-        (tmp_path / "notes.xlsx").write_bytes(b"x")
-        with pytest.raises(ConfigError, match=r"no known kind of file.*notes.xlsx") as caught:
-            inspection.draft(str(tmp_path / "notes.xlsx"), None)
+        (tmp_path / "notes.bin").write_bytes(b"x")
+        with pytest.raises(ConfigError, match=r"no known kind of file.*notes.bin") as caught:
+            inspection.draft(str(tmp_path / "notes.bin"), None)
         assert all(kind in caught.value.remedy for kind in KINDS)
 
     def test_a_damaged_file_is_the_command_lines_fault_too(self, tmp_path):

@@ -494,7 +494,8 @@ def ledger(target: str) -> dict[str, Any]:
         metadata = lance.dataset(target).schema.metadata
     except (ValueError, OSError):
         return {}
-    return json.loads(metadata[b"cfray.ledger"])["entries"]
+    entries = json.loads(metadata[b"cfray.ledger"])["entries"]
+    return {name: (first, rows, nonce) for name, (_, first, rows, nonce) in entries.items()}
 
 
 def receipts(job: Job) -> dict[str, list[str]]:

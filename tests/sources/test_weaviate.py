@@ -572,7 +572,7 @@ def test_sleeping_tenants_are_woken_for_the_session_alone(bed, collection_name):
     source = bed.source(collection_name, inactive_tenants="activate", shard_bytes=2_000)
     with source.session() as session:
         assert tenant_states(bed, collection_name)["eve"] == "ACTIVE"
-        context = replace(CONTEXT, session=session)
+        context = replace(CONTEXT, session=session.state)
         shards = source.shards(context)
         assert {shard.collection for shard in shards} == {
             f"{collection_name}/{tenant}" for tenant in INITIAL_STATES

@@ -24,6 +24,7 @@ from cfray.runtime.models import Location
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Json, Shard, Source
 from cfray.sources.files import kinds, notes, partitions
+from cfray.sources.files.copies import find_copies
 from cfray.sources.files.listing import PinnedFile, check_kind
 from cfray.sources.files.schemas import SchemaUnion
 from cfray.sources.files.selection import Selection, pin_codecs, select_files
@@ -201,6 +202,7 @@ class FileSource(Source):
             super().describe(context, shards),
             schema=union.schema() if schemas else None,
             consistency="pinned files",
+            copies=find_copies(files),
             notes=(
                 *notes.selection_notes(selection, self.kind, self.suffixes),
                 *notes.partition_notes(selection, files, schemas, self.partitioning),

@@ -262,8 +262,8 @@ def _open_zip(raw: pa.NativeFile, location: str) -> pa.NativeFile:
                 "unpack it (unzip FILE), and name the folder that comes of it",
             )
         member = archive.open(members[0])
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # RuntimeError: a password is needed
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, pa.ArrowInvalid) as error:
+        # RuntimeError: a password is needed; ArrowInvalid: it is shorter than any archive
         raise SourceError(
             f"{location} cannot be unpacked: {error}",
             "unpack it (unzip FILE), and name what comes of it",

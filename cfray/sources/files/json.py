@@ -11,23 +11,19 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from cfray.errors import SourceError
 from cfray.formats.json_rows import Orient
 from cfray.records.record import Reject
-from cfray.sources.base import Context, Json, Shard
+from cfray.sources.base import Context, Description, Json, Shard
 from cfray.sources.files.base import FilePart, FileSource, parts_of
-from cfray.sources.files.json_values import (
-    ValueReader,
-    beside_note,
-    parse_path,
-    read_head,
-    single_object_note,
-)
+from cfray.sources.files.json_text import read_head
+from cfray.sources.files.json_values import ValueReader, parse_path, single_object_note
 from cfray.sources.files.kinds import SUFFIXES
 from cfray.sources.files.listing import PinnedFile
 from cfray.sources.files.text_content import refuse_other_content
+from cfray.sources.files.unread_arrays import beside_note, describe_unread, sum_unread
 
 
 class JsonFile(FileSource):
@@ -35,12 +31,17 @@ class JsonFile(FileSource):
 
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["json"]
     later_fields: ClassVar[frozenset[str]] = FileSource.later_fields | {"records", "orient"}
+    unfingerprinted: ClassVar[frozenset[str]] = FileSource.unfingerprinted | {"ignore"}
 
     kind: Literal["json"] = "json"
     #: The key under which the records stand in a file of one object, such as ``data`` or, with dots
     #: between keys, ``response.hits``.  What stands beside them is not read; ``plan`` names it.
     #: Default: the records stand in a top-level array, or are the top-level objects.
     records: str | None = None
+    #: Arrays of records beside ``records`` that this job leaves to another job, or to nobody, by
+    #: their keys with dots between them.  ``plan`` warns of each other one with its number of
+    #: records, and ``strict`` refuses it.
+    ignore: list[str] = Field(default_factory=list)
     #: How the records are written, in the words of pandas' ``to_json``.  ``records``: each as an
     #: object.  ``index``: an object whose members are the records; the key becomes the field
     #: ``$key``.  ``columns``: an object of columns, each an object of rows; up to 64 MiB.
@@ -79,6 +80,12 @@ class JsonFile(FileSource):
     ) -> Iterator[pa.RecordBatch | Reject]:
         """Stream the part."""
         yield from self._reader.read(file, where, context)
+
+    def describe(self, context: Context, shards: list[Shard]) -> Description:
+        """Describe the files; say which records in them are not read."""
+        description = super().describe(context, shards)
+        parts = [part for shard in shards for part in parts_of(shard)]
+        return describe_unread(description, sum_unread(parts), self.ignore, self.records)
 
     def _notes(self, files: list[PinnedFile], shards: list[Shard]) -> Iterator[str]:
         yield from super()._notes(files, shards)

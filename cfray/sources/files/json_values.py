@@ -6,26 +6,25 @@ the plan is made, to find where they begin and end; what else the file holds is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import pyarrow as pa
 
 from cfray.errors import SourceError
-from cfray.formats import json_rows, json_structure, jsonarray, lines, text_encoding
+from cfray.formats import json_rows, json_structure, jsonarray, lines
 from cfray.formats.json_layouts import rank_layouts
 from cfray.formats.json_rows import Orient
 from cfray.formats.json_structure import Container, Containers
 from cfray.formats.jsonl import BatchBuilder
 from cfray.formats.jsontext import InexactJson, parse_json
-from cfray.formats.wrong_text import HEAD_BYTES
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
 from cfray.sources.base import Context, Json
 from cfray.sources.files.base import FilePart
-from cfray.sources.files.listing import PinnedFile, open_file
+from cfray.sources.files.json_text import open_text, read_head, slice_blocks
+from cfray.sources.files.listing import PinnedFile
+from cfray.sources.files.unread_arrays import count_unread
 
 #: Bytes of an object of columns that are turned into rows in memory; its Python objects take about
 #: ten times as much.
@@ -72,6 +71,10 @@ class ValueReader:
                 f"{name}: {value}" if value else name for name, value in beside.items()
             ]
             where["beside"] = members[:_NAMED_MEMBERS]
+        if "" in beside.values():
+            with open_text(file) as blocks:
+                counts = count_unread(blocks, path, has_names=self.orient == "split")
+            where |= {"unread": counts} if counts else {}
         return [
             FilePart(
                 file,
@@ -147,18 +150,6 @@ def parse_path(records: str | None) -> tuple[str, ...]:
     return path
 
 
-def beside_note(parts: Iterable[tuple[PinnedFile, dict[str, Json]]]) -> Iterator[str]:
-    """Name what the files hold beside the records, which is not read."""
-    texts = {
-        f"{file.name}: {', '.join(map(str, beside))}"
-        for file, where in parts
-        if isinstance(beside := where.get("beside"), list)
-    }
-    if texts:
-        more = f", and so in {len(texts) - 1} more" if len(texts) > 1 else ""
-        yield f"not read, it stands beside the records: {min(texts)}{more}"
-
-
 def single_object_note(file: PinnedFile, kind: str) -> Iterator[str]:
     """Say which keys would read the records of an object that is read as one record."""
     layouts = rank_layouts(read_head(file))
@@ -175,38 +166,6 @@ def single_object_note(file: PinnedFile, kind: str) -> Iterator[str]:
         f"{file.name} is one object and is read as one record; with {written} its {best.records:,} "
         f"or more records would be read ({best.why})"
     )
-
-
-@contextmanager
-def open_text(file: PinnedFile, block_bytes: int = lines.BLOCK) -> Iterator[Iterator[bytes]]:
-    """Open a JSON file as blocks of UTF-8, whatever its Unicode encoding."""
-    with open_file(file) as stream:
-        blocks = lines.read_blocks(stream, None, block_bytes)
-        first = next(blocks, b"")
-        encoding = text_encoding.json_encoding(first)
-        blocks = chain([first] if first else [], blocks)
-        if encoding == "utf-8":
-            yield blocks
-        else:
-            yield text_encoding.decode_blocks(blocks, encoding, file.name)
-
-
-def read_head(file: PinnedFile) -> bytes:
-    """Read the first bytes of a JSON file as UTF-8."""
-    with open_text(file, HEAD_BYTES) as blocks:
-        return next(blocks, b"")
-
-
-def slice_blocks(blocks: Iterable[bytes], start: int, end: int | None) -> Iterator[bytes]:
-    """Give the bytes from ``start`` to ``end`` of a stream."""
-    offset = 0
-    for block in blocks:
-        last = None if end is None else max(0, end - offset)
-        if body := block[max(0, start - offset) : last]:
-            yield body
-        offset += len(block)
-        if end is not None and offset >= end:
-            return
 
 
 def _find(file: PinnedFile, path: tuple[str, ...]) -> Containers:

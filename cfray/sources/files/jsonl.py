@@ -13,24 +13,24 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from cfray.formats import json_layouts, json_structure, jsonl, lines, text_encoding
 from cfray.formats.wrong_text import HEAD_BYTES
 from cfray.records.record import Reject
 from cfray.sources.base import Context, Description, Json, Shard
 from cfray.sources.files.base import FilePart, FileSource, parts_of
-from cfray.sources.files.json_values import (
-    ValueReader,
-    beside_note,
-    open_text,
-    parse_path,
-    read_head,
-    single_object_note,
-)
+from cfray.sources.files.json_text import open_text, read_head
+from cfray.sources.files.json_values import ValueReader, parse_path, single_object_note
 from cfray.sources.files.kinds import SUFFIXES
 from cfray.sources.files.listing import PinnedFile, open_file
 from cfray.sources.files.text_content import refuse_other_content
+from cfray.sources.files.unread_arrays import (
+    beside_note,
+    count_unread,
+    describe_unread,
+    sum_unread,
+)
 
 #: Bytes of a file that are looked at to estimate its number of lines.
 _SAMPLE_BYTES = 1024 * 1024
@@ -41,11 +41,15 @@ class JsonLines(FileSource):
 
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["jsonl"]
     later_fields: ClassVar[frozenset[str]] = FileSource.later_fields | {"records"}
+    unfingerprinted: ClassVar[frozenset[str]] = FileSource.unfingerprinted | {"ignore"}
 
     kind: Literal["jsonl"] = "jsonl"
     #: The key under which each line holds its record or an array of records, such as ``data`` or,
     #: with dots between keys, ``response.hits``.  Default: each line is a record.
     records: str | None = None
+    #: Arrays of records beside ``records`` that this job leaves to another job, or to nobody, by
+    #: their keys with dots between them.  ``plan`` warns of each other one, and ``strict`` refuses.
+    ignore: list[str] = Field(default_factory=list)
 
     @field_validator("records")
     @classmethod
@@ -89,7 +93,9 @@ class JsonLines(FileSource):
         """
         description = super().describe(context, shards)
         parts = [part for shard in shards for part in parts_of(shard)]
-        if self.records or any(file.codec or "layout" in where for file, where in parts):
+        if self.records:
+            return self._describe_pages(description, parts)
+        if any(file.codec or "layout" in where for file, where in parts):
             return description
         files = [file for file, _ in parts]
         sampled_bytes = line_breaks = 0
@@ -101,6 +107,17 @@ class JsonLines(FileSource):
         if not line_breaks:
             return replace(description, rows=None)
         return replace(description, rows=round(description.size * line_breaks / sampled_bytes))
+
+    def _describe_pages(
+        self, description: Description, parts: list[tuple[PinnedFile, dict[str, Json]]]
+    ) -> Description:
+        """Say which records are not read: of pages one a line, those in the first file's head."""
+        is_head = not any("unread" in where for _, where in parts)
+        unread = sum_unread(parts)
+        if is_head:
+            head = count_unread([read_head(parts[0][0])], parse_path(self.records))
+            unread = {name: int(str(count)) for name, count in head.items()}
+        return describe_unread(description, unread, self.ignore, self.records, is_head=is_head)
 
     def _notes(self, files: list[PinnedFile], shards: list[Shard]) -> Iterator[str]:
         yield from super()._notes(files, shards)
