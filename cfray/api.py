@@ -171,9 +171,9 @@ def read(
     task again after a crash, and of a source that changes meanwhile it may keep rows of both
     runs, with rows missing or doubled and no error.  Where every record counts, migrate.
 
-    The source's session (a snapshot, woken tenants) is opened by this call.  It is held until
-    ``cfray.close(dataset)``, or until this Dataset and all that were made of it are gone; a
-    Dataset that is read after that, or after the store let the session expire, raises.
+    The source's session (a snapshot, woken tenants) is opened by this call.  It is held, and
+    kept alive, until ``cfray.close(dataset)``, or until this Dataset and all that were made of it
+    are gone; a Dataset that is read after that, or after the store let the session go, raises.
 
     Ray is used as it runs; else it is started on this machine (or joined at ``RAY_ADDRESS``), and
     runs until the process ends.

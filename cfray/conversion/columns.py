@@ -90,6 +90,8 @@ class Columns(RuleReader):
         numbers, width = pa.array(vectors.values.reshape(-1)), self.shape.read_dimension
         if vectors.empty is not None:
             counts["empty_vectors"] += int(vectors.empty.sum())
+        if primary.other_width is not None:
+            counts["other_width_vectors"] += int(primary.other_width.sum())
         if len(primary.absent) > 1:  # which of several fields gave no vector where another did
             self.replaced_nulls |= primary.absent
         if embedding.policy != "keep" or not vectors.missing.any():

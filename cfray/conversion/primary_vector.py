@@ -28,11 +28,13 @@ class PrimaryVectors:
         vectors: of the records, in the width that the source has.
         shown: path -> rows whose field the vector column shows; None for all rows.
         absent: path -> rows in which the field is null or missing.
+        other_width: rows without a vector because theirs has another width; None where no row is.
     """
 
     vectors: vectors.Vectors
     shown: dict[Path, Mask | None] = field(default_factory=dict)
     absent: dict[Path, Mask] = field(default_factory=dict)
+    other_width: Mask | None = None
 
 
 def read_primary(fields: Fields, job: JobSpec, shape: SourceShape) -> PrimaryVectors:
@@ -53,12 +55,25 @@ def read_primary(fields: Fields, job: JobSpec, shape: SourceShape) -> PrimaryVec
             read = _without_blanks(read, column)
         absent = read.missing if read.empty is None else read.missing & ~read.empty
         shown = None if read.empty is None else ~read.empty
-        further = PrimaryVectors(read, {rule.path: shown}, {rule.path: absent})
+        others: Mask | None = None
+        if rule.keeps_others and read.misfits:
+            read, others = _without_misfits(read)
+            shown = _and(shown, ~others)
+        further = PrimaryVectors(read, {rule.path: shown}, {rule.path: absent}, others)
         first = further if first is None else _first_present(first, further, rule.path)
     if first is not None:
         return replace(first, absent=first.absent | lacking) if lacking else first
     empty = np.zeros((fields.rows, shape.read_dimension), np.float32)
     return PrimaryVectors(vectors.Vectors(empty, np.ones(fields.rows, np.bool_), {}))
+
+
+def _without_misfits(read: vectors.Vectors) -> tuple[vectors.Vectors, Mask]:
+    """Take vectors of another width for missing ones; give their rows, too."""
+    others = np.zeros(len(read.missing), np.bool_)
+    others[list(read.misfits)] = True
+    faults = {row: reason for row, reason in read.faults.items() if row not in read.misfits}
+    kept = replace(read, missing=read.missing | others, faults=faults, misfits=frozenset())
+    return kept, others
 
 
 def _without_blanks(read: vectors.Vectors, column: pa.Array) -> vectors.Vectors:
@@ -89,7 +104,9 @@ def _first_present(first: PrimaryVectors, further: PrimaryVectors, path: Path) -
         other: _and(rows, ~first.absent[other]) for other, rows in first.shown.items()
     }
     shown[path] = is_open & ~read.missing
-    return PrimaryVectors(joined, shown, first.absent | further.absent)
+    others = [item.other_width for item in (first, further) if item.other_width is not None]
+    other_width = np.logical_or.reduce(others) & joined.missing if others else None
+    return PrimaryVectors(joined, shown, first.absent | further.absent, other_width)
 
 
 def _and(rows: Mask | None, other: Mask) -> Mask:

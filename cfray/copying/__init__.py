@@ -6,7 +6,8 @@ name stand in ``<target>.cfray/``.
 
 1.  The driver lists the shards that are neither committed nor staged (``driver``) and
     hands them to Ray Data as the items of a line: a shard is one call of the line's body, from
-    its first record to its receipt (``engine/lines``).  Nothing is written.
+    its first record to its receipt (``engine/lines``).  Before, it saves the source's session
+    that they will be read under: ``sessions/ID.json``.
 2.  The worker counts its start durably: ``scratch/starts-E/N/0``, ``1``, ``2``.  A shard
     whose workers died three times is given up (``shard``).
 3.  It reads the source batch by batch (``read``), converts and embeds, and sets aside what
@@ -18,7 +19,8 @@ name stand in ``<target>.cfray/``.
     read are not records staged plus records quarantined.
 6.  It publishes the rows that did not fit: ``quarantine/N.X.jsonl``.
 7.  It publishes the receipt: ``staged/N.X.json``.  Before this step the shard does not exist,
-    after it the shard is staged: a later run adopts it without reading the source.
+    after it the shard is staged: a later run adopts it without reading the source, unless
+    the session that it was read under was lost.
 8.  The driver commits receipts in groups (``driver``, ``target/commit``): a new version of
     the dataset whose manifest names the fragments and whose schema metadata has the ledger
     with the entry ``N``: first row id, rows, ``X``.  Only now can a reader see the rows.

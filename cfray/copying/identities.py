@@ -41,7 +41,6 @@ from cfray.copying.uuid_search import (
 from cfray.copying.write import new_nonce
 from cfray.engine.cluster import cores
 from cfray.engine.tasks import TaskOptions, run_tasks
-from cfray.errors import TargetError
 from cfray.runtime.filesystems import Folder, open_filesystem, storage_options
 from cfray.runtime.storage_errors import classify_write_error
 from cfray.target.commit import Target
@@ -52,6 +51,8 @@ from cfray.target.state import State
 _BATCH_BYTES, _READAHEAD, _IO_BUFFER = 16 * 1024 * 1024, 4, 64 * 1024 * 1024
 #: Parts of files that a task reads at the same time: on an object store each costs a round trip.
 _READERS = 16
+#: Rows for which another task that runs at once costs more than it saves.
+_LEAST_ROWS = 100_000
 #: Scatter tasks for each task that runs at once: the last tasks to end keep few cores waiting.
 _SCATTER_ROUNDS = 4
 #: Beginning of the name of the folder in ``scratch/``; the epoch of the run follows.
@@ -92,7 +93,7 @@ def search_target(target: Target, limits: SearchLimits, *, references: bool) -> 
     if rows <= limits.driver_rows:
         keyed_rows = [np.empty(0, KEYED_ROW), *_scan_rows(dataset)]
         return search(np.concatenate(keyed_rows), _scan_references(dataset) if references else ())
-    at_once = limits.workers or cores()
+    at_once = min(limits.workers or cores(), max(1, rows // _LEAST_ROWS))
     bucket_count = max(-(-rows // limits.bucket_rows), at_once)
     options = TaskOptions(max_tasks=limits.workers)
     with _scratch_folder(target) as folder:
@@ -303,24 +304,21 @@ class SearchBucket:
         ends = np.cumsum([part.count for part in parts], dtype=np.int64)
         items = np.empty(ends[-1] if parts else 0, dtype)
         places = np.split(items, ends[:-1])
-        with ThreadPoolExecutor(_READERS) as readers:
-            for _ in readers.map(self._read_part, parts, places):
-                pass
-        return items
-
-    def _read_part(self, part: FilePart, place: npt.NDArray[Any]) -> None:
-        if not part.count:
-            return
         system, path = open_filesystem(self.folder.uri)
-        location = f"{self.folder.uri}/{part.name}"
+
+        def read_part(part: FilePart, place: npt.NDArray[Any]) -> None:
+            if part.count:
+                with system.open_input_file(f"{path}/{part.name}") as stream:
+                    stream.seek(part.start * dtype.itemsize)
+                    if stream.readinto(place) != place.nbytes:
+                        raise OSError(f"{part.name} is cut off")
+
         try:
-            with system.open_input_file(f"{path}/{part.name}") as stream:
-                stream.seek(part.start * place.itemsize)
-                size = stream.readinto(place)
+            with ThreadPoolExecutor(_READERS) as readers:
+                list(readers.map(read_part, parts, places))
         except OSError as error:
-            raise classify_write_error(error, f"could not read {location}") from error
-        if size != place.nbytes:
-            raise TargetError(f"{location} is cut off", "run the same command again")
+            raise classify_write_error(error, f"could not read {self.folder.uri}") from error
+        return items
 
 
 def _groups_of(parts: Sequence[FilePart], items: int) -> Iterator[list[FilePart]]:

@@ -105,11 +105,7 @@ class EmbeddingLine:
             cpus=self.settings.cpus,
             gpus=1 if self.settings.device == "cuda" else 0,
         )
-        pool = self.settings.pool
-        # an actor more than there are items would load the model for nothing
-        most = min(pool.max, max(1, len(items)))
-        pool = replace(pool, min=min(pool.min, most), max=most)
-        line = ActorLine[Any, Any](options, open_work=open_work, pool=pool)
+        line = ActorLine[Any, Any](options, open_work=open_work, pool=self.settings.pool)
         try:
             with closing(line.run(items)) as results:
                 yield from results

@@ -118,7 +118,7 @@ class Line(ABC, Generic[Item, Result]):
             self._body(),
             batch_size=1,
             batch_format="pyarrow",
-            compute=self._compute(),
+            compute=self._compute(len(items)),
             num_cpus=self.options.cpus,
             num_gpus=self.options.gpus or None,
             memory=self.options.memory,
@@ -129,7 +129,7 @@ class Line(ABC, Generic[Item, Result]):
         """Give what Ray Data calls with the block of an item."""
 
     @abstractmethod
-    def _compute(self) -> Any:
+    def _compute(self, item_count: int) -> Any:
         """Give Ray Data's strategy; it has no public name for what its strategies share."""
 
 
@@ -152,7 +152,7 @@ class TaskLine(Line[Item, Result]):
         body.__name__ = self.options.step
         return body
 
-    def _compute(self) -> Any:
+    def _compute(self, item_count: int) -> Any:
         """Run the items as tasks: a worker that ends a task begins the next one.
 
         A pool of actors had the smaller gaps between items (18 to 34 ms against 133 to 168 ms), but
@@ -161,7 +161,9 @@ class TaskLine(Line[Item, Result]):
         """
         import ray
 
-        return ray.data.TaskPoolStrategy(self.options.max_items)
+        most = self.options.max_items
+        # Ray Data warns of a pool that is larger than its items are many
+        return ray.data.TaskPoolStrategy(None if most is None else min(most, item_count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +208,15 @@ class ActorLine(Line[Item, Result]):
         Body.__name__ = self.options.step
         return Body
 
-    def _compute(self) -> Any:
+    def _compute(self, item_count: int) -> Any:
         """Keep as many actors as there is work for, each with its next item at hand."""
         import ray
 
+        # an actor more than there are items would open what it needs for nothing
+        most = min(self.pool.max, item_count)
         return ray.data.ActorPoolStrategy(
-            min_size=self.pool.min,
-            max_size=self.pool.max,
+            min_size=min(self.pool.min, most),
+            max_size=most,
             max_tasks_in_flight_per_actor=_ITEMS_AT_HAND,
         )
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from cfray.formats import text_encoding
 from cfray.formats.header_guess import has_header
+from cfray.formats.json_rows import find_list_columns
 from cfray.formats.json_structure import Structure
 from cfray.formats.jsontext import InexactJson, InvalidJson, between_values, parse_json
 from cfray.formats.lines import BOM
@@ -203,6 +204,8 @@ def _rank_object(value: dict[str, object]) -> list[JsonLayout]:
         lists = sum(isinstance(row, list) for row in rows)
         why = "its keys are those of pandas' to_json(orient='split')"
         return [JsonLayout({"kind": "json", "orient": "split"}, why, lists, len(rows))]
+    if layout := _rank_lists(value):
+        return [layout]
     wrapped = [
         (len(repr(items)), path, items) for path, items in _arrays(value, ()) if _has_objects(items)
     ]
@@ -219,6 +222,33 @@ def _rank_object(value: dict[str, object]) -> list[JsonLayout]:
     if not ranked and len(value) > 1 and all(isinstance(item, dict) for item in value.values()):
         ranked.append(_rank_members(value))
     return ranked
+
+
+def _rank_lists(value: dict[str, object]) -> JsonLayout | None:
+    """Tell an object of columns, each an array; None for any other object.
+
+    An object with a text or a number beside its arrays is a record that has lists.
+    """
+    if any(item is not None and not isinstance(item, list) for item in value.values()):
+        return None
+    try:
+        columns = find_list_columns(value)
+    except InexactJson:
+        return None
+    lists = [item for item in value.values() if isinstance(item, list) and item]
+    first_length = len(lists[0])
+    is_cut = len(lists[-1]) < first_length and columns.rows == first_length
+    if columns.rows < 2 or not (is_cut or len(columns.names) * 2 > len(lists)):
+        return None
+    if all(isinstance(item, dict) for name in columns.names for item in _items(value[name])):
+        return None  # several exports of the same length
+    why = f"{len(columns.names)} of its members are columns: arrays of {columns.rows:,} elements"
+    source: dict[str, object] = {"kind": "json", "orient": "list"}
+    return JsonLayout(source, why, columns.rows, columns.rows)
+
+
+def _items(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _rank_members(value: dict[str, object]) -> JsonLayout:

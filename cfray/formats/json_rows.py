@@ -6,11 +6,14 @@ the first holds the names.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from cfray.formats.jsontext import InexactJson, parse_json
 
-Orient = Literal["records", "index", "columns", "split", "header"]
+Orient = Literal["records", "index", "columns", "split", "header", "list"]
 #: The field that holds a record's key where records are the members of an object.
 KEY = "$key"
 
@@ -101,3 +104,52 @@ def transpose(text: bytes) -> list[dict[str, object]]:
     if KEY in columns:
         raise InexactJson(f"it has a column {KEY} already")
     return [{KEY: key, **{name: column[key] for name, column in columns.items()}} for key in keys]
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumns:
+    """An object of columns, each an array with an element a row.
+
+    Attributes:
+        names: of the columns: the arrays of the length that most arrays have.
+        rows: elements of each.
+        others: the members that are no columns.
+    """
+
+    names: tuple[str, ...]
+    rows: int
+    others: dict[str, object]
+
+
+def find_list_columns(value: object) -> ListColumns:
+    """Find the columns of ``{"id": [...], "text": [...]}``.
+
+    Raises:
+        InexactJson: it is no such object: two arrays of one length at least.
+    """
+    members = value if isinstance(value, dict) else {}
+    lengths = Counter(len(item) for item in members.values() if isinstance(item, list))
+    rows = max(lengths, key=lambda length: (lengths[length], length), default=0)
+    if lengths[rows] < 2 or not rows:
+        raise InexactJson("it is no object of columns, each an array with an element a row")
+    names = [name for name, item in members.items() if isinstance(item, list) and len(item) == rows]
+    others = {name: item for name, item in members.items() if name not in names}
+    return ListColumns(tuple(names), rows, others)
+
+
+def zip_columns(text: bytes, names: Sequence[str]) -> list[dict[str, object]]:
+    """Read ``{"id": [...], "text": [...]}``: an object of columns, each an array.
+
+    Args:
+        text: the object.
+        names: of the columns.
+
+    Raises:
+        InexactJson: no such object, or its columns have different lengths.
+    """
+    value = parse_json(text)
+    columns = [value.get(name) for name in names] if isinstance(value, dict) else []
+    lists = [column for column in columns if isinstance(column, list)]
+    if not lists or len(lists) < len(names) or len(set(map(len, lists))) > 1:
+        raise InexactJson("its columns are no arrays of one length")
+    return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]

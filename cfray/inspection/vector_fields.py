@@ -110,35 +110,33 @@ def guess_vectors(unclaimed: Unclaimed, fields: VectorFields, text: Path) -> lis
         why += f"; becomes x_vector_{name}"
         guesses.append(Guess("mapping.vectors", value, why, name=name, paths=(field.path,)))
     if not guesses and fields.mixed:
-        guesses.append(_offer_mixed(min(fields.mixed, key=order)))
+        guesses.append(_draft_mixed(min(fields.mixed, key=order)))
     return guesses
 
 
-def _offer_mixed(field: FieldSample) -> Guess:
-    """Offer vectors of several widths, of which a dataset can hold those of one.
-
-    A field called ``vector`` is the primary vector also where no line of the job file says so:
-    a comment would not keep its vectors out.
-    """
+def _draft_mixed(field: FieldSample) -> Guess:
+    """Draft vectors of several widths, of which a dataset can hold those of one."""
     listed = ", ".join(f"{width} numbers in {count:,}" for width, count in field.probe.widths[:5])
-    is_default = field.path == ("vector",)
-    fate = "go to quarantine" if is_default else "would go to quarantine"
     why = (
         f"vectors of several widths ({listed} sampled records): a dataset has one width, and "
-        f"vectors of another than {field.dimension} {fate}; move the records of each width by a "
-        "job of theirs"
+        "custom_metadata keeps the others, whose records get no vector; a job for the records of "
+        "each width gives all of them one"
     )
-    if is_default:
-        why += ", or raise limits.max_quarantined and move these alone"
-    return Guess("mapping.vector", _vector_rule(field), why, sure=is_default, warns=True)
+    value: dict[str, Json] = {"path": _written_path(field), "others": "keep"}
+    if field.probe.form:
+        value["as"] = field.probe.form
+    return Guess("mapping.vector", value, why, paths=(field.path,), warns=True)
+
+
+def _written_path(field: FieldSample) -> Json:
+    written = rule(field.path)
+    return written["path"] if isinstance(written, dict) else written
 
 
 def _vector_rule(field: FieldSample) -> Json:
     if not field.probe.form:
         return rule(field.path)
-    written = rule(field.path)
-    path = written["path"] if isinstance(written, dict) else written
-    return {"path": path, "as": field.probe.form}
+    return {"path": _written_path(field), "as": field.probe.form}
 
 
 def plain_words(path: Path) -> list[str]:

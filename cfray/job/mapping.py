@@ -70,6 +70,14 @@ class VectorRule(Strict):
     #: or ``0x``, or as Python prints bytes.  ``base64``: base64 of float32 numbers, as OpenAI sends
     #: them.  ``npy``: what ``numpy.save`` writes, as bytes or base64.
     form: VectorForm = Field(default="auto", alias="as")
+    #: What becomes of a vector that has another width than the target's.  ``quarantine``: its
+    #: record goes there.  ``keep``: custom_metadata keeps the vector, and the record counts as one
+    #: without a vector (``embedding.missing_vector``).  Default: quarantine.
+    others: Literal["quarantine", "keep"] = Field(
+        # a default that is not written keeps the fingerprints of earlier jobs
+        default="quarantine",
+        exclude_if=lambda value: value == "quarantine",
+    )
 
 
 #: A field of the record.
@@ -147,6 +155,12 @@ class Mapping(Strict):
             raise ValueError(
                 "raw_data needs raw_data_type: a MIME type, for example {const: image/png}"
             )
+        for name, rule in self.vectors.items():
+            if isinstance(rule, VectorRule) and rule.others == "keep":
+                raise ValueError(
+                    f"vectors.{name}: others is for mapping.vector; a further vector of another "
+                    "width stays in custom_metadata without it"
+                )
         if isinstance(self.version, Const) and not re.fullmatch(
             r"\d+\.\d+\.\d+", self.version.const
         ):
@@ -239,10 +253,12 @@ class VectorField:
     Attributes:
         path: of the field.
         form: in which the vector is written there.
+        keeps_others: whether a vector of another width than the target's stays in custom_metadata.
     """
 
     path: Path
     form: VectorForm = "auto"
+    keeps_others: bool = False
 
 
 def vector_fields(mapping: Mapping, default: Path) -> list[VectorField]:
@@ -263,4 +279,6 @@ def primary_vectors(mapping: Mapping, shape: SourceShape) -> list[VectorField]:
 
 def vector_field(rule: VectorFieldRule) -> VectorField:
     """Read a rule for a vector."""
-    return VectorField(as_path(rule), rule.form if isinstance(rule, VectorRule) else "auto")
+    if isinstance(rule, VectorRule):
+        return VectorField(as_path(rule), rule.form, rule.others == "keep")
+    return VectorField(as_path(rule))

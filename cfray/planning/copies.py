@@ -31,7 +31,8 @@ def copy_warnings(
 
     Args:
         batches: the sample.
-        alike: files that begin with the same bytes, of which the sample may hold too little.
+        alike: files with the same bytes where they were compared; the sample may hold too little
+            of them.
     """
     contents = _contents(batches)
     files_of: dict[str, list[str]] = {}
@@ -51,7 +52,7 @@ def copy_warnings(
                 "the same content"
             )
     for names in alike:
-        sentences.setdefault(names, f"{' and '.join(names)} begin with the same content")
+        sentences.setdefault(names, f"{' and '.join(names)} seem to hold the same content")
     hidden = len(sentences) - _LISTED
     more = [f"and so it is with {hidden:,} more pairs of files"] if hidden > 0 else []
     remedy = "both are read. If one is a copy, name the other alone in source.uri"

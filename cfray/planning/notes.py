@@ -12,7 +12,7 @@ from cfray.conversion.convert import Conversion
 from cfray.conversion.fields import Fields
 from cfray.conversion.file_columns import FILE
 from cfray.conversion.metadata_keys import metadata_key
-from cfray.conversion.primary_vector import read_primary
+from cfray.conversion.primary_vector import PrimaryVectors, read_primary
 from cfray.errors import ConfigError
 from cfray.job.mapping import SourceShape, dotted
 from cfray.job.spec import JobSpec
@@ -24,7 +24,6 @@ from cfray.planning.sample import Sample
 from cfray.planning.source_types import name_notes
 from cfray.planning.stored_vectors import describe_vectors
 from cfray.planning.vector_findings import missing_notes, vector_notes
-from cfray.records.vectors import Vectors
 from cfray.sources.base import Description
 
 
@@ -39,7 +38,8 @@ def plan_notes(
     choice = choose_metric(job, description, shape)
     paths = Conversion(job, shape).paths
     fields = [Fields(batch, paths, blank_is_null=shape.blank_is_null) for batch in sample.batches]
-    vectors = [read_primary(item, job, shape).vectors for item in fields]
+    primaries = [read_primary(item, job, shape) for item in fields]
+    vectors = [primary.vectors for primary in primaries]
     dates = unread_dates(job, shape, fields)
     if job.strict and dates:
         raise ConfigError(
@@ -53,7 +53,7 @@ def plan_notes(
         *_mapping_notes(job, shape),
         *choice.notes,
         *vector_notes(job, shape, fields),
-        *missing_notes(job, description, _missing(job, vectors), sample.rows, choice.metric),
+        *missing_notes(job, description, _missing(job, primaries), sample.rows, choice.metric),
         *float_ids(job, fields),
         *(describe_vectors(vectors) if job.embedding.policy == "keep" else []),
     ]
@@ -71,13 +71,16 @@ def _mapping_notes(job: JobSpec, shape: SourceShape) -> list[str]:
     ]
 
 
-def _missing(job: JobSpec, sample: list[Vectors]) -> Counter[str]:
+def _missing(job: JobSpec, sample: list[PrimaryVectors]) -> Counter[str]:
     """Count the sampled records whose vector is missing or empty, as a conversion does."""
     embedding = job.embedding
     counts: Counter[str] = Counter()
     if embedding.policy == "keep" and embedding.missing_vector == "quarantine":
         return counts  # they do not come into the target
-    for vectors in sample:
+    for primary in sample:
+        vectors = primary.vectors
+        if primary.other_width is not None:
+            counts["other_width_vectors"] += int(primary.other_width.sum())
         if vectors.empty is not None:
             counts["empty_vectors"] += int(vectors.empty.sum())
         if embedding.policy == "keep":

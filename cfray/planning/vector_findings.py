@@ -90,6 +90,12 @@ def missing_notes(
             "they count as records without a vector (embedding.missing_vector: "
             f"{job.embedding.missing_vector})"
         )
+    if counts["other_width_vectors"]:
+        notes.append(
+            f"{counts['other_width_vectors']:,} of {sampled:,} sampled records have a vector of "
+            "another width: custom_metadata keeps it (others: keep), and they count "
+            f"as records without one (embedding.missing_vector: {job.embedding.missing_vector})"
+        )
     with_vectors = [
         bool(collection.vectors) or collection.dimension is not None
         for collection in description.collections

@@ -34,12 +34,14 @@ class Vectors:
         faults: row -> why its vector was refused.
         empty: ``(n,)`` true where the source has an empty list, an empty text or the text of a
             null; None where no row has.
+        misfits: the faults for another width.
     """
 
     values: Floats
     missing: Mask
     faults: dict[int, str]
     empty: Mask | None = None
+    misfits: frozenset[int] = frozenset()
 
 
 def read_vectors(column: pa.Array, dimension: int, form: VectorForm = "auto") -> Vectors:
@@ -90,6 +92,7 @@ def _read_lists(
             row: f"vector has {lengths[row]} numbers, the target's have {dimension}"
             for row in np.flatnonzero(~missing & ~fits).tolist()
         }
+    misfits = frozenset(faults)
     rows_with_null: npt.NDArray[np.int64] = np.empty(0, np.int64)
     if numbers.null_count:
         row_of_number = np.repeat(np.arange(len(lengths)), lengths)
@@ -105,7 +108,9 @@ def _read_lists(
         if not missing[row]:
             faults.setdefault(row, "vector holds a null where a number should be")
     read = _round_and_check(values, missing, faults)
-    return read if empty is None else replace(read, empty=empty)
+    if empty is None and not misfits:
+        return read
+    return replace(read, empty=empty, misfits=misfits)
 
 
 def _round_and_check(
@@ -151,7 +156,9 @@ def _read_variants(column: pa.StructArray, dimension: int, form: VectorForm) -> 
     if single_cells.empty is not None:
         empty = np.zeros(len(column), np.bool_)
         empty[rows] = single_cells.empty
-    return Vectors(vectors, missing, faults, empty)
+    misfits = {row for row in read.misfits if row in faults}
+    misfits |= {int(rows[row]) for row in single_cells.misfits}
+    return Vectors(vectors, missing, faults, empty, frozenset(misfits))
 
 
 def _read_cells(column: pa.Array, dimension: int, form: VectorForm) -> Vectors:
@@ -160,6 +167,7 @@ def _read_cells(column: pa.Array, dimension: int, form: VectorForm) -> Vectors:
     values = np.zeros((count, dimension), np.float32)
     missing, empty = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     faults: dict[int, str] = {}
+    misfits: set[int] = set()
     if column.null_count:
         missing = column.is_null().to_numpy(zero_copy_only=False).copy()
     for row, numbers in enumerate(decoded(column, form)):
@@ -171,10 +179,11 @@ def _read_cells(column: pa.Array, dimension: int, form: VectorForm) -> Vectors:
             faults[row] = str(numbers)
         elif len(numbers) != dimension:
             faults[row] = f"vector has {len(numbers)} numbers, the target's have {dimension}"
+            misfits.add(row)
         else:
             with np.errstate(over="ignore"):
                 values[row] = numbers
-    read = _round_and_check(values, missing, faults)
+    read = replace(_round_and_check(values, missing, faults), misfits=frozenset(misfits))
     return replace(read, empty=empty) if empty.any() else read
 
 

@@ -180,7 +180,8 @@ class Description:
             because the format cannot write a null (CSV).
         unread: sentences about records that lie in what is read and are not read: a plan warns of
             them, and refuses under ``strict``.
-        copies: groups of files that begin with the same bytes, by name: perhaps copies.
+        copies: groups of files with the same bytes where they were compared, by name: perhaps
+            copies.
     """
 
     schema: pa.Schema | None

@@ -124,8 +124,8 @@ class ShardReceipt(RowsReceipt):
         shard: the shard's id.
         read, staged, quarantined: records; read is the sum of the other two.
         centroids: of the staged rows.
-        session: id of the source's session that the shard was read under; empty where the source
-            has no session, and in receipts of earlier versions.
+        session: id of the source's session that the shard was read under; empty in receipts of
+            earlier versions.
     """
 
     kind = EntryKind.SHARD

@@ -1,6 +1,6 @@
 """The folder beside the target, ``<target>.cfray/``: everything of a run but its rows.
 
-Plan, jobs, receipts, quarantined rows, scratch files and learned maps, all of them plain
+Plan, jobs, receipts, sessions, quarantined rows, scratch files and maps, all of them plain
 files that people can read.  What is committed is not decided here but by the ledger in
 the dataset: a file in this folder that no ledger entry names counts for nothing.
 """

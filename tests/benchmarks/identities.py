@@ -4,7 +4,8 @@ A dataset of uuids is written with Lance alone, with duplicates and dangling ref
 planted at random places.  Each round searches it with one worker and with two, in turn; each
 search must find exactly what was planted.  Ray is started, and its workers have searched once,
 before the clock runs.  Compare ratios, never seconds of two runs; the load is printed, for
-other programs share the machine.
+other programs share the machine.  On a busy machine the CPU-seconds tell more than the clock:
+what one worker needs alone, and what the busier of two needs.
 
     python -m tests.benchmarks.identities [--rows 5000000] [--rounds 3] [--out figures.json]
 """
@@ -164,16 +165,20 @@ def measure(rows: int, rounds: int, uri: str) -> dict[str, Any]:
     corpus = make_corpus(rows)
     plan = write(corpus, uri)
     seconds: dict[int, list[float]] = {1: [], 2: []}
+    cpu_seconds: dict[int, list[float]] = {1: [], 2: []}
     with ray_running():
         check(_search(uri, plan, 2), corpus)
-        for _ in range(rounds):
-            for count, measured in seconds.items():
-                begin = time.perf_counter()
-                identities = _search(uri, plan, count)
-                measured.append(time.perf_counter() - begin)
-                check(identities, corpus)
+        for count in [1, 2] * rounds:
+            cpu_before, begin = _cpu(), time.perf_counter()
+            identities = _search(uri, plan, count)
+            seconds[count].append(time.perf_counter() - begin)
+            used = [after - cpu_before.get(pid, 0.0) for pid, after in _cpu().items()]
+            # one task at a time may be done now by this worker process, now by that one
+            cpu_seconds[count].append(sum(used) if count == 1 else max(used))
+            check(identities, corpus)
         peak = max(map(peak_memory, workers()), default=0)
     one, two = (statistics.median(measured) for measured in seconds.values())
+    one_cpu, two_cpu = (statistics.median(measured) for measured in cpu_seconds.values())
     return {
         "rows": rows,
         "duplicates": len(corpus.duplicates),
@@ -181,9 +186,18 @@ def measure(rows: int, rounds: int, uri: str) -> dict[str, Any]:
         "seconds, one worker": one,
         "seconds, two workers": two,
         "two / one": two / one,
+        "CPU-seconds, one worker": one_cpu,
+        "CPU-seconds, busier of two": two_cpu,
+        "busier of two / one": two_cpu / one_cpu,
         "peak memory of a worker, MB": peak / 1e6,
         "load": os.getloadavg()[0],
     }
+
+
+def _cpu() -> dict[int, float]:
+    """Give the CPU-seconds of each Ray worker so far, with those of its threads."""
+    times = {worker.pid: worker.cpu_times() for worker in workers()}
+    return {pid: used.user + used.system for pid, used in times.items()}
 
 
 def _search(uri: str, plan: Plan, count: int) -> Identities:

@@ -1,7 +1,7 @@
 """A manifest held against the schema that Kubernetes would hold it against, unknown fields refused.
 
-The API server prunes or refuses a field that no schema knows; here it is an error.  The rules in CEL
-and the checks of KubeRay's operator are not part of a schema.
+The API server prunes or refuses a field that no schema knows; here it is an error.  The rules in
+CEL and the checks of KubeRay's operator are not part of a schema.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def schema_of(definition: dict[str, Any]) -> dict[str, Any]:
-    """Make a JSON schema of a resource definition: of the stored version, unknown fields refused."""
+    """Make a JSON schema of a definition: of its stored version, unknown fields refused."""
     (version,) = (item for item in definition["spec"]["versions"] if item["storage"])
     schema = _strict(version["schema"]["openAPIV3Schema"])
     schema["properties"]["apiVersion"] = {

@@ -1,4 +1,7 @@
-"""The Kubernetes manifests: known fields of the right types, agreed versions, no secret, no root."""
+"""The Kubernetes manifests: known fields of the right types, agreed versions, no secret.
+
+No pod runs as root.
+"""
 
 from __future__ import annotations
 

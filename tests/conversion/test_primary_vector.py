@@ -98,6 +98,51 @@ def test_an_empty_vector_follows_missing_vector_and_is_counted(fixed_schema, pol
     assert second["meta"] == {"original_id": "b", "v": "[]"}
 
 
+KEPT = {"vector": {"path": "v", "others": "keep"}}
+
+
+@pytest.mark.parametrize("policy", ["zero", "null", "quarantine"])
+@pytest.mark.parametrize("written", ["lists", "json", "mixed"])
+def test_a_vector_of_another_width_can_stay_whole_in_custom_metadata(written, policy):
+    lists = [[1.0, 2.0], [3.0, 4.0, 5.0], [6.0, 7.0], None]
+    records = [{"id": str(n), "v": value} for n, value in enumerate(lists)]
+    if written == "json":
+        records = {"id": list("0123"), "v": [None if v is None else str(v) for v in lists]}
+    elif written == "mixed":
+        records[1]["v"] = "[3.0, 4.0, 5.0]"
+    job = {"mapping": KEPT, "embedding": {"missing_vector": policy}}
+    converted = convert(records, **job)
+    if policy == "quarantine":
+        assert [fault.row for fault in converted.faults] == [1, 3]
+        return
+    assert converted.faults == []
+    assert (converted.counts["other_width_vectors"], converted.counts["missing_vectors"]) == (1, 2)
+    rows = frames_of(records, **job)
+    absent = [0, 0] if policy == "zero" else None
+    assert [row["vector"] for row in rows] == [[1, 2], absent, [6, 7], absent]
+    kept = "[3.0,4.0,5.0]" if written == "lists" else "[3.0, 4.0, 5.0]"
+    assert [row["meta"].get("v") for row in rows] == [None, kept, None, None]
+    assert "v" not in rows[1]["types"]
+
+
+def test_a_vector_that_is_wrong_otherwise_is_a_fault_all_the_same():
+    records = [{"id": "a", "v": [1.0, 2.0]}, {"id": "b", "v": [1.0, float("nan")]}]
+    assert list(faults_of([*records, {"id": "c", "v": "north"}], KEPT)) == [1, 2]
+
+
+def test_behind_a_vector_of_another_width_the_next_field_counts():
+    records = [
+        {"id": "a", "v": [1.0, 2.0], "w": [3.0, 4.0]},
+        {"id": "b", "v": [1.0, 2.0, 3.0], "w": [5.0, 6.0]},
+        {"id": "c", "v": [1.0, 2.0]},
+    ]
+    mapping = {"vector": [{"path": "v", "others": "keep"}, "w"]}
+    rows = frames_of(records, mapping)
+    assert [row["vector"] for row in rows] == [[1, 2], [5, 6], [1, 2]]
+    assert rows[1]["meta"]["v"] == "[1.0,2.0,3.0]"
+    assert convert(records, mapping=mapping).counts["other_width_vectors"] == 0
+
+
 def test_an_empty_text_stays_beside_the_vector_that_stands_for_it():
     first, second = frames_of({"id": ["a", "b"], "v": ["[1, 2]", " "]}, {"vector": "v"})
     assert (first["vector"], "v" in first["meta"]) == ([1, 2], False)

@@ -112,6 +112,17 @@ SEVERAL = {
 }
 
 
+#: What ``collection.get()`` of Chroma gives, written as JSON.
+COLUMNS = {
+    "ids": [f"a{n}" for n in range(20)],
+    "documents": [text(n) for n in range(20)],
+    "metadatas": [{"page": n, "source": f"f{n}.pdf"} for n in range(20)],
+    "embeddings": [[n / 7 + k for k in range(8)] for n in range(20)],
+    "included": ["documents", "metadatas", "embeddings"],
+    "uris": None,
+}
+
+
 class TestSeveralArrays:
     @pytest.mark.parametrize(("content", "counts"), SEVERAL.values(), ids=SEVERAL)
     def test_each_array_is_drafted_and_the_plan_warns_of_the_others(
@@ -164,17 +175,52 @@ class TestSeveralArrays:
         assert any("schema.fields" in note for note in plan.notes)
 
     def test_columns_beside_the_records_are_not_read_in_silence(self, tmp_path):
-        dump = {
-            "ids": [f"a{n}" for n in range(20)],
-            "documents": [text(n) for n in range(20)],
-            "metadatas": [{"page": n, "source": f"f{n}.pdf"} for n in range(20)],
-        }
-        _, paths = drafts_of(tmp_path, dump__json=dump)
+        _, paths = drafts_of(tmp_path, dump__json=COLUMNS)
+        job = yaml.safe_load(paths[""].read_text())
+        del job["source"]["orient"]
+        job["source"]["records"] = "metadatas"
+        job["mapping"] = {"id": "page"}
+        paths[""].write_text(yaml.safe_dump(job))
         _, forecast = preview(read_job(paths[""]))
-        assert [warning.split(",")[0] for warning in forecast.warnings] == [
-            "RECORDS NOT READ: 20 records in ids",
-            "RECORDS NOT READ: 20 records in documents",
+        assert [warning.split(", as many")[0] for warning in forecast.warnings] == [
+            "RECORDS NOT READ: 20 values in ids",
+            "RECORDS NOT READ: 20 values in documents",
+            "RECORDS NOT READ: 20 values in embeddings",
         ]
+
+    def test_a_file_of_columns_is_read_by_columns(self, tmp_path):
+        drafts, paths = drafts_of(tmp_path, dump__json=COLUMNS)
+        job = read_job(paths[""])
+        mapping = job.mapping
+        assert (mapping.id, mapping.text_content, mapping.vector) == (
+            "ids",
+            "documents",
+            "embeddings",
+        )
+        plan, forecast = preview(job)
+        assert (forecast.sampled, forecast.warnings, forecast.quarantined) == (20, [], {})
+        assert any("dump.json: included" in note for note in plan.notes)
+        assert "all of the source" in drafts[""].text
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"id": "a", "text": text(1), "tags": ["x", "y"], "authors": ["p", "q"]},
+            {"tags": ["x", "y"], "authors": ["p"]},
+            {"a": records("a", 3), "b": records("b", 3)},
+        ],
+    )
+    def test_a_record_that_has_lists_is_no_file_of_columns(self, tmp_path, content):
+        drafts, _ = drafts_of(tmp_path, dump__json=content)
+        assert all("orient" not in draft.text for draft in drafts.values())
+
+    def test_columns_of_different_lengths_are_refused(self, tmp_path):
+        (tmp_path / "d.json").write_text('{"id": ["a", "b"], "text": ["c"]}')
+        (tmp_path / "job.yaml").write_text(
+            "name: a\nsource: {kind: json, uri: d.json, orient: list}\ntarget: {uri: out.lance}\n"
+        )
+        with pytest.raises(SourceError, match=r"source\.orient: list: it is no object of columns"):
+            preview(read_job(tmp_path / "job.yaml"))
 
     def test_pages_one_a_line_warn_of_their_other_arrays(self, tmp_path):
         pages = [{"data": records(f"{n}-", 3), "included": [{"id": n}]} for n in range(4)]
@@ -222,8 +268,19 @@ class TestCopies:
         _, forecast = preview(read_job(paths[""]))
         (warning,) = forecast.warnings
         assert warning.startswith(
-            "THE SAME RECORDS TWICE: a (1).jsonl and a.jsonl begin with the same content"
+            "THE SAME RECORDS TWICE: a (1).jsonl and a.jsonl seem to hold the same content"
         )
+
+    def test_parts_of_one_size_that_share_a_column_are_no_copies(self, tmp_path):
+        (tmp_path / "in").mkdir()
+        body = [f"{text(n)} {n * 7919 % 10007:05d}" for n in range(10_000)]
+        for part in range(2):
+            ids = [f"{part}-{n:06d}" for n in range(10_000)]
+            frame = pd.DataFrame({"body": body, "id": ids})
+            frame.to_parquet(tmp_path / "in" / f"part-{part}.parquet")
+        drafts, paths = written(tmp_path / "in", tmp_path / "job.yaml")
+        assert preview(read_job(paths[""]))[1].warnings == []
+        assert drafts[""].warnings == ()
 
     def test_parts_of_one_export_are_no_copies(self, tmp_path):
         drafts, _ = drafts_of(
@@ -285,20 +342,29 @@ class TestDates:
 
 class TestVectorsOfSeveralWidths:
     @pytest.mark.parametrize("name", ["vector", "embedding"])
-    def test_the_draft_never_maps_what_its_comment_says_it_does_not(
-        self, tmp_path, name, monkeypatch
-    ):
+    def test_the_draft_runs_and_says_what_becomes_of_the_others(self, tmp_path, name, monkeypatch):
         rows = records("a", 20, **{name: lambda n: [0.1 * (n + 1)] * (8 if n % 2 else 16)})
         drafts, paths = drafts_of(tmp_path, d__jsonl=lines(rows))
-        job = read_job(paths[""])
-        assert (job.mapping.vector == "vector") == (name == "vector")
-        _, forecast = preview(job)
-        stops = [text for text in forecast.warnings if text.startswith("THIS RUN WOULD STOP")]
-        assert bool(stops) == (name == "vector")
-        assert forecast.warnings
+        _, forecast = preview(read_job(paths[""]))
+        assert "A RUN WOULD STOP" not in drafts[""].text
+        assert f"  vector: {{path: {name}, others: keep}}   # " in drafts[""].text
+        assert (forecast.quarantined, forecast.warnings) == ({}, [])
+        assert any("10 of 20 sampled records have a vector of another" in n for n in forecast.notes)
         said = said_of(drafts[""], paths[""], monkeypatch)
         assert any("vectors of several widths (16 numbers in 10, 8" in line for line in said)
         assert said[-1].endswith(f"next: see the warnings above, then cfray plan {paths['']}")
+
+    @pytest.mark.parametrize("name", ["vector", "embedding"])
+    def test_without_the_key_the_plan_warns(self, tmp_path, name):
+        rows = records("a", 20, **{name: lambda n: [0.1 * (n + 1)] * (8 if n % 2 else 16)})
+        _, paths = drafts_of(tmp_path, d__jsonl=lines(rows))
+        job = yaml.safe_load(paths[""].read_text())
+        del job["mapping"]["vector"]
+        paths[""].write_text(yaml.safe_dump(job))
+        _, forecast = preview(read_job(paths[""]))
+        (warning,) = forecast.warnings
+        start = "THIS RUN WOULD STOP" if name == "vector" else "NO PRIMARY VECTOR"
+        assert warning.startswith(start)
 
 
 class TestIds:

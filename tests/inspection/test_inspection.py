@@ -557,12 +557,19 @@ class TestFields:
             is None
         )
 
-    def test_vectors_of_several_widths_are_named_and_not_mapped(self, tmp_path):
-        rows = [{"id": n, "text": "w", "embedding": [0.5] * (8 + 8 * (n % 2))} for n in range(20)]
+    def test_vectors_of_several_widths_are_named_and_those_of_most_are_mapped(self, tmp_path):
+        rows = [
+            {"id": n, "text": "w", "embedding": [0.5] * (8 + 8 * (n % 3 == 0))} for n in range(21)
+        ]
         export_path = write_export(tmp_path, "jsonl", rows)
-        assert draft_and_plan(export_path, tmp_path / "job.yaml")[0].mapping.vector is None
+        job, plan, forecast, _ = draft_and_plan(export_path, tmp_path / "job.yaml")
+        assert (job.mapping.vector.path, job.mapping.vector.others) == ("embedding", "keep")
+        assert (plan.shape.dimension, forecast.quarantined) == (8, {})
+        assert any(
+            note.startswith("7 of 21 sampled records have a vector of") for note in plan.notes
+        )
         text = (tmp_path / "job.yaml").read_text()
-        assert "# vector: embedding   # vectors of several widths (8 numbers in 10, 16" in text
+        assert "   # vectors of several widths (8 numbers in 14, 16 numbers in 7 sampled" in text
 
     def test_numbers_that_happen_to_be_ids_are_no_references(self, tmp_path):
         rows = [

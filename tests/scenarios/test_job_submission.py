@@ -56,7 +56,7 @@ def stop_in_the_middle(cluster, job_id):
 
 @dataclass(frozen=True)
 class Migrated:
-    """A job whose first run was killed, whose second was stopped, and whose third was left alone."""
+    """A job whose first run was killed, whose second was stopped; the third was left alone."""
 
     job: runs.Job
     killed: EndedJob

@@ -298,6 +298,8 @@ class TestOrient:
         }.items():
             source = write("json", frame.to_json(orient=orient), orient=orient)
             assert read(source) == (rows, [])
+        columns = json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]})
+        assert read(write("json", columns, orient="list")) == (ROWS, [])
         assert read(write("json", frame.to_json(orient="table"), records="data"))[0] == [
             {"index": n, **row} for n, row in enumerate(ROWS)
         ]
@@ -333,6 +335,9 @@ class TestOrient:
             ("columns", '{"a": {"0": 1}, "b": {"1": 2}}', "different keys"),
             ("columns", '{"a": 1}', "no object of columns"),
             ("columns", "[1]", "is an array"),
+            ("list", "[1]", "is an array"),
+            ("list", '{"a": [1, 2], "b": [3]}', "no object of columns"),
+            ("list", '{"a": 1}', "no object of columns"),
             ("index", "[1]", "is an array"),
             ("split", '{"data": [[1]]}', "under columns"),
             ("split", '{"columns": [1], "data": [[1]]}', "names under columns"),
@@ -443,6 +448,7 @@ class TestRank:
             ),
             (json.dumps({"d1": {"t": 1}, "d2": {"t": 2}}), {"kind": "json", "orient": "index"}),
             (json.dumps([["id", "t"], [1, "x"]]), {"kind": "json", "orient": "header"}),
+            (json.dumps({"a": [1, 2], "b": ["x", "y"]}), {"kind": "json", "orient": "list"}),
             (json.dumps({"id": 1, "t": "x"}), {"kind": "json"}),
             ('{"id":1,"t":"x\n{"id":2}\n{"id":3}\n', {"kind": "jsonl"}),
         ],

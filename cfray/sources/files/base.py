@@ -202,7 +202,7 @@ class FileSource(Source):
             super().describe(context, shards),
             schema=union.schema() if schemas else None,
             consistency="pinned files",
-            copies=find_copies(files),
+            copies=find_copies(files, are_texts=self.kind in kinds.TEXT_KINDS),
             notes=(
                 *notes.selection_notes(selection, self.kind, self.suffixes),
                 *notes.partition_notes(selection, files, schemas, self.partitioning),

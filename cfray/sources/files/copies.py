@@ -1,20 +1,20 @@
 """Files that may be copies of each other: the same export plain and compressed, or a backup of it.
 
-Only files whose names or sizes suggest it are opened, and only their first bytes are compared.
+Only files whose names or sizes suggest it are opened, and only some of their bytes are compared.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 
 from cfray.errors import SourceError
 from cfray.sources.files.kinds import has_codec_suffix
 from cfray.sources.files.listing import PinnedFile, open_file
 
-#: Bytes, decompressed, that are compared.
+#: Bytes, decompressed, that are compared at a place.
 HEAD_BYTES = 64 * 1024
 #: Fewer bytes prove nothing: a CSV file may be all header.
 _LEAST_BYTES = 64
@@ -26,23 +26,36 @@ _COPY_MARK = re.compile(
 )
 
 
-def find_copies(files: Iterable[PinnedFile]) -> tuple[tuple[str, ...], ...]:
-    """Group the files that begin with the same bytes, by name.
+def find_copies(files: Sequence[PinnedFile], *, are_texts: bool) -> tuple[tuple[str, ...], ...]:
+    """Group the files that hold the same bytes where they are looked at, by name.
+
+    Plain files of one size are compared at their beginning, in their middle and at their end.
+    Texts whose names are alike, one of them compressed or longer, are compared at their beginning;
+    that of a binary file is one column, which may be equal in all parts of an export.
 
     Raises:
         SourceUnavailable: the filesystem did not answer.
     """
-    groups: dict[object, list[PinnedFile]] = {}
+    by_size: dict[int, list[PinnedFile]] = {}
+    by_stem: dict[str, list[PinnedFile]] = {}
     for file in files:
-        if file.size:
-            groups.setdefault(_plain_stem(file.name), []).append(file)
-            if file.codec is None:
-                groups.setdefault(file.size, []).append(file)
-    candidates = [group for group in groups.values() if len(group) > 1]
+        if file.size and file.codec is None:
+            by_size.setdefault(file.size, []).append(file)
+        if file.size and are_texts:
+            by_stem.setdefault(_plain_stem(file.name), []).append(file)
     pairs: dict[tuple[str, ...], None] = {}
-    for group in candidates[:_MOST_GROUPS]:
-        pairs |= dict.fromkeys(_alike(group[:_MOST_FILES]))
+    for group in _several(by_size.values()):
+        starts = sorted({0, max(0, group[0].size // 2), max(0, group[0].size - HEAD_BYTES)})
+        pairs |= dict.fromkeys(_alike(group, starts))
+    for group in _several(by_stem.values()):
+        pairs |= dict.fromkeys(_alike(group, [0]))
     return tuple(pairs)
+
+
+def _several(groups: Iterable[list[PinnedFile]]) -> Iterator[list[PinnedFile]]:
+    """Give the first groups of two files and more, each with its first files."""
+    several = (group[:_MOST_FILES] for group in groups if len(group) > 1)
+    yield from islice(several, _MOST_GROUPS)
 
 
 def _plain_stem(name: str) -> str:
@@ -53,20 +66,26 @@ def _plain_stem(name: str) -> str:
     return _COPY_MARK.sub("", os.path.splitext(stem)[0])
 
 
-def _alike(group: Sequence[PinnedFile]) -> list[tuple[str, ...]]:
-    heads = [(head, file.name) for file in group if len(head := _head(file)) >= _LEAST_BYTES]
-    heads.sort()
+def _alike(group: Sequence[PinnedFile], starts: Sequence[int]) -> list[tuple[str, ...]]:
+    """Pair the files of which one begins with the bytes of the other, where they are looked at."""
+    contents = [(_read(file, starts), file.name) for file in group]
+    contents = sorted(item for item in contents if len(item[0]) >= _LEAST_BYTES)
     return [
         tuple(sorted((name, other_name)))
-        for (head, name), (other, other_name) in pairwise(heads)
-        if other.startswith(head)
+        for (content, name), (other, other_name) in pairwise(contents)
+        if other.startswith(content)
     ]
 
 
-def _head(file: PinnedFile) -> bytes:
+def _read(file: PinnedFile, starts: Sequence[int]) -> bytes:
     try:
         with open_file(file) as stream:
-            return bytes(stream.read(HEAD_BYTES))
+            content = b""
+            for start in starts:
+                if start:
+                    stream.seek(start)
+                content += bytes(stream.read(HEAD_BYTES))
+            return content
     except SourceError as error:
         if error.transient:
             raise

@@ -45,6 +45,7 @@ class JsonFile(FileSource):
     #: How the records are written, in the words of pandas' ``to_json``.  ``records``: each as an
     #: object.  ``index``: an object whose members are the records; the key becomes the field
     #: ``$key``.  ``columns``: an object of columns, each an object of rows; up to 64 MiB.
+    #: ``list``: an object of columns, each an array, as ``to_dict("list")`` gives it; up to 64 MiB.
     #: ``split``: ``{"columns": [names], "data": [rows]}``.  ``header``: an array of arrays, of
     #: which the first holds the names.
     orient: Orient = "records"

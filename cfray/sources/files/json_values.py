@@ -24,7 +24,7 @@ from cfray.sources.base import Context, Json
 from cfray.sources.files.base import FilePart
 from cfray.sources.files.json_text import open_text, read_head, slice_blocks
 from cfray.sources.files.listing import PinnedFile
-from cfray.sources.files.unread_arrays import count_unread
+from cfray.sources.files.unread_arrays import Unread, count_unread
 
 #: Bytes of an object of columns that are turned into rows in memory; its Python objects take about
 #: ten times as much.
@@ -61,6 +61,8 @@ class ValueReader:
             self._check(container, file)
         where: dict[str, Json] = {}
         beside = containers.beside
+        if self.orient == "list":
+            return [self._split_lists(file, container) for container in containers.under_key]
         if self.orient == "split":
             where["columns"] = list(_read_columns(file, (*self.path, "columns")))
             beside = {
@@ -73,8 +75,8 @@ class ValueReader:
             where["beside"] = members[:_NAMED_MEMBERS]
         if "" in beside.values():
             with open_text(file) as blocks:
-                counts = count_unread(blocks, path, has_names=self.orient == "split")
-            where |= {"unread": counts} if counts else {}
+                unread = count_unread(blocks, path, has_names=self.orient == "split")
+            where |= unread.as_where()
         return [
             FilePart(
                 file,
@@ -86,9 +88,33 @@ class ValueReader:
             for container in containers.under_key
         ]
 
+    def _split_lists(self, file: PinnedFile, container: Container) -> FilePart:
+        """Make a part of an object of columns; name what is no column."""
+        with open_text(file) as blocks:
+            text = b"".join(slice_blocks(blocks, container.start, container.end))
+        try:
+            columns = json_rows.find_list_columns(parse_json(text))
+        except InexactJson as error:
+            raise _no_columns(file, self.orient, error) from error
+        where: dict[str, Json] = {"from": container.start, "to": container.end}
+        where["columns"] = [*columns.names]
+        beside: list[Json] = [*columns.others]
+        if beside:
+            where["beside"] = beside[:_NAMED_MEMBERS]
+        objects = {
+            name: sum(isinstance(element, dict) for element in item)
+            for name, item in columns.others.items()
+            if isinstance(item, list)
+        }
+        where |= Unread({name: count for name, count in objects.items() if count}).as_where()
+        size = (container.end or file.size) - container.start
+        return FilePart(
+            file, f"{container.start:015d}", where, size, columns.rows, splittable=False
+        )
+
     def _check(self, container: Container, file: PinnedFile) -> None:
         needs_array = self.orient in ("split", "header")
-        needs_object = self.orient in ("index", "columns")
+        needs_object = self.orient in ("index", "columns", "list")
         if (needs_array and not container.is_array) or (needs_object and container.is_array):
             raise SourceError(
                 f"source.orient is {self.orient}, but what stands at byte {container.start} of "
@@ -96,7 +122,7 @@ class ValueReader:
                 "correct source.orient or source.records",
             )
         size = (container.end or 0) - container.start
-        if self.orient == "columns" and size > _LARGEST_COLUMNS:
+        if self.orient in ("columns", "list") and size > _LARGEST_COLUMNS:
             raise SourceError(
                 f"{file.name} holds an object of columns of {size:,} bytes, whose rows are known "
                 f"only at its end; at most {_LARGEST_COLUMNS:,} bytes are turned into rows",
@@ -115,8 +141,9 @@ class ValueReader:
                 start if isinstance(start, int) else 0,
                 end if isinstance(end, int) else None,
             )
-            if self.orient == "columns":
-                yield from _read_transposed(b"".join(part), file, context)
+            if self.orient in ("columns", "list"):
+                names = list(map(str, columns)) if isinstance(columns, list) else None
+                yield from _read_transposed(b"".join(part), names, file, context)
                 return
             elements = jsonarray.Elements(
                 file.name,
@@ -215,15 +242,22 @@ def _read_columns(file: PinnedFile, path: tuple[str, ...]) -> tuple[str, ...]:
         ) from error
 
 
-def _read_transposed(text: bytes, file: PinnedFile, context: Context) -> Iterator[pa.RecordBatch]:
+def _read_transposed(
+    text: bytes, names: list[str] | None, file: PinnedFile, context: Context
+) -> Iterator[pa.RecordBatch]:
+    """Read an object of columns; they are arrays where their names are given, else objects."""
     try:
-        rows = json_rows.transpose(text)
+        rows = json_rows.transpose(text) if names is None else json_rows.zip_columns(text, names)
     except InexactJson as error:
-        raise SourceError(
-            f"{file.name} cannot be read with source.orient: columns: {error}",
-            "correct source.orient or the file",
-        ) from error
+        raise _no_columns(file, "columns" if names is None else "list", error) from error
     batches = BatchBuilder(context.batch_bytes)
     for row in rows:
         yield from batches.add(row, len(text) // len(rows))
     yield from batches.flush()
+
+
+def _no_columns(file: PinnedFile, orient: Orient, error: InexactJson) -> SourceError:
+    return SourceError(
+        f"{file.name} cannot be read with source.orient: {orient}: {error}",
+        "correct source.orient or the file",
+    )

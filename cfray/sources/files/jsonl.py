@@ -112,12 +112,14 @@ class JsonLines(FileSource):
         self, description: Description, parts: list[tuple[PinnedFile, dict[str, Json]]]
     ) -> Description:
         """Say which records are not read: of pages one a line, those in the first file's head."""
-        is_head = not any("unread" in where for _, where in parts)
         unread = sum_unread(parts)
-        if is_head:
-            head = count_unread([read_head(parts[0][0])], parse_path(self.records))
-            unread = {name: int(str(count)) for name, count in head.items()}
-        return describe_unread(description, unread, self.ignore, self.records, is_head=is_head)
+        if not unread.counts:
+            unread = count_unread([read_head(parts[0][0])], parse_path(self.records))
+            unread.is_head = True
+            unread.counts = {
+                name: count for name, count in unread.counts.items() if name not in unread.columns
+            }
+        return describe_unread(description, unread, self.ignore, self.records)
 
     def _notes(self, files: list[PinnedFile], shards: list[Shard]) -> Iterator[str]:
         yield from super()._notes(files, shards)

@@ -6,8 +6,8 @@ records of the others would be lost in silence if nobody named them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from cfray.errors import SourceError
 from cfray.formats import json_arrays
@@ -23,18 +23,31 @@ NOT_READ = "RECORDS NOT READ"
 _LISTED_ARRAYS = 10
 
 
-def _unread_of(where: Where) -> dict[str, Json]:
-    unread = where.get("unread")
-    return unread if isinstance(unread, dict) else {}
+@dataclass(slots=True)
+class Unread:
+    """What stands in other arrays than the one that is read.
+
+    Attributes:
+        counts: dotted path of an array -> its elements.
+        columns: arrays of plain values, as many as there are records: they are columns of these.
+        is_head: whether only the head of a file was counted.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    columns: set[str] = field(default_factory=set)
+    is_head: bool = False
+
+    def as_where(self) -> Where:
+        """Write it into a part of a file; nothing where nothing is unread."""
+        if not self.counts:
+            return {}
+        return {"unread": {**self.counts}, "unread_columns": [*sorted(self.columns)]}
 
 
 def count_unread(
     blocks: Iterable[bytes], path: tuple[str, ...], *, has_names: bool = False
-) -> dict[str, Json]:
-    """Count the records in the arrays beside those that are read, by the arrays' dotted paths.
-
-    An array of other values counts where it has as many as there are records: it holds one of
-    their columns.
+) -> Unread:
+    """Count the elements of the arrays beside those that are read.
 
     Args:
         blocks: the text of a file.
@@ -45,67 +58,60 @@ def count_unread(
     read = arrays.pop(path, None)
     rows = read.elements if read is not None else 0
     names = ((*path[:-1], "columns"), (*path[:-1], "index")) if has_names else ()
-    return {
-        ".".join(other): content.objects or content.elements
-        for other, content in arrays.items()
-        if other[: len(path)] != path
-        and other not in names
-        and (content.objects or 1 < content.elements == rows)
-    }
+    unread = Unread()
+    for other, content in arrays.items():
+        is_column = not content.objects and 1 < content.elements == rows
+        if other[: len(path)] == path or other in names or not (content.objects or is_column):
+            continue
+        dotted = ".".join(other)
+        unread.counts[dotted] = content.objects or content.elements
+        if is_column:
+            unread.columns.add(dotted)
+    return unread
 
 
-def sum_unread(parts: Iterable[tuple[PinnedFile, Where]]) -> dict[str, int]:
+def sum_unread(parts: Iterable[tuple[PinnedFile, Where]]) -> Unread:
     """Add up the unread records of all files; several parts of a file have the same counts."""
-    by_file = {file.name: _unread_of(where) for file, where in parts}
-    total: dict[str, int] = {}
-    for counts in by_file.values():
-        for name, count in counts.items():
-            total[name] = total.get(name, 0) + int(str(count))
+    total = Unread()
+    for where in {file.name: where for file, where in parts}.values():
+        counts, columns = where.get("unread"), where.get("unread_columns")
+        for name, count in counts.items() if isinstance(counts, dict) else ():
+            total.counts[name] = total.counts.get(name, 0) + int(str(count))
+        total.columns.update(map(str, columns if isinstance(columns, list) else ()))
     return total
 
 
 def describe_unread(
-    description: Description,
-    unread: Mapping[str, int],
-    ignored: Sequence[str],
-    records: str | None,
-    *,
-    is_head: bool = False,
+    description: Description, unread: Unread, ignored: Sequence[str], records: str | None
 ) -> Description:
     """Say in a description how many records stand in other arrays than the one that is read.
 
     Args:
         description: of the source.
-        unread: dotted path of an array -> its records.
+        unread: what is not read.
         ignored: arrays that the job file knows of.
         records: path of the array that is read.
-        is_head: whether only the head of a file was counted.
 
     Raises:
         SourceError: the job file ignores an array that does not exist.
     """
-    if unknown := sorted(set(ignored) - set(unread)):
-        listed = f"stand {', '.join(sorted(unread))}" if unread else "stands no array of records"
+    counts = unread.counts
+    if unknown := sorted(set(ignored) - set(counts)):
+        listed = f"stand {', '.join(sorted(counts))}" if counts else "stands no array of records"
         raise SourceError(
             f"source.ignore names {', '.join(unknown)}, but beside the records {listed}",
             "correct source.ignore, or leave it out",
         )
-    least = "at least " if is_head else ""
-    left = {name: count for name, count in unread.items() if name not in ignored}
-    warnings = [
-        f"{NOT_READ}: {least}{counted(count, 'record')} in {name}, beside those in "
-        f"{records or 'data'}, which this job reads; a job with source.records: {name} reads them, "
-        f"and cfray inspect drafts it; source.ignore: [{name}] says that this job needs none"
-        for name, count in list(left.items())[:_LISTED_ARRAYS]
-    ]
-    if hidden := list(left.items())[_LISTED_ARRAYS:]:
-        total = counted(sum(count for _, count in hidden), "record")
-        names = ", ".join(name for name, _ in hidden[:_LISTED_ARRAYS])
+    left = [name for name in counts if name not in ignored]
+    warnings = [_warning(name, unread, records or "data") for name in left[:_LISTED_ARRAYS]]
+    if hidden := left[_LISTED_ARRAYS:]:
+        total = counted(sum(counts[name] for name in hidden), "record")
         warnings.append(
-            f"{NOT_READ}: {least}{total} in {len(hidden):,} more arrays, such as {names}"
+            f"{NOT_READ}: {total} in {len(hidden):,} more arrays, such as "
+            f"{', '.join(hidden[:_LISTED_ARRAYS])}"
         )
     notes = [
-        f"not read, as source.ignore says: {counted(unread[name], 'record')} in {name}"
+        f"not read, as source.ignore says: {counted(counts[name], 'record')} in {name}"
         for name in ignored
     ]
     return replace(
@@ -115,13 +121,29 @@ def describe_unread(
     )
 
 
+def _warning(name: str, unread: Unread, records: str) -> str:
+    least = "at least " if unread.is_head else ""
+    known = f"source.ignore: [{name}] says that this job needs none"
+    if name in unread.columns:
+        return (
+            f"{NOT_READ}: {counted(unread.counts[name], 'value')} in {name}, as many as there are "
+            f"records in {records}: a column of theirs; source.orient: list, without "
+            f"source.records, reads a file of columns; {known}"
+        )
+    return (
+        f"{NOT_READ}: {least}{counted(unread.counts[name], 'record')} in {name}, beside those in "
+        f"{records}, which this job reads; a job with source.records: {name} reads them, and "
+        f"cfray inspect drafts it; {known}"
+    )
+
+
 def beside_note(parts: Iterable[tuple[PinnedFile, dict[str, Json]]]) -> Iterator[str]:
     """Name what the files hold beside the records, which is not read."""
     texts = {
         f"{file.name}: {', '.join(map(str, beside))}"
         for file, where in parts
         if isinstance(beside := where.get("beside"), list)
-        and set(map(str, beside)) - {str(name) for name in _unread_of(where)}
+        and set(map(str, beside)) - set(sum_unread([(file, where)]).counts)
     }
     if texts:
         more = f", and so in {len(texts) - 1} more" if len(texts) > 1 else ""
