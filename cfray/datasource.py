@@ -200,12 +200,12 @@ class RecordReader:
 def _misfit(error: Unfit, place: str, ordinal: int) -> SourceError:
     if error.row is None:
         return SourceError(
-            f"{place}: {error.field} is {error.kind}, and {error.wanted} in the other records",
+            f"{place}: {error.field} is {error.kind}, and {error.expected} in the other records",
             "read the files or collections of each type by themselves",
         )
     return SourceError(
         f"{place}, record {ordinal + error.row:,} of its shard: {error.field} is of type "
-        f"{error.kind}, and {error.wanted} in the records of the sample",
+        f"{error.kind}, and {error.expected} in the records of the sample",
         "read with values='exact', which keeps the type of each value",
     )
 

@@ -5,6 +5,7 @@ valid, and importing cfray loads no heavy library.
 """
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -51,6 +52,16 @@ def test_every_module_says_why_it_exists():
         str(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert not modules_without_docstring
+
+
+def test_no_test_imports_ray_when_it_is_collected():
+    """An imported Ray no longer reads the settings with which the tests join theirs."""
+    early = [
+        path.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if re.search(r"^(import|from) ray\b", path.read_text(), re.MULTILINE)
+    ]
+    assert early == []
 
 
 @pytest.mark.parametrize(

@@ -472,6 +472,7 @@ def view(tmp_path, on_ray):
     """Give a store that is read at a point in time, of 18 records."""
     store = PointInTime(folder=str(tmp_path))
     store.write("first")
+    (tmp_path / "committed").touch()  # nobody commits here: what a test scripts happens at once
     return store
 
 

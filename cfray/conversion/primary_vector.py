@@ -55,11 +55,11 @@ def read_primary(fields: Fields, job: JobSpec, shape: SourceShape) -> PrimaryVec
             read = _without_blanks(read, column)
         absent = read.missing if read.empty is None else read.missing & ~read.empty
         shown = None if read.empty is None else ~read.empty
-        others: Mask | None = None
-        if rule.keeps_others and read.misfits:
-            read, others = _without_misfits(read)
-            shown = _and(shown, ~others)
-        further = PrimaryVectors(read, {rule.path: shown}, {rule.path: absent}, others)
+        other_rows: Mask | None = None
+        if rule.keeps_other_widths and read.misfits:
+            read, other_rows = _without_misfits(read)
+            shown = _and(shown, ~other_rows)
+        further = PrimaryVectors(read, {rule.path: shown}, {rule.path: absent}, other_rows)
         first = further if first is None else _first_present(first, further, rule.path)
     if first is not None:
         return replace(first, absent=first.absent | lacking) if lacking else first
@@ -69,11 +69,11 @@ def read_primary(fields: Fields, job: JobSpec, shape: SourceShape) -> PrimaryVec
 
 def _without_misfits(read: vectors.Vectors) -> tuple[vectors.Vectors, Mask]:
     """Take vectors of another width for missing ones; give their rows, too."""
-    others = np.zeros(len(read.missing), np.bool_)
-    others[list(read.misfits)] = True
+    is_misfit = np.zeros(len(read.missing), np.bool_)
+    is_misfit[list(read.misfits)] = True
     faults = {row: reason for row, reason in read.faults.items() if row not in read.misfits}
-    kept = replace(read, missing=read.missing | others, faults=faults, misfits=frozenset())
-    return kept, others
+    without = replace(read, missing=read.missing | is_misfit, faults=faults, misfits=frozenset())
+    return without, is_misfit
 
 
 def _without_blanks(read: vectors.Vectors, column: pa.Array) -> vectors.Vectors:
@@ -104,8 +104,8 @@ def _first_present(first: PrimaryVectors, further: PrimaryVectors, path: Path) -
         other: _and(rows, ~first.absent[other]) for other, rows in first.shown.items()
     }
     shown[path] = is_open & ~read.missing
-    others = [item.other_width for item in (first, further) if item.other_width is not None]
-    other_width = np.logical_or.reduce(others) & joined.missing if others else None
+    masks = [item.other_width for item in (first, further) if item.other_width is not None]
+    other_width = np.logical_or.reduce(masks) & joined.missing if masks else None
     return PrimaryVectors(joined, shown, first.absent | further.absent, other_width)
 
 

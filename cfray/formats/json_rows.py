@@ -113,12 +113,12 @@ class ListColumns:
     Attributes:
         names: of the columns: the arrays of the length that most arrays have.
         rows: elements of each.
-        others: the members that are no columns.
+        other_members: the members that are no columns.
     """
 
     names: tuple[str, ...]
     rows: int
-    others: dict[str, object]
+    other_members: dict[str, object]
 
 
 def find_list_columns(value: object) -> ListColumns:
@@ -133,8 +133,8 @@ def find_list_columns(value: object) -> ListColumns:
     if lengths[rows] < 2 or not rows:
         raise InexactJson("it is no object of columns, each an array with an element a row")
     names = [name for name, item in members.items() if isinstance(item, list) and len(item) == rows]
-    others = {name: item for name, item in members.items() if name not in names}
-    return ListColumns(tuple(names), rows, others)
+    other_members = {name: item for name, item in members.items() if name not in names}
+    return ListColumns(tuple(names), rows, other_members)
 
 
 def zip_columns(text: bytes, names: Sequence[str]) -> list[dict[str, object]]:

@@ -66,20 +66,22 @@ def _part(
 ) -> Origin:
     """Make an origin of one array, with a line for the arrays that it leaves."""
     records = ".".join(path)
-    others = {".".join(other): counts[other] for other in counts if other not in (path, *ignored)}
+    other_counts = {
+        ".".join(other): counts[other] for other in counts if other not in (path, *ignored)
+    }
     guesses = [*origin.guesses]
     why = counted(counts[path], "record")
-    if others:
-        listed = ", ".join(f"{name} ({count:,})" for name, count in others.items())
+    if other_counts:
+        listed = ", ".join(f"{name} ({count:,})" for name, count in other_counts.items())
         why += f"; not read by this job, but by drafts of their own: {listed}"
     guesses.append(Guess("source.records", records, why))
     section = {**origin.section, "records": records}
     if ignored:
         section["ignore"] = [".".join(other) for other in ignored]
         guesses.append(Guess("source.ignore", section["ignore"], _DESCRIPTIONS[ignored[0]]))
-    if others:
+    if other_counts:
         why = "uncomment when other jobs have read these, and plan no longer warns of them"
-        guesses.append(Guess("source.ignore", [*others], why, sure=False))
+        guesses.append(Guess("source.ignore", [*other_counts], why, sure=False))
     if is_alone:
         return replace(origin, section=section, guesses=tuple(guesses))
     label = plain_file_name("-".join(filter(None, [origin.label, *path])))

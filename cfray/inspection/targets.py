@@ -32,12 +32,12 @@ def propose_target(origin: Origin, kind: str) -> str:
             name = f"{name}-frames"
     if (folder / f"{name}.lance").exists() and not (folder / f"{name}.lance.cfray").exists():
         name = f"{name}-frames"
-    others = _targets_of_others(origin)
+    foreign_targets = _targets_of_others(origin)
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     free = next(
         name
         for name in names
-        if folder / f"{name}.lance" not in others
+        if folder / f"{name}.lance" not in foreign_targets
         and not _was_made_of_another(folder / f"{name}.lance.cfray" / "job.json", origin)
     )
     return relative_to(str(folder / f"{free}.lance"), origin.base)

@@ -122,7 +122,7 @@ def _draft_mixed(field: FieldSample) -> Guess:
         "custom_metadata keeps the others, whose records get no vector; a job for the records of "
         "each width gives all of them one"
     )
-    value: dict[str, Json] = {"path": _written_path(field), "others": "keep"}
+    value: dict[str, Json] = {"path": _written_path(field), "other_widths": "keep"}
     if field.probe.form:
         value["as"] = field.probe.form
     return Guess("mapping.vector", value, why, paths=(field.path,), warns=True)

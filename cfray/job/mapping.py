@@ -73,7 +73,7 @@ class VectorRule(Strict):
     #: What becomes of a vector that has another width than the target's.  ``quarantine``: its
     #: record goes there.  ``keep``: custom_metadata keeps the vector, and the record counts as one
     #: without a vector (``embedding.missing_vector``).  Default: quarantine.
-    others: Literal["quarantine", "keep"] = Field(
+    other_widths: Literal["quarantine", "keep"] = Field(
         # a default that is not written keeps the fingerprints of earlier jobs
         default="quarantine",
         exclude_if=lambda value: value == "quarantine",
@@ -156,10 +156,10 @@ class Mapping(Strict):
                 "raw_data needs raw_data_type: a MIME type, for example {const: image/png}"
             )
         for name, rule in self.vectors.items():
-            if isinstance(rule, VectorRule) and rule.others == "keep":
+            if isinstance(rule, VectorRule) and rule.other_widths == "keep":
                 raise ValueError(
-                    f"vectors.{name}: others is for mapping.vector; a further vector of another "
-                    "width stays in custom_metadata without it"
+                    f"vectors.{name}: other_widths is for mapping.vector; a further vector of "
+                    "another width stays in custom_metadata without it"
                 )
         if isinstance(self.version, Const) and not re.fullmatch(
             r"\d+\.\d+\.\d+", self.version.const
@@ -253,12 +253,13 @@ class VectorField:
     Attributes:
         path: of the field.
         form: in which the vector is written there.
-        keeps_others: whether a vector of another width than the target's stays in custom_metadata.
+        keeps_other_widths: whether custom_metadata keeps a vector of another width than the
+            target's.
     """
 
     path: Path
     form: VectorForm = "auto"
-    keeps_others: bool = False
+    keeps_other_widths: bool = False
 
 
 def vector_fields(mapping: Mapping, default: Path) -> list[VectorField]:
@@ -280,5 +281,5 @@ def primary_vectors(mapping: Mapping, shape: SourceShape) -> list[VectorField]:
 def vector_field(rule: VectorFieldRule) -> VectorField:
     """Read a rule for a vector."""
     if isinstance(rule, VectorRule):
-        return VectorField(as_path(rule), rule.form, rule.others == "keep")
+        return VectorField(as_path(rule), rule.form, rule.other_widths == "keep")
     return VectorField(as_path(rule))

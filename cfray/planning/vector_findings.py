@@ -93,7 +93,7 @@ def missing_notes(
     if counts["other_width_vectors"]:
         notes.append(
             f"{counts['other_width_vectors']:,} of {sampled:,} sampled records have a vector of "
-            "another width: custom_metadata keeps it (others: keep), and they count "
+            "another width: custom_metadata keeps it (other_widths: keep), and they count "
             f"as records without one (embedding.missing_vector: {job.embedding.missing_vector})"
         )
     with_vectors = [

@@ -49,14 +49,14 @@ class Unfit(ValueError):
     Attributes:
         field: name of the column.
         row: of the batch; None where the whole column has another type.
-        kind: type that was found.
-        wanted: type of the column.
+        kind: type of the value.
+        expected: type of the column.
     """
 
-    def __init__(self, field: str, row: int | None, kind: str, wanted: str) -> None:
+    def __init__(self, field: str, row: int | None, kind: str, expected: str) -> None:
         """Keep all four in ``args``: that is what makes the error pickle."""
-        super().__init__(field, row, kind, wanted)
-        self.field, self.row, self.kind, self.wanted = field, row, kind, wanted
+        super().__init__(field, row, kind, expected)
+        self.field, self.row, self.kind, self.expected = field, row, kind, expected
 
 
 def sampled_schema(batches: Sequence[pa.RecordBatch], *, plain: bool) -> pa.Schema:
@@ -81,7 +81,7 @@ def sampled_schema(batches: Sequence[pa.RecordBatch], *, plain: bool) -> pa.Sche
             else:
                 fields[field.name] = field.with_nullable(True)
     if plain:
-        fields |= {name: pa.field(name, plain_type(found)) for name, found in kinds.items()}
+        fields |= {name: pa.field(name, plain_type(types)) for name, types in kinds.items()}
     return pa.schema(list(fields.values()))
 
 

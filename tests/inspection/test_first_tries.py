@@ -81,7 +81,7 @@ def plan_of(path, **changes):
     return preview(read_job(path))
 
 
-def said_of(draft, path, monkeypatch):
+def sentences_of(draft, path, monkeypatch):
     console = io.StringIO()
     monkeypatch.setattr(
         "cfray.cli._say",
@@ -347,12 +347,12 @@ class TestVectorsOfSeveralWidths:
         drafts, paths = drafts_of(tmp_path, d__jsonl=lines(rows))
         _, forecast = preview(read_job(paths[""]))
         assert "A RUN WOULD STOP" not in drafts[""].text
-        assert f"  vector: {{path: {name}, others: keep}}   # " in drafts[""].text
+        assert f"  vector: {{path: {name}, other_widths: keep}}   # " in drafts[""].text
         assert (forecast.quarantined, forecast.warnings) == ({}, [])
         assert any("10 of 20 sampled records have a vector of another" in n for n in forecast.notes)
-        said = said_of(drafts[""], paths[""], monkeypatch)
-        assert any("vectors of several widths (16 numbers in 10, 8" in line for line in said)
-        assert said[-1].endswith(f"next: see the warnings above, then cfray plan {paths['']}")
+        sentences = sentences_of(drafts[""], paths[""], monkeypatch)
+        assert any("vectors of several widths (16 numbers in 10, 8" in line for line in sentences)
+        assert sentences[-1].endswith(f"next: see the warnings above, then cfray plan {paths['']}")
 
     @pytest.mark.parametrize("name", ["vector", "embedding"])
     def test_without_the_key_the_plan_warns(self, tmp_path, name):
@@ -371,9 +371,11 @@ class TestIds:
     def test_an_empty_id_is_said_before_anything_else(self, tmp_path, monkeypatch):
         rows = [{"text": "same words " * 9, "n": n % 3} for n in range(20)]
         drafts, paths = drafts_of(tmp_path, d__csv=as_csv(rows))
-        said = said_of(drafts[""], paths[""], monkeypatch)
-        assert said[0].startswith(f"mapping.id is empty in {paths['']}: no field")
-        assert said[-1].endswith(f"next: fill in mapping.id there, then cfray plan {paths['']}")
+        sentences = sentences_of(drafts[""], paths[""], monkeypatch)
+        assert sentences[0].startswith(f"mapping.id is empty in {paths['']}: no field")
+        assert sentences[-1].endswith(
+            f"next: fill in mapping.id there, then cfray plan {paths['']}"
+        )
 
     def test_a_question_that_no_two_records_share_is_the_id(self, tmp_path):
         rows = [{"question": f"How do I do {n}?", "answer": text(n)} for n in range(20)]

@@ -563,7 +563,7 @@ class TestFields:
         ]
         export_path = write_export(tmp_path, "jsonl", rows)
         job, plan, forecast, _ = draft_and_plan(export_path, tmp_path / "job.yaml")
-        assert (job.mapping.vector.path, job.mapping.vector.others) == ("embedding", "keep")
+        assert (job.mapping.vector.path, job.mapping.vector.other_widths) == ("embedding", "keep")
         assert (plan.shape.dimension, forecast.quarantined) == (8, {})
         assert any(
             note.startswith("7 of 21 sampled records have a vector of") for note in plan.notes
@@ -763,6 +763,7 @@ class TestCommand:
         process = self.inspect(tmp_path, "data", "--out", "job.yaml")
         assert process.returncode == 0, process.stderr
         assert not (tmp_path / "job.yaml").exists()
+        assert "data needs 2 jobs, and here is a draft for each" in process.stderr
         for kind in ("csv", "jsonl"):
             assert f"wrote job-{kind}.yaml; next: cfray plan job-{kind}.yaml" in process.stderr
             job = read_job(tmp_path / f"job-{kind}.yaml")

@@ -98,12 +98,12 @@ class ValueReader:
             raise _no_columns(file, self.orient, error) from error
         where: dict[str, Json] = {"from": container.start, "to": container.end}
         where["columns"] = [*columns.names]
-        beside: list[Json] = [*columns.others]
+        beside: list[Json] = [*columns.other_members]
         if beside:
             where["beside"] = beside[:_NAMED_MEMBERS]
         objects = {
             name: sum(isinstance(element, dict) for element in item)
-            for name, item in columns.others.items()
+            for name, item in columns.other_members.items()
             if isinstance(item, list)
         }
         where |= Unread({name: count for name, count in objects.items() if count}).as_where()

@@ -102,9 +102,9 @@ def describe_unread(
             f"source.ignore names {', '.join(unknown)}, but beside the records {listed}",
             "correct source.ignore, or leave it out",
         )
-    left = [name for name in counts if name not in ignored]
-    warnings = [_warning(name, unread, records or "data") for name in left[:_LISTED_ARRAYS]]
-    if hidden := left[_LISTED_ARRAYS:]:
+    unread_names = [name for name in counts if name not in ignored]
+    warnings = [_warning(name, unread, records or "data") for name in unread_names[:_LISTED_ARRAYS]]
+    if hidden := unread_names[_LISTED_ARRAYS:]:
         total = counted(sum(counts[name] for name in hidden), "record")
         warnings.append(
             f"{NOT_READ}: {total} in {len(hidden):,} more arrays, such as "
@@ -123,17 +123,17 @@ def describe_unread(
 
 def _warning(name: str, unread: Unread, records: str) -> str:
     least = "at least " if unread.is_head else ""
-    known = f"source.ignore: [{name}] says that this job needs none"
+    way_out = f"source.ignore: [{name}] says that this job needs none"
     if name in unread.columns:
         return (
             f"{NOT_READ}: {counted(unread.counts[name], 'value')} in {name}, as many as there are "
             f"records in {records}: a column of theirs; source.orient: list, without "
-            f"source.records, reads a file of columns; {known}"
+            f"source.records, reads a file of columns; {way_out}"
         )
     return (
         f"{NOT_READ}: {least}{counted(unread.counts[name], 'record')} in {name}, beside those in "
         f"{records}, which this job reads; a job with source.records: {name} reads them, and "
-        f"cfray inspect drafts it; {known}"
+        f"cfray inspect drafts it; {way_out}"
     )
 
 
