@@ -53,8 +53,8 @@ _BATCH_BYTES, _READAHEAD, _IO_BUFFER = 16 * 1024 * 1024, 4, 64 * 1024 * 1024
 _READERS = 16
 #: Rows for which another task that runs at once costs more than it saves.
 _LEAST_ROWS = 100_000
-#: Scatter tasks for each task that runs at once: the last tasks to end keep few cores waiting.
-_SCATTER_ROUNDS = 4
+#: Tasks of a step for each task that runs at once: the last tasks to end keep few cores waiting.
+_TASKS_PER_WORKER = 4
 #: Beginning of the name of the folder in ``scratch/``; the epoch of the run follows.
 FOLDER_PREFIX = "identities-"
 
@@ -67,13 +67,13 @@ class SearchLimits:
         driver_rows: rows up to which the driver searches alone.
         bucket_rows: rows of a bucket.  A search takes 52 bytes a row: 260 MB for 5 million.
         file_items: uuids of a file, or references, or references that are looked up at once.  They
-            take up to 110 bytes each: 220 MB for 2 million.
+            take up to 110 bytes each: 110 MB for 1 million.
         workers: tasks at once; None: as many as the cluster has cores.
     """
 
     driver_rows: int = 500_000
     bucket_rows: int = 5_000_000
-    file_items: int = 2_000_000
+    file_items: int = 1_000_000
     workers: int | None = None
 
 
@@ -94,14 +94,14 @@ def search_target(target: Target, limits: SearchLimits, *, references: bool) -> 
         keyed_rows = [np.empty(0, KEYED_ROW), *_scan_rows(dataset)]
         return search(np.concatenate(keyed_rows), _scan_references(dataset) if references else ())
     at_once = min(limits.workers or cores(), max(1, rows // _LEAST_ROWS))
-    bucket_count = max(-(-rows // limits.bucket_rows), at_once)
+    bucket_count = max(-(-rows // limits.bucket_rows), at_once * _TASKS_PER_WORKER)
     options = TaskOptions(max_tasks=limits.workers)
     with _scratch_folder(target) as folder:
         scatter = Scatter(
             target.uri, dataset.version, folder, bucket_count, limits.file_items, references
         )
         fragment_ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
-        task_count = min(len(fragment_ids), at_once * _SCATTER_ROUNDS)
+        task_count = min(len(fragment_ids), at_once * _TASKS_PER_WORKER)
         groups = [fragment_ids[number::task_count] for number in range(task_count)]
         scattered = list(run_tasks(scatter, groups, options))
         buckets = [Bucket.of(scattered, number) for number in range(bucket_count)]

@@ -112,11 +112,14 @@ def _result(run: Run) -> tuple[Status, str]:
     if run.job.source.is_remote:
         return "not_run", "the source has not answered yet; cfray migrate asks it again"
     read, planned = counts["read"], run.plan.rows
+    is_files = run.plan.consistency == "pinned files"
     if not run.plan.exact or planned is None:
-        return "not_run", f"files of this kind do not say how many records they hold; {read:,} read"
+        who = "files of this kind do" if is_files else "this source does"
+        return "not_run", f"{who} not say how many records there are; {read:,} read"
+    who = "the files say that they hold" if is_files else "the source says that it holds"
     if read != planned:
-        return "fail", f"{read:,} records read, but the files say that they hold {planned:,}"
-    return "pass", f"{read:,} records read, as many as the files say that they hold"
+        return "fail", f"{read:,} records read, but {who} {planned:,}"
+    return "pass", f"{read:,} records read, as many as {who}"
 
 
 def _not_counted(run: Run, error: SourceError) -> None:

@@ -90,8 +90,10 @@ class _Material:
         """Write a draft of these lines, and try it."""
         sketch = self._sketch(lines)
         keys = {line.key for line in lines if line.sure}
-        is_single = self.sample.source.kind == "json" and (
-            self.sample.rows <= self.sample.sampled_files
+        is_single = (
+            self.sample.source.kind == "json"
+            and "records" not in self.section
+            and self.sample.rows <= self.sample.sampled_files
         )
         is_export = not is_single or bool(keys & {"mapping.text_content", "mapping.vector"})
         return Attempt(sketch, try_draft(sketch.text, self.sample), is_export)

@@ -144,6 +144,21 @@ class TestSeveralArrays:
                     assert warning.startswith(f"RECORDS NOT READ: {count} records in {name}")
         assert len(targets) == len(counts)
 
+    def test_an_array_of_one_record_a_file_is_drafted_too(self, tmp_path):
+        pages = {
+            f"p{n}__json": {"data": records(f"{n}-", 9), "included": [{"id": n, "kind": "x"}]}
+            for n in range(3)
+        }
+        drafts, paths = drafts_of(tmp_path, **pages)
+        assert list(drafts) == ["data", "included"]
+        assert [preview(read_job(path))[1].sampled for path in paths.values()] == [27, 3]
+
+    def test_a_file_that_lacks_the_array_is_refused_by_name(self, tmp_path):
+        files = {"a__json": {"users": records("u", 12), "log": [{"t": 1}]}}
+        with pytest.raises(ConfigError, match=r"under users in b\.json") as refused:
+            drafts_of(tmp_path, **files, b__json={"posts": records("p", 12)})
+        assert "name only the files that have it in source.uri" in refused.value.remedy
+
     def test_strict_refuses_until_the_job_file_says_that_the_others_are_known(self, tmp_path):
         _, paths = drafts_of(tmp_path, dump__json=SEVERAL["splits"][0])
         with pytest.raises(ConfigError, match=r"12 records in test.*source\.ignore: \[test\]"):

@@ -223,7 +223,8 @@ def _find(file: PinnedFile, path: tuple[str, ...]) -> Containers:
             present = "it begins with no object; its records need no source.records"
         raise SourceError(
             f"no array or object stands under {dotted} in {file.name}; {present}",
-            "correct source.records, or leave it out",
+            "correct source.records, leave it out, or name only the files that have it in "
+            "source.uri",
         )
     return containers
 
