@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cfray.engine import interrupts
@@ -20,6 +20,8 @@ Item = TypeVar("Item")
 
 #: Seconds for which the driver does not look at signals while it waits for a task.
 _WAIT_STEP = 0.5
+#: How often Ray starts a task anew whose worker died.
+_RESTARTS = 3
 #: Tasks per core that are handed to Ray: a worker that ends a task finds its next task waiting.
 _QUEUED_PER_CORE = 4
 
@@ -31,23 +33,12 @@ class TaskOptions:
     Attributes:
         memory: bytes that Ray reserves for each task; None: not reserved.
         max_tasks: tasks that run at once; None: as many as there are cores.
-        restarts: how often Ray may start a task anew whose worker died; -1: without end.
         cpus: cores that each task claims.
     """
 
     memory: int | None = None
     max_tasks: int | None = None
-    restarts: int = 3
     cpus: float = 1
-
-    def beside_actors(self) -> TaskOptions:
-        """Give these options for tasks that mostly wait for embedding actors.
-
-        Two tasks per core keep the actors busy.  A task claims next to nothing of a core: otherwise
-        an actor could wait for its core until a task ends that itself waits for the actor.
-        """
-        limit = 2 * cores()
-        return replace(self, max_tasks=min(self.max_tasks or limit, limit), cpus=0.05)
 
 
 def run_tasks(
@@ -71,7 +62,7 @@ def run_tasks(
         return work(item)
 
     memory = {} if options.memory is None else {"memory": options.memory}
-    remote = ray.remote(num_cpus=options.cpus, max_retries=options.restarts, **memory)(task)
+    remote = ray.remote(num_cpus=options.cpus, max_retries=_RESTARTS, **memory)(task)
     window = options.max_tasks or int(_QUEUED_PER_CORE * cores() / options.cpus)
     pending: list[Any] = []
     remaining = iter(items)
