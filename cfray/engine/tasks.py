@@ -63,6 +63,7 @@ def run_tasks(
 
     memory = {} if options.memory is None else {"memory": options.memory}
     remote = ray.remote(num_cpus=options.cpus, max_retries=_RESTARTS, **memory)(task)
+    remote = remote.options(name=_step_name(work))
     window = options.max_tasks or int(_QUEUED_PER_CORE * cores() / options.cpus)
     pending: list[Any] = []
     remaining = iter(items)
@@ -74,6 +75,12 @@ def run_tasks(
             return
         finished, pending = _wait_for_next(pending)
         yield result(finished)
+
+
+def _step_name(work: Callable[..., Any]) -> str:
+    """Give the name under which Ray's dashboard shows the tasks: the function's, or the class's."""
+    function = getattr(work, "func", work)  # what a partial calls
+    return str(getattr(function, "__name__", type(function).__name__)).strip("_")
 
 
 def _wait_for_next(references: list[Any]) -> tuple[Any, list[Any]]:

@@ -36,7 +36,7 @@ import pytest
 import yaml
 
 from tests.testbeds.processes import MARK, PATIENCE, kill_all, members, title, until
-from tests.testbeds.shared_ray import SharedRay, without_settings
+from tests.testbeds.shared_ray import RAY_DATA_ACTORS, SharedRay, without_settings
 
 #: The long proofs at full size (``make prove``); CI runs the same tests smaller.
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
@@ -137,7 +137,9 @@ class Running:
         return [
             pid
             for pid, name in titles.items()
-            if name.startswith("ray::") and not name.endswith(("IDLE", "Agent", "Actor"))
+            if name.startswith("ray::")
+            and not name.endswith(("IDLE", "Agent", "Actor"))
+            and not name.startswith(RAY_DATA_ACTORS)
         ]
 
     def kill(self) -> Ended:
