@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -36,6 +37,8 @@ _ITEM, _RESULT, _ERROR = "item", "result", "error"
 #: Bytes of a block: receipts are small.  With Ray Data's 128 MiB the store of 200 MB that a local
 #: Ray has would count as full with one task at work.
 _BLOCK_BYTES = 1024 * 1024
+#: Characters of the job's name in the name of a line: names of files have a limit of 255 bytes.
+_NAME_LENGTH = 40
 #: Items that an actor has at hand, the one at work included: its next one never waits for the
 #: scheduler, and a pool grows only where an actor has more than 1.75 (Ray 2.60's threshold).
 _ITEMS_AT_HAND = 2
@@ -59,6 +62,12 @@ class LineOptions:
     memory: int | None = None
     cpus: float = 1
     gpus: float = 0
+
+    @property
+    def name(self) -> str:
+        """Name the line in Ray's dashboard; Ray Data names files of its log after it."""
+        job = re.sub(r"[^\w.-]+", "_", self.job)[:_NAME_LENGTH]
+        return f"{job}-{self.step}"
 
     def beside_actors(self) -> LineOptions:
         """Give these options for items that mostly wait for embedding actors.
@@ -113,7 +122,7 @@ class Line(ABC, Generic[Item, Result]):
 
         rows = [{_ITEM: ray.cloudpickle.dumps(item)} for item in items]
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-        dataset.set_name(f"{self.options.job}: {self.options.step}")
+        dataset.set_name(self.options.name)
         return dataset.map_batches(
             self._body(),
             batch_size=1,
