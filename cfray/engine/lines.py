@@ -65,8 +65,11 @@ class LineOptions:
 
     @property
     def name(self) -> str:
-        """Name the line in Ray's dashboard; Ray Data names files of its log after it."""
-        job = re.sub(r"[^\w.-]+", "_", self.job)[:_NAME_LENGTH]
+        """Name the line in Ray's dashboard.
+
+        Ray Data names files of its log after it, and Ray's metrics take ASCII alone.
+        """
+        job = re.sub(r"[^A-Za-z0-9.-]+", "_", self.job)[:_NAME_LENGTH]
         return f"{job}-{self.step}"
 
     def beside_actors(self) -> LineOptions:

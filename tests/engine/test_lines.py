@@ -43,7 +43,7 @@ def test_every_item_comes_out_once_and_the_engine_says_so(monkeypatch, second_ve
 
 @pytest.mark.parametrize("job", ["a/b: 2024", "../é*?\\", "x" * 300, "日本" * 200])
 def test_a_job_may_have_any_name(job):
-    """Ray Data opens a file that has the line's name in its own."""
+    """Ray Data opens a file that has the line's name in its own, and counts under that name."""
     squares = TaskLine(LineOptions(job, "copy_shard"), work=square)
     assert sorted(squares.run(range(3))) == [0, 1, 4]
 
