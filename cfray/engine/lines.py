@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from cfray.engine import interrupts
 from cfray.engine.cluster import cores
-from cfray.errors import CfrayError
+from cfray.errors import CfrayError, EngineError
 
 if TYPE_CHECKING:
     from ray.data import DataContext, Dataset
@@ -100,6 +100,7 @@ class Line(ABC, Generic[Item, Result]):
 
         Raises:
             Exception: the first error that a body raised; the items that are at work are given up.
+            EngineError: an item has no result, or two.
             Interrupted: a signal came.
         """
         import ray
@@ -111,14 +112,21 @@ class Line(ABC, Generic[Item, Result]):
             dataset = self._dataset(items)
         _quieten_ray_data()  # Ray Data sets its loggers up with its first Dataset
         blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        try:
-            # closing the iterator is what ends an execution that is not exhausted
-            with closing(iter(blocks)) as iterator:
-                for block in iterator:
-                    interrupts.check()
-                    yield from _results(block)
-        finally:
-            self.operators = operator_statistics(dataset)
+        result_count = 0
+        # closing the iterator is what ends an execution that is not exhausted
+        with closing(iter(blocks)) as iterator:
+            for block in iterator:
+                interrupts.check()
+                for result in _results(block):
+                    result_count += 1
+                    yield result
+        if result_count != len(items):
+            raise EngineError(
+                f"Ray Data gave {result_count:,} results of {len(items):,} items "
+                f"({self.options.name})",
+                "run the same command again: it goes on where this run stopped",
+            )
+        self.operators = operator_statistics(dataset)
 
     def _dataset(self, items: Sequence[Item]) -> Dataset:
         import ray
@@ -254,6 +262,8 @@ def _context() -> DataContext:
     context = DataContext.get_current().copy()
     context.op_resource_reservation_enabled = False
     context.target_max_block_size = _BLOCK_BYTES
+    # whatever a program around cfray allows: no item may be lost
+    context.max_errored_blocks = 0
     # a shard, or the start of an actor on a cluster that must grow first, may take hours
     context.execution_no_progress_timeout_s = -1
     context.enable_progress_bars = False

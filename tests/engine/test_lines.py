@@ -1,16 +1,18 @@
 """A line on a real Ray: every item comes out once, or the line ends with the item's own error."""
 
 import os
+import pickle
 import signal
 from contextlib import closing
 from functools import partial
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from cfray.engine import interrupts
 from cfray.engine.lines import ActorLine, ActorPool, LineOptions, TaskLine
-from cfray.errors import Interrupted, SourceError
+from cfray.errors import EngineError, Interrupted, SourceError
 from tests.testbeds.processes import until
 
 
@@ -88,6 +90,46 @@ def raise_unreadable(_):
 def test_an_error_that_no_pickle_carries_keeps_its_text():
     with pytest.raises(RuntimeError, match="Unreadable: disk: full"):
         list(line(raise_unreadable).run([1]))
+
+
+class Torn(TaskLine):
+    """A line whose third item fails outside of its work, where no error becomes a row."""
+
+    def _body(self):
+        body = super()._body()
+
+        def torn(block):
+            if pickle.loads(block["item"][0].as_py()) == 2:
+                raise OSError("no memory for the block")
+            return body(block)
+
+        return torn
+
+
+def test_no_item_is_lost_whatever_the_program_around_allows(monkeypatch):
+    from ray.data import DataContext  # Ray reads its settings when it is imported
+
+    monkeypatch.setattr(DataContext.get_current(), "max_errored_blocks", 5)
+    with pytest.raises(Exception, match="no memory for the block"):
+        list(Torn(LineOptions("articles", "copy_shard"), work=square).run(range(5)))
+
+
+class Doubled(TaskLine):
+    """A line whose second item comes out twice."""
+
+    def _body(self):
+        body = super()._body()
+
+        def doubled(block):
+            is_second = pickle.loads(block["item"][0].as_py()) == 1
+            return pa.concat_tables([body(block)] * (2 if is_second else 1))
+
+        return doubled
+
+
+def test_an_item_that_comes_out_twice_is_noticed():
+    with pytest.raises(EngineError, match="gave 6 results of 5 items"):
+        list(Doubled(LineOptions("articles", "copy_shard"), work=square).run(range(5)))
 
 
 def die_once(folder, number):
