@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -86,12 +87,22 @@ def _folder_in(package: Distribution) -> Path | None:
 @lru_cache(maxsize=8)
 def hash_files(folder: Path) -> str:
     """Give the SHA-256 over the names and bytes of a model's files (hex)."""
+    return hash_names_and_bytes(folder, files_of(folder))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """List the files that a vector can depend on, sorted."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in _IGNORED and "__pycache__" not in path.parts
+    )
+
+
+def hash_names_and_bytes(folder: Path, paths: Iterable[Path]) -> str:
+    """Give the SHA-256 over the names and bytes of files in a model's folder (hex)."""
     model_digest = hashlib.sha256()
-    for path in sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name not in _IGNORED
-    ):
-        if "__pycache__" in path.parts:
-            continue
+    for path in paths:
         file_digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(_BLOCK):

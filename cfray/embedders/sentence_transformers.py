@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cfray.embedders import models, torch_model
+from cfray.embedders import models, tokenizer, torch_model
 from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.spec import Embedding
 from cfray.errors import ConfigError, ProofFailed
@@ -45,6 +45,9 @@ _CHECK_TEXTS = tuple(
 #: Names of the prompts for documents and for queries, in the order in which sentence-transformers
 #: looks for them.
 _DOCUMENT_PROMPTS, _QUERY_PROMPTS = ("document", "passage", "corpus"), ("query",)
+
+#: Tokens of a model that sees all of a text; a static model says infinity.
+_NO_LIMIT = 2**31 - 1
 
 #: Start and end of a batch among the texts sorted by length.
 Batch = tuple[int, int]
@@ -77,6 +80,7 @@ class SentenceTransformersEmbedder(Embedder):
         #: else hides the time that tokenising takes.
         self.prefetches = device != "cpu"
         self.model = torch_model.load(folder, device, threads)
+        self._counting = tokenizer.without_limit(self.model.tokenizer)
         self.prompt = torch_model.find_prompt(self.model, spec.prompt, _DOCUMENT_PROMPTS)
         self.query_prompt = torch_model.find_prompt(self.model, spec.query_prompt, _QUERY_PROMPTS)
         self.truncate_dim = spec.truncate_dim
@@ -97,11 +101,17 @@ class SentenceTransformersEmbedder(Embedder):
             dtype=dtype,
             prompt=self.prompt,
             query_prompt=self.query_prompt,
-            max_tokens=int(self.model.max_seq_length or 2**31 - 1),
+            max_tokens=self._limit(),
             dimension=self.truncate_dim or width,
             truncate_dim=self.truncate_dim,
             on_long_text=spec.on_long_text,
         )
+
+    def _limit(self) -> int:
+        """Give the tokens that the model sees; a static model's tokenizer may have the limit."""
+        limit = int(min(self.model.max_seq_length or _NO_LIMIT, _NO_LIMIT))
+        truncation = getattr(self.model.tokenizer, "truncation", None)
+        return min(limit, truncation["max_length"]) if isinstance(truncation, dict) else limit
 
     def _switch_engine(self, engine: str) -> None:
         """Switch from fp32 to the engine, and compare the vectors of both.
@@ -135,12 +145,23 @@ class SentenceTransformersEmbedder(Embedder):
         return self._count_tokens([self.prompt + text for text in texts])
 
     def _count_tokens(self, texts: list[str]) -> list[int]:
-        tokenizer = self.model.tokenizer
+        """Count the tokens of texts, the special ones once a text."""
+        windows = [tokenizer.windows(text) for text in texts]
+        counts = self._count_tokens_at_once([window for text in windows for window in text])
+        if len(counts) == len(texts):
+            return counts
+        (special_tokens,) = self._count_tokens_at_once([""])
+        remaining = iter(counts)
+        return [
+            sum(next(remaining) - special_tokens for _ in text) + special_tokens for text in windows
+        ]
+
+    def _count_tokens_at_once(self, texts: list[str]) -> list[int]:
         # A static model has a bare tokenizers.Tokenizer.
-        if hasattr(tokenizer, "encode_batch"):
-            encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        if hasattr(self._counting, "encode_batch"):
+            encodings = self._counting.encode_batch(texts, add_special_tokens=False)
             return [len(encoding.ids) for encoding in encodings]
-        encoded = tokenizer(
+        encoded = self._counting(
             texts, truncation=False, padding=False, return_attention_mask=False, verbose=False
         )
         return [len(ids) for ids in encoded["input_ids"]]
@@ -159,6 +180,7 @@ class SentenceTransformersEmbedder(Embedder):
     ) -> Floats:
         import torch
 
+        texts = [self._visible(text) for text in texts]
         vectors = np.empty((len(texts), self.identity.dimension), np.float32)
         visible_tokens = np.minimum(np.asarray(tokens, np.int64), self.identity.max_tokens)
         order = np.argsort(visible_tokens, kind="stable")
@@ -170,6 +192,12 @@ class SentenceTransformersEmbedder(Embedder):
                     rows = torch.nn.functional.normalize(rows[:, : self.truncate_dim], dim=1)
                 vectors[order[start:end]] = rows.cpu().numpy()
         return vectors
+
+    def _visible(self, text: str) -> str:
+        """Leave out of a text of more than a million characters what the model does not see."""
+        first, *further = tokenizer.windows(text)
+        (tokens,) = self._count_tokens_at_once([first]) if further else (0,)
+        return first if further and tokens > self.identity.max_tokens else text
 
     def _features(
         self,
@@ -214,44 +242,8 @@ class SentenceTransformersEmbedder(Embedder):
         }
 
     def split_text(self, text: str, tokens: int, overlap: int) -> list[str]:
-        """Split a text where its tokens begin.
-
-        What stands between two tokens goes with the first, so nothing of the text is left out.
-        """
-        starts = [start for start, _ in self._token_ranges(text)]
-        text_parts: list[str] = []
-        for first in range(0, max(1, len(starts) - overlap), tokens - overlap):
-            begin = starts[first] if first else 0
-            end = starts[first + tokens] if first + tokens < len(starts) else len(text)
-            text_parts += self._halve_until_fitting(text[begin:end], tokens)
-        return text_parts
-
-    def _token_ranges(self, text: str) -> list[tuple[int, int]]:
-        """Give where each token starts and ends in the text."""
-        tokenizer = self.model.tokenizer
-        if hasattr(tokenizer, "encode_batch"):
-            return list(tokenizer.encode(text, add_special_tokens=False).offsets)
-        encoded = tokenizer(
-            text,
-            add_special_tokens=False,
-            truncation=False,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        return list(encoded["offset_mapping"])
-
-    def _halve_until_fitting(self, text: str, tokens: int) -> list[str]:
-        """Halve a part of a text that has more tokens by itself than within the text.
-
-        A cut inside a word can make more tokens of the word.
-        """
-        if len(self._token_ranges(text)) <= tokens or len(text) < 2:
-            return [text]
-        half = len(text) // 2
-        return [
-            *self._halve_until_fitting(text[:half], tokens),
-            *self._halve_until_fitting(text[half:], tokens),
-        ]
+        """Split a text where its tokens begin."""
+        return tokenizer.split_text(self._counting, text, tokens, overlap)
 
 
 def divide(lengths: Sequence[int], budget: int) -> Iterator[Batch]:
