@@ -22,6 +22,7 @@ from cfray.errors import CfrayError, ConfigError, Interrupted
 from cfray.runtime.plurals import counted
 
 if TYPE_CHECKING:
+    from cfray.embedding.forecast import EmbeddingForecast
     from cfray.inspection.source import Draft
     from cfray.job.spec import JobSpec
     from cfray.report.facts import Report
@@ -72,6 +73,13 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force", help="Remap although the gate refuses the map; recorded in the dataset."
+    ),
+]
+OnlyPlan = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Only say what would happen, from a sample of the target's texts; write nothing.",
     ),
 ]
 Restart = Annotated[
@@ -204,6 +212,7 @@ def migrate(
 def embed(
     job_file: JobFile,
     *,
+    plan: OnlyPlan = False,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -216,7 +225,18 @@ def embed(
     from cfray import pipeline
 
     job = _read_job(job_file)
+    if plan:
+        _show_embedding(pipeline.embedding_forecast(job), as_json=as_json)
+        return
     _finish(pipeline.embed(job, _progress(quiet=quiet), force=force), as_json=as_json)
+
+
+def _show_embedding(forecast: EmbeddingForecast, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(forecast.as_json())
+        return
+    for sentence in forecast.sentences():
+        typer.echo(sentence)
 
 
 @app.command()

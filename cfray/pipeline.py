@@ -1,49 +1,57 @@
 """The whole program, top to bottom.
 
-    plan ─▶ learn ─▶ read ─▶ convert ─▶ embed ─▶ write ─▶ commit ─▶ compact ─▶ index ─▶ verify
+    plan ─▶ copy ─▶ duplicates ─▶ compact ─▶ embed ─▶ headers ─▶ index ─▶ verify ─▶ report
+
+Two lines of Ray Data carry it: the copy (shards in, receipts out) and the embedding (pieces in,
+receipts out), which only a job has whose vectors are made.
 
 What always holds (each has a test; ``README.md`` says which):
 
-1. Shard ids depend on the source and the job file, never on cluster size.  The
-   plan is saved once; another fingerprint is refused, naming what changed.
+1. Shard ids depend on the source and the job file, never on cluster size; pieces depend on data
+   files only.  The plan is saved once; another fingerprint is refused, naming what changed (the
+   section ``embedding`` binds from the swap of the vectors on).
 2. A shard is committed whole or not at all; records read = staged + quarantined.
 3. Data and ledger change in one Lance commit that refuses to be replayed.
 4. One writer per target: the lease, and the epoch in the ledger.
-5. Ray may repeat anything before ``write`` at any time.
-6. A row that does not fit is quarantined and counted, never dropped.
+5. Ray may repeat anything at any time; effects are files with names nobody else has and, last, a
+   receipt.
+6. A row that does not fit is quarantined and counted, never dropped.  A row that the embedding
+   refuses leaves in the commit that brings the vectors.
 7. Old versions stay readable; ``cleanup`` removes what no retained version references.
 8. Of two records with one identity the first stays; the rest are quarantined.
-9. Headers are a last pseudo-shard.
+9. Headers are a last pseudo-shard, written after the vectors are made.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cfray.conversion.embed import Embed
 from cfray.copying import duplicates, source_count
 from cfray.copying.driver import Copying, allowed_quarantine
+from cfray.copying.duplicates import Identities
 from cfray.copying.identities import SearchLimits
-from cfray.embedding.actors import pool_for, report_pool
-from cfray.embedding.from_text import embed_from_text
+from cfray.embedding.embed import embed_target
+from cfray.embedding.forecast import EmbeddingForecast, forecast_embedding
 from cfray.embedding.gate_notes import report_gate
-from cfray.embedding.learn import learn_for_copy
-from cfray.embedding.reembed import check_reembeddable, plan_reembedding, reembed_target
+from cfray.embedding.pending import check_complete, report_vectors, vectors_are_pending
+from cfray.embedding.reembed import check_reembeddable, plan_reembedding
 from cfray.engine import failpoint
 from cfray.engine.cluster import check_memory, check_target_is_shared, ray_for_command
 from cfray.errors import ConfigError, LimitReached
 from cfray.finishing import compact, index
 from cfray.job.file import read_job
-from cfray.job.spec import JobSpec
+from cfray.job.spec import JobSpec, VectorIndexSpec
 from cfray.joining import headers
-from cfray.joining.replay import check_replayable, quarantined_rows, replay_quarantined
+from cfray.joining.quarantine import quarantined_rows
+from cfray.joining.replay import replay_quarantined
 from cfray.planning import plan
 from cfray.planning.forecast import Forecast
 from cfray.proving import up_to_date, verify
-from cfray.proving.progress_state import progress_state
+from cfray.proving.progress_state import progress_state, stage_of
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
 from cfray.report.run import Run
@@ -91,9 +99,11 @@ def migrate(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
         if job.limits.memory != "auto":
             check_memory(job.limits.memory)
         with progress.shown():
-            copy(run, force=force)
+            copy(run)
             with damage_named(job.target.uri):
                 settle(run)
+                make_vectors(run, force=force)
+                describe(run)
                 finish(run)
         return run.report
 
@@ -119,19 +129,16 @@ def _report_of_up_to_date(job: JobSpec, progress: Progress) -> Report | None:
         return run.report
 
 
-def copy(run: Run, *, force: bool) -> None:
-    """Read, convert, embed, write and commit every shard; learn first what the vectors need."""
+def copy(run: Run) -> None:
+    """Read, convert, write and commit every shard; the source is released at the end."""
     begin = time.perf_counter()
     copying = Copying(run)
     copying.adopt()
     # a run whose shards are all there asks nothing of its source, which may be switched off by now,
     # but for its count, where an earlier run was killed before it asked
     if copying.missing_shards:
-        with run.source_session as session, pool_for(run) as pool:
-            context = copying.context(session)
-            recipe = learn_for_copy(run, context, pool, force=force)
-            copying.read(context, Embed(run.job, run.plan.shape, recipe, pool))
-            report_pool(run, pool)
+        with run.source_session as session:
+            copying.read(copying.context(session))
             run.count()
             source_count.count_source_again(run, session)
     else:
@@ -146,18 +153,9 @@ def copy(run: Run, *, force: bool) -> None:
 
 
 def settle(run: Run) -> None:
-    """Take out duplicates, count dangling references, write the headers."""
+    """Take out duplicates, count dangling references."""
     run.count()
-    references = bool(run.job.mapping.relationships)
-    workers = run.job.limits.workers
-    search_limits = SearchLimits(workers=None if workers == "auto" else workers)
-    identities = run.timed(
-        "identities",
-        lambda: duplicates.find_duplicates(
-            run.target, run.plan, references=references, limits=search_limits
-        ),
-    )
-    run.report.counts["dangling_references"] = identities.dangling
+    identities = find_identities(run)
     if identities.duplicates:
         if run.job.mapping.on_duplicate == "error":
             reason = next(iter(identities.duplicates.values()))
@@ -171,7 +169,43 @@ def settle(run: Run) -> None:
         allowed = allowed_quarantine(run.job, counts["read"]) - counts["quarantined"]
         duplicates.remove_duplicates(run.target, run.state, run.plan, identities, allowed)
     failpoint.reach("duplicates")
-    run.timed("headers", lambda: headers.write_headers(run.job, run.plan, run.target, run.state))
+    run.count()
+
+
+def find_identities(run: Run) -> Identities:
+    """Look at every identity of the target; the report says how many references dangle."""
+    workers = run.job.limits.workers
+    identities = run.timed(
+        "identities",
+        lambda: duplicates.find_duplicates(
+            run.target,
+            run.plan,
+            references=bool(run.job.mapping.relationships),
+            limits=SearchLimits(workers=None if workers == "auto" else workers),
+        ),
+    )
+    run.report.counts["dangling_references"] = identities.dangling
+    return identities
+
+
+def make_vectors(run: Run, *, force: bool) -> None:
+    """Make the vectors that the job asks for, from what is copied."""
+    if not vectors_are_pending(run.job, run.plan, run.target, run.target.ledger()):
+        return
+    compact_fragments(run)
+    build_text_index(run)
+    failpoint.reach("copied")
+    receipt = embed_target(run, run.plan.recipe, force=force)
+    if receipt.quarantined and run.job.mapping.relationships:
+        find_identities(run)  # what refers to the records that left dangles now
+    run.report.clock["vectors_ready"] = time.time()
+    run.plan = with_current_dimension(run.plan, run.job)
+    run.count()
+
+
+def describe(run: Run) -> None:
+    """Write the headers: they state counts, and carry the centroids of the vectors."""
+    run.timed("headers", lambda: headers.write_headers(run))
     failpoint.reach("headers")
     run.count()
 
@@ -181,7 +215,6 @@ def finish(run: Run) -> None:
 
     Without the lease no step begins, and no end is reported.
     """
-    run.report.counts["fragments_compacted"] = 0
     compact_fragments(run)
     failpoint.reach("compact")
     run.target.check_held(run.target.ledger())
@@ -205,15 +238,23 @@ def finish(run: Run) -> None:
 def compact_fragments(run: Run) -> None:
     """Merge small fragments."""
     run.target.check_held(run.target.ledger())
-    run.report.counts["fragments_compacted"] += run.timed(
-        "compact", lambda: compact.compact(run.target, run.state)
-    )
+    merged = run.timed("compact", lambda: compact.compact(run.target, run.state))
+    counts = run.report.counts
+    counts["fragments_compacted"] = counts.get("fragments_compacted", 0) + merged
+
+
+def build_text_index(run: Run) -> None:
+    """Build what searches by words need: a target may be copied, without vectors, for days."""
+    words = {"vector": VectorIndexSpec(type="none"), "scalar": []}
+    spec = run.job.index.model_copy(update=words)
+    run.timed("index", lambda: index.build(run.target, spec, run.plan.metric))
 
 
 def verify_all(run: Run) -> None:
     """Make every check, and report what earlier commands have judged."""
     run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
     source_count.report_source_count(run)
+    report_vectors(run)
     report_gate(run)
 
 
@@ -227,10 +268,12 @@ def note_metric(run: Run) -> None:
 
 def optimize(job: JobSpec, progress: Progress) -> Report:
     """Compact, index and verify a target whose shards are all there."""
-    with held("optimize", job, progress) as run, ray_for_command():
-        run.count()
-        with damage_named(job.target.uri):
-            finish(run)
+    with held("optimize", job, progress) as run:
+        check_complete(run)
+        with ray_for_command():
+            run.count()
+            with damage_named(job.target.uri):
+                finish(run)
         return run.report
 
 
@@ -251,16 +294,12 @@ def check(job: JobSpec, progress: Progress) -> Report:
 def replay(job: JobSpec, progress: Progress) -> Report:
     """Try the rows in quarantine again, with the mapping and embedding as they are now."""
     with held("quarantine replay", job, progress, may_change=MAY_CHANGE_FOR_REPLAY) as run:
-        check_replayable(run.plan, run.target)
+        check_complete(run)
         with ray_for_command():
-            with pool_for(run) as pool:
-                again = embed_from_text(run, pool)
-                brought = run.timed(
-                    "replay", lambda: replay_quarantined(again, run.target, run.state)
-                )
+            brought = run.timed("replay", lambda: replay_quarantined(run))
             run.report.notes.append(f"{counted(brought, 'record')} came in from quarantine")
             failpoint.reach("replay")
-            headers.write_headers(job, run.plan, run.target, run.state)
+            headers.write_headers(run)
             run.count()
             with damage_named(job.target.uri):
                 finish(run)
@@ -282,14 +321,28 @@ def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
             with refused():
                 recipe = plan_reembedding(run)
             if recipe is not None:
-                reembed_target(run, recipe, force=force)
+                embed_target(
+                    run, recipe, force=force, companions=partial(headers.headers_of_swap, run)
+                )
             run.plan = with_current_dimension(run.plan, job)
             # a run that was killed after its commit left the old centroids
-            headers.write_headers(job, run.plan, run.target, run.state)
+            headers.write_headers(run)
             run.count()
             with damage_named(job.target.uri):
                 finish(run)
         return run.report
+
+
+def embedding_forecast(job: JobSpec) -> EmbeddingForecast:
+    """Say what ``embed`` would do; write nothing.
+
+    Raises:
+        ConfigError: ``embed`` would refuse.
+    """
+    with looked_at("embed", job, _no_progress(), may_change=MAY_CHANGE_FOR_EMBED) as run:
+        check_reembeddable(run)
+        with refused():
+            return forecast_embedding(run)
 
 
 def search(location: str, question: Question) -> Answer:
@@ -342,6 +395,7 @@ def status(job: JobSpec) -> dict[str, Any]:
             "job": job.name,
             "target": job.target.uri,
             "state": state,
+            "stage": stage_of(run),
             "detail": detail,
             "held_by": "nobody" if holder is None or holder.has_ended else str(holder),
             "version": run.target.open().version,

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
-from cfray.conversion.embed import target_schema
-from cfray.embedders.recipe import RECIPE_KEY
+from cfray.conversion.steps import copied_schema
+from cfray.embedders.recipe import RECIPE_KEY, Recipe
+from cfray.embedding.pending import check_made_by_two_lines, vectors_are_pending
+from cfray.embedding.vectors import target_schema
 from cfray.engine import failpoint
 from cfray.errors import (
     CfrayError,
@@ -100,10 +103,12 @@ def held(
                 holds_target=True,
             )
             with concluded(run):
+                # a run that was stopped here and overtaken must not save its plan over the other
+                # run's
+                target.check_held(target.ledger())
+                if saved_plan is not None and saved_plan.recipe != run_plan.recipe:
+                    state.save_plan(run_plan)
                 if saved_plan is None:
-                    # a run that was stopped here and overtaken must not save its plan over the
-                    # other run's
-                    target.check_held(target.ledger())
                     state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
                     state.save_scratch_files(scratch)
                     state.save_plan(run_plan)
@@ -125,17 +130,40 @@ def _check_and_plan(
         the target's ledger and its saved plan, None where there is none, and the plan to go by.
     """
     ledger, saved_plan = _open_state(job, state)
-    check_agreement(job, ledger, may_change=may_change)
+    check_agreement(job, ledger, may_change=may_change, before_swap=not must_exist)
     lease.wait_until_free(state.folder)
-    if must_exist and saved_plan is None:
-        raise no_target(job)
-    run_plan = with_current_dimension(saved_plan, job) if saved_plan is not None else make_plan()
+    if saved_plan is None:
+        if must_exist:
+            raise no_target(job)
+        run_plan, recipe = make_plan(), None
+    else:
+        assert ledger is not None
+        run_plan, recipe = _plan_again(job, saved_plan, ledger)
     # an index that cannot be built is refused now
-    schema = target_schema(job, run_plan.shape, run_plan.recipe)
+    schema = target_schema(job, run_plan.shape, recipe or run_plan.recipe)
     index.plan_indexes(job.index, run_plan.metric, run_plan.rows or 0, schema)
     if ledger is None:
         check_conditional_put(job.target.uri)
     return ledger, saved_plan, run_plan
+
+
+def _plan_again(job: JobSpec, saved_plan: Plan, ledger: Ledger) -> tuple[Plan, Recipe]:
+    """Give a saved plan as it holds now, and the recipe of the vectors as they will be.
+
+    Where the section ``embedding`` was changed before the swap, the recipe is planned anew.
+
+    Raises:
+        LedgerMismatch: an earlier version began the copy, and this one cannot go on with it.
+        CfrayError: the new model cannot be loaded, or its server not be reached.
+    """
+    target = Target(job.target.uri, ledger.epoch)
+    check_made_by_two_lines(job, saved_plan, target, ledger)
+    run_plan = with_current_dimension(saved_plan, job)
+    if not vectors_are_pending(job, saved_plan, target, ledger):
+        return run_plan, target.recipe()
+    if saved_plan.fingerprint not in ("", job.fingerprint):
+        run_plan = plan.with_other_vectors(job, run_plan)
+    return run_plan, run_plan.recipe
 
 
 def _open_state(job: JobSpec, state: State) -> tuple[Ledger | None, Plan | None]:
@@ -178,8 +206,10 @@ def _holding(job: JobSpec, state: State, ledger: Ledger | None, run_plan: Plan) 
         types = json.dumps(
             run_plan.shape.types, sort_keys=True, ensure_ascii=False, separators=(",", ":")
         )
-        metadata = {TYPES_KEY: types, RECIPE_KEY: run_plan.recipe.to_json()}
-        schema = target_schema(job, run_plan.shape, run_plan.recipe)
+        # what stands in the column until the vectors are made: the source's, or zeros
+        copied = Recipe("keep", run_plan.shape.dimension)
+        metadata = {TYPES_KEY: types, RECIPE_KEY: copied.to_json()}
+        schema = copied_schema(job, run_plan.shape)
         target = create_target(job.target.uri, schema, metadata, job.fingerprint)
     else:
         target = commit.take_over(job.target.uri)
@@ -193,8 +223,16 @@ def _holding(job: JobSpec, state: State, ledger: Ledger | None, run_plan: Plan) 
 
 
 @contextmanager
-def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
+def looked_at(
+    command: str, job: JobSpec, progress: Progress, *, may_change: tuple[str, ...] = ()
+) -> Iterator[Run]:
     """Open a target, finished or not, without taking it.
+
+    Args:
+        command: what the report calls this command.
+        job: the job file.
+        progress: where the run is shown.
+        may_change: sections of the job file that may differ from the target's.
 
     Raises:
         ConfigError: there is no target yet.
@@ -204,7 +242,7 @@ def looked_at(command: str, job: JobSpec, progress: Progress) -> Iterator[Run]:
     ledger, saved_plan = _open_state(job, state)
     if ledger is None or saved_plan is None:
         raise no_target(job)
-    check_agreement(job, ledger)
+    check_agreement(job, ledger, may_change=may_change, before_swap=True)
     target, report = Target(job.target.uri, ledger.epoch), new_report(command, job)
     report.consistency = saved_plan.consistency
     run_plan = with_current_dimension(saved_plan, job)
@@ -318,13 +356,23 @@ def check_target(job: JobSpec) -> None:
         LedgerMismatch: it was made by another job, or its state does not fit its dataset.
     """
     ledger, _ = _open_state(job, State(job.target.uri))
-    check_agreement(job, ledger)
+    check_agreement(job, ledger, before_swap=True)
 
 
 def check_agreement(
-    job: JobSpec, ledger: Ledger | None, *, may_change: tuple[str, ...] = ()
+    job: JobSpec,
+    ledger: Ledger | None,
+    *,
+    may_change: tuple[str, ...] = (),
+    before_swap: bool = False,
 ) -> None:
-    """Refuse a job that did not make the target; ``may_change`` names sections that may differ.
+    """Refuse a job that did not make the target.
+
+    Args:
+        job: of the command.
+        ledger: of the target; None where there is none.
+        may_change: sections of the job file that may differ.
+        before_swap: whether ``embedding`` may differ as long as no vector was made.
 
     Raises:
         LedgerMismatch: names every key that changed.
@@ -334,6 +382,9 @@ def check_agreement(
     # job.json may also hold a job that was refused later: the ledger says which were accepted
     agreements = {entry["fingerprint"]: entry["agreed"] for entry in State(job.target.uri).jobs()}
     accepted = agreements.get(ledger.fingerprints[-1], {})
+    if before_swap and accepted and _awaits_vectors(job, ledger):
+        _check_other_vectors(job, accepted["embedding"])
+        may_change = (*may_change, "embedding")
     changed = [
         line
         for key in FINGERPRINTED
@@ -349,3 +400,34 @@ def check_agreement(
         "undo the change, or give another target.uri; to retry quarantined rows with a corrected "
         "mapping, run cfray quarantine replay; to make the vectors anew, cfray embed",
     )
+
+
+def _awaits_vectors(job: JobSpec, ledger: Ledger) -> bool:
+    """Tell whether vectors are to be made that no swap has brought yet.
+
+    Without a plan the target has the width that another section ``embedding`` gave it.
+    """
+    saved_plan = State(job.target.uri).plan()
+    return saved_plan is not None and vectors_are_pending(
+        job, saved_plan, Target(job.target.uri), ledger
+    )
+
+
+def _check_other_vectors(job: JobSpec, accepted: dict[str, Any]) -> None:
+    """Refuse another section ``embedding`` that needs another copy.
+
+    Raises:
+        LedgerMismatch: the copy cut other chunks, or did not take the source's vectors along.
+    """
+    chunk = job.embedding.chunk
+    if accepted.get("chunk") != (None if chunk is None else chunk.model_dump(mode="json")):
+        raise LedgerMismatch(
+            f"embedding.chunk was changed, and the records in {job.target.uri} are cut already",
+            "undo the change, or give another target.uri",
+        )
+    if accepted["policy"] == "regenerate" and job.embedding.policy != "regenerate":
+        raise LedgerMismatch(
+            f"embedding.policy is {job.embedding.policy}, and {job.target.uri} was copied without "
+            "the source's vectors (policy regenerate)",
+            "use policy regenerate, or give another target.uri",
+        )

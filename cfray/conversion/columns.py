@@ -77,7 +77,7 @@ class Columns(RuleReader):
     def vector(self, primary: PrimaryVectors, counts: Counter[str]) -> pa.FixedSizeListArray:
         """Lay out the primary vectors; a missing vector is zero or null, as the job says.
 
-        Unless the policy is ``keep``, a missing vector is zero here: ``Embed`` decides on it.
+        Where vectors are made after the copy it is zero here: the embedding decides on it.
         """
         embedding, vectors = self.job.embedding, primary.vectors
         is_mapped = self.job.mapping.vector is not None
@@ -97,11 +97,11 @@ class Columns(RuleReader):
         if embedding.policy != "keep" or not vectors.missing.any():
             return pa.FixedSizeListArray.from_arrays(numbers, width)
         counts["missing_vectors"] += int(vectors.missing.sum())
-        if embedding.missing_vector == "null":
-            mask = pa.array(vectors.missing)
-            return pa.FixedSizeListArray.from_arrays(numbers, width, mask=mask)
-        self.replaced_nulls |= primary.absent
-        return pa.FixedSizeListArray.from_arrays(numbers, width)
+        becomes_null = embedding.missing_vector == "null"
+        if not becomes_null:
+            self.replaced_nulls |= primary.absent
+        is_null = pa.array(vectors.missing & becomes_null & (not embedding.makes_vectors))
+        return pa.FixedSizeListArray.from_arrays(numbers, width, mask=is_null)
 
     def collection(
         self, space: uuid.UUID, source_collection: str

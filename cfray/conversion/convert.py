@@ -67,13 +67,14 @@ class Converted:
     """The frames and the faults of one batch of records.
 
     Attributes:
-        frames: rows in the schema of ``Conversion.schema``; after ``Embed``, the target's.
-        rows: for each frame, the row of its record in the batch.
+        frames: rows in the schema of ``Conversion.schema``; after ``Steps`` in that of the copy,
+            the chunks of a document behind it.
+        rows: for each document among the frames, the row of its record in the batch.
         faults: of the records that became no frame, by row.
         counts: figures for the report (``title_fallbacks``, ``missing_vectors``,
             ``unreadable_dates`` and more).
-        missing: for each frame, whether its record has no vector.
-        tagged_ids: for each frame, the id that its uuid is computed from (``tag:text``).
+        missing: for each document, whether its record has no vector.
+        tagged_ids: for each document, the id that its uuid is computed from (``tag:text``).
     """
 
     frames: pa.RecordBatch
@@ -125,8 +126,7 @@ class Conversion:
     def schema(self) -> pa.Schema:
         """Give the schema of the frames.
 
-        It is the target's, without the columns that ``Embed`` adds, and with vectors as wide as
-        the source's.
+        Their vectors are as wide as the source's, or 1 wide where a model will make all of them.
         """
         further = [self._further_vector_field(name) for name in self.shape.vectors]
         return frame_schema(self.shape.read_dimension, further)
@@ -169,10 +169,26 @@ class Conversion:
     def _find_faults(self, read: _Read) -> dict[int, str]:
         """Say why records do not fit: row -> the first reason that is found."""
         faults = read.primary.vectors.faults | read.ids.faults
-        embedding = self.job.embedding
-        if embedding.policy == "keep" and embedding.missing_vector == "quarantine":
-            faults = _missing_vectors(read.primary.vectors) | faults
+        if self.job.embedding.missing_vector == "quarantine":
+            faults = self._without_vector(read) | faults
         return self._too_long(read.texts) | faults
+
+    def _without_vector(self, read: _Read) -> dict[int, str]:
+        """Refuse the records for which it is decided that they will have no vector.
+
+        A model makes a vector of a text, a map of a vector of the source.
+        """
+        policy, vectors = self.job.embedding.policy, read.primary.vectors
+        if policy == "keep":
+            return _missing_vectors(vectors)
+        is_missing = _blank(read)
+        if policy == "remap":
+            is_missing &= vectors.missing
+        rows = np.flatnonzero(is_missing)
+        return dict.fromkeys(
+            rows.tolist(),
+            "no vector could be made: there is no text, and embedding.missing_vector is quarantine",
+        )
 
     def _too_long(self, texts: pa.StringArray | None) -> dict[int, str]:
         """Find the documents over ``limits.max_document`` bytes of UTF-8."""
@@ -233,6 +249,15 @@ class Conversion:
             for field in self.schema
         ]
         return pa.RecordBatch.from_arrays(filled, schema=self.schema)
+
+
+def _blank(read: _Read) -> npt.NDArray[np.bool_]:
+    """Tell which records have no text but white space."""
+    if read.texts is None:
+        return np.ones(read.columns.fields.rows, np.bool_)
+    is_blank = pc.equal(pc.utf8_trim_whitespace(read.texts), "")
+    blank: npt.NDArray[np.bool_] = pc.fill_null(is_blank, True).to_numpy(zero_copy_only=False)
+    return blank.copy()
 
 
 def _missing_vectors(read: Vectors) -> dict[int, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -20,9 +20,14 @@ from cfray.job.mapping import Mapping
 from cfray.records import values
 from cfray.records.record import Reject, is_variant, parsed, variant_texts, variant_types
 
+#: Stage of the records that repeat an identity; and of a record that its text or model refused.
+COMMIT_STAGE, EMBED_STAGE = "commit", "embed"
 #: What ``cfray quarantine list`` shows of a row.
 _READABLE = ("stage", "reason", "position", "id", "content")
-_KEYS = (*_READABLE, "record", "collection")
+_KEYS = (*_READABLE, "record", "collection", "form")
+
+#: What the copy for replay is: the record as the source gave it, or a frame of the target.
+Form = Literal["record", "frame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class RejectedRow:
         content: the row for people; bytes that are no text as base64.
         record: the row for replay; empty where the bytes never became a record.
         collection: the source collection.
+        form: of ``record``: a frame left the target, and its replay needs no mapping.
     """
 
     stage: str
@@ -46,6 +52,7 @@ class RejectedRow:
     content: Any
     record: str = ""
     collection: str = ""
+    form: Form = "record"
 
     def readable(self) -> dict[str, Any]:
         """Give what people read of the row."""
@@ -64,6 +71,8 @@ class RejectedRow:
             ValueError, TypeError, LookupError: the line is damaged.
         """
         body = json.loads(line)
+        # lines of earlier versions do not say it
+        body.setdefault("form", "frame" if body["stage"] == COMMIT_STAGE else "record")
         return cls(**{name: body[name] for name in _KEYS})
 
 
@@ -120,8 +129,11 @@ def reject_record(
     )
 
 
-def reject_frame(frame: pa.RecordBatch, reason: str, position: str) -> RejectedRow:
-    """Set aside a frame that is removed from the target: for replay the frame is the record."""
+def reject_frame(
+    frames: pa.RecordBatch, fault: Fault, position: str, collection: str
+) -> RejectedRow:
+    """Set aside the frame that a fault names: it leaves the target, its replay needs no mapping."""
+    frame = frames.slice(fault.row, 1)
     content = {
         name: parsed(text)
         for name, column in zip(frame.schema.names, frame.columns, strict=True)
@@ -129,5 +141,13 @@ def reject_frame(frame: pa.RecordBatch, reason: str, position: str) -> RejectedR
     }
     entries = frame.column("custom_metadata")[0].as_py() or []
     original_ids = [entry["value"] for entry in entries if entry["key"] == ORIGINAL_ID]
-    original_id = original_ids[0] if original_ids else None
-    return RejectedRow("commit", reason, position, original_id, content, row_to_text(frame))
+    return RejectedRow(
+        fault.stage,
+        fault.reason,
+        position,
+        original_ids[0] if original_ids else None,
+        content,
+        row_to_text(frame),
+        collection,
+        form="frame",
+    )

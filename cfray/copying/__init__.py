@@ -1,4 +1,7 @@
-"""The copy: every shard of the plan, from the source to a committed version of the target.
+"""The copy, the first line: every shard of the plan, from the source to a committed version.
+
+No model runs here: the vectors that a job asks for are made after it, by the second line
+(``embedding``), from the files that the copy wrote.
 
 The life of a shard, and the files that each step leaves.  ``N`` is the shard's number,
 ``X`` the nonce of one writing of it, ``E`` the epoch of the run; folders without another
@@ -10,9 +13,10 @@ name stand in ``<target>.cfray/``.
     that they will be read under: ``sessions/ID.json``.
 2.  The worker counts its start durably: ``scratch/starts-E/N/0``, ``1``, ``2``.  A shard
     whose workers died three times is given up (``shard``).
-3.  It reads the source batch by batch (``read``), converts and embeds, and sets aside what
-    does not fit.  Nothing is written; a transient error of the source begins this step
-    again.
+3.  It reads the source batch by batch (``read``), converts records, cuts their chunks
+    (``conversion/steps``), and sets aside what does not fit.  The frames have the source's
+    vectors, or zeros one wide where a model will make them.  Nothing is written; a transient
+    error of the source begins this step again.
 4.  Meanwhile Lance writes the frames: ``data/*.lance`` in the dataset, and blobs in a folder
     of the same name (``write``).  No version of the dataset names these files.
 5.  The worker reads these files back for their digests, and refuses the shard if records
@@ -34,5 +38,6 @@ was killed between 6 and 7 stays; no ledger entry names it, so no command reads 
 After the last shard, ``source_count`` asks the source for its count again (a commit with the
 entry ``source-count`` that keeps the answer).  ``identities`` searches the uuids; where they
 are many, in tasks that leave files in ``scratch/identities-E/`` until the search ends.  Then
-``duplicates`` removes records that repeat an identity (a commit with the entry ``duplicates``).
+``duplicates`` removes records that repeat an identity, and ``removal`` gathers what leaves with
+them: their chunks, and what the books say of both (a commit with the entry ``duplicates``).
 """

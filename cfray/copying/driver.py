@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
-from cfray.conversion.embed import Embed
+from cfray.conversion.steps import Steps
 from cfray.copying.shard import CopyTask, PlannedShard, copy_shard
 from cfray.engine import failpoint, throttle
 from cfray.engine.lines import LineOptions, TaskLine
@@ -86,7 +86,7 @@ class Copying:
             throttle=throttle.shared_budget(job.source),
         )
 
-    def read(self, context: Context, embed: Embed) -> None:
+    def read(self, context: Context) -> None:
         """Copy the missing shards, each in one call, and commit their receipts as they come.
 
         Raises:
@@ -101,11 +101,10 @@ class Copying:
             max_items=None if limits.workers == "auto" else limits.workers,
             memory=None if limits.memory == "auto" else limits.memory,
         )
-        if embed.pool is not None:
-            options = options.beside_actors()
         session = run.source_session.open()
         run.state.save_session(session)
-        task = CopyTask(run.job, embed, context, session.id, run.target.epoch)
+        steps = Steps(run.job, run.plan.shape, run.plan.tokenizer)
+        task = CopyTask(run.job, steps, context, session.id, run.target.epoch)
         line = TaskLine[PlannedShard, ShardReceipt](options, work=partial(copy_shard, task))
         shards = [PlannedShard(number, run.plan.shards[number]) for number in self.missing_shards]
         with (

@@ -8,24 +8,19 @@ they are many.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import pyarrow as pa
-from lance import LanceDataset
-
-from cfray.conversion import chunks
-from cfray.conversion.rejects import RejectedRow, reject_frame
+from cfray.conversion.rejects import COMMIT_STAGE
 from cfray.copying.identities import SearchLimits, search_target
-from cfray.copying.write import Tally, add_vectors, new_nonce, publish
+from cfray.copying.removal import remove_documents
+from cfray.copying.write import new_nonce, publish
 from cfray.errors import LimitReached
 from cfray.runtime.plurals import counted
-from cfray.target.books import Content
 from cfray.target.commit import Target, commit, without_rows
 from cfray.target.ledger import EntryKind, Ledger
-from cfray.target.origins import RowOrigins, by_entry
+from cfray.target.origins import RowOrigins
 from cfray.target.quarantine_counts import SAME_IDENTITY
-from cfray.target.receipts import DuplicatesReceipt, LeftRows
+from cfray.target.receipts import DuplicatesReceipt
 from cfray.target.state import Plan, State
 
 
@@ -81,12 +76,9 @@ def remove_duplicates(
             "choose another mapping.id for a new target, or raise limits.max_quarantined and run "
             "the same command again",
         )
-    dataset = target.open()
-    chunk_rows = _chunks_of(dataset, list(duplicates))
-    row_ids = [*duplicates, *chunk_rows]
-    removal = _Removal(duplicates, RowOrigins(plan, target.ledger()))
-    for batch in _read_rows(dataset, row_ids):
-        removal.add(batch)
+    removal = remove_documents(
+        target.open(), RowOrigins(plan, target.ledger()), duplicates, COMMIT_STAGE
+    )
     quarantined = len(removal.rejected)
     receipt = DuplicatesReceipt(
         name=EntryKind.DUPLICATES.value,
@@ -94,7 +86,7 @@ def remove_duplicates(
         quarantined=quarantined,
         centroids=removal.tally.centroids(),
         counts={SAME_IDENTITY: quarantined},
-        removed=removal.removed,
+        removed=removal.left,
     )
     publish(state, receipt, removal.rejected)
 
@@ -103,73 +95,5 @@ def remove_duplicates(
             return None
         return ledger.with_entry(EntryKind.DUPLICATES, receipt.name, 0, receipt.nonce)
 
-    commit(target, change, rewrite=lambda latest: without_rows(latest, row_ids))
+    commit(target, change, rewrite=lambda latest: without_rows(latest, removal.row_ids))
     return receipt
-
-
-@dataclass(slots=True)
-class _Removal:
-    """What is known of the rows that will be removed.
-
-    Attributes:
-        duplicates: row id -> reason; every other row is a chunk of a duplicate.
-        origins: of the dataset.
-        removed: name of the ledger entry -> its rows that will be removed.
-        rejected: the duplicates as the quarantine holds them.
-        tally: the rows' vectors, negative.
-    """
-
-    duplicates: dict[int, str]
-    origins: RowOrigins
-    removed: dict[str, LeftRows] = field(default_factory=dict)
-    rejected: list[RejectedRow] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Add rows, with their column ``_rowid``."""
-        row_ids = batch.column("_rowid").to_pylist()
-        frames = batch.drop_columns(["_rowid"])
-        for row, row_id in enumerate(row_ids):
-            if row_id in self.duplicates:
-                reason, position = self.duplicates[row_id], self.origins.position(row_id)
-                self.rejected.append(reject_frame(frames.slice(row, 1), reason, position))
-        for name, rows in by_entry(batch, self.origins):
-            content, chunk_rows = Content.of(rows), _count_chunks(rows)
-            leaving = LeftRows(content.rows - chunk_rows, chunk_rows, content.sums)
-            self.removed[name] = self.removed.get(name, LeftRows()) + leaving
-            add_vectors(self.tally.collections, rows, -1)
-
-
-def _chunks_of(dataset: LanceDataset, documents: list[int]) -> list[int]:
-    """Find the row ids of the chunks that were cut from documents: they follow their document."""
-    if chunks.FIELD.name not in dataset.schema.names:
-        return []
-    scanner = dataset.scanner(
-        columns=[], filter=f"{chunks.FIELD.name} IS NOT NULL", with_row_id=True
-    )
-    chunk_ids = {
-        row_id for batch in scanner.to_batches() for row_id in batch.column("_rowid").to_pylist()
-    }
-    chunks_of_documents: list[int] = []
-    for document in documents:
-        following = document + 1
-        while following in chunk_ids:
-            chunks_of_documents.append(following)
-            following += 1
-    return chunks_of_documents
-
-
-def _count_chunks(frames: pa.RecordBatch) -> int:
-    if chunks.FIELD.name not in frames.schema.names:
-        return 0
-    return int(frames.num_rows - frames.column(chunks.FIELD.name).null_count)
-
-
-def _read_rows(dataset: LanceDataset, row_ids: list[int]) -> Iterator[pa.RecordBatch]:
-    if row_ids:
-        yield from dataset.scanner(
-            filter=f"_rowid IN ({','.join(map(str, row_ids))})",
-            with_row_id=True,
-            blob_handling="all_binary",
-            batch_size=1024,
-        ).to_batches()

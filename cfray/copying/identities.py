@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 from lance import LanceDataset
 
-from cfray.conversion import chunks
+from cfray.conversion import chunk_frames
 from cfray.copying.uuid_search import (
     KEY,
     KEYED_ROW,
@@ -215,8 +215,8 @@ def _scan_rows(
     dataset: LanceDataset, fragment_ids: Sequence[int] | None = None
 ) -> Iterator[KeyedRows]:
     """Yield the key and the row id of every row that is no chunk, batch by batch."""
-    has_chunks = chunks.FIELD.name in dataset.schema.names
-    where = f"{chunks.FIELD.name} IS NULL" if has_chunks else None
+    has_chunks = chunk_frames.FIELD.name in dataset.schema.names
+    where = f"{chunk_frames.FIELD.name} IS NULL" if has_chunks else None
     for batch in _scan(dataset, "uuid", fragment_ids, filter=where, with_row_id=True):
         keyed_rows = np.empty(batch.num_rows, KEYED_ROW)
         keyed_rows["key"] = uuid_keys(batch.column("uuid"))

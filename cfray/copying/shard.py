@@ -1,4 +1,4 @@
-"""Read, convert, embed and write one shard in one task.
+"""Read, convert and write one shard in one task.
 
 The rows of a shard never pass through Ray's object store.  The body of a Ray task may
 run twice, or half and then again: so its only effects are files with names that no other
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cfray.conversion.convert import Conversion
-from cfray.conversion.embed import Embed
 from cfray.conversion.rejects import RejectedRow, reject_bytes, reject_record
+from cfray.conversion.steps import Steps
 from cfray.copying.read import Reading
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
 from cfray.errors import SourceError, TargetError
@@ -38,12 +37,15 @@ class CopyTask:
     """What travels to a worker for every shard.
 
     Attributes:
+        job: the job file.
+        steps: from its records to frames.
+        context: what the source is handed.
         session: id of the source's session whose state the context holds.
         epoch: of the run.
     """
 
     job: JobSpec
-    embed: Embed
+    steps: Steps
     context: Context
     session: str
     epoch: int
@@ -89,14 +91,11 @@ def _count_start(task: CopyTask, state: State, planned: PlannedShard) -> None:
 def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> ShardReceipt:
     begin = time.perf_counter()
     shard = planned.shard
-    shard_copy = ShardCopy(
-        Reading(task.job.source, shard, task.context),
-        Conversion(task.job, task.embed.shape),
-        task.embed,
-    )
+    shard_copy = ShardCopy(Reading(task.job.source, shard, task.context), task.steps)
     tally = Tally()
     fragments, files = write_frames(
-        task.job.target.uri, task.embed.schema, shard_copy.frames(), tally
+        *(task.job.target.uri, task.steps.schema, shard_copy.frames(), tally),
+        schema_of="first version",
     )
     read, staged = shard_copy.reading.count, tally.frames - shard_copy.counts["derived_frames"]
     quarantined = len(shard_copy.rejected)
@@ -119,7 +118,7 @@ def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> ShardRece
         files=files,
         sums=tally.sums,
         centroids=tally.centroids(),
-        counts=dict(shard_copy.counts),
+        counts=dict(+shard_copy.counts),
         seconds=shard_copy.stage_seconds(time.perf_counter() - begin),
         size=tally.size,
     )
@@ -129,14 +128,12 @@ def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> ShardRece
 class ShardCopy:
     """A shard on its way from records to frames; what does not fit is set aside."""
 
-    def __init__(self, reading: Reading, conversion: Conversion, embed: Embed) -> None:
+    def __init__(self, reading: Reading, steps: Steps) -> None:
         """Start before the first record."""
-        self.reading, self.conversion, self.embed = reading, conversion, embed
+        self.reading, self.steps = reading, steps
         self.rejected: list[RejectedRow] = []
         self.counts: Counter[str] = Counter()
         self.convert_seconds = 0.0
-        #: Most of this time the worker waits for the pool of embedders.
-        self.embed_seconds = 0.0
 
     def frames(self) -> Iterator[pa.RecordBatch]:
         """Yield the frames of the shard, batch by batch."""
@@ -146,15 +143,12 @@ class ShardCopy:
                 self._set_aside(reject_bytes(item, collection))
                 continue
             begin = time.perf_counter()
-            converted = self.conversion.convert(item, collection)
-            converted_at = time.perf_counter()
-            self.convert_seconds += converted_at - begin
-            converted = self.embed(converted, collection)
-            self.embed_seconds += time.perf_counter() - converted_at
+            converted = self.steps(item, collection)
+            self.convert_seconds += time.perf_counter() - begin
             self.counts.update(converted.counts)
             for fault in converted.faults:
                 position = f"{self.reading.shard.id}, record {first_ordinal + fault.row}"
-                mapping = self.conversion.job.mapping
+                mapping = self.steps.job.mapping
                 self._set_aside(reject_record(item, fault, position, collection, mapping))
             if converted.frames.num_rows:
                 yield converted.frames
@@ -166,8 +160,4 @@ class ShardCopy:
     def stage_seconds(self, total: float) -> dict[str, float]:
         """Divide the seconds that the shard took among the stages of the report."""
         read, convert = self.reading.seconds, self.convert_seconds
-        if self.embed.pool is None:
-            return {"read": read, "convert": convert, "write": total - read - convert}
-        embed = self.embed_seconds
-        write = total - read - convert - embed
-        return {"read": read, "convert": convert, "write": write, "embed": embed}
+        return {"read": read, "convert": convert, "write": total - read - convert}

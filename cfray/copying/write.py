@@ -11,8 +11,9 @@ import base64
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -26,10 +27,14 @@ from cfray.records.vectors import matrix
 from cfray.runtime import filesystems, storage_errors
 from cfray.runtime.filesystems import storage_options
 from cfray.target.books import CollectionVectors
+from cfray.target.creation import STORAGE_VERSION
 from cfray.target.receipts import Centroids, Receipt, StagedFile
 from cfray.target.state import State
 
 R = TypeVar("R", bound=Receipt)
+
+#: Where the schema of frames comes from.
+SchemaOf = Literal["first version", "latest version", "next commit"]
 
 #: Rows of a file, Lance's own default; a shard of 256 MiB has far fewer.
 _MAX_ROWS = 1024 * 1024
@@ -128,7 +133,12 @@ def new_nonce() -> str:
 
 
 def write_frames(
-    uri: str, schema: pa.Schema, frames: Iterable[pa.RecordBatch], tally: Tally
+    uri: str,
+    schema: pa.Schema,
+    frames: Iterable[pa.RecordBatch],
+    tally: Tally,
+    *,
+    schema_of: SchemaOf = "latest version",
 ) -> tuple[list[dict[str, Any]], list[StagedFile]]:
     """Write frames as fragments of the target and read the files back for their digests.
 
@@ -139,6 +149,8 @@ def write_frames(
         schema: of the frames.
         frames: consumed batch by batch.
         tally: counts every batch.
+        schema_of: where the schema comes from.  One that is new to the target is the next commit's,
+            which must give the fragments its field ids (``commit.renumbered``).
 
     Returns:
         Lance's metadata of the fragments (parsed JSON), and their files.
@@ -151,9 +163,12 @@ def write_frames(
     try:
         written = write_fragments(
             pa.RecordBatchReader.from_batches(schema, producer.batches()),
-            uri,
+            _first_version(uri) if schema_of == "first version" else uri,
             schema=schema,
-            mode="append",
+            # in another schema than the dataset's Lance writes fragments only to overwrite it; the
+            # mode takes effect with a commit of that mode, which nobody makes
+            mode="append" if schema_of != "next commit" else "overwrite",
+            data_storage_version=None if schema_of != "next commit" else STORAGE_VERSION,
             max_rows_per_file=_MAX_ROWS,
             storage_options=storage_options(uri),
         )
@@ -165,6 +180,19 @@ def write_frames(
         raise storage_errors.classify_write_error(error, f"could not write to {uri}") from error
     fragments = [fragment.to_json() for fragment in written if fragment.physical_rows]
     return fragments, staged_files(uri, fragments)
+
+
+def _first_version(uri: str) -> lance.LanceDataset | str:
+    """Open the target as it was created; only name it where ``cleanup`` removed that version.
+
+    Lance puts the metadata of a dataset's schema into each data file, and the ledger in it grows
+    with every shard: 10,000 small files would hold some 2 GB of ledgers (40 bytes a shard).  The
+    first version's ledger is empty.
+    """
+    try:
+        return lance.dataset(uri, version=1, storage_options=storage_options(uri))
+    except (ValueError, OSError):
+        return uri
 
 
 class _Producer:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfray.embedders.texts import Chunks, EmbeddedTexts, TextEmbedder
+from cfray.embedders.texts import EmbeddedTexts, TextEmbedder
 from cfray.records.vectors import Floats
 
 #: Texts of a batch by device, and their bytes.
@@ -95,30 +95,12 @@ def join_batches(batches: Sequence[EmbeddedTexts]) -> EmbeddedTexts:
     first_rows = np.cumsum([0, *(len(batch.missing) for batch in batches)])[:-1].tolist()
     faults: dict[int, str] = {}
     counts: Counter[str] = Counter()
-    chunks: list[Chunks] = []
     for first_row, batch in zip(first_rows, batches, strict=True):
         counts += batch.counts
         faults |= {first_row + row: reason for row, reason in batch.faults.items()}
-        if batch.chunks is not None:
-            chunks.append(_moved(batch.chunks, first_row))
     return EmbeddedTexts(
         np.concatenate([batch.vectors for batch in batches]),
         np.concatenate([batch.missing for batch in batches]),
         faults,
         counts,
-        _join_chunks(chunks) if chunks else None,
-    )
-
-
-def _moved(chunks: Chunks, first_row: int) -> Chunks:
-    """Count the documents of a batch's chunks from the first row of all batches."""
-    return Chunks(chunks.owner + first_row, chunks.number, chunks.texts, chunks.vectors)
-
-
-def _join_chunks(chunks: Sequence[Chunks]) -> Chunks:
-    return Chunks(
-        np.concatenate([item.owner for item in chunks]),
-        np.concatenate([item.number for item in chunks]),
-        [text for item in chunks for text in item.texts],
-        np.concatenate([item.vectors for item in chunks]),
     )

@@ -218,6 +218,11 @@ class Embedding(Strict):
             )
         return self
 
+    @property
+    def makes_vectors(self) -> bool:
+        """Tell whether vectors are made after the copy; else they stay as they were copied."""
+        return self.policy != "keep" or self.reduce is not None or bool(self.columns)
+
     def agreed(self) -> dict[str, object]:
         """Give what the fingerprint is made of, as parsed JSON.
 

@@ -27,23 +27,6 @@ RowsByText = dict[str, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Chunks:
-    """Chunks of the long texts of a batch, in the order of their documents.
-
-    Attributes:
-        owner: row of each chunk's document ``(m,)``.
-        number: of the chunk within its document, from 0 ``(m,)``.
-        texts: m texts.
-        vectors: ``(m, d)`` float32.
-    """
-
-    owner: Rows
-    number: Rows
-    texts: list[str]
-    vectors: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class EmbeddedTexts:
     """The vectors of one batch of texts.
 
@@ -52,15 +35,13 @@ class EmbeddedTexts:
         missing: ``(n,)`` true where a text has no vector: it is null or blank, or was refused.
         faults: row -> why its text was refused.
         counts: ``texts_embedded`` (texts that the model was given), ``texts_repeated``,
-            ``cache_hits``, ``texts_truncated``, ``texts_pooled``, ``tokens_lost``, ``chunks``.
-        chunks: None unless the job asks for them.
+            ``cache_hits``, ``texts_truncated``, ``texts_pooled``, ``tokens_lost``.
     """
 
     vectors: Floats
     missing: npt.NDArray[np.bool_]
     faults: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    chunks: Chunks | None = None
 
 
 class TextEmbedder:
@@ -73,8 +54,8 @@ class TextEmbedder:
     def __init__(self, embedder: Embedder, spec: Embedding, cache: Cache | None = None) -> None:
         """Count what the prompt and special tokens leave of the model's tokens."""
         self.embedder, self.spec, self.cache = embedder, spec, cache
-        self._overhead = embedder.count_tokens([""])[0]
-        self.room = max(1, embedder.identity.max_tokens - self._overhead)
+        overhead = embedder.count_tokens([""])[0]
+        self.room = max(1, embedder.identity.max_tokens - overhead)
 
     def embed(self, column: pa.StringArray) -> EmbeddedTexts:
         """Embed one batch of texts.
@@ -102,8 +83,7 @@ class TextEmbedder:
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             faults[row] = "the model gave a vector with NaN or an infinite number"
             vectors[row], missing[row] = 0, True
-        chunks = self._chunks(texts, missing, tokens, counts) if self.spec.chunk else None
-        return EmbeddedTexts(vectors, missing, faults, counts, chunks)
+        return EmbeddedTexts(vectors, missing, faults, counts)
 
     def _too_long(self, tokens: dict[str, int], rows_by_text: RowsByText) -> dict[int, str]:
         """Find the rows whose text is too long, where the job refuses such a text."""
@@ -177,7 +157,8 @@ class TextEmbedder:
 
         The mean is weighted by tokens; it has length 1 where the parts' vectors have.
         """
-        text_parts = self._split(text, self.room, 0)
+        split = self.embedder.split_text(text, self.room, 0)
+        text_parts = [text_part for text_part in split if text_part.strip()]
         tokens = self.embedder.count_tokens(text_parts)
         vectors = self.embedder.encode(text_parts, tokens)
         counts["texts_embedded"] += len(text_parts)
@@ -186,42 +167,6 @@ class TextEmbedder:
         if bool(np.allclose(lengths, 1, atol=1e-3)):
             mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
         return mean.astype(np.float32)
-
-    def _split(self, text: str, tokens: int, overlap: int) -> list[str]:
-        """Split a text, and leave out blank parts."""
-        text_parts = self.embedder.split_text(text, tokens, overlap)
-        return [text_part for text_part in text_parts if text_part.strip()]
-
-    def _chunks(
-        self,
-        texts: list[str | None],
-        missing: npt.NDArray[np.bool_],
-        tokens: dict[str, int],
-        counts: Counter[str],
-    ) -> Chunks:
-        """Cut the texts that are longer than a chunk, and embed the chunks."""
-        assert self.spec.chunk is not None
-        size, overlap = self.spec.chunk.tokens, self.spec.chunk.overlap
-        owner: list[int] = []
-        number: list[int] = []
-        chunk_texts: list[str] = []
-        for row, text in enumerate(texts):
-            if text is None or missing[row] or tokens[text] - self._overhead <= size:
-                continue
-            cut = self._split(text, size, overlap)
-            owner += [row] * len(cut)
-            number += range(len(cut))
-            chunk_texts += cut
-        counts["chunks"] += len(chunk_texts)
-        rows_by_text = _group_equal(chunk_texts, np.arange(len(chunk_texts)))
-        distinct = list(rows_by_text)
-        vectors = np.zeros((len(chunk_texts), self.embedder.identity.dimension), np.float32)
-        if distinct:
-            chunk_tokens = self.embedder.count_tokens(distinct)
-            distinct_vectors = self._vectors(distinct, chunk_tokens, rows_by_text, counts)
-            for text, vector in zip(distinct, distinct_vectors, strict=True):
-                vectors[rows_by_text[text]] = vector
-        return Chunks(np.array(owner, np.int64), np.array(number, np.int64), chunk_texts, vectors)
 
 
 def _group_equal(texts: Sequence[str], rows: npt.NDArray[np.intp]) -> RowsByText:

@@ -6,9 +6,7 @@ that Ray repeats leaves at most a file that ``cleanup`` removes.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +14,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance import LanceFragment
 
-from cfray.conversion.embed import ORIGIN
 from cfray.copying.write import Tally, staged_files
-from cfray.embedding.pieces import NEW_ORIGIN, NEW_VECTOR, Piece, Reembedding
-from cfray.errors import TargetUnavailable
+from cfray.embedding.compute import NEW, PieceReceipt, read_scratch
+from cfray.embedding.pieces import Piece, VectorTask, state_of
+from cfray.embedding.vectors import made_fields
 from cfray.frames import digests
 from cfray.target.books import CollectionVectors
 from cfray.target.origins import RowOrigins, by_entry
 from cfray.target.receipts import StagedFile
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesOfFragment:
+    """What is joined to one data file.
+
+    Attributes:
+        pieces: of a fragment, in the order of its rows, each with its receipt.
+        leaving: row ids of the fragment's rows that leave with the swap.
+    """
+
+    pieces: Sequence[tuple[Piece, PieceReceipt]]
+    leaving: frozenset[int] = frozenset()
+
+    @property
+    def fragment(self) -> int:
+        """Give the number of the fragment."""
+        return self.pieces[0][0].fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +50,11 @@ class JoinedFragment:
         fragment: its number.
         state: of the fragment as it was read (``pieces.state_of``).
         file: Lance's entry for the new data file (parsed JSON), with the ids of the new columns in
-            the order vector, origin.
+            the order of ``made_fields``.
         files: the digests of the new file.
-        sums: name of the ledger's entry -> sum of the hashes of the column group ``vector``.
-        collections: name -> its vectors in the fragment, summed.
-        counts: of the pieces.
+        sums: name of the ledger's entry -> sum of the hashes of the column group ``vector``, of the
+            rows that stay.
+        collections: name -> the vectors of its rows that stay, summed.
         size: bytes of Arrow data.
     """
 
@@ -48,7 +64,6 @@ class JoinedFragment:
     files: list[StagedFile]
     sums: dict[str, int]
     collections: dict[str, CollectionVectors]
-    counts: dict[str, int]
     size: int
 
 
@@ -58,69 +73,78 @@ class _Figures:
 
     sums: dict[str, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
-    counts: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
 class JoinFragment:
     """Write the new columns of one fragment from its pieces."""
 
-    reembedding: Reembedding
+    task: VectorTask
     origins: RowOrigins
 
-    def __call__(self, pieces: list[Piece]) -> JoinedFragment:
-        """Write the new data file of the fragment that the pieces belong to."""
-        dataset, number = self.reembedding.dataset, pieces[0].fragment
+    def __call__(self, work: PiecesOfFragment) -> JoinedFragment:
+        """Write the new data file of a fragment."""
+        dataset = self.task.dataset
         # Lance locks a fragment object while merge_columns writes to it, so the rows that the new
         # columns are hashed with are read through a second object of the same fragment.
-        writable, readable = dataset.get_fragment(number), dataset.get_fragment(number)
+        writable = dataset.get_fragment(work.fragment)
+        readable = dataset.get_fragment(work.fragment)
         figures = _Figures()
         reader = pa.RecordBatchReader.from_batches(
-            self._schema, self._new_columns(readable, pieces, figures)
+            self._schema, self._new_columns(readable, work, figures)
         )
         metadata, _ = writable.merge_columns(reader)
         file = metadata.to_json()["files"][-1]
         return JoinedFragment(
-            fragment=number,
-            state=pieces[0].state,
+            fragment=work.fragment,
+            state=state_of(readable.metadata),
             file=file,
-            files=staged_files(self.reembedding.uri, [{"files": [file]}]),
+            files=staged_files(self.task.uri, [{"files": [file]}]),
             sums=figures.sums,
             collections=figures.tally.collections,
-            counts=dict(figures.counts),
             size=figures.tally.size,
         )
 
     @property
     def _schema(self) -> pa.Schema:
-        vectors = pa.list_(pa.float32(), self.reembedding.embed.shape.dimension)
-        return pa.schema([(NEW_VECTOR, vectors), (NEW_ORIGIN, pa.string())])
+        fields = made_fields(self.task.embedding, self.task.recipe)
+        return pa.schema([item.with_name(f"{NEW}{item.name}") for item in fields])
 
     def _new_columns(
-        self, fragment: LanceFragment, pieces: list[Piece], figures: _Figures
+        self, fragment: LanceFragment, work: PiecesOfFragment, figures: _Figures
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the new columns piece by piece, and count them as they pass."""
-        for piece in pieces:
-            columns = self._read(piece)
-            figures.counts.update(json.loads(columns.schema.metadata[b"counts"]))
-            self._hash(fragment, piece, columns, figures)
-            yield columns.replace_schema_metadata(None).select([NEW_VECTOR, NEW_ORIGIN])
-
-    def _read(self, piece: Piece) -> pa.RecordBatch:
-        scratch = self.reembedding.scratch
-        data = scratch.read(piece.file)
-        if data is None:
-            raise TargetUnavailable(
-                f"{scratch.uri}/{piece.file} was removed during the run",
-                "run the same command again",
-            )
-        return pa.ipc.open_file(data).read_all().combine_chunks().to_batches()[0]
+        """Yield the new columns of the rows that are not deleted, and count them as they pass."""
+        for piece, receipt in work.pieces:
+            folder = self.task.scratch.child(piece.name)
+            for file in receipt.files:
+                data = read_scratch(folder, file.name)
+                columns = pa.ipc.open_file(data).read_all().combine_chunks().to_batches()[0]
+                rows = self._rows_to_hash(fragment, piece.first + file.first, file.rows)
+                is_live = rows.column("_rowid").is_valid()
+                columns = columns.replace_schema_metadata(None).select(self._schema.names)
+                columns, rows = columns.filter(is_live), rows.filter(is_live)
+                # behind its last row Lance takes no further batch, not even an empty one
+                if columns.num_rows:
+                    self._hash(rows, columns, work.leaving, figures)
+                    yield columns
 
     def _hash(
-        self, fragment: LanceFragment, piece: Piece, columns: pa.RecordBatch, figures: _Figures
+        self,
+        rows: pa.RecordBatch,
+        columns: pa.RecordBatch,
+        leaving: frozenset[int],
+        figures: _Figures,
     ) -> None:
-        """Add a piece's hashes by entry of the ledger, and its vectors by collection."""
-        rows = self._rows_to_hash(fragment, piece, columns)
+        """Add the hashes of rows by entry of the ledger, and their vectors by collection."""
+        for item in made_fields(self.task.embedding, self.task.recipe):
+            rows = rows.append_column(item.name, columns.column(f"{NEW}{item.name}"))
+        if leaving:
+            leaves = pc.is_in(rows.column("_rowid"), pa.array(sorted(leaving), pa.uint64()))
+            rows = rows.filter(pc.invert(leaves))
+        # The hash of a row depends on the order of its columns.
+        made = [item.name for item in made_fields(self.task.embedding, self.task.recipe)]
+        names = dict.fromkeys([*self.task.dataset.schema.names, *made, "_rowid"])
+        rows = rows.select([name for name in names if name in rows.schema.names])
         for name, entry_rows in by_entry(rows, self.origins):
             hashes = {name: digests.group_hashes(entry_rows, "vector")}
             figures.sums |= digests.add_hashes(figures.sums, hashes)
@@ -128,25 +152,18 @@ class JoinFragment:
         if documents.num_rows:
             figures.tally.add_vectors_only(documents)
 
-    def _rows_to_hash(
-        self, fragment: LanceFragment, piece: Piece, columns: pa.RecordBatch
-    ) -> pa.RecordBatch:
-        """Give the new columns and those that are hashed with them, in the order of the schema."""
-        schema = self.reembedding.dataset.schema
-        group = [
-            name
-            for name in digests.group_columns(schema)["vector"]
-            if name not in ("vector", ORIGIN)
-        ]
+    def _rows_to_hash(self, fragment: LanceFragment, first: int, rows: int) -> pa.RecordBatch:
+        """Read the columns that are hashed with the new ones; a deleted row has no ``_rowid``."""
+        made = {item.name for item in made_fields(self.task.embedding, self.task.recipe)}
+        group = digests.group_columns(self.task.dataset.schema)["vector"]
         scanner = fragment.scanner(
-            columns=["uuid", "collection", "collection_id", "record_type", *group],
-            offset=piece.first,
-            limit=piece.rows,
+            columns=[
+                *("uuid", "collection", "collection_id", "record_type"),
+                *(name for name in group if name not in made),
+            ],
+            offset=first,
+            limit=rows,
             with_row_id=True,
+            include_deleted_rows=True,
         )
-        rows = scanner.to_table().combine_chunks().to_batches()[0]
-        rows = rows.append_column("vector", columns.column(NEW_VECTOR))
-        rows = rows.append_column(ORIGIN, columns.column(NEW_ORIGIN))
-        # The hash of a row depends on the order of its columns.
-        names = dict.fromkeys([*schema.names, ORIGIN, "_rowid"])
-        return rows.select([name for name in names if name in rows.schema.names])
+        return scanner.to_table().combine_chunks().to_batches()[0]

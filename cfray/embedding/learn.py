@@ -1,8 +1,7 @@
-"""Learn what a run's vectors need before its first frame is written: a map, a projection.
+"""Learn what the new vectors need before the first one is made: a map, a projection.
 
-A map leads into the new model's space; a projection makes vectors narrower.  What is
-learned is saved beside the dataset, named by its SHA-256, and then noted in the dataset: a
-run that is killed before the note learns again, a run that is killed after it does not.
+A map leads into the new model's space; a projection makes vectors narrower.  Both are learned
+from a sample of the target's own documents, and saved beside the dataset, named by their SHA-256.
 """
 
 from __future__ import annotations
@@ -10,18 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cfray.embedders.batches import TextModel
-from cfray.embedders.recipe import RECIPE_KEY, Recipe
+from cfray.embedders.recipe import Recipe
 from cfray.embedding.learn_map import Learning, learn_map, only_chunk
-from cfray.embedding.sample import SourceSampling, draw_from_source
-from cfray.engine import failpoint
 from cfray.errors import ConfigError
 from cfray.job.spec import JobSpec
 from cfray.records.vectors import Floats, matrix
 from cfray.remap.maps import Map
 from cfray.remap.projection import Projection, fit_pca
-from cfray.report.run import Run
-from cfray.sources.base import Context
-from cfray.target.commit import SchemaChange, Target, commit
 from cfray.target.maps import load_map
 from cfray.target.state import State
 
@@ -29,37 +23,6 @@ from cfray.target.state import State
 #: to 256 numbers kept 0.965 of the ten nearest neighbours (measured on Debian's package
 #: descriptions).
 _PROJECTION_SAMPLE = 20_000
-
-
-def learn_for_copy(run: Run, context: Context, pool: TextModel | None, *, force: bool) -> Recipe:
-    """Learn what the job needs and no earlier run has learned, and note it in the dataset.
-
-    Args:
-        run: the migration.
-        context: of the source, which the sample is drawn from.
-        pool: the actors that hold the new model; None where no model is needed.
-        force: go on although the gate refuses the map.
-
-    Returns:
-        The recipe by which the copy makes its vectors.
-    """
-    recipe = run.target.recipe()
-    if not needs_learning(run.job, recipe):
-        return recipe
-    job, plan = run.job, run.plan
-    learning = Learning(
-        job,
-        run.target,
-        run.report,
-        draw=lambda max_rows: draw_from_source(
-            SourceSampling(job, plan.shape, context, max_rows), plan.shards
-        ),
-        rows=plan.rows or 0,
-        force=force,
-    )
-    learned = run.timed("learn", lambda: learn_missing(learning, recipe, pool))
-    _note(run.target, learned)
-    return learned
 
 
 def needs_learning(job: JobSpec, recipe: Recipe) -> bool:
@@ -85,7 +48,6 @@ def learn_missing(learning: Learning, recipe: Recipe, pool: TextModel | None) ->
         maps = State(learning.target.uri).maps
         maps.publish(f"{projection.id}.safetensors", projection.to_bytes())
         recipe = replace(recipe, reduction=projection.id)
-    failpoint.reach("learned")
     return recipe
 
 
@@ -96,13 +58,6 @@ def _needs_map(recipe: Recipe) -> bool:
 def _needs_projection(job: JobSpec, recipe: Recipe) -> bool:
     reduce = job.embedding.reduce
     return reduce is not None and reduce.method == "pca" and not recipe.reduction
-
-
-def _note(target: Target, recipe: Recipe) -> None:
-    """Write the recipe into the dataset."""
-    commit(
-        target, lambda ledger: ledger, schema_change=SchemaChange({RECIPE_KEY: recipe.to_json()})
-    )
 
 
 def _learn_projection(

@@ -2,7 +2,7 @@
 
 A sample of the records is embedded with the new model.  The gate judges the map on
 records that the map was not learned from; a map that is not good enough ends the run
-here, before a frame is written.  The map and the sample's exact vectors are saved beside
+here, before a vector is changed.  The map and the sample's exact vectors are saved beside
 the dataset.
 """
 
@@ -204,9 +204,9 @@ def _judge(
         raise ProofFailed(
             f"the map is not good enough: only {verdict.lower:.3f} of what the new model finds is "
             f"sure to be found among {learning.rows:,} records, embedding.remap.min_quality is "
-            f"{spec.min_quality}; no frame was written\n  " + "\n  ".join(lines),
-            "use policy: regenerate with a new target.uri, or --force to remap all the same, or "
-            "lower min_quality",
+            f"{spec.min_quality}; no vector was changed\n  " + "\n  ".join(lines),
+            "use policy: regenerate, or --force to remap all the same, or lower min_quality; the "
+            "same command then goes on from what is copied, without the source",
         )
     gate["forced"] = not passes
     return gate

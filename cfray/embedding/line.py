@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,10 @@ import pyarrow as pa
 from cfray.embedders.batches import BATCH_ROWS, divide_texts, join_batches
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.texts import EmbeddedTexts
-from cfray.embedding.compute import ComputePiece
-from cfray.embedding.model import ActorModel, Figures, ModelSettings, Work
-from cfray.embedding.pieces import Piece, Reembedding
+from cfray.embedding.compute import ComputePiece, PieceReceipt
+from cfray.embedding.model import ActorModel, Figures, ModelSettings, Starts, Work
+from cfray.embedding.pieces import Piece, VectorTask
+from cfray.embedding.vectors import VectorMaker
 from cfray.engine.lines import ActorLine, LineOptions
 from cfray.records.vectors import Floats
 from cfray.report.run import Run
@@ -45,26 +46,36 @@ class EmbeddingLine:
     @classmethod
     def of(cls, run: Run, recipe: Recipe) -> EmbeddingLine:
         """Give the line of a command whose vectors a model makes."""
-        assert recipe.model is not None
         marks = run.state.scratch.child(f"starts-{run.target.epoch}/embedding")
         return cls(run.job.name, ModelSettings.of(run.job, recipe.model, marks))
 
     def report(self, run: Run) -> None:
         """Add to the report what the line did in this run."""
         run.report.operators["embed"] = self.operators
-        self.figures.report(run)
+        if self.figures.spans:
+            self.figures.report(run)
 
-    def compute(self, reembedding: Reembedding, pieces: Sequence[Piece]) -> Generator[Piece]:
-        """Compute pieces; yield each one when its file is there.
+    def compute(
+        self,
+        task: VectorTask,
+        pieces: Sequence[Piece],
+        how: type[ComputePiece] = ComputePiece,
+    ) -> Generator[PieceReceipt]:
+        """Compute pieces; yield the receipt of each when it is published.
+
+        Args:
+            task: what is made.
+            pieces: that are still to be computed.
+            how: reads the rows of a piece and computes them.
 
         Raises:
-            CfrayError: the model failed as a whole; the files that are there stay.
+            CfrayError: the model failed as a whole; the receipts that are there stay.
         """
-        open_work = partial(_PieceActor, self.settings, reembedding)
+        open_work = partial(_PieceActor, self.settings, task, how)
         with closing(self._run("embed_piece", open_work, pieces)) as results:
-            for piece, work in results:
+            for receipt, work in results:
                 self.figures.add(work)
-                yield piece
+                yield receipt
 
     def embed(self, column: pa.StringArray) -> EmbeddedTexts:
         """Embed the texts of a sample.
@@ -117,15 +128,19 @@ class EmbeddingLine:
 class _PieceActor:
     """Computes pieces with a model that it loads once."""
 
-    def __init__(self, settings: ModelSettings, reembedding: Reembedding) -> None:
-        self.model = ActorModel(settings)
-        embed = replace(reembedding.embed, pool=self.model)
-        self.compute = ComputePiece(replace(reembedding, embed=embed))
+    def __init__(self, settings: ModelSettings, task: VectorTask, how: type[ComputePiece]) -> None:
+        self.model, self.task = ActorModel(settings), task
+        # without a model in the recipe no text is embedded, not even to try whether an actor lives
+        model = None if task.recipe.model is None else self.model
+        self.compute = how(task, VectorMaker(task.embedding, task.recipe, task.uri, model))
 
-    def __call__(self, piece: Piece) -> tuple[Piece, Work]:
-        begin = self.model.begin(piece.file)
-        self.compute(piece)
-        return piece, self.model.account(begin)
+    def __call__(self, piece: Piece) -> tuple[PieceReceipt, Work]:
+        begin = self.model.begin(piece.name)
+        if self.task.recipe.policy == "regenerate":
+            # loaded before a range is begun: an actor that dies over the model blames no row
+            _ = self.model.model
+        receipt = self.compute(piece)
+        return receipt, self.model.account(begin)
 
 
 class _SampleActor:
@@ -138,6 +153,10 @@ class _SampleActor:
         self, batch: tuple[int, pa.StringArray]
     ) -> tuple[int, EmbeddedTexts | Floats, Work]:
         number, column = batch
-        begin = self.model.begin(f"{self.method}-{number}")
+        item = f"{self.method}-{number}"
+        begin = self.model.begin(item)
+        marks = Starts(self.model.settings.marks.child(f"starts/{item}"))
+        marks.begin("embedding actors died {times} times over the same texts of the sample")
         vectors = getattr(self.model, self.method)(column)
+        marks.end()
         return number, vectors, self.model.account(begin)

@@ -1,7 +1,7 @@
 """The model of a run: how an actor loads it, and what the actors did with it.
 
 An actor loads the model with the first text that needs it, and refuses a model that is not the
-plan's.  Each load leaves a mark in the state folder, so that the loads of actors that died are
+plan's.  Each load leaves marks in the state folder, so that the loads of actors that died are
 counted, too.
 """
 
@@ -29,9 +29,11 @@ from cfray.runtime.filesystems import Folder
 
 #: Actors that ask a server at once unless the job says otherwise: they wait, and cost no core.
 _ENDPOINT_ACTORS = 8
-#: How often one command starts an item whose actor dies without an error (killed for its memory,
-#: or crashed in native code).
+#: How often one command starts something over which an actor dies without an error (killed for its
+#: memory, or crashed in native code).
 MAX_CRASHES = 3
+#: What an actor embeds first.
+_FIRST_TEXT = "a text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,11 @@ class ModelSettings:
     marks: Folder
 
     @classmethod
-    def of(cls, job: JobSpec, model: Identity, marks: Folder) -> ModelSettings:
-        """Give the settings of the model that the plan found."""
+    def of(cls, job: JobSpec, model: Identity | None, marks: Folder) -> ModelSettings:
+        """Give the settings of the model that the plan found; None where no text is embedded."""
         spec = job.embedding
+        if model is None:
+            return cls(spec, "", 0, "cpu", throttle.endpoint_budgets(None), marks)
         if spec.endpoint is None:
             # the plan resolved "auto", and every actor must compute in the type it resolved to
             spec = spec.model_copy(update={"dtype": model.dtype})
@@ -138,35 +142,37 @@ class ActorModel:
         self.settings = settings
         self.name = uuid.uuid4().hex
         self.counts: Counter[str] = Counter()
+        self._item = ""
         self._model: LocalModel | None = None
 
     def begin(self, item: str) -> float:
-        """Count the starts of an item durably, and give it up where it kills its actors.
-
-        Ray repeats the item of an actor that died without any limit.
+        """Begin an item, for whose texts the model may be loaded.
 
         Returns:
             The time, seconds since 1970.
-
-        Raises:
-            TargetError: the item was started too often.
         """
-        folder = self.settings.marks.child(f"starts/{item}")
-        starts = folder.list_names()
-        if len(starts) >= MAX_CRASHES:
-            raise TargetError(
-                f"embedding actors died {MAX_CRASHES} times over the same texts ({item}; out of "
-                "memory, or a crash in native code)",
-                "give them more memory (fewer embedding.actors), then run the same command again",
-            )
-        folder.publish(str(len(starts)), b"")
+        self._item = item
         return time.time()
 
     @property
     def model(self) -> LocalModel:
-        """Give the model."""
+        """Give the model; load it where no text has needed it yet.
+
+        Raises:
+            TargetError: actors died again and again while they loaded it for this item.
+        """
         if self._model is None:
-            self._model = self.settings.load()
+            marks = Starts(self.settings.marks.child(f"loading/{self._item}"))
+            marks.begin(
+                "embedding actors died {times} times while they loaded the model (out of memory, "
+                "or a crash in native code)"
+            )
+            model = self.settings.load()
+            if self.settings.spec.endpoint is None:
+                # a model that dies over any text must not look as if a record's had killed it
+                model.embed_queries(pa.array([_FIRST_TEXT]))
+            self._model = model
+            marks.end()
         return self._model
 
     def embed(self, column: pa.StringArray) -> EmbeddedTexts:
@@ -192,6 +198,42 @@ class ActorModel:
         self.flush()
         counts, self.counts = self.counts, Counter()
         return Work(self.name, begin, time.time(), counts)
+
+
+class Starts:
+    """Counts durably how often something was begun that may kill its process.
+
+    Ray repeats the item of a process that died without any limit.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        """Look at the earlier starts."""
+        self.folder = folder
+        names = folder.list_names()
+        self._ends = sum(name.startswith("ended-") for name in names)
+        self._begun = len(names) - self._ends
+
+    def begin(self, sentence: str) -> None:
+        """Count a start.
+
+        Args:
+            sentence: of the error; it names how often with ``{times}``.
+
+        Raises:
+            TargetError: as many starts as a process may die over came to no end.
+        """
+        deaths = self._begun - self._ends
+        if deaths >= MAX_CRASHES:
+            raise TargetError(
+                sentence.format(times=deaths),
+                "give them more memory (fewer embedding.actors), or another embedding.engine or "
+                "dtype; then run the same command again",
+            )
+        self.folder.publish(f"begun-{self._begun}", b"")
+
+    def end(self) -> None:
+        """Count an end."""
+        self.folder.publish(f"ended-{self._begun}", b"")
 
 
 @dataclass(slots=True)

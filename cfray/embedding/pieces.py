@@ -1,16 +1,15 @@
-"""Pieces: how the rows of a finished target are divided to make their vectors anew.
+"""Pieces: how the rows of a target are divided to make their vectors.
 
-A piece is at most 4,096 rows of one fragment.  Its file in ``scratch/`` is there when the
-piece is computed, so a kill costs only the pieces in flight.  The name of the file holds
-the state of the fragment: a fragment that changed has other pieces, and no old file can be
-mistaken for a file of the new pieces.
+A piece is a run of physical rows of one fragment, named by the fragment's data files: a piece
+reads the same however often it is read, and a row that is deleted later voids nothing.  What an
+actor makes of a piece lies in ``scratch/`` until the vectors are swapped, so a kill costs only the
+pieces in flight.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,94 +18,134 @@ import lance
 from lance import LanceDataset
 from lance.fragment import FragmentMetadata
 
-from cfray.conversion.embed import Embed
 from cfray.embedders.recipe import Recipe
+from cfray.embedders.spec import Embedding
+from cfray.job.spec import JobSpec
+from cfray.planning.piece_rows import RowsToEmbed
+from cfray.report.run import Run
 from cfray.runtime import filesystems
+from cfray.runtime.filesystems import Folder
+from cfray.target.ledger import EntryKind
 from cfray.target.state import State
-
-#: Rows of one piece: about half a minute of a small model's work on one core.  The environment may
-#: set another number, so that a test has many pieces of few rows.
-_PIECE_ROWS, _PIECE_ROWS_SETTING = 4_096, "CFRAY_PIECE_ROWS"
-#: Names of the new columns in a piece's file and while they are joined to a fragment.
-NEW_VECTOR, NEW_ORIGIN = "cfray_new_vector", "cfray_new_origin"
 
 
 @dataclass(frozen=True)
-class Reembedding:
-    """One re-embedding of a target, as its tasks need it; travels to workers.
+class VectorTask:
+    """One making of a target's vectors, as its tasks need it; travels to workers.
 
     Attributes:
-        embed: the step that makes the vectors.
+        job: whose section ``embedding`` says what is made.
+        recipe: of the new vectors.
+        old_recipe: how the present vectors were made.
         version: of the dataset that is read.
         name: of the ledger's entry.
-        old_recipe: how the present vectors were made.
+        epoch: of the run.
     """
 
-    embed: Embed
+    job: JobSpec
+    recipe: Recipe
+    old_recipe: Recipe
     version: int
     name: str
-    old_recipe: Recipe
+    epoch: int
+
+    @classmethod
+    def of(cls, run: Run, job: JobSpec, recipe: Recipe, kind: EntryKind) -> VectorTask:
+        """Give the task of a command whose next entry of a kind brings the vectors."""
+        target = run.target
+        name = target.ledger().next_name(kind)
+        return cls(job, recipe, target.recipe(), target.open().version, name, target.epoch)
 
     @property
     def uri(self) -> str:
         """Give the address of the target."""
-        return self.embed.job.target.uri
+        return self.job.target.uri
+
+    @property
+    def embedding(self) -> Embedding:
+        """Give the section that says what is made."""
+        return self.job.embedding
 
     @cached_property
     def dataset(self) -> LanceDataset:
         """Open the version that is read, once in each process."""
-        return self.open_dataset()
-
-    def open_dataset(self) -> LanceDataset:
-        """Open the version that is read."""
         options = filesystems.storage_options(self.uri)
         return lance.dataset(self.uri, version=self.version, storage_options=options)
 
     @property
-    def scratch(self) -> filesystems.Folder:
-        """Name the folder of the pieces' files; another job or another map has another folder."""
-        fingerprint, map_id = self.embed.job.fingerprint, self.embed.recipe.map
+    def scratch(self) -> Folder:
+        """Name the folder of the pieces; another job or another map has another folder."""
+        fingerprint, map_id = self.job.fingerprint, self.recipe.map
         return State(self.uri).scratch.child(f"{self.name}-{fingerprint[:16]}-{map_id[:16]}")
+
+    @property
+    def receipts(self) -> Folder:
+        """Name the folder of the pieces' receipts."""
+        return self.scratch.child("receipts")
+
+    def remove_scratch(self, pieces: Sequence[Piece]) -> None:
+        """Remove what was computed of pieces, marks and receipts included."""
+        for folder in (*(self.scratch.child(piece.name) for piece in pieces), self.receipts):
+            for file in folder.list_names():
+                folder.remove(file)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of rows of one fragment.
+    """A run of physical rows of one fragment.
 
     Attributes:
         fragment: its number.
-        state: hash of what the fragment consists of (``state_of``).
-        first: where the run starts; rows that are deleted do not count.
-        rows: how many rows.
+        files: hash of the fragment's data files (``files_of``).
+        first: number of the first row; deleted rows count.
+        rows: how many.
     """
 
     fragment: int
-    state: str
+    files: str
     first: int
     rows: int
 
     @property
-    def file(self) -> str:
-        """Name the piece's file."""
-        return f"{self.fragment}-{self.state}-{self.first}.arrow"
+    def name(self) -> str:
+        """Name the piece; another division of the same files has other names."""
+        return f"{self.files}-{self.first}-{self.rows}"
 
 
-def divide(reembedding: Reembedding) -> list[Piece]:
-    """Divide all rows of the target into pieces."""
-    piece_rows = int(os.environ.get(_PIECE_ROWS_SETTING, _PIECE_ROWS))
-    pieces = []
-    for fragment in reembedding.dataset.get_fragments():
-        rows, state = fragment.count_rows(), state_of(fragment.metadata)
-        pieces += [
-            Piece(fragment.fragment_id, state, first, min(piece_rows, rows - first))
-            for first in range(0, rows, piece_rows)
-        ]
-    return pieces
+def divide(task: VectorTask, rows: int) -> list[Piece]:
+    """Divide all rows of the target into pieces of at most so many rows."""
+    return [
+        Piece(fragment.fragment_id, files_of(fragment.metadata), first, min(rows, size - first))
+        for fragment in task.dataset.get_fragments()
+        for size in [fragment.metadata.physical_rows]
+        for first in range(0, size, rows)
+    ]
+
+
+def piece_rows(task: VectorTask, device: str) -> int:
+    """Give the most rows of a piece of the target."""
+    fragments = task.dataset.get_fragments()
+    rows = sum(fragment.metadata.physical_rows for fragment in fragments)
+    return _rows_to_embed(task, rows).in_a_piece(device)
+
+
+def joining_piece_rows(task: VectorTask, device: str, rows: int) -> int:
+    """Give the most rows of a piece of so many frames that will join the target."""
+    return _rows_to_embed(task, rows).in_a_piece(device)
+
+
+def _rows_to_embed(task: VectorTask, rows: int) -> RowsToEmbed:
+    return RowsToEmbed(task.embedding, task.recipe, task.old_recipe.dimension, rows)
+
+
+def files_of(metadata: FragmentMetadata) -> str:
+    """Give a short hash of a fragment's data files: of what its physical rows hold."""
+    return _hash([file["path"] for file in metadata.to_json()["files"]])
 
 
 def state_of(metadata: FragmentMetadata) -> str:
     """Give a short hash of what a fragment consists of: its files and its deletions."""
-    return hashlib.sha256(json.dumps(metadata.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+    return _hash(metadata.to_json())
 
 
 def group_by_fragment(pieces: Sequence[Piece]) -> list[list[Piece]]:
@@ -115,3 +154,7 @@ def group_by_fragment(pieces: Sequence[Piece]) -> list[list[Piece]]:
     for piece in pieces:
         groups.setdefault(piece.fragment, []).append(piece)
     return list(groups.values())
+
+
+def _hash(body: object) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,9 +1,9 @@
 """Draw the sample of records that a map or a projection is learned from.
 
-The sample is uniform: of all records that have what is learned from, it holds those with
-the smallest hash of their uuid.  At most 64 shards (of the source) or fragments (of the
-target) are read for it, spread evenly and each read to its end, for the first rows of a
-shard are no sample of it.  Nothing is written.
+The sample is uniform: of all documents that have what is learned from, it holds those with
+the smallest hash of their uuid.  At most 64 fragments of the target are read for it, spread
+evenly and each read to its end, for the first rows of a fragment are no sample of it.  Nothing
+is written.
 """
 
 from __future__ import annotations
@@ -19,26 +19,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cfray.conversion.convert import Conversion, Converted
-from cfray.engine.tasks import TaskOptions, run_tasks
+from cfray.engine.tasks import run_tasks
 from cfray.frames import digests
-from cfray.job.mapping import SourceShape, rule_paths
-from cfray.job.spec import JobSpec
-from cfray.records.record import Reject
-from cfray.records.vectors import matrix
+from cfray.records.vectors import has_number, matrix
 from cfray.runtime import filesystems
-from cfray.sources.base import Context, Shard
 
 Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
-#: Shards or fragments that are read at most.
+#: Fragments that are read at most.
 _MAX_READ = 64
 #: Characters of a query that stands in for a title: about the length of a search.
 _QUERY_CHARACTERS = 80
-#: Cores that a task claims while the embedding actors are up, which claim half a core each: on a
-#: machine of one core the task must find room beside an actor.
-CPUS_BESIDE_ACTORS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +66,19 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceSampling:
-    """What a task needs to draw from a shard of the source; travels to workers.
-
-    Attributes:
-        job, shape, context: as for reading and converting a shard.
-        max_rows: records to draw at most.
-    """
-
-    job: JobSpec
-    shape: SourceShape
-    context: Context
-    max_rows: int
-
-
-@dataclass(frozen=True, slots=True)
 class TargetSampling:
     """What a task needs to draw from a fragment of the target; travels to workers.
 
     Attributes:
         uri, version: of the dataset.
+        policy: by which the new vectors will be made.
         max_rows: records to draw at most.
         has_titles: whether the job maps titles, so that they serve as queries.
     """
 
     uri: str
     version: int
+    policy: str
     max_rows: int
     has_titles: bool
 
@@ -109,23 +88,12 @@ class TargetSampling:
         return lance.dataset(self.uri, version=self.version, storage_options=options)
 
 
-def draw_from_source(sampling: SourceSampling, shards: Sequence[Shard]) -> Sample | None:
-    """Draw from the source; None if no record has both a text and a vector."""
-    memory = sampling.job.limits.memory
-    options = TaskOptions(None if memory == "auto" else memory, cpus=CPUS_BESIDE_ACTORS)
-    samples = run_tasks(
-        partial(_draw_from_shard, sampling), spread_evenly(shards, _MAX_READ), options
-    )
-    return merge_samples(samples, sampling.max_rows)
-
-
 def draw_from_target(sampling: TargetSampling) -> Sample | None:
     """Draw from the target; None if no document has both a text and a vector."""
     fragments = [fragment.fragment_id for fragment in sampling.open_dataset().get_fragments()]
     samples = run_tasks(
         partial(_draw_from_fragment, sampling),
         spread_evenly(fragments, _MAX_READ),
-        TaskOptions(cpus=CPUS_BESIDE_ACTORS),
     )
     return merge_samples(samples, sampling.max_rows)
 
@@ -149,22 +117,6 @@ def merge_samples(samples: Iterator[Sample | None], max_rows: int) -> Sample | N
     return merged
 
 
-def _draw_from_shard(sampling: SourceSampling, shard: Shard) -> Sample | None:
-    """Draw from one shard of the source.  Body of a Ray task."""
-    conversion = Conversion(sampling.job, sampling.shape)
-    has_titles = bool(rule_paths(sampling.job.mapping.title))
-
-    def samples() -> Iterator[Sample]:
-        for item in sampling.job.source.read(shard, sampling.context):
-            # A row that cannot be read teaches nothing; the copy quarantines and counts it.
-            if not isinstance(item, Reject):
-                converted = conversion.convert(item, shard.collection)
-                usable = _usable_rows(converted, sampling.job.embedding.policy)
-                yield sample_of(converted.frames, usable, has_titles=has_titles)
-
-    return merge_samples(samples(), sampling.max_rows)
-
-
 def _draw_from_fragment(sampling: TargetSampling, fragment_id: int) -> Sample | None:
     """Draw from one fragment of the target.  Body of a Ray task."""
     fragment = sampling.open_dataset().get_fragment(fragment_id)
@@ -174,18 +126,18 @@ def _draw_from_fragment(sampling: TargetSampling, fragment_id: int) -> Sample | 
 
     def samples() -> Iterator[Sample]:
         for batch in scanner.to_batches():
-            usable = matrix(batch.column("vector")).any(axis=1) & _has_text(batch)
+            usable = _usable_rows(batch, sampling.policy)
             yield sample_of(batch, usable, has_titles=sampling.has_titles)
 
     return merge_samples(samples(), sampling.max_rows)
 
 
-def _usable_rows(converted: Converted, policy: str) -> Mask:
+def _usable_rows(frames: pa.RecordBatch, policy: str) -> Mask:
     """Tell which rows have what is learned from: under ``keep`` a vector, else also a text."""
-    if policy == "keep":
-        return ~converted.missing
-    has_text = _has_text(converted.frames)
-    return has_text if policy == "regenerate" else has_text & ~converted.missing
+    if policy == "regenerate":
+        return _has_text(frames)
+    has_vector = has_number(matrix(frames.column("vector")))
+    return has_vector if policy == "keep" else has_vector & _has_text(frames)
 
 
 def _has_text(frames: pa.RecordBatch) -> Mask:

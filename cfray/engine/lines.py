@@ -17,13 +17,12 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pyarrow as pa
 
 from cfray.engine import interrupts
-from cfray.engine.cluster import cores
 from cfray.errors import CfrayError, EngineError
 
 if TYPE_CHECKING:
@@ -71,15 +70,6 @@ class LineOptions:
         """
         job = re.sub(r"[^A-Za-z0-9.-]+", "_", self.job)[:_NAME_LENGTH]
         return f"{job}-{self.step}"
-
-    def beside_actors(self) -> LineOptions:
-        """Give these options for items that mostly wait for embedding actors.
-
-        Two items per core keep the actors busy.  An item claims next to nothing of a core:
-        otherwise an actor could wait for its core until an item ends that waits for the actor.
-        """
-        limit = 2 * cores()
-        return replace(self, max_items=min(self.max_items or limit, limit), cpus=0.05)
 
 
 @dataclass(slots=True)

@@ -18,12 +18,9 @@ from cfray.copying.write import new_nonce, staged_files
 from cfray.engine.tasks import run_tasks
 from cfray.runtime import filesystems
 from cfray.target.commit import Target, guard_commit
+from cfray.target.file_sizes import full_fragment_rows
 from cfray.target.receipts import CompactionReceipt, StagedFile
 from cfray.target.state import State
-
-#: Bytes below which a fragment is small: a quarter of the size that a shard aims at.
-SMALL_FRAGMENT = 64 * 1024 * 1024
-_MAX_ROWS = 1024 * 1024
 
 
 def compact(target: Target, state: State) -> int:
@@ -67,8 +64,7 @@ def _rows_per_fragment(dataset: LanceDataset) -> int:
     fragments = [fragment.metadata for fragment in dataset.get_fragments()]
     rows = sum(fragment.physical_rows for fragment in fragments)
     size = sum(file.file_size_bytes or 0 for fragment in fragments for file in fragment.files)
-    rows_per_fragment: int = max(1, min(_MAX_ROWS, SMALL_FRAGMENT * rows // max(1, size)))
-    return rows_per_fragment
+    return full_fragment_rows(rows, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,15 @@ def agreement(name: str, source: Source, mapping: Mapping, embedding: Embedding)
     }
 
 
+def agreed_to_make_vectors(embedding: dict[str, Any]) -> bool:
+    """Tell whether a job makes vectors after its copy (``Embedding.makes_vectors``).
+
+    Args:
+        embedding: its section, as it was agreed: keys at their default are left out.
+    """
+    return embedding["policy"] != "keep" or "reduce" in embedding or "columns" in embedding
+
+
 def _unset(source: Source) -> set[str]:
     """Name the fields of later versions that have their default."""
     defaults = type(source).model_fields

@@ -2,8 +2,8 @@
 
 They are the last pseudo-shard.  A collection's header carries the centroid of its
 members' vectors, so that a client can read it and a search that hits it hits for a
-reason.  The headers are replaced in one commit when the counts they state have changed;
-they never count as records.
+reason.  The commit that brings other vectors or further records replaces them, too; they
+never count as records.
 """
 
 from __future__ import annotations
@@ -11,65 +11,119 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cfray.conversion.embed import target_schema
 from cfray.conversion.relationships import relationship_structs
-from cfray.copying.write import Tally, new_nonce, publish, write_frames
+from cfray.copying.write import SchemaOf, Tally, new_nonce, publish, write_frames
+from cfray.embedders.recipe import Recipe
+from cfray.embedding.pieces import VectorTask
+from cfray.embedding.swap import swapped_schema
+from cfray.embedding.vectors import in_order_of, schema_of_target, target_schema
 from cfray.frames.schema import dataset_uuid, header_uuid, uuid_namespace
 from cfray.job.spec import JobSpec
 from cfray.report.consistency import consistency_of
+from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.target.books import Books, CollectionVectors, read_books
-from cfray.target.commit import Target, commit, without_rows
+from cfray.target.commit import Rewrite, Target, commit, renumbered, without_rows
 from cfray.target.ledger import EntryKind, Ledger
-from cfray.target.receipts import HeadersReceipt
-from cfray.target.state import Plan, State
+from cfray.target.receipts import EmbedReceipt, HeadersReceipt
+from cfray.target.state import Plan
 
 #: A row of the target, column -> value; columns that are left out are null.
 Row = dict[str, object]
 
 
-def write_headers(job: JobSpec, plan: Plan, target: Target, state: State) -> bool:
+def write_headers(run: Run) -> bool:
     """Write the headers, or replace them if the counts they state have changed.
 
     Returns:
         whether anything was committed.
     """
-    ledger = target.ledger()
-    books = read_books(state, ledger)
-    counts = _counts(books)
-    old = ledger.entries.get(EntryKind.HEADERS)
+    ledger = run.target.ledger()
+    books = read_books(run.state, ledger)
     if are_current(books):
         return False
-    # the header states what the receipts say, which the plan could not know
-    plan = replace(plan, consistency=consistency_of(books, state, plan))
-    rows = header_rows(job, plan, books.collections, counts)
-    schema = target_schema(job, plan.shape, target.recipe())
-    receipt = _write(pa.RecordBatch.from_pylist(rows, schema=schema), counts, target)
-    publish(state, receipt, [])
+    new = prepare_headers(run, books)
+    commit(run.target, new.with_entry, lambda: new.fragments, rewrite=new.rewrite)
+    return True
 
-    def change(current: Ledger) -> Ledger:
+
+@dataclass(frozen=True, slots=True)
+class NewHeaders:
+    """Headers that are written and not committed, and the rows in whose place they come.
+
+    Attributes:
+        receipt: of the new headers, published.
+        stale_rows: row ids of the headers that leave.
+        fragments: Lance's metadata (parsed JSON), with the field ids of the target.
+    """
+
+    receipt: HeadersReceipt
+    stale_rows: list[int]
+    fragments: list[dict[str, Any]]
+
+    def with_entry(self, ledger: Ledger) -> Ledger:
+        """Put the new headers into the ledger, behind all other entries."""
         entries = {
             name: entry
-            for name, entry in current.entries.items()
+            for name, entry in ledger.entries.items()
             if entry.kind is not EntryKind.HEADERS
         }
-        without_headers = replace(current, entries=entries)
-        return without_headers.with_entry(
+        receipt = self.receipt
+        return replace(ledger, entries=entries).with_entry(
             EntryKind.HEADERS, receipt.name, receipt.frames, receipt.nonce
         )
 
+    @property
+    def rewrite(self) -> Rewrite | None:
+        """Give what takes the stale headers out; None where there are none."""
+        if not self.stale_rows:
+            return None
+        return lambda dataset: without_rows(dataset, self.stale_rows)
+
+
+def prepare_headers(
+    run: Run, books: Books, new_vectors: tuple[Recipe, pa.Schema] | None = None
+) -> NewHeaders:
+    """Write and publish the headers that state the counts of the books; commit nothing.
+
+    Args:
+        run: a command that holds the target.
+        books: as they will be when the headers are committed.
+        new_vectors: the recipe and the dataset's schema of the same commit, where it brings other
+            vectors.
+    """
+    target = run.target
+    schema_of: SchemaOf = "latest version"
+    schema = schema_of_target(run.job, run.plan.shape, target)
+    width = run.plan.shape.dimension
+    if new_vectors is not None:
+        recipe, new_schema = new_vectors
+        width, schema_of = recipe.dimension, "next commit"
+        schema = in_order_of(new_schema, target_schema(run.job, run.plan.shape, recipe))
+    # the header states what the receipts say, which the plan could not know
+    plan = replace(run.plan, consistency=consistency_of(books, run.state, run.plan))
+    counts = _counts(books)
+    rows = header_rows(run.job, plan, books.collections, counts, width)
+    receipt = _write(pa.RecordBatch.from_pylist(rows, schema=schema), counts, target, schema_of)
+    publish(run.state, receipt, [])
+    old = target.ledger().entries.get(EntryKind.HEADERS)
     stale_rows = list(range(old.start, old.start + old.rows)) if old is not None else []
-    commit(
-        target,
-        change,
-        lambda: receipt.fragments,
-        rewrite=(lambda dataset: without_rows(dataset, stale_rows)) if stale_rows else None,
-    )
-    return True
+    fragments = receipt.fragments
+    if new_vectors is not None:
+        fragments = renumbered(fragments, schema, new_vectors[1])
+    return NewHeaders(receipt, stale_rows, fragments)
+
+
+def headers_of_swap(run: Run, task: VectorTask, receipt: EmbedReceipt) -> NewHeaders:
+    """Make the headers that come with new vectors, in the commit that brings these."""
+    books = read_books(run.state, run.target.ledger())
+    books.add(receipt)
+    return prepare_headers(run, books, (task.recipe, swapped_schema(task)))
 
 
 def are_current(books: Books) -> bool:
@@ -85,10 +139,14 @@ def _counts(books: Books) -> dict[str, int]:
     return counts
 
 
-def _write(headers: pa.RecordBatch, counts: dict[str, int], target: Target) -> HeadersReceipt:
+def _write(
+    headers: pa.RecordBatch, counts: dict[str, int], target: Target, schema_of: SchemaOf
+) -> HeadersReceipt:
     """Write header rows, and note in the receipt which counts they state."""
     tally = Tally(has_members=False)
-    fragments, files = write_frames(target.uri, headers.schema, [headers], tally)
+    fragments, files = write_frames(
+        target.uri, headers.schema, [headers], tally, schema_of=schema_of
+    )
     return HeadersReceipt(
         name=EntryKind.HEADERS.value,
         nonce=new_nonce(),
@@ -102,10 +160,21 @@ def _write(headers: pa.RecordBatch, counts: dict[str, int], target: Target) -> H
 
 
 def header_rows(
-    job: JobSpec, plan: Plan, collections: dict[str, CollectionVectors], counts: dict[str, int]
+    job: JobSpec,
+    plan: Plan,
+    collections: dict[str, CollectionVectors],
+    counts: dict[str, int],
+    width: int,
 ) -> list[Row]:
-    """Make the header rows: the dataset's, then the collections' by name."""
-    width = plan.shape.dimension
+    """Make the header rows: the dataset's, then the collections' by name.
+
+    Args:
+        job: the job file.
+        plan: of the target.
+        collections: name -> its vectors.
+        counts: that the dataset's header states.
+        width: of the vectors.
+    """
     collections = dict(collections)
     if job.mapping.collection is None:
         # a source collection without records is a collection, too

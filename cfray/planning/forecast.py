@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from cfray.conversion.convert import Conversion
+from cfray.conversion.convert import Conversion, Converted
+from cfray.conversion.cut_chunks import planned_tokenizer
 from cfray.conversion.file_columns import FILE, file_paths
 from cfray.conversion.metadata_keys import metadata_key
+from cfray.conversion.steps import Steps
 from cfray.job.mapping import Path, SourceShape, dotted
 from cfray.job.spec import JobSpec
 from cfray.planning.findings import Findings
+from cfray.planning.line_forecast import Disk, Lines
 from cfray.planning.metric import choose_metric
 from cfray.planning.notes import plan_notes
 from cfray.planning.sample import Sample
@@ -56,7 +59,9 @@ class Forecast:
         sampled: records looked at.
         quarantined: reason -> records of the sample.
         duplicates: records of the sample whose id an earlier record has, too.
-        disk: bytes that the target will need (estimate).
+        lines: what the copy and the embedding will do.
+        disk: bytes that the target will need (estimate), as ``disk_parts`` says.
+        disk_parts: what these bytes are, and what is needed beside them during the embedding.
         seconds: how long the copy will take on this machine's cores (estimate).
         warnings: sentences about a run that would stop, or whose result is hardly what is wanted.
         metric: distance of the target's vector index.
@@ -73,7 +78,9 @@ class Forecast:
     sampled: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
+    lines: Lines = field(default_factory=Lines)
     disk: int = 0
+    disk_parts: Disk = field(default_factory=Disk)
     seconds: float = 0.0
     embedding: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -94,7 +101,8 @@ def make_forecast(
         sample: records of the source.
 
     Returns:
-        the forecast, whose ``seconds`` are those of converting the sample, and the frames.
+        the forecast, whose ``seconds`` are those of converting the sample and which says nothing
+        of lines and disk; and the frames that the copy would write.
     """
     choice = choose_metric(job, description, shape)
     forecast = Forecast(
@@ -107,29 +115,35 @@ def make_forecast(
         metric_origin=choice.origin,
         is_whole=sample.is_complete,
     )
-    conversion = Conversion(job, shape)
     begin = time.perf_counter()
-    converted = [
-        conversion.convert(batch, collection)
-        for batch, collection in zip(sample.batches, sample.collections, strict=True)
-    ]
+    converted, frames = _convert(job, shape, sample)
     forecast.seconds = time.perf_counter() - begin
-    frames = [batch.frames for batch in converted]
     for batch in converted:
         forecast.quarantined.update(fault.reason for fault in batch.faults)
-    uuids = pa.chunked_array([batch.column("uuid") for batch in frames], pa.string())
+    uuids = pa.chunked_array([batch.frames.column("uuid") for batch in converted], pa.string())
     forecast.duplicates = len(uuids) - len(uuids.unique())
-    rows = sum(batch.num_rows for batch in frames)
-    if rows:
-        row_bytes = sum(batch.nbytes for batch in frames) / rows
-        # a model's vectors are wider or narrower than the source's, which the frames have
-        row_bytes += 4 * (shape.dimension - shape.read_dimension)
-        records = sample.rows if sample.is_complete else description.rows or 0
-        forecast.disk = int(row_bytes * records)
     findings = Findings(job, description, shape, sample, converted)
     forecast.notes += findings.references[0]
     forecast.warnings += findings.warnings(forecast.quarantined.total(), forecast.duplicates)
     return forecast, frames
+
+
+def _convert(
+    job: JobSpec, shape: SourceShape, sample: Sample
+) -> tuple[list[Converted], list[pa.RecordBatch]]:
+    """Convert a sample by the steps of the copy.
+
+    Returns:
+        each batch as converted, a row a record, and as the copy would write it, chunks among them.
+    """
+    steps = Steps(job, shape, planned_tokenizer(job.embedding))
+    converted, frames = [], []
+    for batch, collection in zip(sample.batches, sample.collections, strict=True):
+        converted.append(steps.conversion.convert(batch, collection))
+        # the steps count what they add, and these counts are the copy's
+        again = replace(converted[-1], counts=Counter(converted[-1].counts))
+        frames.append(steps.cut(again, collection).frames)
+    return converted, frames
 
 
 def _landings(job: JobSpec, shape: SourceShape) -> list[Landing]:

@@ -8,11 +8,14 @@ that it computes in, and the width of the target's vectors.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from cfray.conversion import chunk_frames
 from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.recipe import Recipe
 from cfray.engine import throttle
@@ -86,45 +89,46 @@ class ModelForecast:
         prompt = f", prompt {model.prompt!r}" if model.prompt else ""
         return [f"vectors by {model.name} ({details}, sha256 {model.sha256[:16]}{prompt})"]
 
-    def measure(
-        self, forecast: Forecast, frames: list[pa.RecordBatch], records: int | None
-    ) -> None:
+    def measure(self, forecast: Forecast, frames: list[pa.RecordBatch], rows: int) -> None:
         """Add to a forecast what the model will do, cost and lose; nothing where there is none.
 
         Args:
             forecast: of the same sample.
-            frames: the sample, converted.
-            records: of the whole source; None where unknown.
+            frames: the sample as frames, chunks among them.
+            rows: of the whole target, chunks among them; 0 where unknown.
 
         Raises:
             CfrayError: the model failed.
         """
         if self.embedder is not None:
-            self._measure_model(self.embedder, forecast, frames, records or 0)
+            self._measure_model(self.embedder, forecast, frames, rows)
 
     def _measure_model(
-        self, embedder: Embedder, forecast: Forecast, frames: list[pa.RecordBatch], records: int
+        self, embedder: Embedder, forecast: Forecast, frames: list[pa.RecordBatch], rows: int
     ) -> None:
         """Count the tokens of the sample's texts, and time the model on some of them."""
-        cells = [text for batch in frames for text in batch.column("text_content").to_pylist()]
-        texts = [text for text in cells if text is not None and text.strip()]
-        limit = embedder.identity.max_tokens
-        tokens = np.array(embedder.count_tokens(texts) if texts else [], np.int64)
-        too_long = tokens > limit
-        counts = {
-            "texts": len(texts),
-            "blank": len(cells) - len(texts),
-            "tokens": int(tokens.sum()),
-            "truncated": int(too_long.sum()),
-            "tokens_lost": int((tokens[too_long] - limit).sum()),
-        }
+        texts = _SampledTexts.of(embedder, [batch.column("text_content") for batch in frames])
+        counts = texts.counts()
+        chunks = [_texts(batch, "text_content", of_chunks=True) for batch in frames]
+        if any(map(len, chunks)):
+            chunk_counts = _SampledTexts.of(embedder, chunks).counts()
+            counts["chunks"] = chunk_counts["texts"]
+            counts["chunks_truncated"] = chunk_counts["truncated"]
         forecast.embedding.update(counts)
-        if texts:
-            source_texts = records * len(texts) / len(cells)
-            seconds = _seconds_per_text(embedder, texts, tokens) * source_texts
-            forecast.embedding["seconds"] = round(seconds, 1) * self._embedded_share(records)
-            self._price(forecast, np.minimum(tokens, limit).mean() * source_texts)
         forecast.notes += self._text_notes(embedder.identity, counts)
+        names = [column.of for column in self.job.embedding.columns.values()]
+        further = [
+            _texts(batch, name, of_chunks=False)
+            for batch in frames
+            for name in names
+            if name != "vector"
+        ]
+        all_texts = texts.with_further(_SampledTexts.of(embedder, further))
+        if all_texts.texts:
+            target_texts = rows * len(all_texts.texts) / max(1, texts.cells)
+            seconds = all_texts.seconds_per_text(embedder) * target_texts
+            forecast.embedding["seconds"] = round(seconds * self._embedded_share(rows), 1)
+            self._price(forecast, all_texts.mean_visible_tokens * target_texts)
 
     def _embedded_share(self, records: int) -> float:
         """Give the share of the source's texts that are embedded: ``remap`` maps the others."""
@@ -151,9 +155,11 @@ class ModelForecast:
         notes = []
         if counts["truncated"]:
             lost = f" ({counts['tokens_lost']:,} of {counts['tokens']:,} tokens lost)"
+            long_chunks = counts.get("chunks_truncated", 0)
+            chunks = f", {long_chunks:,} of them chunks," if long_chunks else ""
             notes.append(
-                f"{counts['truncated']:,} of {counts['texts']:,} sampled texts are longer than the "
-                f"model's {model.max_tokens} tokens and {_FATES[model.on_long_text]}"
+                f"{counts['truncated']:,} of {counts['texts']:,} sampled texts{chunks} are longer "
+                f"than the model's {model.max_tokens} tokens and {_FATES[model.on_long_text]}"
                 + (lost if model.on_long_text == "truncate" else "")
             )
         if counts["blank"]:
@@ -164,9 +170,64 @@ class ModelForecast:
         return notes
 
 
-def _seconds_per_text(embedder: Embedder, texts: list[str], tokens: npt.NDArray[np.int64]) -> float:
-    """Time the model on texts that are spread evenly over the sample."""
-    rows = np.linspace(0, len(texts) - 1, min(_TIMED_TEXTS, len(texts))).astype(int).tolist()
-    begin = time.perf_counter()
-    embedder.encode([texts[row] for row in rows], tokens[rows].tolist())
-    return (time.perf_counter() - begin) / len(rows)
+@dataclass(frozen=True, slots=True)
+class _SampledTexts:
+    """Texts of the sample that are not blank, with their tokens.
+
+    Attributes:
+        texts: n texts.
+        tokens: of each, ``(n,)``.
+        cells: texts with the blank ones and nulls.
+        limit: tokens of a text that the model sees.
+    """
+
+    texts: list[str]
+    tokens: npt.NDArray[np.int64]
+    cells: int
+    limit: int
+
+    @classmethod
+    def of(cls, embedder: Embedder, columns: list[pa.StringArray]) -> Self:
+        """Count the tokens of the texts in some columns."""
+        cells = [text for column in columns for text in column.to_pylist()]
+        texts = [text for text in cells if text is not None and text.strip()]
+        tokens = np.array(embedder.count_tokens(texts) if texts else [], np.int64)
+        return cls(texts, tokens, len(cells), embedder.identity.max_tokens)
+
+    def with_further(self, other: Self) -> Self:
+        """Give these texts and others; ``cells`` stays."""
+        tokens = np.concatenate([self.tokens, other.tokens])
+        return replace(self, texts=self.texts + other.texts, tokens=tokens)
+
+    def counts(self) -> dict[str, int]:
+        """Count the texts, and what the model does not see of them."""
+        too_long = self.tokens > self.limit
+        return {
+            "texts": len(self.texts),
+            "blank": self.cells - len(self.texts),
+            "tokens": int(self.tokens.sum()),
+            "truncated": int(too_long.sum()),
+            "tokens_lost": int((self.tokens[too_long] - self.limit).sum()),
+        }
+
+    @property
+    def mean_visible_tokens(self) -> float:
+        """Give the tokens of a text that the model sees, on average."""
+        return float(np.minimum(self.tokens, self.limit).mean())
+
+    def seconds_per_text(self, embedder: Embedder) -> float:
+        """Time the model on texts that are spread evenly over the sample."""
+        count = min(_TIMED_TEXTS, len(self.texts))
+        rows = np.linspace(0, len(self.texts) - 1, count).astype(int).tolist()
+        begin = time.perf_counter()
+        embedder.encode([self.texts[row] for row in rows], self.tokens[rows].tolist())
+        return (time.perf_counter() - begin) / len(rows)
+
+
+def _texts(frames: pa.RecordBatch, name: str, *, of_chunks: bool) -> pa.StringArray:
+    """Give a column of the frames that are chunks, or of those that are documents."""
+    texts = frames.column(name)
+    if chunk_frames.FIELD.name not in frames.schema.names:
+        return texts.slice(0, 0) if of_chunks else texts
+    chunk_of = frames.column(chunk_frames.FIELD.name)
+    return texts.filter(chunk_of.is_valid() if of_chunks else chunk_of.is_null())

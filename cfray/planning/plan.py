@@ -7,18 +7,23 @@ what the sample would send to quarantine, what the run will cost.  ``migrate`` m
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+
 from cfray.conversion.convert import Conversion
+from cfray.conversion.cut_chunks import planned_tokenizer
 from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.planning.forecast import Forecast, make_forecast
+from cfray.planning.line_forecast import RunShape, forecast_lines
 from cfray.planning.metric import choose_metric
 from cfray.planning.model_forecast import ModelForecast
 from cfray.planning.notes import plan_notes
@@ -67,11 +72,33 @@ def preview(job: JobSpec) -> tuple[Plan, Forecast]:
     with closing(ModelForecast(job)) as model:
         plan = _plan(job, survey, session, model)
         forecast, frames = make_forecast(job, survey.description, plan.shape, survey.sample)
-        model.measure(forecast, frames, plan.rows)
+        _forecast_lines(job, plan, forecast, frames)
+        model.measure(forecast, frames, forecast.lines.frames)
     if plan.size and forecast.sampled:
         forecast.seconds = _run_seconds(forecast, survey.seconds, plan.rows or 0)
     further_notes = [note for note in forecast.notes if note not in plan.notes]
     return replace(plan, notes=(*plan.notes, *further_notes)), forecast
+
+
+def _forecast_lines(
+    job: JobSpec, plan: Plan, forecast: Forecast, frames: list[pa.RecordBatch]
+) -> None:
+    """Add to a forecast what the copy and the embedding will do, and the disk that they need."""
+    records = forecast.sampled if forecast.is_whole else plan.rows or 0
+    rows = sum(batch.num_rows for batch in frames)
+    shape = RunShape(
+        job.embedding,
+        plan.recipe,
+        plan.shape.dimension,
+        len(plan.shards),
+        round(records * rows / max(1, forecast.sampled)),
+        len(plan.to_json()),
+    )
+    # Lance writes the metadata of the schema into each file
+    metadata = {"types": json.dumps(plan.shape.types), "recipe": plan.recipe.to_json()}
+    frames = [batch.replace_schema_metadata(metadata) for batch in frames]
+    forecast.lines, forecast.disk_parts = forecast_lines(shape, frames)
+    forecast.disk = forecast.disk_parts.total
 
 
 def make_plan(job: JobSpec, scratch: str, session: Session) -> Plan:
@@ -119,7 +146,8 @@ def _plan(job: JobSpec, survey: _Survey, session: Session, model: ModelForecast)
             "map or leave out these fields, or set strict: false",
         )
     recipe = model.plan_recipe(shape.dimension)
-    shape = replace(shape, dimension=recipe.dimension, source_dimension=shape.dimension)
+    # the width of the target changes with its vectors, that of the source does not
+    shape = replace(shape, source_dimension=shape.dimension)
     notes = [*description.notes, *plan_notes(job, description, shape, sample), *model.notes()]
     expected, comparison = _compare_vectors(job, shape, sample)
     return Plan(
@@ -134,7 +162,20 @@ def _plan(job: JobSpec, survey: _Survey, session: Session, model: ModelForecast)
         facts={collection.name: collection.facts for collection in description.collections},
         recipe=recipe,
         expected=expected,
+        fingerprint=job.fingerprint,
+        tokenizer=planned_tokenizer(job.embedding),
     )
+
+
+def with_other_vectors(job: JobSpec, plan: Plan) -> Plan:
+    """Plan the vectors of a copied target anew, for a job with another section ``embedding``.
+
+    Raises:
+        CfrayError: as ``ModelForecast.plan_recipe``.
+    """
+    with closing(ModelForecast(job)) as model:
+        recipe = model.plan_recipe(plan.shape.read_dimension)
+    return replace(plan, recipe=recipe, fingerprint=job.fingerprint)
 
 
 def _compare_vectors(

@@ -20,6 +20,8 @@ from cfray.sources.base import Context, Description, Shard
 SAMPLE_ROWS = 1_000
 #: Source collections of which the sample holds records.
 _SAMPLE_COLLECTIONS = 100
+#: Shards that are read beside these where all of them are small.
+_FURTHER_SHARDS = 50
 #: Bytes of a batch that is read for the sample: smaller than a run's, for most of it is cut off.
 _BATCH_BYTES = MIB
 
@@ -50,34 +52,56 @@ class Sample:
 def read_sample(job: JobSpec, shards: list[Shard], context: Context) -> Sample:
     """Read some records of the first, the middle and the last shard, and of each collection.
 
+    Of a source of many small shards, records of more shards are read.
+
     Raises:
         SourceError: the source holds no record, or cannot be read.
     """
     context = replace(context, batch_bytes=_BATCH_BYTES)
-    batches: list[pa.RecordBatch] = []
-    collections: list[str] = []
-    rejects: list[Reject] = []
     numbers = _sampled_shards(shards)
-    is_complete = len(numbers) == len(shards)
-    for number in numbers:
-        rows = 0
-        for item in job.source.read(shards[number], context):
-            if isinstance(item, Reject):
-                rejects.append(item)
-                rows += 1
-            else:
-                batches.append(item.slice(0, SAMPLE_ROWS - rows))
-                collections.append(shards[number].collection)
-                rows += batches[-1].num_rows
-            if rows >= SAMPLE_ROWS:
-                is_complete = False
-                break
+    parts = {number: _read_shard(job, shards[number], context) for number in numbers}
+    for number in _further_shards(shards, parts):
+        parts[number] = _read_shard(job, shards[number], context)
+    samples = [parts[number] for number in sorted(parts)]
+    batches = [batch for sample in samples for batch in sample.batches]
+    rejects = [reject for sample in samples for reject in sample.rejects]
     if not rejects and not any(batch.num_rows for batch in batches):
         raise SourceError(
             f"the source holds no record: nothing to read at {job.source.address}",
             "correct source in the job file, or export the data again",
         )
+    collections = [collection for sample in samples for collection in sample.collections]
+    is_complete = len(parts) == len(shards) and all(sample.is_complete for sample in samples)
     return Sample(batches, collections, rejects, is_complete)
+
+
+def _read_shard(job: JobSpec, shard: Shard, context: Context) -> Sample:
+    """Read the first records of a shard."""
+    batches: list[pa.RecordBatch] = []
+    rejects: list[Reject] = []
+    rows, is_complete = 0, True
+    for item in job.source.read(shard, context):
+        if isinstance(item, Reject):
+            rejects.append(item)
+            rows += 1
+        else:
+            batches.append(item.slice(0, SAMPLE_ROWS - rows))
+            rows += batches[-1].num_rows
+        if rows >= SAMPLE_ROWS:
+            is_complete = False
+            break
+    return Sample(batches, [shard.collection] * len(batches), rejects, is_complete)
+
+
+def _further_shards(shards: list[Shard], parts: dict[int, Sample]) -> list[int]:
+    """Choose more shards where those that were read are small, to come to a shard's sample."""
+    rows = sum(sample.rows for sample in parts.values())
+    others = [number for number in range(len(shards)) if number not in parts]
+    if rows >= SAMPLE_ROWS or not others:
+        return []
+    missing = -(-(SAMPLE_ROWS - rows) * len(parts) // max(1, rows))
+    count = min(missing, _FURTHER_SHARDS, len(others))
+    return [others[len(others) * position // count] for position in range(count)]
 
 
 def check_sample(description: Description, sample: Sample) -> None:

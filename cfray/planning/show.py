@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cfray.planning.forecast import Forecast
+from cfray.planning.line_forecast import Disk, Lines
 from cfray.runtime.plurals import counted
 from cfray.target.state import Plan
 
@@ -25,9 +26,10 @@ def as_json(plan: Plan, forecast: Forecast) -> dict[str, Any]:
         "records": rows,
         "records_exact": is_exact,
         "source_bytes": plan.size,
-        "dimension": plan.shape.dimension,
+        "dimension": plan.recipe.dimension,
         "consistency": plan.consistency,
         **asdict(forecast),
+        "disk_peak": forecast.disk_parts.peak,
         # ``asdict`` counts the items of a Counter (Python 3.11)
         "quarantined": dict(forecast.quarantined),
         "notes": list(plan.notes),
@@ -57,19 +59,51 @@ def size_lines(name: str, plan: Plan, forecast: Forecast) -> list[str]:
     cost = "disk and time: unknown"
     if rows:
         cost = (
-            f"needs about {_size(forecast.disk)} of disk and about {forecast.seconds:,.0f} s on "
-            "this machine"
+            f"needs about {size_text(forecast.disk)} of disk and about {forecast.seconds:,.0f} s "
+            "on this machine"
         )
     return [
         (
-            f"{name}: {records}, {_size(plan.size)} at the source, in "
+            f"{name}: {records}, {size_text(plan.size)} at the source, in "
             f"{counted(len(plan.shards), 'shard')}; "
             f"{_vectors(plan)}"
         ),
         f"consistency of the source: {plan.consistency}",
         f"metric of the vector index: {forecast.metric}, from: {forecast.metric_origin}",
+        *_line_sentences(forecast.lines),
         cost,
+        *(_disk_sentences(forecast.disk_parts) if rows else ()),
     ]
+
+
+def _line_sentences(lines: Lines) -> list[str]:
+    """Say what the two lines of the run do; nothing where there is only the copy."""
+    if not lines.piece_rows:
+        return []
+    copy = f"{counted(lines.shards, 'shard')}, about {counted(lines.frames, 'row')}"
+    embedding = f"about {counted(lines.pieces, 'piece')} of at most {lines.piece_rows:,} rows"
+    return [
+        f"first line, the copy: {copy}; the source is released when the last shard is read",
+        f"second line, the embedding: {embedding}, from what is copied, without the source",
+    ]
+
+
+def _disk_sentences(disk: Disk) -> list[str]:
+    """Say what the bytes on disk are."""
+    parts = {
+        "copied": disk.copied,
+        "written again where small files are merged": disk.compacted,
+        "new vectors": disk.vectors,
+        "versions and receipts": disk.books,
+    }
+    listed = ", ".join(f"{size_text(size)} {name}" for name, size in parts.items() if size)
+    sentences = [f"on disk, without indexes and before any cleanup: {listed}"]
+    if disk.pieces:
+        sentences.append(
+            f"{size_text(disk.pieces)} more while the vectors are made; the bytes of what they "
+            "replace stay until cfray cleanup finds no version that refers to them"
+        )
+    return sentences
 
 
 def warning_lines(plan: Plan, forecast: Forecast) -> list[str]:
@@ -99,11 +133,11 @@ def _records(plan: Plan, forecast: Forecast) -> tuple[int | None, bool]:
 
 def _vectors(plan: Plan) -> str:
     """Say how wide the vectors are; without any the dataset has a column of zeros all the same."""
-    width = plan.shape.dimension
+    width = plan.recipe.dimension
     return f"vectors of {width}" if width > 1 else "no vectors (a placeholder of zeros, 1 wide)"
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
     """Write a number of bytes for people."""
     value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
     while value >= 1024 and len(units) > 1:

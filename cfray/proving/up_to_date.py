@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
+from cfray.embedding.pending import vectors_are_pending
 from cfray.errors import TargetError
 from cfray.finishing import compact, index
 from cfray.joining import headers
@@ -96,8 +97,10 @@ def _has_damage(report: Report) -> bool:
 
 
 def _is_unfinished(run: Run) -> bool:
-    """Tell whether a shard is missing, or the headers are."""
+    """Tell whether a shard, the vectors or the headers are missing."""
     ledger = run.target.ledger()
     if len(ledger.names(EntryKind.SHARD)) < len(run.plan.shards):
+        return True
+    if vectors_are_pending(run.job, run.plan, run.target, ledger):
         return True
     return not headers.are_current(read_books(run.state, ledger))

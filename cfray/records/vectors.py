@@ -229,6 +229,12 @@ def matrix(column: pa.FixedSizeListArray) -> Floats:
     return values
 
 
+def has_number(vectors: Floats) -> Mask:
+    """Tell which of ``(n, d)`` vectors have another number than zero: a vector of zeros is none."""
+    mask: Mask = np.any(vectors, axis=1)
+    return mask
+
+
 def vector_lists(values: Floats, is_null: Mask, kind: pa.DataType) -> pa.FixedSizeListArray:
     """Lay out ``(n, d)`` vectors as a column of this number type, float16 or float32."""
     number_type = np.float16 if pa.types.is_float16(kind) else np.float32

@@ -15,7 +15,7 @@ from cfray.target.receipts import ShardReceipt
 from cfray.target.state import Plan, State
 
 #: Stages whose figures come from the receipts of shards.
-_WORKER_STAGES = ("read", "convert", "embed", "write")
+_WORKER_STAGES = ("read", "convert", "write")
 
 
 def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> None:
@@ -45,7 +45,8 @@ def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> Non
 
 
 def _add_worker_figures(report: Report, receipt: ShardReceipt) -> None:
-    for stage, seconds in receipt.seconds.items():
+    for stage in _WORKER_STAGES:
+        seconds = receipt.seconds.get(stage, 0.0)
         figures = report.stage(stage)
         figures.seconds += seconds
         figures.rows += receipt.read

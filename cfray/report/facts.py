@@ -33,6 +33,7 @@ CHECKS = (
     "index coverage",
     "index files",
     "source count",
+    "vectors as the job asks",
 )
 
 

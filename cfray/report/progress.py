@@ -37,6 +37,8 @@ class Progress:
         #: Records that earlier runs copied or staged: no part of this run's rate.
         self.earlier_rows = 0
         self.stage_seconds: dict[str, float] = {}
+        #: Of the embedding; no piece before it begins.
+        self.pieces = self.computed_pieces = self.earlier_pieces = 0
         self.begin = self.last_line = time.monotonic()
         #: Name of the step that follows the copy, and when it began; None while shards are copied.
         self.current_step: tuple[str, float] | None = None
@@ -97,6 +99,16 @@ class Progress:
         if self.live is None and time.monotonic() - self.last_line > _LINE_INTERVAL:
             self.say(self.line())
 
+    def start_pieces(self, pieces: int, computed: int) -> None:
+        """Begin the embedding: state how many pieces there are, and how many are computed."""
+        self.pieces, self.computed_pieces, self.earlier_pieces = pieces, computed, computed
+
+    def add_piece(self) -> None:
+        """Count a piece whose vectors were computed."""
+        self.computed_pieces += 1
+        if self.live is None and time.monotonic() - self.last_line > _LINE_INTERVAL:
+            self.say(self.line())
+
     def commit(self, seconds: float) -> None:
         """Count the time of a commit."""
         self.stage_seconds["commit"] = self.stage_seconds.get("commit", 0.0) + seconds
@@ -121,11 +133,15 @@ class Progress:
         """Describe the run in one line."""
         if self.current_step is not None:
             name, begin = self.current_step
-            return f"{name}: {time.monotonic() - begin:,.0f} s"
+            seconds = time.monotonic() - begin
+            if name == "embed" and self.pieces:
+                return self._piece_line(seconds)
+            return f"{name}: {seconds:,.0f} s"
         elapsed = max(time.monotonic() - self.begin, 1e-3)
         rate = (self.rows - self.earlier_rows) / elapsed
         mark = "" if self.total_is_exact else "~"
         total = "?" if self.total_rows is None else f"{mark}{self.total_rows:,}"
+        left = _time_left((self.total_rows or 0) - self.rows, rate)
         busy_seconds = sum(self.stage_seconds.values()) or 1.0
         shares = " ".join(
             f"{stage} {seconds / busy_seconds:.0%}" for stage, seconds in self.stage_seconds.items()
@@ -133,17 +149,22 @@ class Progress:
         return (
             f"{self.rows:,} of {total} records, "
             f"{self.shards} of {counted(self.shard_count, 'shard')}, "
-            f"{rate:,.0f} records/s{self._time_left(rate)}  {shares}"
+            f"{rate:,.0f} records/s{left}  {shares}"
         )
 
-    def _time_left(self, rate: float) -> str:
-        """Say how long the copy will still take; nothing where that is unknown."""
-        missing_rows = (self.total_rows or 0) - self.rows
-        if missing_rows <= 0 or not rate:
-            return ""
-        seconds = missing_rows / rate
-        if seconds > 5400:
-            return f", about {seconds / 3600:.1f} h left"
-        if seconds > 90:
-            return f", about {seconds / 60:.0f} min left"
-        return f", about {max(1.0, seconds):.0f} s left"
+    def _piece_line(self, seconds: float) -> str:
+        rate = (self.computed_pieces - self.earlier_pieces) / max(seconds, 1e-3)
+        left = _time_left(self.pieces - self.computed_pieces, rate)
+        return f"embed: {self.computed_pieces:,} of {counted(self.pieces, 'piece')}{left}"
+
+
+def _time_left(missing: int, rate: float) -> str:
+    """Say how long so many items will still take; nothing where that is unknown."""
+    if missing <= 0 or not rate:
+        return ""
+    seconds = missing / rate
+    if seconds > 5400:
+        return f", about {seconds / 3600:.1f} h left"
+    if seconds > 90:
+        return f", about {seconds / 60:.0f} min left"
+    return f", about {max(1.0, seconds):.0f} s left"

@@ -48,6 +48,13 @@ _COUNTS_OF_VECTORS = (
     "texts_truncated",
     "texts_pooled",
     "tokens_lost",
+    "texts_embedded",
+    "texts_repeated",
+    "cache_hits",
+    "column_texts_truncated",
+    "vectors_left_alone",
+    "pieces",
+    "pieces_adopted",
 )
 
 

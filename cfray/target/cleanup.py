@@ -8,6 +8,7 @@ no file of a live writer can look like an orphan.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,9 +22,11 @@ from cfray.target.state import State
 
 #: Folders of a Lance dataset whose files a manifest must name.
 _FOLDERS = ("data", "_deletions", "_indices", "_transactions")
-#: Beginnings of the names of folders in ``scratch/`` that killed runs leave: starts of shards, and
-#: uuids that a search for duplicates has scattered.
+#: Beginnings of the names of folders in ``scratch/`` that killed runs leave: starts of shards and
+#: of models, and uuids that a search for duplicates has scattered.
 _LEFTOVERS = ("starts-", "identities-")
+#: Begin of the names in ``scratch/`` that an entry of the ledger has whose vectors were made there.
+_ENTRY = re.compile(r"((?:embed|replay)-\d+)-")
 
 
 @dataclass(slots=True)
@@ -114,5 +117,11 @@ def _remove_stale_receipts(target: Target, state: State, removed: Removed) -> No
                 removed.receipts += 1
     system, path = filesystems.open_filesystem(state.scratch.uri)
     for info in system.get_file_info(pafs.FileSelector(path, allow_not_found=True)):
-        if info.type == pafs.FileType.Directory and info.base_name.startswith(_LEFTOVERS):
+        entry = _ENTRY.match(info.base_name)
+        is_committed = entry is not None and entry[1] in ledger.entries
+        if not (is_committed or info.base_name.startswith(_LEFTOVERS)):
+            continue
+        if info.type == pafs.FileType.Directory:
             system.delete_dir(info.path)
+        elif is_committed:
+            system.delete_file(info.path)

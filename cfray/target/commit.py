@@ -9,12 +9,15 @@ No other module may commit rows.
 
 from __future__ import annotations
 
+import bisect
+import io
 import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -39,6 +42,10 @@ _ATTEMPTS = 60
 _LONGEST_PAUSE, _FIRST_PAUSE = 2.0, 0.05
 #: Words of Lance's errors for a commit that another writer's commit has overtaken.
 _CONFLICT_WORDS = ("commit conflict", "preempted", "incompatible transaction")
+
+
+#: Gives all fragments of the latest version as they shall be, e.g. with rows deleted.
+Rewrite = Callable[[LanceDataset], list[FragmentMetadata]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +159,8 @@ def commit_receipts(target: Target, receipts: Sequence[ShardReceipt]) -> list[st
 def commit(
     target: Target,
     change: Callable[[Ledger], Ledger | None],
-    new_fragments: Callable[[], Sequence[dict[str, object]]] = list,
-    rewrite: Callable[[LanceDataset], list[FragmentMetadata]] | None = None,
+    new_fragments: Callable[[], Sequence[dict[str, Any]]] = list,
+    rewrite: Rewrite | None = None,
     schema_change: SchemaChange | None = None,
 ) -> LanceDataset:
     """Commit a change of the ledger together with new and changed fragments.
@@ -164,8 +171,7 @@ def commit(
         target: the dataset and our epoch.
         change: makes the new ledger of the present ledger; None if nothing is left to change.
         new_fragments: fragments to add (asked after ``change``).
-        rewrite: gives all present fragments as they shall be, e.g. with rows deleted; default: as
-            they are.
+        rewrite: of all present fragments; default: they stay as they are.
         schema_change: changes of the schema that belong to the same commit.
 
     Raises:
@@ -193,7 +199,7 @@ def _merge(
     dataset: LanceDataset,
     ledger: Ledger,
     fragments: list[FragmentMetadata],
-    rewrite: Callable[[LanceDataset], list[FragmentMetadata]] | None,
+    rewrite: Rewrite | None,
     schema_change: SchemaChange | None = None,
 ) -> bool:
     """Try a Merge; False after a conflict."""
@@ -309,8 +315,17 @@ def _check_files(uri: str, receipts: Sequence[Receipt]) -> None:
             )
 
 
-def without_rows(dataset: LanceDataset, row_ids: list[int]) -> list[FragmentMetadata]:
-    """Give the fragments of a dataset as they are when some rows are deleted."""
+def without_rows(
+    dataset: LanceDataset, row_ids: list[int], *, keep_empty: bool = False
+) -> list[FragmentMetadata]:
+    """Give the fragments of a dataset as they are when some rows are deleted.
+
+    Args:
+        dataset: the latest version.
+        row_ids: of the rows.
+        keep_empty: keep a fragment of which no row remains: Lance refuses a commit that changes
+            the schema and leaves a fragment out.
+    """
     rows_by_fragment: dict[int, list[int]] = {}
     scanner = dataset.scanner(
         columns=[], filter=_has_row_id(row_ids), with_row_id=True, with_row_address=True
@@ -325,9 +340,69 @@ def without_rows(dataset: LanceDataset, row_ids: list[int]) -> list[FragmentMeta
         rows = rows_by_fragment.get(fragment.fragment_id)
         remaining = fragment.delete(_has_row_id(rows)) if rows else fragment.metadata
         # Lance returns None where no row of a fragment is left
+        if remaining is None and keep_empty:
+            remaining = _emptied(dataset, fragment.metadata)
         if remaining is not None:
             fragments.append(remaining)
     return fragments
+
+
+def _emptied(dataset: LanceDataset, metadata: FragmentMetadata) -> FragmentMetadata:
+    """Delete every row of a fragment with a deletion file, which Lance itself does not write then.
+
+    The file is an Arrow file with a column ``row_id`` of the deleted rows' numbers (Lance's table
+    format, "Deletion files").
+    """
+    body, number = metadata.to_json(), random.getrandbits(63)
+    numbers = pa.table({"row_id": pa.array(range(body["physical_rows"]), pa.uint32())})
+    file = io.BytesIO()
+    with pa.ipc.new_file(file, numbers.schema) as writer:
+        writer.write_table(numbers)
+    name = f"{body['id']}-{dataset.version}-{number}.arrow"
+    filesystems.Folder(dataset.uri).child("_deletions").publish(name, file.getvalue())
+    body["deletion_file"] = {
+        "read_version": dataset.version,
+        "id": number,
+        "file_type": "array",
+        "num_deleted_rows": body["physical_rows"],
+        "base_id": None,
+    }
+    return FragmentMetadata.from_json(json.dumps(body))
+
+
+def renumbered(
+    fragments: Sequence[dict[str, Any]], written: pa.Schema, target: pa.Schema
+) -> list[dict[str, Any]]:
+    """Give fragments that were written in a schema of their own the field ids of the target.
+
+    Args:
+        fragments: Lance's metadata (parsed JSON).
+        written: the schema that they were written in.
+        target: the dataset's schema as it will be; it has the same columns.
+    """
+    own, new = _top_fields(written), _top_fields(target)
+    names = {field_id: name for name, field_id in own.items()}
+    starts = sorted(names)
+
+    def target_id(field_id: int) -> int:
+        # the fields inside a field are numbered behind it
+        start = starts[bisect.bisect_right(starts, field_id) - 1]
+        return field_id - start + new[names[start]]
+
+    return [
+        {
+            **fragment,
+            "files": [
+                {**file, "fields": [target_id(field_id) for field_id in file["fields"]]}
+                for file in fragment["files"]
+            ],
+        }
+        for fragment in fragments
+    ]
+
+
+def _top_fields(schema: pa.Schema) -> dict[str, int]:
+    return {field.name(): field.id() for field in LanceSchema.from_pyarrow(schema).fields()}
 
 
 def _has_row_id(row_ids: Sequence[int]) -> str:

@@ -18,6 +18,9 @@ from cfray.runtime.filesystems import Folder, storage_options
 from cfray.target.commit import Target
 from cfray.target.ledger import LEDGER_KEY, Ledger
 
+#: Version of Lance's file format.
+STORAGE_VERSION = "2.2"
+
 
 def find_target(uri: str) -> Ledger | None:
     """Read a target's ledger; None if the target does not exist yet.
@@ -83,7 +86,7 @@ def create_target(
             uri,
             mode="create",
             enable_stable_row_ids=True,
-            data_storage_version="2.2",
+            data_storage_version=STORAGE_VERSION,
             storage_options=storage_options(uri),
         )
     except OSError as error:

@@ -58,6 +58,13 @@ class RowOrigins:
         name, entry = self.ranges[index]
         return f"{entry_label(self.plan, name, entry.kind)}, frame {row_id - entry.start}"
 
+    def collection(self, row_id: int) -> str:
+        """Name the source collection of a row; empty where the ledger does not know it."""
+        index = self._range_index(row_id)
+        if index is None or self.ranges[index][1].kind is not EntryKind.SHARD:
+            return ""
+        return self.plan.shards[int(self.ranges[index][0])].collection
+
     def _range_index(self, row_id: int) -> int | None:
         index = int(self.range_indices(np.array([row_id], np.int64))[0])
         return None if index < 0 else index

@@ -43,7 +43,9 @@ class Plan:
         notes: facts for the operator.
         facts: source collection -> what else the source says of it, kept in the collection's
             header.
-        recipe: how the vectors will come to be.
+        recipe: how the vectors will come to be; it holds until they are made.
+        fingerprint: of the job that ``recipe`` was planned for; empty in plans of earlier versions.
+        tokenizer: SHA-256 of the tokenizer that cuts chunks; empty where none is needed.
         expected: what comparing the stored vectors with ``embedding.expect`` gave: ``sample``,
             ``median``, ``least`` (cosines), ``needed``.
     """
@@ -59,6 +61,8 @@ class Plan:
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
     recipe: Recipe = field(default_factory=lambda: Recipe("keep", 0))
     expected: dict[str, float] = field(default_factory=dict)
+    fingerprint: str = ""
+    tokenizer: str = ""
 
     def to_json(self) -> bytes:
         """Write the plan."""

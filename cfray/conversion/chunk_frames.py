@@ -2,8 +2,9 @@
 
 Chunks are derived, so they are not records and are counted beside them.  The uuid of a chunk is
 computed from its number and its document's id, so it is the same in every run.  A chunk has its
-text and its vector; its other columns are the document's, except that its ``custom_metadata`` says
-only which chunk of which document it is.  It is ``member_of`` its document.
+text; its vector is made after the copy and is zeros until then.  Its other columns are the
+document's, except that its ``custom_metadata`` says only which chunk of which document it is.  It
+is ``member_of`` its document.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion.relationships import relationship_structs
-from cfray.embedders.texts import Chunks
 from cfray.frames.schema import (
     ORIGINAL_ID,
     RELATIONSHIP,
@@ -33,6 +33,23 @@ FIELD = pa.field("x_chunk_of", pa.string())
 NUMBER = "chunk"
 #: Columns that a chunk does not take over from its document.
 _REPLACED = ["text_content", "vector", "relationships", "custom_metadata", "raw_data"]
+#: Tags that the id of a record can have (``conversion/identity.py``).
+_TAGS = ("s", "i", "u", "o", "b", "j")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Chunks of the long texts of a batch, in the order of their documents.
+
+    Attributes:
+        owner: row of each chunk's document ``(m,)``.
+        number: of the chunk within its document, from 0 ``(m,)``.
+        texts: m texts.
+    """
+
+    owner: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int64]
+    texts: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +67,20 @@ class Ids:
     collection: str
 
 
-def with_chunks(
-    batch: pa.RecordBatch, chunks: Chunks, ids: Ids, stays: npt.NDArray[np.bool_]
-) -> pa.RecordBatch:
+def with_chunks(batch: pa.RecordBatch, chunks: Chunks, ids: Ids) -> pa.RecordBatch:
     """Put the chunks of each document behind it.
 
     Args:
-        batch: frames of documents.
+        batch: frames of documents, with the column ``x_chunk_of``.
         chunks: of these documents.
         ids: of these documents.
-        stays: whether a document stays; a document that does not leaves with its chunks.
     """
-    chunk_stays = stays[chunks.owner]
-    owners = chunks.owner[chunk_stays]
-    if not len(owners):
-        return batch.filter(pa.array(stays))
-    documents = np.flatnonzero(stays)
-    chunk_frames = _chunk_frames(batch, chunks, ids, np.flatnonzero(chunk_stays))
-    frames = pa.Table.from_batches([batch.take(pa.array(documents)), chunk_frames])
+    if not len(chunks.owner):
+        return batch
+    frames = pa.Table.from_batches([batch, _chunk_frames(batch, chunks, ids)])
     # a document sorts before its chunks, which stay in their order
-    order = np.argsort(np.concatenate([documents * 2, owners * 2 + 1]), kind="stable")
+    documents = np.arange(batch.num_rows)
+    order = np.argsort(np.concatenate([documents * 2, chunks.owner * 2 + 1]), kind="stable")
     return frames.take(pa.array(order)).combine_chunks().to_batches()[0]
 
 
@@ -81,28 +92,51 @@ def document_rows(batch: pa.RecordBatch) -> list[int]:
     return rows
 
 
-def _chunk_frames(
-    batch: pa.RecordBatch, chunks: Chunks, ids: Ids, numbers: npt.NDArray[np.int64]
-) -> pa.RecordBatch:
-    """Make frames of the chunks with these numbers among ``chunks``."""
-    owners = pa.array(chunks.owner[numbers])
+def tagged_id(
+    frame: pa.RecordBatch, job: JobSpec, collection: str, *, id_tag: str = "u"
+) -> str | None:
+    """Find the id ``tag:text`` that a document's frame was made of.
+
+    The frame has the text; its uuid tells the tag, for another tag gives another uuid.  A uuid that
+    ``mapping.keep_uuid`` took over from the source tells no tag.
+
+    Args:
+        frame: a batch of one row.
+        job: the job file that the frame was made by.
+        collection: the source collection of the frame.
+        id_tag: of an id that is the frame's uuid itself: the source's (``SourceShape.id_tag``).
+
+    Returns:
+        None where the frame is of no record of this job and collection: a chunk, a header.
+    """
+    (uuid,) = frame.column("uuid").to_pylist()
+    texts = _original_ids(frame.column("custom_metadata")).to_pylist()
+    if len(texts) != 1:
+        return None
+    (text,) = texts
+    if job.mapping.keep_uuid and text.lower() == uuid:
+        return f"{id_tag}:{text}"
+    tagged = [f"{tag}:{text}" for tag in _TAGS]
+    uuids = record_uuids(uuid_namespace(job.name, collection), pa.array(tagged)).to_pylist()
+    return dict(zip(uuids, tagged, strict=True)).get(uuid)
+
+
+def _chunk_frames(batch: pa.RecordBatch, chunks: Chunks, ids: Ids) -> pa.RecordBatch:
+    """Make a frame of each chunk."""
+    owners = pa.array(chunks.owner)
     rows = len(owners)
     # A document's long columns are dropped before they are repeated for each of its chunks.
     shared = batch.drop_columns(_REPLACED)
     columns = dict(zip(shared.schema.names, shared.take(owners).columns, strict=True))
-    number_texts = pa.array(chunks.number[numbers].astype(str).tolist(), pa.string())
+    number_texts = pa.array(chunks.number.astype(str).tolist(), pa.string())
     tagged = pc.binary_join_element_wise(
         pa.scalar("chunk"), number_texts, ids.tagged.take(owners), ":"
     )
     documents = columns["uuid"]
     columns["uuid"] = record_uuids(uuid_namespace(ids.job.name, ids.collection), tagged)
-    texts = [chunks.texts[number] for number in numbers.tolist()]
-    columns["text_content"] = pa.array(texts, pa.string())
-    vectors = np.ascontiguousarray(chunks.vectors[numbers])
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.reshape(-1)), vectors.shape[1]
-    )
-    columns["position"] = pa.array(chunks.number[numbers].astype(np.int32))
+    columns["text_content"] = pa.array(chunks.texts, pa.string())
+    columns["vector"] = _zeros(batch.schema.field("vector").type, rows)
+    columns["position"] = pa.array(chunks.number.astype(np.int32))
     columns["relationships"] = _membership(documents, columns["collection_id"], ids.job)
     original_ids = _original_ids(batch.column("custom_metadata")).take(owners)
     columns["custom_metadata"] = pack_metadata(
@@ -117,10 +151,16 @@ def _chunk_frames(
     )
 
 
+def _zeros(kind: pa.FixedSizeListType, rows: int) -> pa.FixedSizeListArray:
+    """Give vectors of zeros in the type of the batch's vectors."""
+    width = kind.list_size
+    zeros = pa.array(np.zeros(rows * width, kind.value_type.to_pandas_dtype()), kind.value_type)
+    return pa.FixedSizeListArray.from_arrays(zeros, width)
+
+
 def _is_left_null(field: pa.Field) -> bool:
-    """Tell the columns that a chunk has no value for: blobs and the document's other vectors."""
-    is_further_vector = field.name.startswith("x_vector_") and field.name != "x_vector_origin"
-    return is_further_vector or field.name in ("raw_data", "raw_data_type")
+    """Tell the columns that a chunk has no value for: blobs, its vector's origin, other vectors."""
+    return field.name.startswith("x_vector_") or field.name in ("raw_data", "raw_data_type")
 
 
 def _membership(
