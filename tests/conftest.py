@@ -169,7 +169,7 @@ SHARING_FILES = (
 #: same time.
 LONGEST = (
     *("weaviate", "milvus", "test_regenerate.py", "test_remap.py", "test_kill.py"),
-    *("chroma", "qdrant", "test_embed.py", "test_embedder_pool.py"),
+    *("chroma", "qdrant", "test_embed.py", "test_deadly_texts.py"),
 )
 
 

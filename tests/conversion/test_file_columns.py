@@ -7,7 +7,8 @@ from cfray.conversion.convert import Conversion
 from cfray.conversion.rejects import RejectedRow, row_from_text, row_to_text
 from cfray.errors import ConfigError
 from cfray.job.spec import JobSpec
-from cfray.joining import replay
+from cfray.joining import repair
+from cfray.joining.quarantine import QuarantinedRow
 from cfray.planning.plan import preview
 from cfray.records.record import file_of, with_file
 from cfray.sources.base import Context
@@ -138,13 +139,13 @@ def test_a_quarantined_record_keeps_its_file():
 def test_a_replay_never_converts_records_of_two_files_at_once():
     long = "x" * 200
     rows = [
-        replay.QuarantinedRow(
+        QuarantinedRow(
             "q", "f", line, RejectedRow("convert", "why", "here", None, {}, row_to_text(batch))
         )
         for line, name in enumerate(["a", "b", "a"])
         for batch in [with_file(pa.record_batch({"id": ["a"]}), f"{long}/{name}.parquet")]
     ]
-    groups = [[row.line for row in group] for group in replay._groups(iter(rows))]
+    groups = [[row.line for row in group] for group in repair._groups(iter(rows))]
     assert groups == [[0, 2], [1]]
 
 

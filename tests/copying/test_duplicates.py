@@ -6,7 +6,7 @@ The rows of a real dataset are hashed again and compared with the books.
 import pyarrow as pa
 import pytest
 
-from cfray.conversion import chunks
+from cfray.conversion import chunk_frames
 from cfray.copying import duplicates
 from cfray.copying.duplicates import Identities
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
@@ -21,7 +21,7 @@ from cfray.target.origins import RowOrigins, by_entry
 from cfray.target.receipts import LeftRows, ShardReceipt
 from cfray.target.state import Plan, State
 
-SCHEMA = frame_schema(2, [chunks.FIELD])
+SCHEMA = frame_schema(2, [chunk_frames.FIELD])
 SHAPE = SourceShape("files", "file:///x", 2, fixed=False, types={}, vectors={}, id_tag="i")
 PLAN = Plan([Shard("a", {}), Shard("b", {})], SHAPE, "files", 4, exact=True, size=0)
 #: Shard -> number of each document -> its chunks.  The row ids of the documents are 0, 3, 4 and 5.
@@ -38,7 +38,7 @@ def frames_of(shard):
             {
                 "uuid": f"{number:08d}-0000-0000-{shard:0>4}-{chunk:012d}",
                 "title": f"chunk {chunk}",
-                chunks.FIELD.name: uuid,
+                chunk_frames.FIELD.name: uuid,
                 **common,
             }
             for chunk in range(1, chunk_count + 1)

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfray.conversion import chunks
+from cfray.conversion import chunk_frames
 from cfray.copying import identities
 from cfray.copying.duplicates import find_duplicates
 from cfray.copying.identities import SearchLimits
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
         pa.field("number", pa.int64()),
         pa.field("uuid", pa.string(), nullable=False),
         pa.field("relationships", pa.list_(RELATIONSHIP)),
-        chunks.FIELD,
+        chunk_frames.FIELD,
     ]
 )
 SHAPE = SourceShape("files", "file:///x", 4, fixed=False, types={}, vectors={}, id_tag="i")
@@ -60,7 +60,7 @@ ROWS = st.fixed_dictionaries(
     {
         "uuid": ROW_UUIDS,
         "relationships": st.none() | st.lists(REFERENCES, max_size=3),
-        chunks.FIELD.name: st.sampled_from([None, None, None, UUIDS[0]]),
+        chunk_frames.FIELD.name: st.sampled_from([None, None, None, UUIDS[0]]),
         "deleted": st.sampled_from([False] * 5 + [True]),
     }
 )
@@ -137,7 +137,7 @@ def append(rows: list[dict[str, Any]], uri: str) -> None:
 def plain_search(rows: list[dict[str, Any]]) -> tuple[dict[int, str], int]:
     """Find duplicates and dangling references with one loop over all rows."""
     documents = sorted(
-        (row for row in rows if row[chunks.FIELD.name] is None), key=lambda row: row["order"]
+        (row for row in rows if row[chunk_frames.FIELD.name] is None), key=lambda row: row["order"]
     )
     first: dict[str, dict[str, Any]] = {}
     duplicates: dict[int, str] = {}
@@ -191,7 +191,7 @@ def a_row(number: int, *references: int) -> dict[str, Any]:
     return {
         "uuid": str(uuid.UUID(int=number)),
         "relationships": relationships,
-        chunks.FIELD.name: None,
+        chunk_frames.FIELD.name: None,
         "deleted": False,
     }
 

@@ -76,21 +76,6 @@ def test_a_million_characters(embedder):
     assert embedded.counts["texts_truncated"] == 1
 
 
-def test_chunks_are_texts_of_their_documents(embedder):
-    embedded = text_embedder(embedder, chunk={"tokens": 64, "overlap": 8}).embed(
-        pa.array(["short", LONG, None])
-    )
-    assert embedded.chunks is not None
-    assert set(embedded.chunks.owner.tolist()) == {1}
-    assert embedded.chunks.number.tolist() == list(range(len(embedded.chunks.texts)))
-    assert all(text in LONG for text in embedded.chunks.texts)
-    assert embedded.chunks.vectors.shape == (len(embedded.chunks.texts), 384)
-    chunk_vectors = embedder.encode(
-        embedded.chunks.texts[:1], embedder.count_tokens(embedded.chunks.texts[:1])
-    )
-    assert (chunk_vectors[0] * embedded.chunks.vectors[0]).sum() > 0.999
-
-
 def test_vectors_that_were_computed_come_from_the_cache(embedder, tmp_path):
     cache = Cache(str(tmp_path), embedder.identity.key, 384)
     computed = text_embedder(embedder, cache).embed(pa.array(["a", LONG, "b"]))

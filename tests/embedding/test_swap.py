@@ -15,11 +15,12 @@ from lance.dataset import Transaction
 from lance.fragment import FragmentMetadata, write_fragments
 from lance.schema import LanceSchema
 
-from cfray.conversion.embed import ORIGIN
+from cfray.conversion.steps import ORIGIN
 from cfray.embedding.join import JoinedFragment
 from cfray.embedding.pieces import state_of
 from cfray.embedding.swap import replace_columns
 from cfray.errors import TargetUnavailable
+from cfray.target.commit import with_field
 
 OLD, NEW = 4, 6
 
@@ -62,7 +63,9 @@ def dataset(tmp_path: Path) -> LanceDataset:
     return lance.dataset(uri)
 
 
-def join_fragments(dataset: LanceDataset) -> list[JoinedFragment]:
+def join_fragments(
+    dataset: LanceDataset, *, has_further_column: bool = False
+) -> list[JoinedFragment]:
     """Write the new columns of every fragment, as the tasks do; a vector repeats minus its row."""
     joined = []
     for fragment in dataset.get_fragments():
@@ -71,9 +74,11 @@ def join_fragments(dataset: LanceDataset) -> list[JoinedFragment]:
         vectors = pa.FixedSizeListArray.from_arrays(
             pa.array(np.repeat(-numbers[:, None], NEW, axis=1).ravel()), NEW
         )
-        metadata, _ = fragment.merge_columns(
-            pa.table({"v": vectors, "o": ["new"] * len(numbers)}).to_reader()
-        )
+        columns = {"v": vectors, "o": ["new"] * len(numbers)}
+        if has_further_column:
+            halves = vectors.values.to_numpy().astype(np.float16)
+            columns["h"] = pa.FixedSizeListArray.from_arrays(pa.array(halves), NEW)
+        metadata, _ = fragment.merge_columns(pa.table(columns).to_reader())
         joined.append(
             JoinedFragment(
                 fragment=fragment.fragment_id,
@@ -82,7 +87,6 @@ def join_fragments(dataset: LanceDataset) -> list[JoinedFragment]:
                 files=[],
                 sums={},
                 collections={},
-                counts={},
                 size=0,
             )
         )
@@ -90,11 +94,17 @@ def join_fragments(dataset: LanceDataset) -> list[JoinedFragment]:
 
 
 FIELDS = (pa.field("vector", pa.list_(pa.float32(), NEW)), pa.field(ORIGIN, pa.string()))
+ADDED_FIELD = pa.field("x_vector_half", pa.list_(pa.float16(), NEW))
 
 
-def swap_columns(dataset: LanceDataset) -> LanceDataset:
-    fragments = replace_columns(dataset, FIELDS, join_fragments(dataset))
-    schema = dataset.schema.set(dataset.schema.get_field_index("vector"), FIELDS[0])
+def swap_columns(
+    dataset: LanceDataset, fields: tuple[pa.Field, ...] = FIELDS, leaving: tuple[int, ...] = ()
+) -> LanceDataset:
+    joined = join_fragments(dataset, has_further_column=ADDED_FIELD in fields)
+    fragments = replace_columns(dataset, fields, joined, leaving)
+    schema = dataset.schema
+    for field in fields:
+        schema = with_field(schema, field)
     operation = LanceOperation.Merge(
         fragments,
         LanceSchema.from_pyarrow(schema.with_metadata({"ledger": "new"})),
@@ -104,9 +114,9 @@ def swap_columns(dataset: LanceDataset) -> LanceDataset:
     return lance.dataset(dataset.uri)
 
 
-def check_rows(dataset: LanceDataset) -> None:
+def check_rows(dataset: LanceDataset, rows: int = 297) -> None:
     table = dataset.to_table()
-    assert len(table) == 297
+    assert len(table) == rows
     for uuid, vector, origin in zip(
         table["uuid"].to_pylist(),
         table["vector"].to_pylist(),
@@ -133,6 +143,44 @@ def test_a_column_gets_new_values_and_another_width_in_one_version(dataset):
     old_dataset = lance.dataset(dataset.uri, version=old_version)
     assert old_dataset.schema.field("vector").type.list_size == OLD
     assert old_dataset.to_table(filter="uuid = 'u42'")["vector"].to_pylist() == [[42.0] * OLD]
+
+
+def test_a_column_comes_in_with_the_vectors(dataset):
+    dataset.drop_index("vector_idx")
+    swapped = swap_columns(lance.dataset(dataset.uri), (*FIELDS, ADDED_FIELD))
+    check_rows(swapped)
+    assert swapped.schema.field(ADDED_FIELD.name).type == ADDED_FIELD.type
+    table = swapped.to_table(columns=["uuid", ADDED_FIELD.name])
+    for uuid, half in zip(*table.to_pydict().values(), strict=True):
+        assert half == [-float(uuid[1:])] * NEW
+    assert ADDED_FIELD.name not in lance.dataset(dataset.uri, version=dataset.version).schema.names
+
+
+def test_rows_leave_in_the_commit_that_brings_the_vectors(dataset):
+    dataset.drop_index("vector_idx")
+    dataset = lance.dataset(dataset.uri)
+    before = dataset.to_table(columns=["uuid"], with_row_id=True).to_pylist()
+    leaving = tuple(row["_rowid"] for row in before if row["uuid"] in ("u7", "u42", "u152"))
+    swapped = swap_columns(dataset, leaving=leaving)
+    assert swapped.version == dataset.version + 1
+    check_rows(swapped, 294)
+    after = swapped.to_table(columns=["uuid"], with_row_id=True).to_pylist()
+    assert after == [row for row in before if row["_rowid"] not in leaving]
+    assert lance.dataset(dataset.uri, version=dataset.version).count_rows() == 297
+
+
+@pytest.mark.parametrize("first_row", [0, 100, 200])
+def test_every_row_of_a_fragment_may_leave(dataset, first_row):
+    dataset.drop_index("vector_idx")
+    dataset = lance.dataset(dataset.uri)
+    before = dataset.to_table(columns=["uuid", "position"], with_row_id=True).to_pylist()
+    leaving = tuple(row["_rowid"] for row in before if row["position"] // 100 == first_row // 100)
+    swapped = swap_columns(dataset, (*FIELDS, ADDED_FIELD), leaving)
+    check_rows(swapped, 297 - len(leaving))
+    again = swap_columns(swapped, (*FIELDS, ADDED_FIELD))
+    check_rows(again, 297 - len(leaving))
+    again.optimize.compact_files()
+    check_rows(lance.dataset(dataset.uri), 297 - len(leaving))
 
 
 def test_compaction_indexes_and_further_commits_work_on_it(dataset):

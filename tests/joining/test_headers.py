@@ -27,7 +27,7 @@ def test_an_empty_source_collection_has_a_header_with_its_facts():
         size=0,
         facts={"full": {"m": "16"}, "empty": {"aliases": "a, b"}},
     )
-    rows = headers.header_rows(job, plan, {}, {"records": 0, "read": 0})
+    rows = headers.header_rows(job, plan, {}, {"records": 0, "read": 0}, 4)
     by_title = {row["title"]: row for row in rows}
     assert set(by_title) == {"j", "full", "empty"}
     assert by_title["empty"]["uuid"] == oracle.header_uuid("j", "empty")
@@ -48,6 +48,6 @@ def test_where_the_mapping_names_collections_no_other_header_is_made():
     assert [
         row["title"]
         for row in headers.header_rows(
-            JobSpec.model_validate(job_keys), plan, {}, {"records": 0, "read": 0}
+            JobSpec.model_validate(job_keys), plan, {}, {"records": 0, "read": 0}, 4
         )
     ] == ["j"]

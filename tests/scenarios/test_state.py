@@ -273,7 +273,7 @@ def test_an_unfinished_copy_is_not_replayed(cfray, tmp_path):
     killed.until_ended()
     killed.kill()
     refused = cfray.run("quarantine", "replay", job.path).ended_with(2)
-    assert "is not finished (2 shards are missing)" in refused.err
+    assert "is not finished (2 of 3 shards are missing)" in refused.err
     assert "run cfray migrate" in refused.err
 
 

@@ -13,6 +13,7 @@ from cfray.frames.schema import frame_schema
 from cfray.target import commit
 from cfray.target.cleanup import clean_up
 from cfray.target.creation import create_target
+from cfray.target.ledger import EntryKind
 from cfray.target.receipts import ShardReceipt
 from cfray.target.state import State
 
@@ -90,3 +91,18 @@ def test_folders_of_killed_runs_leave_the_scratch_folder_and_lists_of_ids_stay(t
         scratch.child(name).publish("0", b"")
     clean_up(target, State(target.uri), None)
     assert [path.name for path in pathlib.Path(scratch.uri).iterdir()] == ["ids.json"]
+
+
+def test_pieces_of_vectors_leave_the_scratch_folder_when_their_entry_is_committed(target):
+    """A run that is killed right behind that commit leaves them; the next entry's are in use."""
+    scratch = State(target.uri).scratch
+    for name in ("embed-0001", "embed-0002", "replay-0001"):
+        scratch.publish(f"{name}-f00d.json", b"{}")
+        scratch.child(f"{name}-f00d-/receipts").publish("piece.json", b"{}")
+    commit.commit(target, lambda ledger: ledger.with_entry(EntryKind.EMBED, "embed-0001", 0, "n"))
+    clean_up(target, State(target.uri), None)
+    names = {path.name for path in pathlib.Path(scratch.uri).iterdir()}
+    assert names == {
+        *("embed-0002-f00d.json", "embed-0002-f00d-"),
+        *("replay-0001-f00d.json", "replay-0001-f00d-"),
+    }

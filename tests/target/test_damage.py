@@ -130,10 +130,10 @@ def test_json_keys_on_disk_stay_as_earlier_versions_wrote_them(state, tmp_path):
     folder = tmp_path / "t.lance.cfray"
     assert set(json.loads((folder / "plan.json").read_bytes())) == {
         *("shards", "layout", "consistency", "rows", "exact", "size", "metric", "notes", "facts"),
-        *("recipe", "expected"),
+        *("recipe", "expected", "fingerprint", "tokenizer"),
     }
     assert set(json.loads((folder / "quarantine/0.n.jsonl").read_bytes())) == {
-        *("stage", "reason", "position", "id", "content", "record", "collection"),
+        *("stage", "reason", "position", "id", "content", "record", "collection", "form"),
     }
     assert set(json.loads((folder / "staged/0.n.json").read_bytes())) == {
         *("v", "kind", "name", "nonce", "files", "counts", "seconds", "size"),

@@ -6,7 +6,9 @@ It is a double because neither server can be had from the registries: OpenAI's i
 text-embeddings-inference ships as containers. The embedding is real, cheap and deterministic: a
 text's trigrams, hashed, each with a fixed random direction, summed to length 1, so that like texts
 have like vectors. It answers the items of an OpenAI answer out of order, as the API allows, and
-breaks exactly the requests that a test names; nothing in it waits for a clock.
+breaks exactly the requests that a test names; nothing in it waits for a clock. A text that a test
+calls deadly ends the embedding actor that sends it, as a text does that crashes a model in native
+code.
 
 Written from https://platform.openai.com/docs/api-reference/embeddings and TEI's
 ``docs/openapi.json`` (1.7.1).
@@ -16,7 +18,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
+import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterable
@@ -25,13 +29,17 @@ from typing import Any, Literal, Self
 from urllib.parse import SplitResult
 
 import numpy as np
+import psutil
 
 from tests.testbeds.double import JsonHandler
 from tests.testbeds.faults import HELD_SECONDS, Listener, Status
+from tests.testbeds.processes import PATIENCE, title
 
 Odd = Literal["too few", "too wide", "uneven", "nan", "half", "unlike", "same index", "slow"]
 
 _TABLE_ROWS = 4_096
+#: Begin of the title that Ray gives to an actor of the embedding line.
+ACTOR = "ray::MapWorker(MapBatches(embed_"
 
 
 def embedded(text: str, dimension: int) -> np.ndarray:
@@ -54,6 +62,17 @@ def tokens(text: str) -> list[str]:
     return ["[CLS]", *re.findall(r"\w+|[^\w\s]", text), "[SEP]"]
 
 
+def client_of(client_port: int, server_port: int) -> int:
+    """Find the process at the other end of a connection on loopback."""
+    (client,) = [
+        connection.pid
+        for connection in psutil.net_connections("tcp4")
+        if connection.raddr
+        and (connection.laddr.port, connection.raddr.port) == (client_port, server_port)
+    ]
+    return client
+
+
 class EmbeddingServer:
     """One server; ``with EmbeddingServer() as server`` serves.
 
@@ -64,12 +83,15 @@ class EmbeddingServer:
         max_tokens: of one text; TEI cuts what is longer where it is told to, the OpenAI API refuses
             it.
         tokenizes: whether ``/tokenize`` is served.
+        address: of loopback, and the port that it listens on; port 0: any that is free.
         quota: after every so many requests it answers one with 429 and ``retry_after``; None:
             never.
         url: of the OpenAI API, the root for TEI.
         requests: path and texts of every request, refused ones too.
         headers: of the last request.
+        inside: the requests that are in it now.
         widest: the most requests that were in it at the same time.
+        deaths: process ids of the actors that a deadly text ended.
     """
 
     def __init__(
@@ -80,6 +102,7 @@ class EmbeddingServer:
         tokenizes: bool = True,
         max_batch: int = 2_048,
         max_tokens: int = 8_191,
+        address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.dimension, self.key, self.tokenizes, self.max_batch, self.max_tokens = (
             dimension,
@@ -88,25 +111,31 @@ class EmbeddingServer:
             max_batch,
             max_tokens,
         )
+        self.address = address
         self.quota: int | None = None
         self.retry_after = "0.01"
         self.requests: list[tuple[str, list[str]]] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
-        self.widest = 0
-        self._inside = self._since_refusal = 0
+        self.inside = self.widest = self._since_refusal = 0
+        self.deaths: list[int] = []
+        self._is_deadly: Callable[[str], bool] | None = None
+        self._gates: list[tuple[str, threading.Event]] = []
         self._faults: dict[int, Odd | Status] = {}
         self._lock = threading.Lock()
         self._released = threading.Event()
 
     def __enter__(self) -> Self:
-        self._listener = Listener(type("Answer", (_Handler,), {"double": self}))
-        self.root = f"http://127.0.0.1:{self._listener.port}"
+        handler = type("Answer", (_Handler,), {"double": self})
+        self._listener = Listener(handler, self.address)
+        self.root = f"http://{self.address[0]}:{self._listener.port}"
         self.url = f"{self.root}/v1"
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
+        for _, gate in self._gates:
+            gate.set()
         self._listener.stop()
 
     def fail(self, fault: Odd | Status, on: Iterable[int] = (1,)) -> None:
@@ -115,8 +144,9 @@ class EmbeddingServer:
             self._faults |= {len(self.requests) + number: fault for number in on}
 
     def release(self) -> None:
-        """Let slow answers go."""
-        self._released.set()
+        """Let the slow answers go that are held now; later ones are held again."""
+        released, self._released = self._released, threading.Event()
+        released.set()
 
     def sent(self, path: str = "embed") -> list[list[str]]:
         """Give the texts of each request to an address that contains ``path``."""
@@ -128,8 +158,8 @@ class EmbeddingServer:
         with self._lock:
             self.requests.append((path, texts if isinstance(texts, list) else [texts]))
             self.bodies.append(body)
-            self._inside += 1
-            self.widest = max(self.widest, self._inside)
+            self.inside += 1
+            self.widest = max(self.widest, self.inside)
             self._since_refusal += 1
             if self.quota is not None and self._since_refusal > self.quota:
                 self._since_refusal = 0
@@ -142,10 +172,35 @@ class EmbeddingServer:
 
     def left(self) -> None:
         with self._lock:
-            self._inside -= 1
+            self.inside -= 1
 
     def wait(self) -> None:
         self._released.wait(HELD_SECONDS)
+
+    def hold(self, words: str) -> threading.Event:
+        """Hold each request that has a text with these words, until the test sets the event."""
+        gate = threading.Event()
+        self._gates.append((words, gate))
+        return gate
+
+    def wait_at_gates(self, texts: list[str]) -> None:
+        """Wait until no gate holds these texts."""
+        for words, gate in self._gates:
+            if any(words in text for text in texts):
+                gate.wait(PATIENCE)
+
+    def kill(self, is_deadly: Callable[[str], bool]) -> None:
+        """From now on, end each embedding actor that sends a deadly text; answer other clients."""
+        self._is_deadly = is_deadly
+
+    def mend(self) -> None:
+        """From now on, no text is deadly."""
+        self._is_deadly = None
+
+    def is_deadly(self, texts: list[str]) -> bool:
+        """Tell whether an actor that sends these texts is to be ended."""
+        judge = self._is_deadly
+        return judge is not None and any(judge(text) for text in texts)
 
     def vectors(
         self, texts: list[str], dimensions: int | None, fault: Odd | Status | None
@@ -167,6 +222,7 @@ class EmbeddingServer:
 
 class _Handler(JsonHandler):
     double: EmbeddingServer
+    server: Listener
 
     def respond(self, path: list[str], url: SplitResult, body: bytes) -> None:
         double = self.double
@@ -186,6 +242,10 @@ class _Handler(JsonHandler):
                     fault.body,
                     **{name.replace("-", "_"): value for name, value in fault.headers.items()},
                 )
+            texts = asked.get("input", asked.get("inputs", []))
+            double.wait_at_gates(texts)
+            if double.is_deadly(texts) and self.end_actor():
+                return None
             if fault == "slow":
                 double.wait()
             answers: dict[str, Callable[[dict[str, Any], Any], Any]] = {
@@ -198,6 +258,16 @@ class _Handler(JsonHandler):
             return answers[url.path](asked, fault)
         finally:
             double.left()
+
+    def end_actor(self) -> bool:
+        """End the client if it is an actor of the embedding line; tell whether it was."""
+        client = client_of(self.client_address[1], self.server.port)
+        if not title(client).startswith(ACTOR):
+            return False
+        self.double.deaths.append(client)
+        os.kill(client, signal.SIGKILL)
+        self.close_connection = True
+        return True
 
     def openai(self, asked: dict[str, Any], fault: Odd | None) -> None:
         texts = asked["input"]

@@ -141,8 +141,12 @@ class Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
+    def __init__(
+        self,
+        handler: type[socketserver.BaseRequestHandler],
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        super().__init__(address, handler)
         self.port: int = self.server_address[1]
         self.connections: set[socket.socket] = set()
         self._thread = threading.Thread(
