@@ -265,7 +265,8 @@ def test_a_text_that_ends_the_process_of_a_model_of_torch_is_quarantined_alone(
     (tmp_path / "too large").touch()
     stopped = migrate().ended_with(1)
     assert "embedding actors died 3 times while they loaded the model" in stopped.err
-    assert 3 <= len((tmp_path / "loads").read_text()) <= 2 * 3
+    # three times for a piece; whether other pieces are begun before the run ends is chance
+    assert 3 <= len((tmp_path / "loads").read_text()) <= 3 * 3
     assert not (job.state / "quarantine").exists()
     (tmp_path / "too large").unlink()
     (tmp_path / "loads").unlink()

@@ -262,7 +262,8 @@ def test_killed_at_a_random_text_the_end_is_exact(cfray, reference, server, seed
         os.kill(rng.choice(actors), signal.SIGKILL)
         server.release()
         running.wait().ended_with(0)
-        assert job.report()["pool"]["loaded"] == 3
+        # the actor that died may have loaded no model yet, and the last piece may need no new actor
+        assert 1 <= job.report()["pool"]["loaded"] <= 3
         most = 2 * PIECE_ROWS
     else:
         running.process.kill()
