@@ -269,10 +269,8 @@ def test_a_text_that_ends_the_process_of_a_model_of_torch_is_quarantined_alone(
     assert 3 <= len((tmp_path / "loads").read_text()) <= 3 * 3
     assert not (job.state / "quarantine").exists()
     (tmp_path / "too large").unlink()
-    (tmp_path / "loads").unlink()
     migrate().ended_with(3)
-    assert len((tmp_path / "loads").read_text()) == 1 + 3, "once, and after each of three deaths"
-    assert job.report()["pool"]["loaded"] == 1 + 3
+    assert job.report()["pool"]["loaded"] == 1 + 3, "once, and after each of three deaths"
     rows = by_original_id(job.target)
     assert set(rows) == {0, 2}
     assert all(np.linalg.norm(row["vector"]) > 0 for row in rows.values())
