@@ -138,7 +138,7 @@ def _check_and_plan(
         run_plan, recipe = make_plan(), None
     else:
         assert ledger is not None
-        run_plan, recipe = _plan_again(job, saved_plan, ledger)
+        run_plan, recipe = _plan_again(job, saved_plan, ledger, may_replan=not must_exist)
     # an index that cannot be built is refused now
     schema = target_schema(job, run_plan.shape, recipe or run_plan.recipe)
     index.plan_indexes(job.index, run_plan.metric, run_plan.rows or 0, schema)
@@ -147,10 +147,13 @@ def _check_and_plan(
     return ledger, saved_plan, run_plan
 
 
-def _plan_again(job: JobSpec, saved_plan: Plan, ledger: Ledger) -> tuple[Plan, Recipe]:
+def _plan_again(
+    job: JobSpec, saved_plan: Plan, ledger: Ledger, *, may_replan: bool
+) -> tuple[Plan, Recipe]:
     """Give a saved plan as it holds now, and the recipe of the vectors as they will be.
 
-    Where the section ``embedding`` was changed before the swap, the recipe is planned anew.
+    Where the section ``embedding`` was changed before the swap, ``migrate`` plans the recipe anew;
+    other commands refuse such a target, and a refused command changes no state.
 
     Raises:
         LedgerMismatch: an earlier version began the copy, and this one cannot go on with it.
@@ -161,7 +164,7 @@ def _plan_again(job: JobSpec, saved_plan: Plan, ledger: Ledger) -> tuple[Plan, R
     run_plan = with_current_dimension(saved_plan, job)
     if not vectors_are_pending(job, saved_plan, target, ledger):
         return run_plan, target.recipe()
-    if saved_plan.fingerprint not in ("", job.fingerprint):
+    if may_replan and saved_plan.fingerprint not in ("", job.fingerprint):
         run_plan = plan.with_other_vectors(job, run_plan)
     return run_plan, run_plan.recipe
 

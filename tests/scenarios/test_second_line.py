@@ -199,6 +199,10 @@ def check_copied(cfray, job):
     ledger, receipts = runs.ledger(job.target), runs.receipts(job)
     for command in (("optimize",), ("quarantine", "replay"), ("embed",)):
         assert "migrate" in cfray.run(*command, job.path, "--quiet").ended_with(2).err, command
+    plan = (job.state / "plan.json").read_bytes()
+    other = job.changed(embedding={**job.body["embedding"], "on_long_text": "error"})
+    assert "migrate" in cfray.run("embed", other.path, "--quiet").ended_with(2).err
+    assert (job.state / "plan.json").read_bytes() == plan, "a refused command changed the plan"
     assert (runs.digests(job.target), runs.uuids(job.target)) == before
     assert (runs.ledger(job.target), runs.receipts(job)) == (ledger, receipts)
 
