@@ -51,7 +51,7 @@ quickstart: $(VENV)/.base
 # (tests/conftest.py).  Each has one Ray, which its tests' runs join.
 JOBS ?= 3
 test: $(VENV)/.dev
-	$(RUN) -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	$(RUN) -m pytest -q -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations=30 --durations-min=5
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -87,7 +87,7 @@ bench-identities: $(VENV)/.dev
 
 PROOFS ?= tests/scenarios tests/test_outsider.py
 prove: $(VENV)/.dev
-	CFRAY_PROVE=1 $(RUN) -m pytest -q --durations=30 $(PROOFS)
+	CFRAY_PROVE=1 $(RUN) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder --durations=30 $(PROOFS)
 
 clean:
 	rm -rf $(VENV) out

@@ -56,6 +56,7 @@ def s3_place(s3, no_aws, monkeypatch):
 #: The keys that tests give to stores, by the variable that a job file names: the shared Ray's
 #: workers read with them.  A store of the user's own has its key in the environment.
 STORE_KEYS = {
+    "CFRAY_DYNAMODB_KEY": "cfray-tests:cfray-tests-secret",
     "CFRAY_MILVUS_KEY": "root:Milvus",
     "CFRAY_PINECONE_KEY": "any",
     **{name: value for name, value in os.environ.items() if re.match("CFRAY_.*_KEY$", name)},
@@ -89,23 +90,17 @@ def running(ray):
     runner.close()
 
 
-@pytest.fixture(scope="session")
-def ray_of_runs(request):
-    """Give the shared Ray; None at full size, where each run is a process with a Ray of its own."""
-    return None if os.environ.get("CFRAY_PROVE") else request.getfixturevalue("shared_ray")
-
-
 @pytest.fixture
-def cfray(ray_of_runs):
+def cfray(shared_ray):
     """Run commands on the Ray that the tests share."""
-    with running(ray_of_runs) as runner:
+    with running(shared_ray) as runner:
         yield runner
 
 
 @pytest.fixture(scope="module")
-def module_cfray(ray_of_runs):
+def module_cfray(shared_ray):
     """Run commands for a fixture that several tests share."""
-    with running(ray_of_runs) as runner:
+    with running(shared_ray) as runner:
         yield runner
 
 
@@ -155,6 +150,7 @@ def shared_bed(tmp_path_factory):
 #: in a test's name or parameters.
 SERVERS = (
     *("chroma", "milvus", "pinecone", "qdrant", "weaviate"),
+    *("dynamodb", "elasticsearch", "mongodb", "opensearch", "postgres"),
     *("endpoint", "minio", "moto", "seaweedfs"),
 )
 SHARING_FILES = (
@@ -169,7 +165,7 @@ SHARING_FILES = (
 #: same time.
 LONGEST = (
     *("weaviate", "milvus", "test_regenerate.py", "test_remap.py", "test_kill.py"),
-    *("chroma", "qdrant", "test_embed.py", "test_deadly_texts.py"),
+    *("chroma", "qdrant", "test_kill_embedding.py", "test_embed.py", "test_deadly_texts.py"),
 )
 
 
