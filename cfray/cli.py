@@ -281,7 +281,7 @@ def query(
     for rank, hit in enumerate(answer.hits, 1):
         typer.echo(f"{rank:3d}  {hit['score']:.4f}  {hit['title']}  [{hit['original_id']}]")
         typer.echo(f"     {' '.join((hit['text_content'] or '').split())[:140]}")
-    _say(f"{counted(len(answer.hits), 'hit')}, {answer.mode} search {answer.note}")
+    _say(f"{counted(len(answer.hits), 'hit')}, {answer.mode} search {answer.note}".rstrip())
 
 
 @app.command()

@@ -37,11 +37,17 @@ from cfray.copying.identities import SearchLimits
 from cfray.embedding.embed import embed_target
 from cfray.embedding.forecast import EmbeddingForecast, forecast_embedding
 from cfray.embedding.gate_notes import report_gate
-from cfray.embedding.pending import check_complete, report_vectors, vectors_are_pending
+from cfray.embedding.pending import (
+    check_complete,
+    report_vectors,
+    vectors_are_pending,
+    vectors_now,
+)
+from cfray.embedding.pieces import waiting_pieces
 from cfray.embedding.reembed import check_reembeddable, plan_reembedding
 from cfray.engine import failpoint
 from cfray.engine.cluster import check_memory, check_target_is_shared, ray_for_command
-from cfray.errors import ConfigError, LimitReached
+from cfray.errors import CfrayError, ConfigError, LimitReached
 from cfray.finishing import compact, index
 from cfray.job.file import read_job
 from cfray.job.spec import JobSpec, VectorIndexSpec
@@ -78,7 +84,30 @@ def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
     """Say what a migration would do; write nothing."""
     with refused():
         check_target(job)
-        return plan.preview(job)
+        present = _present_state(job)
+        try:
+            run_plan, run_forecast = plan.preview(job)
+        except CfrayError as error:
+            if present:
+                raise ConfigError(error.what, "; ".join([error.remedy, *present])) from error
+            raise
+    return replace(run_plan, notes=(*present, *run_plan.notes)), run_forecast
+
+
+def _present_state(job: JobSpec) -> list[str]:
+    """Say what a migration finds at its target; nothing where there is no target yet."""
+    if State(job.target.uri).plan() is None:
+        return []
+    with looked_at("plan", job, _no_progress()) as run:
+        run.count()
+        stage, counts = stage_of(run), run.report.counts
+        done = f"{counts['shards']:,} of {counted(counts['shards_planned'], 'shard')}"
+        sentence = {
+            "copying": f"has {done}: cfray migrate goes on with the others, as they were planned",
+            "copied": "has every record: cfray migrate goes on from there, without the source",
+            "complete": "is complete: cfray migrate finds nothing to do",
+        }[stage]
+        return [f"the target {sentence}; what is said here is of a new target"]
 
 
 def migrate(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
@@ -387,10 +416,12 @@ def clean_up(job: JobSpec, keep_versions: int | None) -> dict[str, int]:
 
 def status(job: JobSpec) -> dict[str, Any]:
     """Say how far a target is, from its ledger, its lease and the reports beside it."""
-    with looked_at("status", job, _no_progress()) as run:
+    with looked_at("status", job, _no_progress(), may_change=MAY_CHANGE_FOR_EMBED) as run:
         run.count()
         holder = lease.read(run.state.folder)
         state, detail = progress_state(run, holder)
+        if job.fingerprint not in run.target.ledger().fingerprints:
+            detail += "; this job file asks for other vectors, which cfray embed makes"
         return {
             "job": job.name,
             "target": job.target.uri,
@@ -400,6 +431,8 @@ def status(job: JobSpec) -> dict[str, Any]:
             "held_by": "nobody" if holder is None or holder.has_ended else str(holder),
             "version": run.target.open().version,
             "finished": state == "complete",
+            "vectors": vectors_now(run),
+            "pieces_waiting": waiting_pieces(run.state),
             **run.report.counts,
             "planned_records": run.plan.rows if run.plan.rows is not None else "unknown",
             "planned_records_exact": run.plan.exact,
@@ -412,7 +445,7 @@ def last_report(job: JobSpec) -> Report:
     Raises:
         ConfigError: there is none.
     """
-    with looked_at("report", job, _no_progress()) as run:
+    with looked_at("report", job, _no_progress(), may_change=MAY_CHANGE_FOR_EMBED) as run:
         return Report.load(run.state)
 
 

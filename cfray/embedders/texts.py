@@ -91,7 +91,7 @@ class TextEmbedder:
             return {}
         limit = self.embedder.identity.max_tokens
         return {
-            row: f"text of {count} tokens is longer than the model's {limit}, and "
+            row: f"text longer than the model's {limit} tokens (it has {count}), and "
             "embedding.on_long_text is error"
             for text, count in tokens.items()
             if count > limit

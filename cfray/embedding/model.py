@@ -26,6 +26,7 @@ from cfray.job.spec import JobSpec
 from cfray.records.vectors import Floats
 from cfray.report.run import Run
 from cfray.runtime.filesystems import Folder
+from cfray.runtime.plurals import counted
 
 #: Actors that ask a server at once unless the job says otherwise: they wait, and cost no core.
 _ENDPOINT_ACTORS = 8
@@ -286,7 +287,8 @@ class Figures:
         }
         busy_share = self.busy / self.alive if self.alive else 0.0
         run.report.notes.append(
-            f"embedding: {self.actors} actors, models loaded {self.loaded} times, "
+            f"embedding: {counted(self.actors, 'actor')}, models loaded "
+            f"{counted(self.loaded, 'time')}, "
             f"{busy_share:.0%} busy, {self.counts['texts_embedded']:,} texts through the model, "
             f"{self.counts['texts_repeated']:,} repeated, "
             f"{self.counts['cache_hits']:,} from the cache"

@@ -13,6 +13,7 @@ from cfray.errors import ConfigError, LedgerMismatch
 from cfray.job.agreement import agreed_to_make_vectors
 from cfray.job.spec import JobSpec
 from cfray.report.run import Run
+from cfray.runtime.plurals import counted
 from cfray.target.commit import Target
 from cfray.target.ledger import EntryKind, Ledger
 from cfray.target.state import Plan, State
@@ -120,15 +121,20 @@ def report_vectors(run: Run) -> None:
             "without the source",
         )
         return
-    recipe = run.target.recipe()
-    model = f" by {recipe.model.name}" if recipe.model else ""
-    detail = f"policy {recipe.policy}{model}, {recipe.dimension} numbers"
+    detail = vectors_now(run)
     if _last_embedding(run, ledger) != run.job.agreed["embedding"]:
         run.report.check(
             CHECK, "not_run", f"{detail}: as another job file asked later; verify with that one"
         )
         return
     run.report.check(CHECK, "pass", detail)
+
+
+def vectors_now(run: Run) -> str:
+    """Say how the vectors that the target has were made."""
+    recipe = run.target.recipe()
+    model = f" by {recipe.model.name}" if recipe.model else ""
+    return f"policy {recipe.policy}{model}, {counted(recipe.dimension, 'number')}"
 
 
 def _last_embedding(run: Run, ledger: Ledger) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import lance
+import pyarrow.fs as pafs
 from lance import LanceDataset
 from lance.fragment import FragmentMetadata
 
@@ -132,6 +133,19 @@ def piece_rows(task: VectorTask, device: str) -> int:
 def joining_piece_rows(task: VectorTask, device: str, rows: int) -> int:
     """Give the most rows of a piece of so many frames that will join the target."""
     return _rows_to_embed(task, rows).in_a_piece(device)
+
+
+def waiting_pieces(state: State) -> int:
+    """Count the pieces of a target whose vectors are computed and wait for their swap."""
+    system, path = filesystems.open_filesystem(state.scratch.uri)
+    selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+    receipts = (file.path.split("/") for file in system.get_file_info(selector))
+    names = {
+        (folder, name.split(".")[0])
+        for *_, folder, kind, name in receipts
+        if kind == "receipts" and folder.startswith(f"{EntryKind.EMBED}-")
+    }
+    return len(names)
 
 
 def _rows_to_embed(task: VectorTask, rows: int) -> RowsToEmbed:

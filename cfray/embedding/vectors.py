@@ -22,6 +22,7 @@ from cfray.conversion.steps import ORIGIN, copied_schema
 from cfray.embedders.batches import TextModel
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.spec import Embedding
+from cfray.embedders.texts import EmbeddedTexts
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.records.vectors import Floats, has_number, matrix, unit, vector_lists
@@ -232,16 +233,18 @@ class VectorMaker:
         if chunk_frames.FIELD.name in frames.schema.names:
             is_chunk = ~frames.column(chunk_frames.FIELD.name).is_null().to_numpy(False)
         fields = {field.name: field for field in made_fields(self.embedding, self.recipe)}
+        new_vectors: dict[str, EmbeddedTexts] = {}
         for key, column in self.embedding.columns.items():
             name = f"x_vector_{key}"
             vectors, lacking = values, is_null | is_chunk
             if column.of != "vector":
-                assert self.model is not None
-                texts = pc.if_else(pa.array(is_chunk), None, frames.column(column.of))
-                new = self.model.embed(texts.cast(pa.string()))
-                vectors, lacking = new.vectors, new.missing
-                refused |= {row: f"{column.of}: {text}" for row, text in new.faults.items()}
-                counts.update({"column_texts_truncated": new.counts["texts_truncated"]})
+                if column.of not in new_vectors:
+                    assert self.model is not None
+                    texts = pc.if_else(pa.array(is_chunk), None, frames.column(column.of))
+                    new = new_vectors[column.of] = self.model.embed(texts.cast(pa.string()))
+                    refused |= {row: f"{column.of}: {text}" for row, text in new.faults.items()}
+                    counts.update({"column_texts_truncated": new.counts["texts_truncated"]})
+                vectors, lacking = new_vectors[column.of].vectors, new_vectors[column.of].missing
             further[name] = vector_lists(vectors, lacking, fields[name].type.value_type)
         return further, refused
 

@@ -97,6 +97,7 @@ def _write(run: Run, name: str, repaired: list[RepairedRow]) -> ReplayReceipt:
         counts["derived_frames"] += frame.num_rows - 1
         if makes_vectors:
             counts.update(count_origins(frame.column(ORIGIN)))
+            counts["missing_vectors"] += frame.column(ORIGIN).null_count
     return ReplayReceipt(
         name=name,
         nonce=new_nonce(),

@@ -26,6 +26,26 @@ from cfray.planning.vector_findings import vector_warnings
 from cfray.records.record import variant_texts, variant_types
 from cfray.sources.base import Description
 
+#: Begin of a warning.
+WOULD_STOP = "THIS RUN WOULD STOP"
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """Records of a sample that do not come in.
+
+    Attributes:
+        sampled: records looked at.
+        refused: do not fit.
+        duplicates: have the id of an earlier one.
+        is_whole: whether the sample is all records of the source.
+    """
+
+    sampled: int
+    refused: int
+    duplicates: int
+    is_whole: bool
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -66,8 +86,9 @@ class Findings:
             refused: records of the sample that do not fit.
             duplicates: records of the sample whose id an earlier one has.
         """
+        bad = Bad(self.sample.rows, refused, duplicates, is_whole=self.sample.is_complete)
         return [
-            *self._limit_warnings(refused, duplicates),
+            *limit_warnings(self.job, bad, self.description.rows),
             *self.description.unread,
             *copy_warnings(self.sample.batches, self.description.copies),
             *unread_dates(self.job, self.shape, self.fields),
@@ -75,27 +96,29 @@ class Findings:
             *self.references[1],
         ]
 
-    def _limit_warnings(self, refused: int, duplicates: int) -> list[str]:
-        """Warn where a run would stop for what it finds in the way."""
-        if duplicates and self.job.mapping.on_duplicate == "error":
-            reason = (
-                f"{duplicates:,} sampled records have the id of an earlier one, and "
-                "mapping.on_duplicate is error"
-            )
-            return [f"THIS RUN WOULD STOP: {reason}"]
-        limit, bad = self.job.limits.max_quarantined, refused + duplicates
-        sampled = self.sample.rows
-        share = bad / max(1, sampled)
-        records = sampled if self.sample.is_complete else self.description.rows or sampled
-        if share * records <= (limit * records if isinstance(limit, float) else limit):
-            return []
-        shown = f"{limit:.6g} of all records" if isinstance(limit, float) else f"{limit:,} records"
-        reason = (
-            f"{bad:,} of {sampled:,} sampled records ({share:.1%}) would go to quarantine, and "
-            f"limits.max_quarantined is {shown}: correct the job file or the source, or raise the "
-            "limit"
-        )
-        return [f"THIS RUN WOULD STOP: {reason}"]
+
+def limit_warnings(job: JobSpec, bad: Bad, rows: int | None) -> list[str]:
+    """Warn where a run would stop for the records that do not come in.
+
+    Args:
+        job: the job file.
+        bad: what the sample shows.
+        rows: records of the source; None where unknown.
+    """
+    if bad.duplicates and job.mapping.on_duplicate == "error":
+        reason = f"{bad.duplicates:,} sampled records have the id of an earlier one"
+        return [f"{WOULD_STOP}: {reason}, and mapping.on_duplicate is error"]
+    limit, count = job.limits.max_quarantined, bad.refused + bad.duplicates
+    share = count / max(1, bad.sampled)
+    records = bad.sampled if bad.is_whole else rows or bad.sampled
+    if share * records <= (limit * records if isinstance(limit, float) else limit):
+        return []
+    shown = f"{limit:.6g} of all records" if isinstance(limit, float) else f"{limit:,} records"
+    reason = (
+        f"{count:,} of {bad.sampled:,} sampled records ({share:.1%}) would go to quarantine, and "
+        f"limits.max_quarantined is {shown}"
+    )
+    return [f"{WOULD_STOP}: {reason}: correct the job file or the source, or raise the limit"]
 
 
 def float_ids(job: JobSpec, sample: list[Fields]) -> list[str]:

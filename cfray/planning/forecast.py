@@ -68,8 +68,8 @@ class Forecast:
         is_whole: whether the sample is all records of the source.
         metric_origin: who says so: the job file, source collections, or nobody (the default).
         embedding: what the model will have to do: ``texts``, ``tokens``, ``truncated``,
-            ``tokens_lost`` and ``blank`` of the sample, ``seconds`` and ``cost`` of the whole
-            source (estimates).
+            ``tokens_lost``, ``blank`` and ``column_texts`` (of further columns) of the sample,
+            ``seconds`` and ``cost`` of the whole source (estimates).
     """
 
     landings: list[Landing] = field(default_factory=list)

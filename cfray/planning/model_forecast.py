@@ -22,6 +22,7 @@ from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.job.spec import JobSpec
 from cfray.planning.forecast import Forecast
+from cfray.runtime.plurals import counted
 
 #: Texts of the sample that are embedded to learn how fast the model is.
 _TIMED_TEXTS = 64
@@ -82,12 +83,7 @@ class ModelForecast:
 
     def notes(self) -> list[str]:
         """Name the model that makes the vectors; nothing where the source's are kept."""
-        if self.embedder is None:
-            return []
-        model = self.embedder.identity
-        details = f"{model.dimension} numbers, {model.engine} {model.dtype}"
-        prompt = f", prompt {model.prompt!r}" if model.prompt else ""
-        return [f"vectors by {model.name} ({details}, sha256 {model.sha256[:16]}{prompt})"]
+        return [] if self.embedder is None else [model_note(self.embedder.identity)]
 
     def measure(self, forecast: Forecast, frames: list[pa.RecordBatch], rows: int) -> None:
         """Add to a forecast what the model will do, cost and lose; nothing where there is none.
@@ -114,21 +110,45 @@ class ModelForecast:
             chunk_counts = _SampledTexts.of(embedder, chunks).counts()
             counts["chunks"] = chunk_counts["texts"]
             counts["chunks_truncated"] = chunk_counts["truncated"]
-        forecast.embedding.update(counts)
         forecast.notes += self._text_notes(embedder.identity, counts)
-        names = [column.of for column in self.job.embedding.columns.values()]
-        further = [
-            _texts(batch, name, of_chunks=False)
-            for batch in frames
-            for name in names
-            if name != "vector"
-        ]
-        all_texts = texts.with_further(_SampledTexts.of(embedder, further))
+        forecast.quarantined.update(self._refused(counts))
+        if embedder.identity.on_long_text != "truncate":
+            counts["truncated"] = counts["tokens_lost"] = 0
+        names = sorted({column.of for column in self.job.embedding.columns.values()} - {"vector"})
+        further = _SampledTexts.of(
+            embedder,
+            [_texts(batch, name, of_chunks=False) for name in names for batch in frames],
+        )
+        all_texts = texts.with_further(further)
+        if names:
+            counts["column_texts"] = len(further.texts)
+            forecast.notes.append(
+                f"further columns: {counted(len(further.texts), 'sampled text')} more of "
+                f"{', '.join(names)}"
+            )
+        forecast.embedding.update(counts)
         if all_texts.texts:
             target_texts = rows * len(all_texts.texts) / max(1, texts.cells)
             seconds = all_texts.seconds_per_text(embedder) * target_texts
             forecast.embedding["seconds"] = round(seconds * self._embedded_share(rows), 1)
             self._price(forecast, all_texts.mean_visible_tokens * target_texts)
+            if self.job.embedding.endpoint is not None:
+                timed = counted(min(_TIMED_TEXTS, len(all_texts.texts)), "text")
+                forecast.notes.append(
+                    f"{timed} of the sample went to {self.job.embedding.endpoint.url}, which "
+                    "made their vectors to see how fast it is"
+                )
+
+    def _refused(self, counts: dict[str, int]) -> dict[str, int]:
+        """Count the texts of the sample that would send their records to quarantine, by reason."""
+        spec = self.job.embedding
+        refused = {
+            "text longer than the model's N tokens": (
+                counts["truncated"] if spec.on_long_text == "error" else 0
+            ),
+            "no vector could be made": counts["blank"] * (spec.missing_vector == "quarantine"),
+        }
+        return {reason: count for reason, count in refused.items() if count}
 
     def _embedded_share(self, records: int) -> float:
         """Give the share of the source's texts that are embedded: ``remap`` maps the others."""
@@ -168,6 +188,13 @@ class ModelForecast:
                 f"embedding.missing_vector decides ({self.job.embedding.missing_vector})"
             )
         return notes
+
+
+def model_note(model: Identity) -> str:
+    """Name a model in a plan's notes."""
+    details = f"{model.dimension} numbers, {model.engine} {model.dtype}"
+    prompt = f", prompt {model.prompt!r}" if model.prompt else ""
+    return f"vectors by {model.name} ({details}, sha256 {model.sha256[:16]}{prompt})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,11 @@ from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
+from cfray.planning.findings import WOULD_STOP, Bad, limit_warnings
 from cfray.planning.forecast import Forecast, make_forecast
 from cfray.planning.line_forecast import RunShape, forecast_lines
 from cfray.planning.metric import choose_metric
-from cfray.planning.model_forecast import ModelForecast
+from cfray.planning.model_forecast import ModelForecast, model_note
 from cfray.planning.notes import plan_notes
 from cfray.planning.sample import Sample, check_sample, read_sample
 from cfray.planning.shape import work_out_shape
@@ -74,10 +75,19 @@ def preview(job: JobSpec) -> tuple[Plan, Forecast]:
         forecast, frames = make_forecast(job, survey.description, plan.shape, survey.sample)
         _forecast_lines(job, plan, forecast, frames)
         model.measure(forecast, frames, forecast.lines.frames)
+    _warn_of_limit(job, forecast, plan.rows)
     if plan.size and forecast.sampled:
         forecast.seconds = _run_seconds(forecast, survey.seconds, plan.rows or 0)
     further_notes = [note for note in forecast.notes if note not in plan.notes]
     return replace(plan, notes=(*plan.notes, *further_notes)), forecast
+
+
+def _warn_of_limit(job: JobSpec, forecast: Forecast, rows: int | None) -> None:
+    """Judge anew whether the run would stop, now that the model has said what it refuses."""
+    refused = forecast.quarantined.total()
+    bad = Bad(forecast.sampled, refused, forecast.duplicates, is_whole=forecast.is_whole)
+    others = [warning for warning in forecast.warnings if not warning.startswith(WOULD_STOP)]
+    forecast.warnings = [*limit_warnings(job, bad, rows), *others]
 
 
 def _forecast_lines(
@@ -175,7 +185,9 @@ def with_other_vectors(job: JobSpec, plan: Plan) -> Plan:
     """
     with closing(ModelForecast(job)) as model:
         recipe = model.plan_recipe(plan.shape.read_dimension)
-    return replace(plan, recipe=recipe, fingerprint=job.fingerprint)
+        old_notes = [] if plan.recipe.model is None else [model_note(plan.recipe.model)]
+        notes = [note for note in plan.notes if note not in old_notes] + model.notes()
+    return replace(plan, recipe=recipe, notes=tuple(notes), fingerprint=job.fingerprint)
 
 
 def _compare_vectors(

@@ -58,9 +58,11 @@ def size_lines(name: str, plan: Plan, forecast: Forecast) -> list[str]:
         records = f"{'exactly' if is_exact else 'about'} {counted(rows, 'record')}"
     cost = "disk and time: unknown"
     if rows:
+        embedding = forecast.embedding.get("seconds")
+        share = f", {embedding:,.0f} s of it for the embedding" if embedding else ""
         cost = (
             f"needs about {size_text(forecast.disk)} of disk and about {forecast.seconds:,.0f} s "
-            "on this machine"
+            f"on this machine{share}"
         )
     return [
         (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cfray.report.consistency import consistency_of
 from cfray.report.facts import Report
-from cfray.target.books import read_books
+from cfray.target.books import COUNTS_OF_VECTORS, read_books
 from cfray.target.ledger import Ledger
 from cfray.target.quarantine_counts import PREFIX, reasons_now
 from cfray.target.receipts import ShardReceipt
@@ -37,6 +37,8 @@ def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> Non
         "shards": len(books.shards),
         "shards_planned": len(plan.shards),
     }
+    for name in COUNTS_OF_VECTORS:
+        report.counts.pop(name, None)  # as they were counted before an embed began them anew
     report.counts |= {
         name: count for name, count in books.counts.items() if not name.startswith(PREFIX)
     }

@@ -220,7 +220,8 @@ class Report:
                 while another command is writing to it.
         """
         self.ended = utc_now()
-        data = dumps(self.as_json())
+        # the order of counts and stages is that of the run
+        data = dumps(self.as_json(), sort_keys=False)
         history = state.folder.child(HISTORY)
         second = self.started.replace(":", "-")
         stem = f"{second}-{self.command.replace(' ', '-')}"

@@ -39,6 +39,8 @@ class Progress:
         self.stage_seconds: dict[str, float] = {}
         #: Of the embedding; no piece before it begins.
         self.pieces = self.computed_pieces = self.earlier_pieces = 0
+        #: When the first piece of this run was computed: before it, actors load their models.
+        self.first_piece = 0.0
         self.begin = self.last_line = time.monotonic()
         #: Name of the step that follows the copy, and when it began; None while shards are copied.
         self.current_step: tuple[str, float] | None = None
@@ -106,6 +108,8 @@ class Progress:
     def add_piece(self) -> None:
         """Count a piece whose vectors were computed."""
         self.computed_pieces += 1
+        if self.computed_pieces == self.earlier_pieces + 1:
+            self.first_piece = time.monotonic()
         if self.live is None and time.monotonic() - self.last_line > _LINE_INTERVAL:
             self.say(self.line())
 
@@ -135,7 +139,7 @@ class Progress:
             name, begin = self.current_step
             seconds = time.monotonic() - begin
             if name == "embed" and self.pieces:
-                return self._piece_line(seconds)
+                return self._piece_line()
             return f"{name}: {seconds:,.0f} s"
         elapsed = max(time.monotonic() - self.begin, 1e-3)
         rate = (self.rows - self.earlier_rows) / elapsed
@@ -152,8 +156,10 @@ class Progress:
             f"{rate:,.0f} records/s{left}  {shares}"
         )
 
-    def _piece_line(self, seconds: float) -> str:
-        rate = (self.computed_pieces - self.earlier_pieces) / max(seconds, 1e-3)
+    def _piece_line(self) -> str:
+        since_first = self.computed_pieces - self.earlier_pieces - 1
+        seconds = max(time.monotonic() - self.first_piece, 1e-3)
+        rate = since_first / seconds if since_first > 0 else 0.0
         left = _time_left(self.pieces - self.computed_pieces, rate)
         return f"embed: {self.computed_pieces:,} of {counted(self.pieces, 'piece')}{left}"
 

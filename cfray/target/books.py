@@ -40,7 +40,7 @@ from cfray.target.receipts import (
 from cfray.target.state import State
 
 #: Counts that describe the vectors as they are now: an embed begins them anew.
-_COUNTS_OF_VECTORS = (
+COUNTS_OF_VECTORS = (
     "vectors_kept",
     "vectors_regenerated",
     "vectors_remapped",
@@ -200,7 +200,7 @@ class Books:
         """Begin everything anew that describes vectors; take out the records that were refused."""
         self.embeds += 1
         self.collections.clear()
-        for name in _COUNTS_OF_VECTORS:
+        for name in COUNTS_OF_VECTORS:
             self.counts.pop(name, None)
         self.counts.update(receipt.counts)
         self._add_centroids(receipt.centroids)

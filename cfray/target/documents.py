@@ -22,9 +22,9 @@ RESTORE = (
 )
 
 
-def dumps(value: object) -> bytes:
-    """Write JSON that people read, too: sorted, indented, UTF-8."""
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+def dumps(value: object, *, sort_keys: bool = True) -> bytes:
+    """Write JSON that people read, too: indented, UTF-8, sorted where the order means nothing."""
+    return (json.dumps(value, sort_keys=sort_keys, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def parse_document(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from lance import LanceDataset
 
-from cfray.embedders.base import Embedder
+from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.open import open_embedder
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.spec import Embedding
@@ -36,6 +36,8 @@ _MIN_DEPTH = 50
 #: Candidates per hit that are ranked again with exact vectors behind a quantised index: recall
 #: rises from .91 to .999 (measured with pylance 14.0.2).
 _REFINE = 10
+#: Engines that are servers.
+_SERVED = ("openai", "tei")
 _COLUMNS = ["uuid", "title", "text_content", "collection", "custom_metadata"]
 
 
@@ -95,7 +97,7 @@ def search_target(uri: str, question: Question) -> Answer:
         raise ConfigError("the query is empty", "give some words")
     target = Target(uri)
     dataset, recipe = target.open(), target.recipe()
-    mode, note = _choose_mode(question, recipe)
+    mode, note = _choose_mode(uri, question, recipe)
     try:
         if mode == "text":
             return Answer(mode, note, _hits(_by_text(dataset, question, question.k), "_score"))
@@ -113,13 +115,31 @@ def search_target(uri: str, question: Question) -> Answer:
         ) from error
 
 
-def _choose_mode(question: Question, recipe: Recipe) -> tuple[Mode, str]:
+def _choose_mode(uri: str, question: Question, recipe: Recipe) -> tuple[Mode, str]:
+    """Choose how to search, and say why it is by words alone where the job file did not ask so.
+
+    Raises:
+        ConfigError: vectors are asked for that are still to be made.
+    """
+    if question.mode != "text" and _awaits_vectors(uri, recipe):
+        if question.mode == "auto":
+            return "text", "by words alone: the vectors are still to be made (cfray migrate)"
+        raise ConfigError(
+            f"the records of {uri} are copied, and their vectors are still to be made",
+            "run cfray migrate with the target's own job file, or search with --mode text",
+        )
     if question.mode != "auto":
         return question.mode, ""
     if recipe.model is not None or question.model is not None:
         return "hybrid", ""
     note = "by words alone: the dataset does not say which model its vectors are from"
     return "text", f"{note} (give --model)"
+
+
+def _awaits_vectors(uri: str, recipe: Recipe) -> bool:
+    """Tell whether a model is to make vectors that no swap has brought yet."""
+    plan = State(uri).plan()
+    return plan is not None and plan.recipe.policy != "keep" and recipe.policy == "keep"
 
 
 def _by_text(dataset: LanceDataset, question: Question, k: int) -> list[Row]:
@@ -167,17 +187,25 @@ def _embed_query(uri: str, recipe: Recipe, question: Question) -> tuple[Floats, 
             "give the model the vectors are from",
         )
     note = f"by {embedder.identity.name}"
+    if recipe.model is not None and embedder.identity.sha256 != recipe.model.sha256:
+        note += f" at another address than the vectors were made at ({recipe.where})"
     if recipe.model is None:
         note += "; nothing says that the stored vectors are from this model"
     return np.ascontiguousarray(vector[0]), note
 
 
 def _open_model(recipe: Recipe, question: Question) -> Embedder:
-    """Open the model of the recipe, wherever it is now."""
+    """Open the model of the recipe, wherever it is now.
+
+    Raises:
+        ConfigError: the recipe names no model, or another model than the job file or ``--model``;
+            or a server's, and nothing says how to reach it.
+    """
     identity = recipe.model
     section = question.embedding
-    if section is not None and section.endpoint is not None and question.model is None:
-        return open_embedder(section, throttle.endpoint_budgets(section.endpoint, is_local=True))
+    is_served = identity is None or identity.engine in _SERVED
+    if is_served and section is not None and section.endpoint is not None and not question.model:
+        return _open_served(section, identity)
     if identity is None:
         if question.model is None:
             raise ConfigError(
@@ -186,7 +214,7 @@ def _open_model(recipe: Recipe, question: Question) -> Embedder:
             )
         spec = Embedding(policy="regenerate", model=question.model)
         return open_embedder(spec, throttle.endpoint_budgets(None))
-    if identity.engine in ("openai", "tei") and question.model is None:
+    if identity.engine in _SERVED and question.model is None:
         raise ConfigError(
             f"the vectors are made by a server ({recipe.where})",
             "give the job file in place of the target's address: it says how to reach it",
@@ -209,6 +237,30 @@ def _open_model(recipe: Recipe, question: Question) -> Embedder:
             "give its folder with --model",
         )
     return embedder
+
+
+def _open_served(section: Embedding, identity: Identity | None) -> Embedder:
+    """Reach the server that the job file names; its model must be the vectors', where they say so.
+
+    The server may have moved: another address is no other model.
+    """
+    if identity is not None:
+        prompts = {"prompt": identity.prompt, "query_prompt": identity.query_prompt}
+        section = section.model_copy(update=prompts)
+    embedder = open_embedder(section, throttle.endpoint_budgets(section.endpoint, is_local=True))
+    if identity is not None and _served_model(embedder.identity) != _served_model(identity):
+        raise ConfigError(
+            f"the job file's model is {embedder.identity.name} "
+            f"({embedder.identity.dimension} numbers), the vectors are by {identity.name} "
+            f"({identity.dimension} numbers)",
+            "give the job file that made the vectors, or search with --mode text; cfray embed "
+            "makes the vectors anew, as the job file says",
+        )
+    return embedder
+
+
+def _served_model(identity: Identity) -> tuple[str, int, int | None]:
+    return identity.name, identity.dimension, identity.truncate_dim
 
 
 def _hits(rows: list[Row], score: str) -> list[Row]:
