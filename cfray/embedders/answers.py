@@ -161,7 +161,7 @@ class Server:
             # TEI writes NaN as null, which NumPy reads as NaN.
             with np.errstate(over="ignore"):
                 vectors = np.array(rows, np.float64).astype(np.float32)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise self._wrong_answer(f"gave JSON that is no answer of the API {self.api}") from None
         self._check_numbers(vectors, documents=documents)
         return vectors

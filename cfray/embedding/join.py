@@ -18,6 +18,7 @@ from cfray.copying.write import Tally, staged_files
 from cfray.embedding.compute import NEW, PieceReceipt, read_scratch
 from cfray.embedding.pieces import Piece, VectorTask, state_of
 from cfray.embedding.vectors import made_fields
+from cfray.errors import TargetUnavailable
 from cfray.frames import digests
 from cfray.target.books import CollectionVectors
 from cfray.target.origins import RowOrigins, by_entry
@@ -93,7 +94,11 @@ class JoinFragment:
         reader = pa.RecordBatchReader.from_batches(
             self._schema, self._new_columns(readable, work, figures)
         )
-        metadata, _ = writable.merge_columns(reader)
+        try:
+            metadata, _ = writable.merge_columns(reader)
+        except Exception:
+            self._check_pieces(work)  # Lance gives no error of ours back as it was
+            raise
         file = metadata.to_json()["files"][-1]
         return JoinedFragment(
             fragment=work.fragment,
@@ -104,6 +109,25 @@ class JoinFragment:
             collections=figures.tally.collections,
             size=figures.tally.size,
         )
+
+    def _check_pieces(self, work: PiecesOfFragment) -> None:
+        """Forget a piece whose file is gone or damaged, and say so.
+
+        Raises:
+            TargetUnavailable: the same command computes the piece anew.
+        """
+        for piece, receipt in work.pieces:
+            folder = self.task.scratch.child(piece.name)
+            for file in receipt.files:
+                data = folder.read(file.name)
+                if data is not None and _rows_of(data) == file.rows:
+                    continue
+                self.task.forget(piece)
+                state = "is gone" if data is None else "is damaged"
+                raise TargetUnavailable(
+                    f"{folder.uri}/{file.name} {state}: it held vectors that were computed",
+                    "run the same command again: it computes them anew",
+                )
 
     @property
     def _schema(self) -> pa.Schema:
@@ -167,3 +191,11 @@ class JoinFragment:
             include_deleted_rows=True,
         )
         return scanner.to_table().combine_chunks().to_batches()[0]
+
+
+def _rows_of(data: bytes) -> int | None:
+    """Count the rows of an Arrow file; None where it is damaged."""
+    try:
+        return int(pa.ipc.open_file(data).read_all().num_rows)
+    except (pa.ArrowInvalid, OSError):
+        return None

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from cfray.conversion import chunk_frames
+from cfray.conversion.steps import ORIGIN
 from cfray.embedders.recipe import Recipe
 from cfray.embedding.compute import NEW, ComputePiece, PieceReceipt, read_scratch
 from cfray.embedding.line import EmbeddingLine
@@ -54,7 +56,8 @@ def joining_job(run: Run) -> JobSpec:
     """Give the job by which records are converted that join: a remapped target embeds their text.
 
     Raises:
-        ConfigError: the job's policy is not the policy that made the target's vectors.
+        ConfigError: the job's policy is not the policy that made the target's vectors, or it asks
+            for other columns than the target has.
     """
     recipe, embedding = run.target.recipe(), run.job.embedding
     if recipe.policy != embedding.policy:
@@ -63,10 +66,41 @@ def joining_job(run: Run) -> JobSpec:
             f"says {embedding.policy}",
             "use the job file of the last cfray embed (or migrate)",
         )
+    _check_columns(run, recipe)
     if embedding.policy != "remap":
         return run.job
     from_text = embedding.model_copy(update={"policy": "regenerate", "remap": None})
     return run.job.with_embedding(from_text)
+
+
+def _check_columns(run: Run, recipe: Recipe) -> None:
+    """Refuse rows of other columns than the target has.
+
+    Raises:
+        ConfigError: names what was changed in the section ``embedding``.
+    """
+    spec, schema = run.job.embedding, run.target.open().schema
+    fields = {field.name: field for field in made_fields(spec, recipe)}
+    names = {name for name in schema.names if name.startswith("x_vector_")}
+    further = {*names, *fields} - {"vector", ORIGIN}
+    is_same = all(
+        name in names and name in fields and schema.field(name).type == fields[name].type
+        for name in further
+    )
+    reduced = "" if spec.reduce is None else f"{spec.reduce.method} {spec.reduce.dimension}"
+    method = "truncate" if recipe.reduction == "truncate" else "pca"
+    changed = {
+        "columns": not is_same,
+        "reduce": reduced != (f"{method} {recipe.dimension}" if recipe.reduction else ""),
+        "chunk": (spec.chunk is not None) != (chunk_frames.FIELD.name in schema.names),
+    }
+    for key, is_changed in changed.items():
+        if is_changed:
+            raise ConfigError(
+                f"embedding.{key} is not what made the rows of {run.job.target.uri}, and a replay "
+                "brings rows in that are like them",
+                "undo the change; cfray embed changes columns and reduce for all rows",
+            )
 
 
 def make_joining_vectors(run: Run, frames: pa.RecordBatch) -> JoiningVectors:

@@ -84,6 +84,15 @@ class VectorTask:
         """Name the folder of the pieces' receipts."""
         return self.scratch.child("receipts")
 
+    def forget(self, piece: Piece) -> None:
+        """Remove what was computed of a piece, its receipts first: it is computed anew."""
+        for name in self.receipts.list_names():
+            if name.startswith(f"{piece.name}."):
+                self.receipts.remove(name)
+        folder = self.scratch.child(piece.name)
+        for name in folder.list_names():
+            folder.remove(name)
+
     def remove_scratch(self, pieces: Sequence[Piece]) -> None:
         """Remove what was computed of pieces, marks and receipts included."""
         for folder in (*(self.scratch.child(piece.name) for piece in pieces), self.receipts):

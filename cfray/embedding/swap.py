@@ -144,7 +144,7 @@ def replace_columns(
     made_ids = [field_ids[field.name] for field in fields]
     by_fragment = {new.fragment: new for new in joined}
     present = [fragment.metadata for fragment in dataset.get_fragments()]
-    remaining = without_rows(dataset, list(leaving), keep_empty=True) if leaving else present
+    remaining = without_rows(dataset, list(leaving)) if leaving else present
     fragments = []
     for fragment, kept in zip(present, remaining, strict=True):
         new = by_fragment.get(fragment.id)

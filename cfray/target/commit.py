@@ -315,16 +315,15 @@ def _check_files(uri: str, receipts: Sequence[Receipt]) -> None:
             )
 
 
-def without_rows(
-    dataset: LanceDataset, row_ids: list[int], *, keep_empty: bool = False
-) -> list[FragmentMetadata]:
+def without_rows(dataset: LanceDataset, row_ids: list[int]) -> list[FragmentMetadata]:
     """Give the fragments of a dataset as they are when some rows are deleted.
+
+    A fragment of which no row remains stays, until it is merged with others: Lance refuses a Merge
+    that leaves fewer fragments than there were.
 
     Args:
         dataset: the latest version.
         row_ids: of the rows.
-        keep_empty: keep a fragment of which no row remains: Lance refuses a commit that changes
-            the schema and leaves a fragment out.
     """
     rows_by_fragment: dict[int, list[int]] = {}
     scanner = dataset.scanner(
@@ -340,10 +339,9 @@ def without_rows(
         rows = rows_by_fragment.get(fragment.fragment_id)
         remaining = fragment.delete(_has_row_id(rows)) if rows else fragment.metadata
         # Lance returns None where no row of a fragment is left
-        if remaining is None and keep_empty:
+        if remaining is None:
             remaining = _emptied(dataset, fragment.metadata)
-        if remaining is not None:
-            fragments.append(remaining)
+        fragments.append(remaining)
     return fragments
 
 

@@ -119,3 +119,15 @@ def test_too_many_duplicates_remove_nothing(target):
 def test_rows_that_left_add_up():
     left = LeftRows(1, 2, {"text": 2**64 - 1}) + LeftRows(1, 0, {"text": 3, "vector": 4})
     assert left == LeftRows(2, 2, {"text": 2, "vector": 4})
+
+
+def test_a_shard_of_duplicates_alone_leaves_whole(target):
+    """Lance refuses a commit that leaves a fragment out; so would a file and its copy be refused."""
+    documents = target.open().to_table(
+        columns=[], filter=f"{chunk_frames.FIELD.name} IS NULL", with_row_id=True
+    )
+    remove(target, documents["_rowid"].to_pylist()[len(DOCUMENTS["0"]) :])
+    assert content_by_entry(target).keys() == {"0"}
+    assert target.open().count_rows() == sum(1 + chunks for chunks in DOCUMENTS["0"].values())
+    content = read_books(State(target.uri), target.ledger()).content
+    assert (content["1"].rows, content["0"]) == (0, content_by_entry(target)["0"])

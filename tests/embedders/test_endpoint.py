@@ -337,6 +337,7 @@ def test_a_server_that_is_down_is_named_with_what_to_do(api):
             Status(424, {}, b'{"error": "Inference failed", "error_type": "backend"}'),
             "answered 424: Inference failed",
         ),
+        ("huge", "no answer of the API"),
         (Status(422, {}, b'{"detail": [{"msg": "no"}]}'), "answered 422: .*no"),
         (Status(402, {}, b"pay"), "answered 402: pay"),
         (

@@ -7,11 +7,12 @@ the meantime must not be told a thing that is false.
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
 from tests.scenarios import runs
-from tests.scenarios.corpora import exported, job_of, notes, served
-from tests.testbeds.embedding_server import EmbeddingServer
+from tests.scenarios.corpora import exported, held, job_of, notes, served
+from tests.testbeds.embedding_server import EmbeddingServer, embedded
 
 ROWS, PIECE_ROWS, WIDTH = 40, 10, 8
 PIECES = {"CFRAY_PIECE_ROWS": str(PIECE_ROWS)}
@@ -137,3 +138,39 @@ def test_two_columns_of_one_field_send_each_of_its_texts_once(cfray, tmp_path, s
     ]
     rows = runs.vectors(job.target)
     assert rows.any(axis=1).all()
+
+
+def test_a_computed_piece_whose_file_is_gone_or_damaged_is_computed_anew(cfray, tmp_path, server):
+    exported(tmp_path, notes(ROWS), 2)
+    job = job_of(tmp_path, served(server))
+    killed(cfray, "migrate", job, "piece:2")
+    gone, damaged = sorted(job.state.glob("scratch/embed-*/*/*.arrow"))[:2]
+    gone.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    ends = []
+    while not ends or (ends[-1].code and len(ends) < 3):  # each run finds a piece
+        ends.append(cfray.run("migrate", job.path, "--quiet", **PIECES))
+        assert "Traceback" not in ends[-1].err
+    assert [ended.code for ended in ends] == [1, 1, 0]
+    assert "it computes them anew" in ends[0].err
+    for row in held(job.target).values():
+        assert np.array_equal(row["vector"], embedded(row["text_content"], WIDTH))
+
+
+def test_a_replay_with_other_columns_than_the_targets_is_refused_by_name(cfray, tmp_path, server):
+    exported(tmp_path, [*notes(9), (None, "No id", "a stone")], 1)
+    columns = {"columns": {"title": {"of": "title"}}}
+    limits = {"max_quarantined": 1}
+    job = job_of(tmp_path, served(server, **columns), limits=limits)
+    cfray.run("migrate", job.path, "--quiet").ended_with(3)
+    before = runs.digests(job.target)
+    mapping = {**job.body["mapping"], "id": "title"}
+    for embedding, key in (
+        (served(server), "columns"),
+        (served(server, columns={"title": {"of": "title", "dtype": "float16"}}), "columns"),
+        (served(server, **columns, reduce={"method": "truncate", "dimension": 4}), "reduce"),
+    ):
+        other = job.changed(embedding=embedding, mapping=mapping)
+        refused = cfray.run("quarantine", "replay", other.path).ended_with(2)
+        assert f"embedding.{key} is not what made the rows" in refused.err
+    assert runs.digests(job.target) == before

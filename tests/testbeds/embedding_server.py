@@ -35,7 +35,9 @@ from tests.testbeds.double import JsonHandler
 from tests.testbeds.faults import HELD_SECONDS, Listener, Status
 from tests.testbeds.processes import PATIENCE, title
 
-Odd = Literal["too few", "too wide", "uneven", "nan", "half", "unlike", "same index", "slow"]
+Odd = Literal[
+    "too few", "too wide", "uneven", "nan", "huge", "half", "unlike", "same index", "slow"
+]
 
 _TABLE_ROWS = 4_096
 #: Begin of the title that Ray gives to an actor of the embedding line.
@@ -217,6 +219,8 @@ class EmbeddingServer:
             rows[-1].append(0.5)
         elif fault == "nan":
             rows[-1][0] = None  # so does TEI write NaN
+        elif fault == "huge":
+            rows[-1][0] = 10**400  # JSON has integers of any size, float64 has not
         return rows
 
 
