@@ -27,6 +27,7 @@ from cfray.embedders import spec as embedding_spec
 from cfray.job import mapping as mapping_spec
 from cfray.job.spec import KINDS, STORES, Index, JobSpec, Limits, Target, VectorIndexSpec
 from cfray.runtime.credentials import Secret
+from cfray.sources.dynamodb.settings import VectorAttribute
 
 FOLDER = Path(__file__).parent / "reference"
 _MIB = 2**20
@@ -185,7 +186,8 @@ def models() -> dict[str, type[BaseModel]]:
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, BaseModel) and member.__module__ == module.__name__
     ]
-    known = [JobSpec, Target, Index, VectorIndexSpec, Limits, Secret, *KINDS.values(), *nested]
+    known = [JobSpec, Target, Index, VectorIndexSpec, Limits, Secret, VectorAttribute]
+    known += [*KINDS.values(), *nested]
     return {model.__name__: model for model in known}
 
 
@@ -267,6 +269,7 @@ _SECTIONS = {
     "index": "Index",
     "index.vector": "VectorIndexSpec",
     "limits": "Limits",
+    "a vector attribute of dynamodb": "VectorAttribute",
     "a credential": "Secret",
 }
 

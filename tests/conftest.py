@@ -59,6 +59,7 @@ STORE_KEYS = {
     "CFRAY_DYNAMODB_KEY": "cfray-tests:cfray-tests-secret",
     "CFRAY_MILVUS_KEY": "root:Milvus",
     "CFRAY_PINECONE_KEY": "any",
+    "CFRAY_POSTGRES_KEY": "pa'ss\"word",
     **{name: value for name, value in os.environ.items() if re.match("CFRAY_.*_KEY$", name)},
 }
 
@@ -164,7 +165,8 @@ SHARING_FILES = (
 #: The groups that take longest go first, so that processes which share the tests end at about the
 #: same time.
 LONGEST = (
-    *("weaviate", "milvus", "test_regenerate.py", "test_remap.py", "test_kill.py"),
+    *("opensearch", "elasticsearch", "weaviate", "milvus", "postgres", "mongodb", "dynamodb"),
+    *("test_regenerate.py", "test_remap.py", "test_kill.py"),
     *("chroma", "qdrant", "test_kill_embedding.py", "test_embed.py", "test_deadly_texts.py"),
 )
 

@@ -34,6 +34,9 @@ VARIANT_TAGS = {
     "uuid": "u",
     "objectId": "o",
     "binary": "b",
+    # of several parts (DynamoDB), or of a type of MongoDB that has no tag of its own
+    "key": "j",
+    "extendedJson": "j",
 }
 UUID = r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"
 

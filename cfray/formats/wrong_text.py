@@ -23,7 +23,7 @@ _MISHAPS = (
     (
         re.compile(rb"<\?xml[\s?]|<!DOCTYPE\s|<[A-Za-z][\w:.-]*(\s[^<>]*)?/?>\s*<"),
         "XML",
-        "convert it to JSON Lines, CSV or Parquet; cfray reads no XML",
+        "write source.kind: xml, or convert it to JSON Lines, CSV or Parquet",
     ),
 )
 _JSON_LINE = re.compile(rb'\{\s*("|\})')

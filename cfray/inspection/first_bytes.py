@@ -54,6 +54,8 @@ def find_kind(file: PinnedFile, suffix_kind: str | None, *, is_alone: bool) -> s
 
 
 def _kind_of_text(head: bytes, suffix_kind: str | None, *, is_alone: bool) -> str:
+    if suffix_kind == "xml":
+        return suffix_kind
     json_kind = _kind_of_json(head, suffix_kind)
     if json_kind:
         return json_kind

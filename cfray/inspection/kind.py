@@ -35,7 +35,7 @@ _MOST_SORTED = 1000
 #: Suffixes of files about the data, which are no export.
 _OTHER_SUFFIXES = frozenset(
     {
-        *(".md", ".rst", ".html", ".htm", ".xml", ".pdf", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
+        *(".md", ".rst", ".html", ".htm", ".pdf", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
         *(".py", ".ipynb", ".sh", ".sql", ".log", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".lock"),
         *(".crc", ".sha256", ".md5"),
     }

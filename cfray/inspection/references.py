@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cfray.conversion.reference_ids import read_references
@@ -16,6 +17,8 @@ from cfray.inspection.unclaimed import Unclaimed
 from cfray.job.mapping import LiteralPath, as_path, dotted
 from cfray.sources.base import Json
 
+#: Names of columns that refer to records in the custom of relational databases.
+_ID_NAME = re.compile(r"(?P<what>.+)_ids?", re.IGNORECASE)
 _REFERENCE_KINDS = (
     "text",
     "integer",
@@ -35,7 +38,38 @@ def guess_references(unclaimed: Unclaimed) -> list[Guess]:
         _declared_reference(unclaimed, name, collection)
         for name, collection in unclaimed.sample.description.references.items()
     ]
-    return declared or _shown_references(unclaimed)
+    return [*(declared or _shown_references(unclaimed)), *_named_references(unclaimed)]
+
+
+def _named_references(unclaimed: Unclaimed) -> list[Guess]:
+    """Offer the columns of tables that are called ``*_id`` and declare no foreign key."""
+    description = unclaimed.sample.description
+    if not unclaimed.sample.is_store or description.schema is None:
+        return []
+    guesses = []
+    for field in unclaimed.fields(*_REFERENCE_KINDS):
+        match = _ID_NAME.fullmatch(field.path[-1])
+        if match is None or field.vectors:
+            continue
+        value: dict[str, Json] = {"type": "reference", "to": rule(field.path)}
+        target = _table_called(match["what"], [item.name for item in description.collections])
+        if target:
+            value["collection"] = target
+        why = (
+            "by its name alone: no foreign key is declared; uncomment it if its values are ids "
+            f"of {target or 'records'}"
+        )
+        guesses.append(Guess("mapping.relationships", value, why, sure=False, paths=(field.path,)))
+    return guesses
+
+
+def _table_called(what: str, names: Sequence[str]) -> str:
+    """Find the table that a column's name speaks of: ``author_id`` of ``authors``."""
+    for name in names:
+        table = name.rpartition(".")[2].lower()
+        if table in (what.lower(), f"{what.lower()}s", f"{what.lower()}es"):
+            return name
+    return ""
 
 
 def _declared_reference(unclaimed: Unclaimed, name: str, collection: str) -> Guess:

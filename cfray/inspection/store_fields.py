@@ -7,6 +7,7 @@ which it leaves out, and names for each collection the vector that it has.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from cfray.errors import SourceError
 from cfray.inspection import fieldnames
 from cfray.inspection.guess import Guess, rule
-from cfray.inspection.ids import keep_uuid, read_tagged
+from cfray.inspection.ids import guess_id, keep_uuid, read_tagged
 from cfray.inspection.plain_names import plain_name
 from cfray.inspection.samples import Sample, take_sample
 from cfray.inspection.unclaimed import Unclaimed
@@ -30,10 +31,27 @@ from cfray.sources.base import Json
 
 def guess_store_id(unclaimed: Unclaimed) -> list[Guess]:
     """Take the id that the store gives, and offer to keep UUIDs that no collection shares."""
-    field = next(field for field in unclaimed.sample.fields if field.path == ("id",))
+    field = next((field for field in unclaimed.sample.fields if field.path == ("id",)), None)
+    if field is None:
+        return _composite_id(unclaimed)
     unclaimed.ids = read_tagged(unclaimed.sample, "id")
     guess = unclaimed.take("id", field, "the id that the store gives it")
     return [guess, *keep_uuid(unclaimed.ids)]
+
+
+def _composite_id(unclaimed: Unclaimed) -> list[Guess]:
+    """Take the key of several fields that the store declares, else guess one as for files."""
+    keys = {
+        collection.facts.get("key", "") for collection in unclaimed.sample.description.collections
+    }
+    if len(keys) != 1 or not (key := keys.pop()):
+        return guess_id(unclaimed)
+    names: list[str] = json.loads(key)
+    paths = [(name,) for name in names]
+    value: Json = {"key": [rule(path) for path in paths]}
+    unclaimed.ids = read_tagged(unclaimed.sample, value)
+    unclaimed.used_paths.update(paths)
+    return [Guess("mapping.id", value, "the key that the store declares", paths=tuple(paths))]
 
 
 @dataclass(frozen=True, slots=True)

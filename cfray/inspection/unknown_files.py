@@ -43,10 +43,6 @@ _OTHERS = {
         "cfray reads no files of arrays or of Python objects",
         "write ids, texts and vectors as Parquet, with pandas: DataFrame(...).to_parquet(OUT)",
     ),
-    (".xml",): (
-        "cfray reads no XML",
-        "write its records as Parquet, with pandas: pd.read_xml(FILE).to_parquet(OUT)",
-    ),
     (".sql", ".dump"): (
         "cfray reads no database dumps",
         "load the dump, and export each table as CSV or Parquet",

@@ -18,6 +18,8 @@ from cfray.job.mapping import Mapping
 from cfray.runtime import filesystems
 from cfray.runtime.models import MIB, ByteSize, Location, Strict
 from cfray.sources.chroma.source import Chroma
+from cfray.sources.dynamodb.source import DynamoDB
+from cfray.sources.elasticsearch.source import Elasticsearch
 from cfray.sources.files.arrow import Arrow
 from cfray.sources.files.csv import Csv
 from cfray.sources.files.delta import Delta
@@ -25,13 +27,19 @@ from cfray.sources.files.json import JsonFile
 from cfray.sources.files.jsonl import JsonLines
 from cfray.sources.files.lance import Lance
 from cfray.sources.files.parquet import Parquet
+from cfray.sources.files.xml import XmlFile
 from cfray.sources.milvus.source import Milvus
+from cfray.sources.mongodb.source import MongoDB
+from cfray.sources.opensearch.source import OpenSearch
 from cfray.sources.pinecone.source import Pinecone
+from cfray.sources.postgres.source import Postgres
 from cfray.sources.qdrant.source import Qdrant
 from cfray.sources.weaviate.source import Weaviate
 
-AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta
-AnyStore = Pinecone | Weaviate | Qdrant | Chroma | Milvus
+AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta | XmlFile
+VectorDatabase = Pinecone | Weaviate | Qdrant | Chroma | Milvus
+DocumentStore = Postgres | Elasticsearch | OpenSearch | MongoDB | DynamoDB
+AnyStore = VectorDatabase | DocumentStore
 AnySource = Annotated[AnyFiles | AnyStore, Field(discriminator="kind")]
 
 #: Every kind of source, by the word the job file uses.

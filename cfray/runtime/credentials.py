@@ -18,7 +18,9 @@ from cfray.errors import SourceError
 
 #: Schemes of storage whose URIs may name an account, a container or a user before the ``@``
 #: (``abfs://container@account/path``, ``hdfs://user@host/path``, ``gs://anonymous@bucket``).
-_NAME_BEFORE_AT = frozenset({"abfs", "abfss", "hdfs", "viewfs", "gs", "gcs", "wasb", "wasbs"})
+_NAME_BEFORE_AT = frozenset(
+    {"abfs", "abfss", "hdfs", "viewfs", "gs", "gcs", "wasb", "wasbs", "postgresql", "postgres"}
+)
 
 #: How the names of query parameters end that carry a secret, without punctuation: API keys,
 #: presigned S3 URLs (X-Amz-Signature, AWSAccessKeyId), Azure's shared access signatures (sig).

@@ -6,6 +6,7 @@ the target is read with pylance alone.
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import os
@@ -22,7 +23,10 @@ from tests.scenarios import runs
 from tests.scenarios.runs import PROVE, Job, Runner
 from tests.sources.store_bed import Row, StoreBed
 
-KINDS = ("chroma", "milvus", "pinecone", "qdrant", "weaviate")
+KINDS = (
+    *("chroma", "milvus", "pinecone", "qdrant", "weaviate"),
+    *("dynamodb", "elasticsearch", "mongodb", "opensearch", "postgres"),
+)
 ROWS, DIMENSION = (50_000, 384) if PROVE else (3_000, 24)
 SHARDS = 10
 
@@ -76,12 +80,18 @@ def migrate(cfray: Runner, bed: StoreBed, job: Job, *codes: int, **more: str) ->
     return job.report()
 
 
+#: Type of an id as a variant -> its tag; all others are integers.
+VARIANT_TAGS = {"string": "s", "uuid": "u", "objectId": "o", "binary": "b", "extendedJson": "j"}
+
+
 def tagged(value: Any) -> tuple[str, Any]:
     """Give the tag and the value of an id as ``corpus.plain_rows`` shows it."""
     if isinstance(value, tuple):
         kind, text = value
-        tag = {"string": "s", "uuid": "u"}.get(kind, "i")
-        return tag, json.loads(text) if tag == "u" else text
+        tag = VARIANT_TAGS.get(kind, "i")
+        if tag == "b":
+            return tag, base64.b64decode(json.loads(text))
+        return tag, json.loads(text) if tag in ("u", "o", "j") else text
     if isinstance(value, uuid.UUID):
         return "u", value
     return ("i", value) if isinstance(value, int) else ("s", value)
@@ -127,7 +137,7 @@ def _differs(
     types = {**declared, **json.loads(metadata.pop("cfray.types", "{}"))}
     wrong = []
     named = {f"vectors.{key}": vector for key, vector in (row.get("vectors") or {}).items()}
-    vectors = {**named, **({"vector": row["vector"]} if "vector" in row else {})}
+    vectors = {**named, **({"vector": numbers(row["vector"])} if "vector" in row else {})}
     primary = rules.get("vector") or ("vector" if "vector" in vectors else next(iter(named), None))
     for key, value in vectors.items():
         column = "vector" if key == primary else f"x_vector_{key.removeprefix('vectors.')}"
@@ -142,6 +152,9 @@ def _differs(
         if key in ("id", "vector", "vectors"):
             continue
         kind, text = value if isinstance(value, tuple) else ("string", value)
+        if text is not None and not isinstance(text, str):
+            # a typed column: its type is the schema's
+            text = oracle.metadata_text(text)
         shown = frame[fields_of_columns[key]] if key in fields_of_columns else metadata.get(key)
         if key in fields_of_columns and fields_of_columns[key] not in ("text_content", "title"):
             continue  # a day, a list of tags: other tests say how those look
@@ -159,6 +172,14 @@ def _differs(
         wrong.append("the document differs")
     expected_keys = {*row, "original_id", *(f"source.{key}" for key in row)}
     return wrong + [f"{key} was never seeded" for key in metadata.keys() - expected_keys]
+
+
+def numbers(vector: Any) -> Any:
+    """Give the float32 numbers of a vector that a store without a schema has as a variant."""
+    if not isinstance(vector, tuple):
+        return vector
+    value = json.loads(vector[1])
+    return None if value is None else [float(number) for number in np.float32(value)]
 
 
 def _same(read: Any, seeded: Any) -> bool:

@@ -38,10 +38,11 @@ def require_go(major: int, minor: int) -> str:
     return go
 
 
-def built(module: Path, package: str, name: str) -> Path:
+def built(module: Path, package: str, name: str, *, main: str = "") -> Path:
     """Give the program of a Go package at the version that ``module``'s go.mod pins.
 
-    It is built if it is not cached.
+    It is built if it is not cached.  ``main`` is what is built where the package is a library: the
+    module's own program.
 
     Raises:
         Unavailable: no toolchain, or the build failed (no network, too little disk).
@@ -72,7 +73,7 @@ def built(module: Path, package: str, name: str) -> Path:
             what=f"another test run has built {name}",
         )
         if not program.exists():
-            _build(go, module, package, program)
+            _build(go, module, main or package, program)
     return program
 
 

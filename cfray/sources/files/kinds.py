@@ -40,13 +40,14 @@ SUFFIXES = {
     "json": (".json",),
     "csv": (".csv", ".tsv"),
     "arrow": (".arrow", ".feather", ".ipc", ".arrows"),
+    "xml": (".xml",),
 }
 
 #: Kinds whose files are text: a text's first bytes say nothing about its kind.
-TEXT_KINDS = frozenset({"jsonl", "json", "csv"})
+TEXT_KINDS = frozenset({"jsonl", "json", "csv", "xml"})
 
 #: Kinds whose records have no fixed schema, so that every value carries its type.
-VARIANT_KINDS = frozenset({"jsonl", "json"})
+VARIANT_KINDS = frozenset({"jsonl", "json", "xml"})
 
 #: First bytes of binary formats, which no text file begins with.
 _FIRST_BYTES = {b"PAR1": "parquet", b"ARROW1": "arrow"}
@@ -58,6 +59,7 @@ _BEGINNINGS = {
     "arrow": (b"ARROW1", b"\xff\xff\xff\xff"),
     "jsonl": (b"{",),
     "json": (b"{", b"["),
+    "xml": (b"<?xml",),
 }
 
 

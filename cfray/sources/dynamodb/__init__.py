@@ -1,0 +1,1 @@
+"""DynamoDB: live tables, or the files of an export to S3."""

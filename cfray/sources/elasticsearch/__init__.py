@@ -1,0 +1,1 @@
+"""Elasticsearch indices, read at a point in time, and elasticdump's files."""

@@ -1,0 +1,1 @@
+"""What Elasticsearch and OpenSearch share: indices that are read at a point in time, in slices."""

@@ -1,0 +1,219 @@
+"""Indices of a search server, live or as elasticdump's files: what both products have alike.
+
+A run reads all its indices at one point in time each, opened together and kept alive by the
+session; a shard is a slice of an index by a hash of the id, so that a document is in the same
+shard at every point in time.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Any, cast
+
+import pyarrow as pa
+
+from cfray.errors import SourceError
+from cfray.records.record import Reject
+from cfray.sources import paging
+from cfray.sources.base import Collection, Context, Description, Json, Session, Shard
+from cfray.sources.lucene import export, plan
+from cfray.sources.lucene.describe import describe_index, index_notes
+from cfray.sources.lucene.indices import choose_indices, fetch_facts, list_catalog
+from cfray.sources.lucene.pages import Page, read_slice
+from cfray.sources.lucene.records import convert_page
+from cfray.sources.lucene.schema import IndexSchema, VectorField, parse_schema, unread_fields
+from cfray.sources.lucene.server import Server, path_of, session_views
+from cfray.sources.lucene.settings import LuceneSettings
+from cfray.sources.paging import PageSize
+
+
+class LuceneSource(LuceneSettings):
+    """A server's indices (``url``), or files of elasticdump (``uri``)."""
+
+    @abstractmethod
+    def open_server(self, context: Context) -> AbstractContextManager[Server]:
+        """Open the vendor's client for one task, and check that the server is of this kind.
+
+        Raises:
+            SourceError: it is not.
+        """
+
+    @property
+    @abstractmethod
+    def parse_vector(self) -> Any:
+        """Give the product's reader of a vector's declaration."""
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a point in time of each index, and let them go at the end.
+
+        Their newest ids stand in the session's state: ``keep_alive`` puts them there, so that
+        shards that are begun later ask with those.
+        """
+        if self.uri or self.read_by == "scroll":
+            yield Session()
+            return
+        views: dict[str, Json] = {}
+        with self.open_server(Context()) as server:
+            try:
+                for index in choose_indices(server, list_catalog(server)):
+                    views[index] = server.open_view(index)
+                yield Session(
+                    consistency="snapshot",
+                    expires=float(self.keep_alive_seconds),
+                    state={"views": views},
+                )
+            finally:
+                for view in views.values():
+                    server.close_quietly(str(view))
+
+    def keep_alive(self, session: Session) -> None:
+        """Ask each point in time for nothing, which makes it live on.
+
+        Raises:
+            SourceError: one of them is gone.
+        """
+        views = session_views(session.state)
+        if views is None:
+            return
+        assert isinstance(session.state, dict)
+        newest = session.state["views"]
+        assert isinstance(newest, dict)
+        with self.open_server(Context()) as server:
+            for index, view in views.items():
+                body: dict[str, Json] = {"size": 0, "track_total_hits": False}
+                answer = plan.search_view(server, view, index, body)
+                newest[index] = answer.get("pit_id") or view
+
+    def shards(self, context: Context) -> list[Shard]:
+        """Cut each index into slices of about ``shard_bytes``."""
+        if self.uri:
+            return export.plan_shards(self, self.parse_vector)
+        with self.open_server(context) as server:
+            chosen = choose_indices(server, list_catalog(server))
+            return [shard for index in chosen for shard in plan.plan_index(server, index)]
+
+    def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
+        """Read a slice page by page; the next page is fetched during the conversion."""
+        if self.uri:
+            yield from export.read_shard(shard, context)
+            return
+        where: Any = shard.where
+        schema = IndexSchema.from_json(where["schema"])
+        page_bytes = min(context.batch_bytes, plan.PAGE_BYTES)
+        first_rows = max(1, page_bytes // where["row_bytes"])
+        page_size = PageSize(first_rows, where["limit"], page_bytes)
+        with self.open_server(context) as server:
+            plan.check_same_index(server, shard)
+            pages = read_slice(server, plan.slice_of(shard), schema, page_size)
+            # closed in this order, so that the thread is done with the pages
+            pages_ahead = cast("Generator[Page]", paging.fetch_ahead(pages))
+            with closing(pages), closing(pages_ahead):
+                for page in pages_ahead:
+                    yield from page.rejects
+                    items = convert_page(page.hits, schema, context, where["index"], page.faults)
+                    size = 0
+                    for item in items:
+                        size += 0 if isinstance(item, Reject) else item.nbytes
+                        yield item
+                    page_size.adjust(len(page.hits), size)
+
+    def describe(self, context: Context, shards: list[Shard]) -> Description:
+        """Count every index, and carry its mapping and its settings over."""
+        if self.uri:
+            return export.describe_files(shards)
+        notes: list[str] = []
+        unread: list[str] = []
+        collections: list[Collection] = []
+        with self.open_server(context) as server:
+            catalog = list_catalog(server)
+            for index, name in choose_indices(server, catalog).items():
+                notes += [f"{index} is read for {name}"] if index != name else []
+                collections.append(self._describe_index(server, index, notes, unread))
+        if not self.collections:
+            unread += catalog.unread()
+        whole = self._uncut_notes(shards) if self.slices is None else ()
+        return Description(
+            schema=None,
+            rows=sum(collection.rows or 0 for collection in collections),
+            exact=True,
+            size=sum(shard.size for shard in shards),
+            consistency="per-shard live",
+            notes=(*notes, *whole),
+            collections=tuple(collections),
+            unread=tuple(unread),
+        )
+
+    def _describe_index(
+        self, server: Server, index: str, notes: list[str], unread: list[str]
+    ) -> Collection:
+        """Describe an index; add what is to be said of it to ``notes`` and ``unread``."""
+        facts = fetch_facts(server, index)
+        schema = parse_schema(facts.mapping, server.parse_vector)
+        with server.view_of(index) as view:
+            rows = plan.count_index(server, view, index)
+            without = {
+                vector.path: rows - plan.count_index(server, view, index, vector.exists_query())
+                for vector in schema.vectors.values()
+            }
+        notes += [*index_notes(facts, schema, without), *server.vector_notes(facts)]
+        vectors = [*schema.vectors.values(), *schema.inner_vectors]
+        restored = {vector.path for vector in vectors} if server.restores_vectors(facts) else set()
+        unread += unread_fields(index, facts.mapping, restored)
+        return describe_index(server, facts, rows)
+
+    def _uncut_notes(self, shards: list[Shard]) -> Iterator[str]:
+        """Name the indices whose slices are larger than asked for."""
+        large = {shard.collection for shard in shards if shard.size > 2 * self.shard_bytes}
+        for index in sorted(large):
+            yield (
+                f"{index}: at a point in time this server cuts an index into no more slices than "
+                "it has Lucene shards, so its shards are larger than source.shard_bytes; "
+                "source.read_by: scroll cuts it finer, and is no snapshot"
+            )
+
+    def count(self, context: Context) -> int | None:
+        """Count the documents of the indices exactly, at the session's point in time."""
+        if self.uri:
+            return None
+        total = 0
+        with self.open_server(context) as server:
+            for index in choose_indices(server, list_catalog(server)):
+                with server.view_of(index) as view:
+                    total += plan.count_index(server, view, index)
+        return total
+
+    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+        """Search by the column ``vector``, or by the only vector of that width.
+
+        Raises:
+            SourceError: the store did not answer, or it is not clear which vector to search.
+        """
+        if self.uri:
+            return super().search(collection, vector, k)
+        with self.open_server(Context()) as server:
+            facts = fetch_facts(server, collection)
+            schema = parse_schema(facts.mapping, server.parse_vector)
+            field = _search_field(collection, schema, len(vector))
+            body = {"size": k, "_source": False, **server.nearest(field.path, vector, k)}
+            answer = server.send("POST", path_of(collection, "_search"), body)
+        return [f"s:{hit['_id']}" for hit in answer["hits"]["hits"]]
+
+
+def _search_field(index: str, schema: IndexSchema, width: int) -> VectorField:
+    fitting = {
+        name: vector
+        for name, vector in schema.vectors.items()
+        if vector.width == width and not vector.is_multi
+    }
+    if "" in fitting:
+        return fitting[""]
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    raise SourceError(
+        f"{index} has {len(fitting)} vectors of {width} numbers, so it is not clear which of them "
+        "to search",
+        "compare search quality by hand",
+    )

@@ -1,0 +1,1 @@
+"""MongoDB: a live deployment, or files that mongodump and mongoexport wrote."""

@@ -1,0 +1,1 @@
+"""OpenSearch indices, read at a point in time, and elasticdump's files."""
