@@ -75,9 +75,13 @@ class VectorTask:
 
     @property
     def scratch(self) -> Folder:
-        """Name the folder of the pieces; another job or another map has another folder."""
-        fingerprint, map_id = self.job.fingerprint, self.recipe.map
-        return State(self.uri).scratch.child(f"{self.name}-{fingerprint[:16]}-{map_id[:16]}")
+        """Name the folder of the pieces; another job or another recipe has another folder.
+
+        The content of a model's folder may change while the job file stays: pieces of the old
+        model must not be taken for the new one's.
+        """
+        recipe = _hash(self.recipe.to_json())
+        return State(self.uri).scratch.child(f"{self.name}-{self.job.fingerprint[:16]}-{recipe}")
 
     @property
     def receipts(self) -> Folder:
