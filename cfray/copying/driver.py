@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 
 from cfray.conversion.steps import Steps
@@ -18,6 +19,7 @@ from cfray.copying.shard import CopyTask, PlannedShard, copy_shard
 from cfray.engine import failpoint, throttle
 from cfray.engine.lines import LineOptions, TaskLine
 from cfray.errors import LimitReached
+from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
@@ -31,6 +33,17 @@ logger = logging.getLogger("cfray")
 #: A commit waits until its cost is at most a twentieth of the time since the last commit: 5 % of
 #: the driver's time.
 _COMMIT_SHARE = 20
+
+
+def _in_order_of_columns(run: Run) -> SourceShape:
+    """Give the plan's shape with its vectors in the order of the target's columns.
+
+    The hash of a row depends on the order of its columns, and earlier versions saved a plan whose
+    vectors were in the order of their names.
+    """
+    shape, columns = run.plan.shape, run.target.open().schema.names
+    vectors = sorted(shape.vectors, key=lambda name: columns.index(f"x_vector_{name}"))
+    return replace(shape, vectors={name: shape.vectors[name] for name in vectors})
 
 
 class Copying:
@@ -103,7 +116,7 @@ class Copying:
         )
         session = run.source_session.open()
         run.state.save_session(session)
-        steps = Steps(run.job, run.plan.shape, run.plan.tokenizer)
+        steps = Steps(run.job, _in_order_of_columns(run), run.plan.tokenizer)
         task = CopyTask(run.job, steps, context, session.id, run.target.epoch)
         line = TaskLine[PlannedShard, ShardReceipt](options, work=partial(copy_shard, task))
         shards = [PlannedShard(number, run.plan.shards[number]) for number in self.missing_shards]

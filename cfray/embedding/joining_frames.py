@@ -82,7 +82,8 @@ def _check_columns(run: Run, recipe: Recipe) -> None:
     spec, schema = run.job.embedding, run.target.open().schema
     fields = {field.name: field for field in made_fields(spec, recipe)}
     names = {name for name in schema.names if name.startswith("x_vector_")}
-    further = {*names, *fields} - {"vector", ORIGIN}
+    of_source = {f"x_vector_{name}" for name in run.plan.shape.vectors}
+    further = {*names, *fields} - {"vector", ORIGIN} - of_source
     is_same = all(
         name in names and name in fields and schema.field(name).type == fields[name].type
         for name in further

@@ -65,10 +65,10 @@ class Plan:
     tokenizer: str = ""
 
     def to_json(self) -> bytes:
-        """Write the plan."""
+        """Write the plan; the order of its vectors is that of the target's columns."""
         body = asdict(self)
         body["layout"] = body.pop("shape")
-        return dumps(body)
+        return dumps(body, sort_keys=False)
 
     @classmethod
     def from_json(cls, data: bytes) -> Plan:

@@ -364,14 +364,13 @@ def columns(first: int, rows: int, dimension: int, rng: np.random.Generator) -> 
 
 
 def table(columns: dict[str, Any]) -> pa.Table:
-    """Make an Arrow table of ``columns``."""
-    vectors = columns["embedding"]
+    """Make an Arrow table of ``columns``; a matrix becomes a column of vectors."""
     return pa.table(
         {
-            **columns,
-            "embedding": pa.FixedSizeListArray.from_arrays(
-                pa.array(vectors.ravel()), vectors.shape[1]
-            ),
+            name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+            if np.ndim(values) == 2
+            else values
+            for name, values in columns.items()
         }
     )
 
@@ -391,7 +390,7 @@ def export(
     """Write a Parquet export of so many shards, one a file, and give the body of its job.
 
     ``flawed``: every shard also has a row without an id, one with NaN in its vector and, from the
-    second shard on, one with the id of a row of the first.
+    second shard on, one with the id of a row of the first; each row has two further vectors.
     """
     rng = np.random.default_rng(7)
     (folder / "export").mkdir()
@@ -399,6 +398,8 @@ def export(
     for shard in range(shards):
         values = columns(shard * shard_rows, shard_rows, dimension, rng)
         if flawed:
+            # in no order of names: the hash of a row depends on the order of its columns
+            values["wide"], values["narrow"] = values["embedding"] * 2, values["embedding"][:, :3]
             values["id"][3] = None
             values["embedding"][5, 1] = np.nan
             if shard:
