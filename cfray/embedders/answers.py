@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Characters of a server's message that are passed on.
 _MESSAGE_CHARACTERS = 300
+#: Statuses of a request that is wrong or too large, or whose content cannot be processed: OpenAI's
+#: API answers 400 to a text that is too long, TEI 413 to a text or a batch, other servers 422.
+_REFUSED_TEXTS = (400, 413, 422)
 _TRY_AGAIN = "then run the same command again"
 #: Where a key is configured when the job file names none.
 _NO_KEY = "embedding.endpoint.api_key (the job file names none)"
@@ -34,6 +37,10 @@ _NO_KEY = "embedding.endpoint.api_key (the job file names none)"
 
 class EndpointNotFound(EmbeddingError):
     """The server knows no such address, or no such model."""
+
+
+class TextsRefused(EmbeddingError):
+    """The server will not take these texts, this many, or any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,8 @@ class Server:
         if status in (404, 405, 410) or status < 400:
             remedy = "correct embedding.endpoint.url or embedding.endpoint.model"
             return EndpointNotFound(what, remedy)
-        return EmbeddingError(
+        refusal = TextsRefused if status in _REFUSED_TEXTS else EmbeddingError
+        return refusal(
             what,
             "do as the server says; lower embedding.endpoint.batch if the server takes fewer "
             "texts, embedding.endpoint.max_tokens if a text is too long",
@@ -121,7 +129,7 @@ class Server:
         """
         try:
             return json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise EmbeddingUnavailable(
                 f"the embedding server {self.address} gave {len(content)} bytes that are no "
                 "complete JSON",
@@ -226,7 +234,7 @@ def _message(response: httpx.Response) -> str:
 
     OpenAI's API has ``error.message``, TEI ``error``, other servers ``message`` or ``detail``.
     """
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         body = json.loads(response.content)
         if isinstance(body, dict):
             inner = body.get("error") or body.get("message") or body.get("detail") or body

@@ -78,11 +78,15 @@ class Embedder(ABC):
 
         Returns:
             ``(len(texts), identity.dimension)`` float32; the vector of a text that is too long is
-            of the part that the model sees.
+            of the part that the model sees, and that of a text that the model fails on holds NaN.
 
         Raises:
             CfrayError: terminal, or transient where a server may answer later.
         """
+
+    def fault_of(self, text: str) -> str:
+        """Say why ``encode`` gave NaN for a text; asked once, after it."""
+        return "the model gave a vector with NaN or an infinite number"
 
     @abstractmethod
     def encode_queries(self, texts: Sequence[str]) -> Floats:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from cfray.embedders import estimate
-from cfray.embedders.answers import EndpointNotFound, Server
+from cfray.embedders.answers import EndpointNotFound, Server, TextsRefused
 from cfray.embedders.base import Embedder, Identity
 from cfray.embedders.spec import Endpoint
 from cfray.errors import EmbeddingError, EmbeddingUnavailable, SourceError
@@ -111,6 +111,7 @@ class EndpointEmbedder(Embedder):
         self.server = Server.from_spec(spec)
         self.tokens_exact = spec.api == "tei"
         self._client: httpx.Client | None = None
+        self._refusals: dict[str, str] = {}
         self._width = dimension or spec.dimensions
         if dimension is None:
             self._width = self._embed([_PROBE], [estimate.count_tokens(_PROBE)]).shape[1]
@@ -136,7 +137,7 @@ class EndpointEmbedder(Embedder):
 
         An estimate counts no special tokens.
         """
-        prompted = [_without_surrogates(self.identity.prompt + text) for text in texts]
+        prompted = [self._document(text) for text in texts]
         if self.tokens_exact:
             try:
                 return [
@@ -149,13 +150,16 @@ class EndpointEmbedder(Embedder):
         return [estimate.count_tokens(text) for text in prompted]
 
     def encode(self, texts: Sequence[str], tokens: Sequence[int]) -> Floats:
-        """Embed documents; a document that the server fails on gets a vector of NaN.
+        """Embed documents; a document that the server fails on or refuses gets a vector of NaN.
 
         TEI cuts a text that is too long.  OpenAI's API refuses such a text, so it is cut here
         where the estimate says so.
         """
-        prompted = [_without_surrogates(self.identity.prompt + text) for text in texts]
-        return self._embed(prompted, tokens, documents=True)
+        return self._embed([self._document(text) for text in texts], tokens, documents=True)
+
+    def fault_of(self, text: str) -> str:
+        """Say why ``encode`` gave NaN for a text: in the server's words where it refused it."""
+        return self._refusals.get(self._cut(self._document(text))) or super().fault_of(text)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """Embed queries."""
@@ -172,23 +176,56 @@ class EndpointEmbedder(Embedder):
         """
         return estimate.split_text(text, tokens, overlap)
 
+    def _document(self, text: str) -> str:
+        """Put a document behind its prompt."""
+        return _without_surrogates(self.identity.prompt + text)
+
+    def _cut(self, text: str) -> str:
+        """Cut a text that OpenAI's API would refuse; TEI cuts texts itself."""
+        is_cut = self.spec.api == "openai"
+        return estimate.truncate(text, self.spec.max_tokens) if is_cut else text
+
     def _embed(self, texts: list[str], tokens: Sequence[int], *, documents: bool = False) -> Floats:
         """Embed texts that already stand behind their prompt."""
-        spec = self.spec
-        if spec.api == "openai":
-            texts = [estimate.truncate(text, spec.max_tokens) for text in texts]
-        path = "embeddings" if spec.api == "openai" else "embed"
+        texts = [self._cut(text) for text in texts]
+        embed = self._embed_documents if documents else self._embed_batch
         vectors = [np.zeros((0, self._width), np.float32)] if self._width else []
-        for batch in _batches(texts, spec.batch):
-            budget = sum(min(count, spec.max_tokens) for count in tokens[batch])
-            read = partial(
-                self.server.read_vectors,
-                count=len(texts[batch]),
-                width=self._width,
-                documents=documents,
-            )
-            vectors.append(self._request(path, self._body(texts[batch]), budget, read))
+        vectors += [
+            embed(texts[batch], tokens[batch]) for batch in _batches(texts, self.spec.batch)
+        ]
         return np.concatenate(vectors)
+
+    def _embed_documents(self, texts: list[str], tokens: Sequence[int]) -> Floats:
+        """Embed documents in one request; in halves, where the server refuses one of them.
+
+        Raises:
+            EmbeddingError: the server refuses every text.
+        """
+        try:
+            return self._embed_batch(texts, tokens, documents=True)
+        except TextsRefused as refusal:
+            if len(texts) > 1:
+                half = len(texts) // 2
+                parts = (slice(half), slice(half, None))
+                halves = [self._embed_documents(texts[part], tokens[part]) for part in parts]
+                return np.concatenate(halves)
+            # a server that refuses a harmless text, too, refuses what the job file says
+            probe = self._cut(self._document(_PROBE))
+            self._embed_batch([probe], [estimate.count_tokens(probe)])
+            self._refusals[texts[0]] = refusal.what
+            assert self._width is not None
+            return np.full((1, self._width), np.nan, np.float32)
+
+    def _embed_batch(
+        self, texts: list[str], tokens: Sequence[int], *, documents: bool = False
+    ) -> Floats:
+        """Embed texts in one request."""
+        path = "embeddings" if self.spec.api == "openai" else "embed"
+        budget = sum(min(count, self.spec.max_tokens) for count in tokens)
+        read = partial(
+            self.server.read_vectors, count=len(texts), width=self._width, documents=documents
+        )
+        return self._request(path, self._body(texts), budget, read)
 
     def _body(self, texts: list[str]) -> dict[str, object]:
         """Build the body of a request for vectors, as each API documents it."""

@@ -25,6 +25,9 @@ Rows = npt.NDArray[np.int64]
 #: Distinct texts -> the rows that hold them.
 RowsByText = dict[str, list[int]]
 
+#: Why a text is refused for which the model gave zeros.
+_ZEROS = "the model gave a vector of zeros"
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedTexts:
@@ -80,10 +83,20 @@ class TextEmbedder:
         new_vectors = self._vectors(accepted, accepted_tokens, rows_by_text, counts)
         for text, vector in zip(accepted, new_vectors, strict=True):
             vectors[rows_by_text[text]] = vector
-        for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
-            faults[row] = "the model gave a vector with NaN or an infinite number"
-            vectors[row], missing[row] = 0, True
+        for text, why in self._faults(accepted, new_vectors).items():
+            rows = rows_by_text[text]
+            faults |= dict.fromkeys(rows, why)
+            vectors[rows], missing[rows] = 0, True
         return EmbeddedTexts(vectors, missing, faults, counts)
+
+    def _faults(self, texts: list[str], vectors: Floats) -> dict[str, str]:
+        """Say which texts have no vector that a search could find, and why."""
+        is_finite = np.isfinite(vectors).all(axis=1)
+        is_zero = is_finite & ~vectors.any(axis=1)
+        faults = {texts[index]: _ZEROS for index in np.flatnonzero(is_zero).tolist()}
+        for index in np.flatnonzero(~is_finite).tolist():
+            faults[texts[index]] = self.embedder.fault_of(texts[index])
+        return faults
 
     def _too_long(self, tokens: dict[str, int], rows_by_text: RowsByText) -> dict[int, str]:
         """Find the rows whose text is too long, where the job refuses such a text."""

@@ -71,16 +71,46 @@ class PieceReceipt:
         return cls(body["piece"], files, refused, dict(body["counts"]))
 
     @classmethod
-    def read(cls, folder: Folder, name: str) -> PieceReceipt:
+    def read(cls, folder: Folder, name: str, *, of: str) -> PieceReceipt:
         """Read a receipt from the folder of the receipts.
+
+        Args:
+            folder: of the receipts.
+            name: of the file.
+            of: name of the piece.
 
         Raises:
             TargetUnavailable: the file is gone.
-            TargetError: it is damaged.
+            TargetError: it is damaged, or another piece's.
         """
+
+        def parse(data: bytes) -> PieceReceipt:
+            receipt = cls.from_bytes(data)
+            if receipt.piece != of:
+                raise ValueError(receipt.piece)
+            return receipt
+
         data = read_scratch(folder, name)
         remedy = "remove this file, then run the same command again"
-        return parse_document(data, f"{folder.uri}/{name}", cls.from_bytes, remedy=remedy)
+        return parse_document(data, f"{folder.uri}/{name}", parse, remedy=remedy)
+
+
+def read_range(task: VectorTask, piece: Piece, file: RangeFile) -> pa.Table:
+    """Read the new columns of a finished range; forget a piece that is gone or damaged.
+
+    Raises:
+        TargetUnavailable: the same command computes the piece anew.
+    """
+    folder = task.scratch.child(piece.name)
+    data = folder.read(file.name)
+    if data is None or not file.is_content(data):
+        task.forget(piece)
+        state = "is gone" if data is None else "is damaged"
+        raise TargetUnavailable(
+            f"{folder.uri}/{file.name} {state}: it held vectors that were computed",
+            "run the same command again: it computes them anew",
+        )
+    return pa.ipc.open_file(data).read_all()
 
 
 def read_scratch(folder: Folder, name: str) -> bytes:
@@ -118,8 +148,7 @@ class ComputePiece:
         counts: Counter[str] = Counter()
         refused: dict[int, str] = {}
         for file in files:
-            data = read_scratch(self.task.scratch.child(piece.name), file.name)
-            metadata = pa.ipc.open_file(data).schema.metadata
+            metadata = read_range(self.task, piece, file).schema.metadata
             counts.update(json.loads(metadata[b"counts"]))
             refused |= json.loads(metadata[b"refused"])
         by_row_id = {int(row): reason for row, reason in refused.items()}
@@ -156,9 +185,7 @@ class ComputePiece:
         columns = {name: _spread(column, numbers, rows) for name, column in new.columns.items()}
         columns["vector"] = self._vectors(rows, new, numbers, is_final)
         columns[ORIGIN] = pc.if_else(pa.array(is_final), rows.column(ORIGIN), columns[ORIGIN])
-        counts = new.counts + Counter(
-            {"vectors_left_alone": int(is_final.sum()), "vectors_regenerated": int(is_final.sum())}
-        )
+        counts = new.counts + Counter({"vectors_left_alone": int(is_final.sum())})
         row_ids = frames.column("_rowid").to_pylist()
         return _range_file(columns, counts, {row_ids[n]: why for n, why in new.refused.items()})
 

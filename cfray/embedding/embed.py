@@ -27,7 +27,7 @@ from cfray.embedders.recipe import Recipe
 from cfray.embedding.compute import PieceReceipt
 from cfray.embedding.join import JoinedFragment, JoinFragment, PiecesOfFragment
 from cfray.embedding.learn import learn_missing, needs_learning
-from cfray.embedding.learn_map import Learning
+from cfray.embedding.learn_map import Learning, judge_again
 from cfray.embedding.line import EmbeddingLine
 from cfray.embedding.pieces import Piece, VectorTask, divide, group_by_fragment, piece_rows
 from cfray.embedding.sample import TargetSampling, draw_from_target
@@ -39,6 +39,7 @@ from cfray.frames.digests import add_sums
 from cfray.job.mapping import rule_paths
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
+from cfray.target.documents import parse_document
 from cfray.target.ledger import EntryKind, Ledger
 from cfray.target.origins import RowOrigins
 from cfray.target.quarantine_counts import count_name
@@ -86,15 +87,32 @@ def embed_target(
 def _learn(run: Run, task: VectorTask, line: EmbeddingLine, *, force: bool) -> VectorTask:
     """Learn a map or a projection where the job asks for one, or read what was learned before."""
     scratch, file = run.state.scratch, _recipe_file(task)
-    saved_recipe = scratch.read(file)
-    recipe = task.recipe if saved_recipe is None else Recipe.from_json(json.loads(saved_recipe))
+    recipe = _saved_recipe(run, file) or task.recipe
     if needs_learning(task.job, recipe):
         recipe = _learn_from_target(run, task, recipe, line, force=force)
         scratch.publish(file, recipe.to_json().encode())
         failpoint.reach("learned")
-    else:
-        run.report.gate = recipe.gate  # as an earlier command judged the map
+    elif recipe.map:
+        recipe = judge_again(run.report, task.job, recipe, force=force)
     return replace(task, recipe=recipe)
+
+
+def _saved_recipe(run: Run, file: str) -> Recipe | None:
+    """Read the recipe of an earlier command that had learned what it needs.
+
+    Raises:
+        TargetError: the file is damaged.
+    """
+    scratch = run.state.scratch
+    data = scratch.read(file)
+    if data is None:
+        return None
+    return parse_document(
+        data,
+        f"{scratch.uri}/{file}",
+        lambda text: Recipe.from_json(json.loads(text)),
+        remedy="remove this file, then run the same command again: it learns anew",
+    )
 
 
 def _learn_from_target(
@@ -182,45 +200,53 @@ def _compute(run: Run, task: VectorTask, line: EmbeddingLine) -> _Computed:
     receipts = _published(task, {piece.name for piece in pieces})
     adopted = len(receipts)
     missing_pieces = [piece for piece in pieces if piece.name not in receipts]
-    refused = sum(len(receipt.refused) for receipt in receipts.values())
-    _check_limit(run, refused)
+    refused = {row: why for receipt in receipts.values() for row, why in receipt.refused.items()}
+    _check_limit(run, task, refused)
     run.progress.start_pieces(len(pieces), adopted)
     with closing(line.compute(task, missing_pieces)) as computed_pieces:
         for receipt in computed_pieces:
             receipts[receipt.piece] = receipt
-            refused += len(receipt.refused)
+            refused |= receipt.refused
             run.progress.add_piece()
-            _check_limit(run, refused)
+            _check_limit(run, task, refused)
             failpoint.reach("piece")
     return _Computed(pieces, receipts, adopted)
 
 
 def _published(task: VectorTask, names: set[str]) -> dict[str, PieceReceipt]:
-    """Read the receipts of pieces that an earlier command computed; of two, either will do."""
+    """Read the receipts of pieces that an earlier command computed; of two, either will do.
+
+    Raises:
+        TargetError: a receipt is damaged, or another piece's.
+    """
     files: dict[str, str] = {}
     for file in sorted(task.receipts.list_names()):
         name = file.split(".")[0]
         if name in names:
             files.setdefault(name, file)
     with ThreadPoolExecutor(_READERS) as readers:
-        receipts = readers.map(lambda file: PieceReceipt.read(task.receipts, file), files.values())
+        receipts = readers.map(
+            lambda file: PieceReceipt.read(task.receipts, file[1], of=file[0]), files.items()
+        )
         return dict(zip(files, receipts, strict=True))
 
 
-def _check_limit(run: Run, refused: int) -> None:
+def _check_limit(run: Run, task: VectorTask, refused: dict[int, str]) -> None:
     """Stop before the swap where more records would be in quarantine than the job allows.
 
     Args:
         run: whose records are counted.
-        refused: rows, chunks among them: at least one record, and at most each a record.
+        task: what is made.
+        refused: row id -> why; a record leaves whole, however many of its chunks are refused.
 
     Raises:
         LimitReached: no vector changed; what is computed is kept.
     """
     counts = run.report.counts
-    if counts["quarantined"] + refused > allowed_quarantine(run.job, counts["read"]):
+    allowed = allowed_quarantine(run.job, counts["read"]) - counts["quarantined"]
+    if len(refused) > allowed and len(leaving := documents_of(task.dataset, refused)) > allowed:
         raise LimitReached(
-            f"the embedding refused {counted(refused, 'text')} so far; with "
+            f"the embedding refused {counted(len(leaving), 'record')} so far; with "
             f"{counts['quarantined']:,} in quarantine already that is more than "
             f"limits.max_quarantined ({run.job.limits.max_quarantined}) allows",
             "raise limits.max_quarantined, or set embedding.on_long_text or missing_vector to "
@@ -251,10 +277,11 @@ def _receipt(
     """Add up the fragments to a single receipt."""
     tally = Tally()
     sums: dict[str, int] = {}
+    counts = Counter(computed.counts)
     for fragment in joined:
         sums = add_sums(sums, fragment.sums)
         tally.merge(fragment.collections)
-    counts = Counter(computed.counts)
+        counts.update(fragment.counts)
     counts.update(count_name(row.reason, row.stage) for row in removal.rejected)
     return EmbedReceipt(
         name=task.name,

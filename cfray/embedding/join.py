@@ -6,6 +6,7 @@ that Ray repeats leaves at most a file that ``cleanup`` removes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance import LanceFragment
 
+from cfray.conversion.steps import ORIGIN
 from cfray.copying.write import Tally, staged_files
-from cfray.embedding.compute import NEW, PieceReceipt, read_scratch
+from cfray.embedding.compute import NEW, PieceReceipt, read_range
 from cfray.embedding.pieces import Piece, VectorTask, state_of
-from cfray.embedding.vectors import made_fields
-from cfray.errors import TargetUnavailable
+from cfray.embedding.ranges import RangeFile
+from cfray.embedding.vectors import count_origins, made_fields
+from cfray.errors import CfrayError
 from cfray.frames import digests
+from cfray.runtime.storage_errors import classify_write_error
 from cfray.target.books import CollectionVectors
 from cfray.target.origins import RowOrigins, by_entry
 from cfray.target.receipts import StagedFile
@@ -56,6 +60,7 @@ class JoinedFragment:
         sums: name of the ledger's entry -> sum of the hashes of the column group ``vector``, of the
             rows that stay.
         collections: name -> the vectors of its rows that stay, summed.
+        counts: of its documents and chunks that stay, by how their vectors were made.
         size: bytes of Arrow data.
     """
 
@@ -65,15 +70,18 @@ class JoinedFragment:
     files: list[StagedFile]
     sums: dict[str, int]
     collections: dict[str, CollectionVectors]
+    counts: Counter[str]
     size: int
 
 
 @dataclass(slots=True)
 class _Figures:
-    """What is counted while the pieces of a fragment pass by."""
+    """What is counted while the pieces of a fragment pass by, and why no further one could."""
 
     sums: dict[str, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    counts: Counter[str] = field(default_factory=Counter)
+    error: CfrayError | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,14 @@ class JoinFragment:
         )
         try:
             metadata, _ = writable.merge_columns(reader)
-        except Exception:
-            self._check_pieces(work)  # Lance gives no error of ours back as it was
-            raise
+        except (OSError, RuntimeError) as error:
+            # Lance gives no error of ours back as it was
+            if figures.error is not None:
+                raise figures.error from None
+            if not isinstance(error, OSError):
+                raise
+            what = f"could not write new columns of {self.task.uri}"
+            raise classify_write_error(error, what) from error
         file = metadata.to_json()["files"][-1]
         return JoinedFragment(
             fragment=work.fragment,
@@ -107,27 +120,9 @@ class JoinFragment:
             files=staged_files(self.task.uri, [{"files": [file]}]),
             sums=figures.sums,
             collections=figures.tally.collections,
+            counts=figures.counts,
             size=figures.tally.size,
         )
-
-    def _check_pieces(self, work: PiecesOfFragment) -> None:
-        """Forget a piece whose file is gone or damaged, and say so.
-
-        Raises:
-            TargetUnavailable: the same command computes the piece anew.
-        """
-        for piece, receipt in work.pieces:
-            folder = self.task.scratch.child(piece.name)
-            for file in receipt.files:
-                data = folder.read(file.name)
-                if data is not None and _rows_of(data) == file.rows:
-                    continue
-                self.task.forget(piece)
-                state = "is gone" if data is None else "is damaged"
-                raise TargetUnavailable(
-                    f"{folder.uri}/{file.name} {state}: it held vectors that were computed",
-                    "run the same command again: it computes them anew",
-                )
 
     @property
     def _schema(self) -> pa.Schema:
@@ -139,10 +134,8 @@ class JoinFragment:
     ) -> Iterator[pa.RecordBatch]:
         """Yield the new columns of the rows that are not deleted, and count them as they pass."""
         for piece, receipt in work.pieces:
-            folder = self.task.scratch.child(piece.name)
             for file in receipt.files:
-                data = read_scratch(folder, file.name)
-                columns = pa.ipc.open_file(data).read_all().combine_chunks().to_batches()[0]
+                columns = self._read(piece, file, figures).combine_chunks().to_batches()[0]
                 rows = self._rows_to_hash(fragment, piece.first + file.first, file.rows)
                 is_live = rows.column("_rowid").is_valid()
                 columns = columns.replace_schema_metadata(None).select(self._schema.names)
@@ -151,6 +144,13 @@ class JoinFragment:
                 if columns.num_rows:
                     self._hash(rows, columns, work.leaving, figures)
                     yield columns
+
+    def _read(self, piece: Piece, file: RangeFile, figures: _Figures) -> pa.Table:
+        try:
+            return read_range(self.task, piece, file)
+        except CfrayError as error:
+            figures.error = error
+            raise
 
     def _hash(
         self,
@@ -174,6 +174,9 @@ class JoinFragment:
             figures.sums |= digests.add_hashes(figures.sums, hashes)
         documents = rows.filter(pc.equal(rows.column("record_type"), "document"))
         if documents.num_rows:
+            origins = documents.column(ORIGIN)
+            figures.counts.update(count_origins(origins))
+            figures.counts["missing_vectors"] += origins.null_count
             figures.tally.add_vectors_only(documents)
 
     def _rows_to_hash(self, fragment: LanceFragment, first: int, rows: int) -> pa.RecordBatch:
@@ -191,11 +194,3 @@ class JoinFragment:
             include_deleted_rows=True,
         )
         return scanner.to_table().combine_chunks().to_batches()[0]
-
-
-def _rows_of(data: bytes) -> int | None:
-    """Count the rows of an Arrow file; None where it is damaged."""
-    try:
-        return int(pa.ipc.open_file(data).read_all().num_rows)
-    except (pa.ArrowInvalid, OSError):
-        return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 from cfray.conversion import chunk_frames
 from cfray.conversion.steps import ORIGIN
 from cfray.embedders.recipe import Recipe
-from cfray.embedding.compute import NEW, ComputePiece, PieceReceipt, read_scratch
+from cfray.embedding.compute import NEW, ComputePiece, PieceReceipt, read_range, read_scratch
 from cfray.embedding.line import EmbeddingLine
 from cfray.embedding.pieces import Piece, VectorTask, joining_piece_rows
 from cfray.embedding.vectors import made_fields
@@ -46,10 +47,12 @@ class JoiningVectors:
     Attributes:
         columns: name of the target's column -> its values.
         refused: row -> why it cannot have the vector that the job asks for.
+        counts: figures of the texts that the model was given, refused ones included.
     """
 
     columns: dict[str, pa.Array]
     refused: dict[int, str]
+    counts: Counter[str]
 
 
 def joining_job(run: Run) -> JobSpec:
@@ -127,7 +130,8 @@ def make_joining_vectors(run: Run, frames: pa.RecordBatch) -> JoiningVectors:
     refused = {row: why for receipt in receipts.values() for row, why in receipt.refused.items()}
     # a row that is refused now is tried again by the next replay: the model may be mended by then
     task.remove_scratch(pieces)
-    return JoiningVectors(columns, refused)
+    counts = sum((Counter(receipt.counts) for receipt in receipts.values()), Counter())
+    return JoiningVectors(columns, refused, counts)
 
 
 def _recipe(run: Run) -> Recipe:
@@ -160,9 +164,7 @@ def _read_columns(
     task: VectorTask, computed: list[tuple[Piece, PieceReceipt]]
 ) -> dict[str, pa.Array]:
     tables = [
-        pa.ipc.open_file(read_scratch(task.scratch.child(piece.name), file.name)).read_all()
-        for piece, receipt in computed
-        for file in receipt.files
+        read_range(task, piece, file) for piece, receipt in computed for file in receipt.files
     ]
     table = pa.concat_tables([item.replace_schema_metadata(None) for item in tables])
     names = [item.name for item in made_fields(task.embedding, task.recipe)]

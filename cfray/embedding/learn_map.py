@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -181,7 +182,7 @@ def _old_queries(learning: Learning, queries: pa.StringArray) -> Floats | None:
 
 def _judge(
     learning: Learning, spec: Remap, verdict: Verdict, embedded: _EmbeddedSample
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Put the verdict into the report, and give what the recipe records of it.
 
     Raises:
@@ -195,21 +196,46 @@ def _judge(
     gate = {
         **verdict.as_json(),
         "min_quality": spec.min_quality,
-        "forced": False,
+        "forced": not passes and learning.force,
         "regenerate_seconds": seconds,
     }
     learning.report.notes += lines
     learning.report.gate = gate
     if not passes and not learning.force:
-        raise ProofFailed(
-            f"the map is not good enough: only {verdict.lower:.3f} of what the new model finds is "
-            f"sure to be found among {learning.rows:,} records, embedding.remap.min_quality is "
-            f"{spec.min_quality}; no vector was changed\n  " + "\n  ".join(lines),
-            "use policy: regenerate, or --force to remap all the same, or lower min_quality; the "
-            "same command then goes on from what is copied, without the source",
-        )
-    gate["forced"] = not passes
+        raise _refusal(gate, lines)
     return gate
+
+
+def judge_again(report: Report, job: JobSpec, recipe: Recipe, *, force: bool) -> Recipe:
+    """Hold a map that an earlier command learned to the quality that the job asks for now.
+
+    Args:
+        report: of the command.
+        job: whose ``min_quality`` may be another than that command's.
+        recipe: that names the map.
+        force: go on although the gate refuses the map; recorded in the dataset.
+
+    Raises:
+        ProofFailed: the gate refuses the map.
+    """
+    spec = job.embedding.remap or Remap()
+    passes = recipe.gate["lower"] >= spec.min_quality
+    forced = not passes and force
+    report.gate = {**recipe.gate, "min_quality": spec.min_quality, "forced": forced}
+    if not passes and not force:
+        raise _refusal(report.gate, [])
+    return replace(recipe, gate=report.gate)
+
+
+def _refusal(gate: dict[str, Any], lines: list[str]) -> ProofFailed:
+    """Say why the gate refuses a map; lines explain the verdict."""
+    return ProofFailed(
+        f"the map is not good enough: only {gate['lower']:.3f} of what the new model finds is sure "
+        f"to be found among {gate['rows']:,} records, embedding.remap.min_quality is "
+        f"{gate['min_quality']}; no vector was changed" + "".join(f"\n  {line}" for line in lines),
+        "use policy: regenerate, or --force to remap all the same, or lower min_quality; the "
+        "same command then goes on from what is copied, without the source",
+    )
 
 
 def _regenerate_line(seconds: float | None, rows: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import lance
@@ -78,9 +78,9 @@ class VectorTask:
         """Name the folder of the pieces; another job or another recipe has another folder.
 
         The content of a model's folder may change while the job file stays: pieces of the old
-        model must not be taken for the new one's.
+        model must not be taken for the new one's.  What the gate says of a map changes no vector.
         """
-        recipe = _hash(self.recipe.to_json())
+        recipe = _hash(replace(self.recipe, gate={}).to_json())
         return State(self.uri).scratch.child(f"{self.name}-{self.job.fingerprint[:16]}-{recipe}")
 
     @property

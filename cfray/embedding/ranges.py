@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import xxhash
+
 from cfray.errors import TargetError
 from cfray.runtime.filesystems import Folder
 
@@ -29,7 +31,8 @@ DEADLY_TEXT = (
 _MAX_STARTS = _MAX_TRIALS = 3
 
 #: First row, rows, nonce and kind.  ``begun``: the range was started.  ``trial-<epoch>``: another
-#: text than the row's was tried in the run of that epoch.  ``arrow``: the range is finished.
+#: text than the row's was tried in the run of that epoch.  ``arrow``: the range is finished, and
+#: the hash of the file's content stands in the nonce's place.
 _NAME = re.compile(r"(\d+)-(\d+)\.[0-9a-f]{16}\.(begun|trial-\d+|arrow)")
 
 
@@ -68,6 +71,10 @@ class RangeFile:
     rows: int
     name: str
 
+    def is_content(self, data: bytes) -> bool:
+        """Tell whether these bytes are what was published: the name holds their hash."""
+        return self.name == _file_name(_Range(self.first, self.rows), data)
+
 
 class RangedItem:
     """An item whose rows are finished range by range, by however many attempts it takes."""
@@ -92,8 +99,9 @@ class RangedItem:
 
         Ranges come from halving only, so any two are nested or apart, and a finished range wins
         over everything inside it: the files hold each row once.  An attempt that Ray took for dead
-        may still be at work.  It writes files of other names, and none is ever removed, so what
-        either attempt gives is whole.  Of two files of one range, the first by name is taken.
+        may still be at work.  Its files have other names or the same content, and none is ever
+        removed, so what either attempt gives is whole.  Of two files of one range, the first by
+        name is taken.
 
         Returns:
             The files in the order of their rows; together they hold each of the item's rows once.
@@ -220,7 +228,7 @@ class _Attempt:
         return name
 
     def _publish(self, span: _Range, content: bytes) -> RangeFile:
-        name = _new_name("arrow", span)
+        name = _file_name(span, content)
         self.folder.publish(name, content)
         return RangeFile(span.first, span.rows, name)
 
@@ -232,5 +240,10 @@ class _Attempt:
 
 
 def _new_name(kind: str, span: _Range) -> str:
-    """Name a mark or a file as no other attempt does: with 64 random bits as hex."""
+    """Name a mark as no other attempt does: with 64 random bits as hex."""
     return f"{span.first}-{span.rows}.{uuid.uuid4().hex[:16]}.{kind}"
+
+
+def _file_name(span: _Range, content: bytes) -> str:
+    """Name a file by its content, so that a flipped bit shows: XXH3, 64 bits as hex."""
+    return f"{span.first}-{span.rows}.{xxhash.xxh3_64_hexdigest(content)}.arrow"

@@ -11,6 +11,7 @@ from cfray.embedders.recipe import Recipe
 from cfray.embedding.vectors import made_fields
 from cfray.errors import ConfigError
 from cfray.planning.model_forecast import ModelForecast
+from cfray.planning.vector_columns import check_column_names
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.target.ledger import EntryKind
@@ -45,6 +46,13 @@ def check_reembeddable(run: Run) -> None:
             "say regenerate or remap with that model, and add reduce or columns to it",
         )
     accepted = _accepted_embedding(run)
+    if spec.policy == "keep" and run.target.recipe().reduction and not _is_same_job(run):
+        raise ConfigError(
+            f"embedding.policy is keep, and the vectors of {uri} are reduced already: the source's "
+            "are gone from it",
+            "migrate into a new target.uri with this job file",
+        )
+    check_column_names(spec.columns, run.plan.shape.vectors)
     _check_chunks(run, accepted)
     _check_columns(run, accepted)
 
@@ -70,6 +78,11 @@ def _check_columns(run: Run, accepted: dict[str, Any]) -> None:
         )
 
 
+def _is_same_job(run: Run) -> bool:
+    """Tell whether the target accepted this job last."""
+    return run.target.ledger().fingerprints[-1] == run.job.fingerprint
+
+
 def _accepted_embedding(run: Run) -> dict[str, Any]:
     """Give the section ``embedding`` of the job that made the vectors, as it was agreed."""
     agreed = {job["fingerprint"]: job["agreed"] for job in run.state.jobs()}
@@ -91,8 +104,7 @@ def plan_reembedding(run: Run, model: ModelForecast | None = None) -> Recipe | N
         EmbeddingError: the embedding server refuses.
         EmbeddingUnavailable: the embedding server does not answer.
     """
-    old, ledger = run.target.recipe(), run.target.ledger()
-    is_same_job = ledger.fingerprints[-1] == run.job.fingerprint
+    old, is_same_job = run.target.recipe(), _is_same_job(run)
     if is_same_job and run.job.embedding.policy == "keep":
         run.report.notes.append(_NOTHING_TO_DO)
         return None

@@ -35,6 +35,9 @@ from cfray.target.state import State
 
 Mask = npt.NDArray[np.bool_]
 
+#: The least number that a half (IEEE 754 binary16) rounds to infinity.
+_HALF_INFINITY = 65_520
+
 
 def made_fields(embedding: Embedding, recipe: Recipe) -> list[pa.Field]:
     """List the columns that an embedding makes: ``vector``, its origin, and the further ones."""
@@ -154,8 +157,8 @@ class VectorMaker:
             CfrayError: the model as a whole failed; never for a single text.
         """
         made = self._make(frames)
-        refused = {**self._refuse_missing(made), **made.refused}
         values = self.reduce(made.values)
+        refused = {**self._refuse_missing(made), **self._refuse_zeros(made, values), **made.refused}
         values[list(refused)] = 0
         made.origins[list(refused)] = None
         missing = made.missing.copy()
@@ -164,9 +167,7 @@ class VectorMaker:
         origins = pa.array(made.origins, pa.string())
         columns = {"vector": vector_lists(values, is_null, pa.float32()), ORIGIN: origins}
         further, further_refused = self._further_columns(frames, values, is_null, made.counts)
-        counts = made.counts + count_origins(origins)
-        counts["missing_vectors"] += int((made.missing & ~_mask(refused, len(missing))).sum())
-        return NewVectors(columns | further, {**further_refused, **refused}, +counts)
+        return NewVectors(columns | further, {**further_refused, **refused}, +made.counts)
 
     def _make(self, frames: pa.RecordBatch) -> _Made:
         if self.recipe.policy == "keep":
@@ -214,6 +215,12 @@ class VectorMaker:
         reason = "no vector could be made, and embedding.missing_vector is quarantine"
         return dict.fromkeys(np.flatnonzero(made.missing).tolist(), reason)
 
+    def _refuse_zeros(self, made: _Made, reduced: Floats) -> dict[int, str]:
+        """Refuse vectors of which the job's ``reduce`` leaves nothing but zeros."""
+        is_nothing = ~made.missing & has_number(made.values) & ~has_number(reduced)
+        reason = "all numbers of its vector that embedding.reduce keeps are 0"
+        return dict.fromkeys(np.flatnonzero(is_nothing).tolist(), reason)
+
     def reduce(self, vectors: Floats) -> Floats:
         """Make vectors as narrow as the job asks; vectors of length 1 have length 1 again."""
         spec = self.embedding.reduce
@@ -245,14 +252,14 @@ class VectorMaker:
                     refused |= {row: f"{column.of}: {text}" for row, text in new.faults.items()}
                     counts.update({"column_texts_truncated": new.counts["texts_truncated"]})
                 vectors, lacking = new_vectors[column.of].vectors, new_vectors[column.of].missing
+            if column.dtype == "float16":
+                # halves round to at most 65,504 what is below 65,520, and the rest to infinity
+                is_beyond = (np.abs(vectors) >= _HALF_INFINITY).any(axis=1) & ~lacking
+                reason = f"{name}: a number of the vector is too large for float16"
+                refused |= dict.fromkeys(np.flatnonzero(is_beyond).tolist(), reason)
+                vectors = np.where(is_beyond[:, None], np.float32(0), vectors)
             further[name] = vector_lists(vectors, lacking, fields[name].type.value_type)
         return further, refused
-
-
-def _mask(rows: dict[int, str], count: int) -> Mask:
-    mask = np.zeros(count, np.bool_)
-    mask[list(rows)] = True
-    return mask
 
 
 def count_origins(column: pa.StringArray) -> Counter[str]:

@@ -111,14 +111,17 @@ def _tagged_ids(steps: Steps, frames: pa.RecordBatch, collection: str) -> pa.Str
     )
 
 
-def with_vectors(run: Run, repaired: list[RepairedRow]) -> list[RepairedRow]:
+def with_vectors(run: Run, repaired: list[RepairedRow]) -> tuple[list[RepairedRow], Counter[str]]:
     """Give frames the vectors that the job asks for; a row that is refused stays in quarantine.
+
+    Returns:
+        The rows that have their vectors, and figures of the texts that the model was given.
 
     Raises:
         CfrayError: the model failed as a whole; nothing was committed.
     """
     if not repaired or not run.job.embedding.makes_vectors:
-        return repaired
+        return repaired, Counter()
     made = make_joining_vectors(run, pa.concat_batches([frames for _, frames in repaired]))
     complete: list[RepairedRow] = []
     first = 0
@@ -131,7 +134,7 @@ def with_vectors(run: Run, repaired: list[RepairedRow]) -> list[RepairedRow]:
                 for name, column in made.columns.items()
             }
             complete.append((row, _with_columns(frames, columns)))
-    return complete
+    return complete, made.counts
 
 
 def _with_columns(frames: pa.RecordBatch, columns: dict[str, pa.Array]) -> pa.RecordBatch:

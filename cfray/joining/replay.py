@@ -45,14 +45,14 @@ def replay_quarantined(run: Run) -> int:
     job, target, state = run.job, run.target, run.state
     ledger = target.ledger()
     repaired = list(repaired_rows(run, quarantined_rows(state, ledger)))
-    repaired = with_vectors(run, _without_known_identities(target, repaired))
+    repaired, text_counts = with_vectors(run, _without_known_identities(target, repaired))
     if not repaired:
         if job.fingerprint not in ledger.fingerprints:
             state.remember_job(job.fingerprint, job.agreed)
             commit(target, lambda current: _accepting(current, job.fingerprint))
         return 0
     name = ledger.next_name(EntryKind.REPLAY)
-    receipt = _write(run, name, repaired)
+    receipt = _write(run, name, repaired, text_counts)
     publish(state, receipt, [])
     books = read_books(state, ledger)
     books.add(receipt)
@@ -82,7 +82,9 @@ def _accepting(ledger: Ledger, fingerprint: str) -> Ledger:
     return replace(ledger, fingerprints=(*ledger.fingerprints, fingerprint))
 
 
-def _write(run: Run, name: str, repaired: list[RepairedRow]) -> ReplayReceipt:
+def _write(
+    run: Run, name: str, repaired: list[RepairedRow], text_counts: Counter[str]
+) -> ReplayReceipt:
     """Write the frames of repaired rows, and say in the receipt which lines they were."""
     schema = schema_of_target(run.job, run.plan.shape, run.target)
     makes_vectors = run.job.embedding.makes_vectors
@@ -90,7 +92,7 @@ def _write(run: Run, name: str, repaired: list[RepairedRow]) -> ReplayReceipt:
     frames = (_in_schema(frame, schema) for _, frame in repaired)
     fragments, files = write_frames(run.target.uri, schema, frames, tally)
     replayed_lines: dict[str, list[int]] = {}
-    counts: Counter[str] = Counter()
+    counts = Counter(text_counts)
     for row, frame in repaired:
         replayed_lines.setdefault(row.file, []).append(row.line)
         counts[count_name(row.content.reason, row.content.stage)] -= 1

@@ -32,6 +32,7 @@ from cfray.planning.sample import Sample, check_sample, read_sample
 from cfray.planning.shape import work_out_shape
 from cfray.planning.source_types import lossy_fields
 from cfray.planning.stored_vectors import compare_with_model
+from cfray.planning.vector_columns import check_column_names
 from cfray.sources.base import Context, Description, Session, Shard
 from cfray.sources.session import SourceSession
 from cfray.target.state import Plan
@@ -181,8 +182,10 @@ def with_other_vectors(job: JobSpec, plan: Plan) -> Plan:
     """Plan the vectors of a copied target anew, for a job with another section ``embedding``.
 
     Raises:
+        ConfigError: a new column has the name of a column of the source.
         CfrayError: as ``ModelForecast.plan_recipe``.
     """
+    check_column_names(job.embedding.columns, plan.shape.vectors)
     with closing(ModelForecast(job)) as model:
         recipe = model.plan_recipe(plan.shape.read_dimension)
         old_notes = [] if plan.recipe.model is None else [model_note(plan.recipe.model)]

@@ -20,6 +20,7 @@ from cfray.job.spec import JobSpec
 from cfray.planning.field_paths import check_paths
 from cfray.planning.references import check_references
 from cfray.planning.vector_columns import (
+    check_column_names,
     check_widths,
     choose_primary,
     first_reason,
@@ -59,6 +60,7 @@ def work_out_shape(
     paths = {path for _, path in job.mapping.rules()} | {field.path for field in primary}
     sample = [Fields(batch, paths) for batch in batches]
     further = further_vectors(job, types, primary, sample)
+    check_column_names(job.embedding.columns, further.paths)
     if not set(further.paths.values()) <= paths:
         sample = [Fields(batch, paths | set(further.paths.values())) for batch in batches]
     return SourceShape(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ from cfray.sources.base import Collection, Description
 
 #: The column of a store's named vectors (``vectors.<name>``).
 _NAMED = "vectors"
+#: The name behind ``x_vector_`` of the column that says how a vector was made.
+_ORIGIN = "origin"
 #: Collections that a message lists for each width.
 _LISTED_COLLECTIONS = 5
 
@@ -171,6 +174,31 @@ def further_vectors(
                 if kind != kinds[0]:
                     column_types[name] = str(kind)
     return FurtherVectors(paths, column_types)
+
+
+def check_column_names(columns: Iterable[str], vectors: dict[str, Path]) -> None:
+    """Refuse a vector of the source whose column cfray writes itself.
+
+    Args:
+        columns: names behind ``x_vector_`` of the columns that the embedding makes.
+        vectors: of the source, by the name behind ``x_vector_``.
+
+    Raises:
+        ConfigError: one of them would stand in the place of the other.
+    """
+    for name, path in vectors.items():
+        if name == _ORIGIN:
+            raise ConfigError(
+                f"the source's vector {dotted(path)} would land in x_vector_{name}, which cfray "
+                "writes itself",
+                f"give it another name: mapping.vectors: {{source_{name}: {dotted(path)}}}",
+            )
+        if name in columns:
+            raise ConfigError(
+                f"embedding.columns.{name}: x_vector_{name} is the column of the source's vector "
+                f"{dotted(path)}",
+                "give the new column another name",
+            )
 
 
 def _free_name(path: Path, kind: pa.DataType, used: dict[str, Path]) -> str:

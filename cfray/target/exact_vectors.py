@@ -55,7 +55,8 @@ class ExactVectors:
         lists = pa.FixedSizeListArray.from_arrays(numbers, vectors.shape[1])
         table = pa.table({"uuid": uuids.take(pa.array(order)), "vector": lists})
         sink = io.BytesIO()
-        pq.write_table(table, sink, compression="none")
+        # each page has a checksum (CRC-32): a flipped bit would pass for another vector
+        pq.write_table(table, sink, compression="none", write_page_checksum=True)
         state.maps.publish(_file_name(map_id), sink.getvalue())
 
     @staticmethod
@@ -84,7 +85,7 @@ def _load(target: str, map_id: str) -> ExactVectors:
 
 
 def _parse(data: bytes) -> ExactVectors:
-    table = pq.read_table(io.BytesIO(data)).combine_chunks()
+    table = pq.read_table(io.BytesIO(data), page_checksum_verification=True).combine_chunks()
     column = table["vector"].chunk(0)
     uuids = np.array(table["uuid"].to_pylist(), _UUID)
     return ExactVectors(uuids, column.values.to_numpy().reshape(len(column), -1))

@@ -5,6 +5,7 @@ The server is a double that speaks both APIs and breaks the requests that a test
 
 import json
 import pickle
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -332,13 +333,11 @@ def test_a_server_that_is_down_is_named_with_what_to_do(api):
         (Status(200, {}, b"[]"), "no answer of the API openai|gave 0 vectors"),
         (Status(200, {}, b"null"), "no answer of the API"),
         (Status(200, {}, b'{"data": [{"index": 0, "embedding": "AAAA"}]}'), "no answer of the API"),
-        (Status(413, {}, b"payload too large"), "answered 413: payload too large"),
         (
             Status(424, {}, b'{"error": "Inference failed", "error_type": "backend"}'),
             "answered 424: Inference failed",
         ),
         ("huge", "no answer of the API"),
-        (Status(422, {}, b'{"detail": [{"msg": "no"}]}'), "answered 422: .*no"),
         (Status(402, {}, b"pay"), "answered 402: pay"),
         (
             Status(
@@ -364,6 +363,42 @@ def test_an_answer_that_is_wrong_is_never_believed_and_never_asked_for_again(
     assert not refused.value.transient
     assert len(server.requests) == requests_before + 1
     assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
+
+
+REFUSALS = [
+    (Status(400, {}, b'{"error": {"message": "too odd"}}'), "answered 400: too odd"),
+    (Status(413, {}, b"payload too large"), "answered 413: payload too large"),
+    (Status(422, {}, b'{"detail": [{"msg": "no"}]}'), "answered 422: .*no"),
+]
+
+
+@pytest.mark.parametrize(("fault", "what"), REFUSALS, ids=str)
+def test_a_document_that_the_server_refuses_fails_alone_in_the_servers_words(
+    server, api, fault, what
+):
+    embedder = open_embedder(server, api)
+    server.refuse(lambda text: text == TEXTS[2], fault)
+    vectors = encode(embedder, TEXTS)
+    assert np.isnan(vectors[2]).all()
+    others = [0, 1, 3, 4]
+    assert np.array_equal(vectors[others], expected_vectors(TEXTS)[others])
+    assert re.search(what, embedder.fault_of(TEXTS[2]))
+    assert "NaN" in embedder.fault_of(TEXTS[1])
+
+
+@pytest.mark.parametrize(("fault", "what"), REFUSALS, ids=str)
+def test_a_server_that_refuses_every_text_ends_the_run(server, api, fault, what):
+    embedder = open_embedder(server, api)
+    server.refuse(lambda text: True, fault)
+    with pytest.raises(EmbeddingError, match=what) as refused:
+        encode(embedder, TEXTS)
+    assert not refused.value.transient
+
+
+def test_an_answer_nested_too_deep_is_no_answer(server, api):
+    server.fail(Status(200, {}, b"[" * 100_000), on=range(1, 20))
+    with pytest.raises(EmbeddingUnavailable, match="no complete JSON"):
+        open_embedder(server, api).encode(TEXTS, [1] * 5)
 
 
 def test_a_single_document_without_finite_numbers_fails_alone(server, api):
@@ -411,10 +446,10 @@ def test_a_wrong_address_or_model_is_named(server, api):
 
 
 def test_a_server_may_say_little_and_what_it_says_is_cut(server, api):
-    server.fail(Status(400, {}, b"x" * 5_000))
+    server.fail(Status(424, {}, b"x" * 5_000))
     with pytest.raises(EmbeddingError) as refused:
         open_embedder(server, api).encode(TEXTS, [1] * 5)
-    assert refused.value.what.endswith("answered 400: " + "x" * 300)
+    assert refused.value.what.endswith("answered 424: " + "x" * 300)
 
 
 class TestKeys:
@@ -427,7 +462,7 @@ class TestKeys:
             assert server.headers["Authorization"] == "Bearer hush-hush"
             wrong_embedder = open_embedder(server, api, api_key=Secret(file=str(tmp_path / "key")))
             refused = error_of(wrong_embedder)
-            server.fail(Status(400, {}, b"x" * 295 + b" hush-hush"))
+            server.fail(Status(424, {}, b"x" * 295 + b" hush-hush"))
             with pytest.raises(EmbeddingError) as cut_error:
                 embedder.encode(TEXTS, [1] * 5)
         assert str(tmp_path / "key") in refused.remedy

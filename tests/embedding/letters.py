@@ -1,7 +1,7 @@
 """An embedder of a few lines of arithmetic, so that no test waits for a real model.
 
 It counts letters; a word is a token.  A text that says ``poison`` among the words that the model
-sees gets a vector of NaN, which no record may have.
+sees gets a vector of NaN, and one that says ``nothing`` zeros; no record may have either.
 """
 
 import numpy as np
@@ -19,6 +19,8 @@ def vector_of(text):
     seen_words = text.split()[:MAX_TOKENS]
     if "poison" in seen_words:
         return np.full(DIMENSION, np.nan, np.float32)
+    if "nothing" in seen_words:
+        return np.zeros(DIMENSION, np.float32)
     counts = np.array([" ".join(seen_words).count(letter) + 0.1 for letter in "aeiost"], np.float32)
     return counts / np.linalg.norm(counts)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cfray.conversion.steps import ORIGIN
-from cfray.embedding.compute import NEW, PieceReceipt, read_scratch
+from cfray.embedding.compute import NEW, PieceReceipt, read_range, read_scratch
 from cfray.embedding.pieces import divide, files_of, state_of
 from cfray.errors import TargetError, TargetUnavailable
 from cfray.joining.headers import write_headers
@@ -104,16 +104,16 @@ def test_a_piece_is_there_with_its_receipt(tmp_path):
     line = copy_target(tmp_path, SHARDS).second_line()
     for name, (piece, receipt) in line.pieces().items():
         (file,) = [file for file in line.task.receipts.list_names() if file.startswith(name)]
-        assert PieceReceipt.read(line.task.receipts, file) == receipt
+        assert PieceReceipt.read(line.task.receipts, file, of=name) == receipt
         assert sum(file.rows for file in receipt.files) == piece.rows
 
 
-def test_of_two_attempts_each_receipt_names_its_own_files(tmp_path):
+def test_of_two_attempts_either_receipt_will_do(tmp_path):
     line = copy_target(tmp_path, SHARDS).second_line()
     (piece, _), *_ = line.pieces().values()
     again = line.compute(piece)
     receipts = [
-        PieceReceipt.read(line.task.receipts, file)
+        PieceReceipt.read(line.task.receipts, file, of=piece.name)
         for file in line.task.receipts.list_names()
         if file.startswith(piece.name)
     ]
@@ -126,22 +126,46 @@ def test_of_two_attempts_each_receipt_names_its_own_files(tmp_path):
 def test_figures_are_those_of_the_files(tmp_path):
     line = copy_target(tmp_path, SHARDS).second_line()
     counts = [receipt.counts for _, receipt in line.pieces().values()]
-    assert sum(count.get("vectors_regenerated", 0) for count in counts) == 4
-    assert sum(count.get("missing_vectors", 0) for count in counts) == 1
+    assert sum(count["texts_embedded"] for count in counts) == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"piece": 1, "files": 3, "refused": {}}'])
-def test_a_damaged_receipt_is_named(tmp_path, damage):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{}",
+        b'{"piece": 1, "files": 3, "refused": {}}',
+        b'{"piece": "q", "files": [], "refused": {}, "counts": {}}',
+    ],
+)
+def test_a_receipt_that_is_damaged_or_another_pieces_is_named(tmp_path, damage):
     line = copy_target(tmp_path, SHARDS).second_line()
     line.task.receipts.publish("p.n.json", damage)
     with pytest.raises(TargetError, match=r"p\.n\.json"):
-        PieceReceipt.read(line.task.receipts, "p.n.json")
+        PieceReceipt.read(line.task.receipts, "p.n.json", of="p")
 
 
-def test_a_file_that_is_gone_is_worth_another_try(tmp_path):
+def test_a_receipt_that_is_gone_is_worth_another_try(tmp_path):
     line = copy_target(tmp_path, SHARDS).second_line()
     with pytest.raises(TargetUnavailable, match="was removed during the run"):
-        PieceReceipt.read(line.task.receipts, "p.n.json")
+        PieceReceipt.read(line.task.receipts, "p.n.json", of="p")
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "a cut", "gone"])
+def test_a_piece_whose_file_is_gone_or_damaged_is_forgotten(tmp_path, damage):
+    line = copy_target(tmp_path, SHARDS).second_line()
+    (piece, receipt), *_ = line.pieces().values()
+    folder, (file,) = line.task.scratch.child(piece.name), receipt.files
+    content = bytearray(read_scratch(folder, file.name))
+    content[len(content) // 2] ^= 1
+    if damage == "gone":
+        folder.remove(file.name)
+    else:
+        folder.publish(file.name, bytes(content if damage == "a flipped bit" else content[:-1]))
+    with pytest.raises(TargetUnavailable, match="computes them anew"):
+        read_range(line.task, piece, file)
+    assert not [name for name in line.task.receipts.list_names() if name.startswith(piece.name)]
+    assert columns_of(line, piece, line.compute(piece))["vector"]
 
 
 def test_vectors_that_the_model_has_made_already_are_left_alone(tmp_path):

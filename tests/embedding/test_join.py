@@ -3,6 +3,8 @@
 Each test makes the vectors of a small real target and reads every row of it again.
 """
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -40,7 +42,18 @@ def check_books(small, *, read, quarantined, chunks=0):
         row for row in small.rows("record_type").values() if row["record_type"] == "document"
     ]
     assert len(documents) == books.frames
+    check_origins(small)
     check_centroid(small)
+
+
+def check_origins(small):
+    """Compare what is counted of the vectors with the column that says how each was made."""
+    rows = small.rows("record_type", ORIGIN).values()
+    made = Counter(row[ORIGIN] for row in rows if row["record_type"] == "document")
+    expected = Counter({"missing_vectors": made.pop(None, 0)})
+    for origin, count in made.items():
+        expected[f"vectors_{origin.split(' ')[0]}"] += count
+    assert {name: small.books.counts[name] for name in expected} == expected
 
 
 def check_centroid(small):
@@ -84,6 +97,22 @@ def test_refused_rows_leave_and_a_whole_shard_with_them(tmp_path):
     assert reasons_now(small.books, small.state) == {
         "the model gave a vector with NaN or an infinite number": 3
     }
+
+
+def test_a_flipped_bit_in_a_computed_piece_reaches_no_target(tmp_path):
+    small = copy_target(tmp_path, SHARDS)
+    line = small.second_line()
+    computed = line.pieces()
+    (piece, receipt), *_ = computed.values()
+    folder, name = line.task.scratch.child(piece.name), receipt.files[0].name
+    content = bytearray(folder.read(name) or b"")
+    content[len(content) // 2] ^= 1
+    folder.publish(name, bytes(content))
+    removal = line.removal(line.refused(computed))
+    with pytest.raises(TargetUnavailable, match=f"{name} is damaged"):
+        line.join(computed, removal)
+    small.second_line().run()
+    check_books(small, read=7, quarantined=3)
 
 
 def test_what_left_is_in_quarantine_as_a_frame(tmp_path):

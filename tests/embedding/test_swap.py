@@ -4,6 +4,7 @@ An upgrade of pylance that breaks the operation fails here.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import lance
@@ -87,6 +88,7 @@ def join_fragments(
                 files=[],
                 sums={},
                 collections={},
+                counts=Counter(),
                 size=0,
             )
         )

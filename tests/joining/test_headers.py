@@ -11,6 +11,7 @@ from cfray.joining import headers
 from cfray.sources.base import Shard
 from cfray.target.state import Plan
 from tests.contract import oracle
+from tests.embedding.small_targets import copy_target
 
 
 def test_an_empty_source_collection_has_a_header_with_its_facts():
@@ -51,3 +52,18 @@ def test_where_the_mapping_names_collections_no_other_header_is_made():
             JobSpec.model_validate(job_keys), plan, {}, {"records": 0, "read": 0}, 4
         )
     ] == ["j"]
+
+
+def test_headers_in_a_fragment_of_their_own_are_replaced(tmp_path):
+    records = [{"id": name, "body": name, "vector": [1.0, 2.0]} for name in "abc"]
+    small = copy_target(tmp_path, [records], "keep")
+    assert headers.write_headers(small.run())
+    small.remove("a")
+    assert headers.write_headers(small.run())
+    rows = [row for row in small.rows().values() if row["record_type"] != "document"]
+    assert {row["title"] for row in rows} == {"n", "c"}
+    dataset_header = next(row for row in rows if row["title"] == "n")
+    assert {"key": "records", "value": "2"} in dataset_header["custom_metadata"]
+    content = {name: content for name, content in small.books.content.items() if content.rows}
+    assert content == small.content()
+    assert not headers.write_headers(small.run())

@@ -228,6 +228,19 @@ def test_a_schema_may_hold_types_that_arrow_makes_no_empty_table_of(odd_type):
     assert "odd" in shape.types
 
 
+def test_no_vector_lands_in_a_column_that_cfray_writes_itself():
+    page = make_page(unnamed=DENSE_A, small=DENSE_B)
+    columns = {"small": {"of": "vector", "dtype": "float16"}}
+    with pytest.raises(ConfigError, match=r"embedding\.columns\.small: .* vectors\.small"):
+        work_out_shape(job_spec({"columns": columns}), describe(), [page])
+    page = make_page(unnamed=DENSE_A, origin=DENSE_B)
+    with pytest.raises(ConfigError, match="x_vector_origin") as refused:
+        work_out_shape(job_spec(), describe(), [page])
+    assert "mapping.vectors: {source_origin: vectors.origin}" in refused.value.remedy
+    shape, _ = convert(page, vectors={"source_origin": "vectors.origin"})
+    assert set(shape.vectors) == {"source_origin"}
+
+
 def test_every_kind_of_vector_comes_back_from_lance_to_the_bit_with_the_same_hash(tmp_path):
     _, frames = convert(
         make_page(

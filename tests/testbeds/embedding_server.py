@@ -124,6 +124,7 @@ class EmbeddingServer:
         self._is_deadly: Callable[[str], bool] | None = None
         self._gates: list[tuple[str, threading.Event]] = []
         self._faults: dict[int, Odd | Status] = {}
+        self._refusal: tuple[Callable[[str], bool], Status] = (lambda text: False, Status(400))
         self._lock = threading.Lock()
         self._released = threading.Event()
 
@@ -144,6 +145,10 @@ class EmbeddingServer:
         """Break the first request from now on, or the ones with these numbers (1: the next one)."""
         with self._lock:
             self._faults |= {len(self.requests) + number: fault for number in on}
+
+    def refuse(self, is_refused: Callable[[str], bool], answer: Status) -> None:
+        """From now on, answer so to each request for vectors of a text that is refused."""
+        self._refusal = is_refused, answer
 
     def release(self) -> None:
         """Let the slow answers go that are held now; later ones are held again."""
@@ -170,6 +175,9 @@ class EmbeddingServer:
                     {"Retry-After": self.retry_after},
                     b'{"error": {"message": "rate limit reached"}}',
                 )
+            is_refused, answer = self._refusal
+            if "tokenize" not in path and any(map(is_refused, self.requests[-1][1])):
+                return answer
             return self._faults.pop(len(self.requests), None)
 
     def left(self) -> None:

@@ -1,0 +1,58 @@
+"""What stops an embedding before its swap, and what an earlier command learned for it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cfray.embedding import embed
+from cfray.embedding.learn_map import judge_again
+from cfray.errors import LimitReached, ProofFailed, TargetError
+from tests.embedding.small_targets import copy_target, job_of
+
+WORDS = " ".join(f"word{number}" for number in range(30))
+
+
+def test_a_document_counts_once_however_many_of_its_chunks_are_refused(tmp_path):
+    records = [{"id": "a", "body": WORDS}, {"id": "b", "body": "tea"}]
+    small = copy_target(tmp_path, [records], chunk={"tokens": 8})
+    job = small.job.model_copy(
+        update={"limits": small.job.limits.model_copy(update={"max_quarantined": 1})}
+    )
+    run, task = small.run(job), small.second_line().task
+    rows = small.rows()
+    chunks = [row_id for row_id, row in rows.items() if row["x_chunk_of"] is not None]
+    assert len(chunks) > 1
+    embed._check_limit(run, task, dict.fromkeys(chunks, "why"))
+    with pytest.raises(LimitReached, match="refused 2 records"):
+        embed._check_limit(run, task, dict.fromkeys(rows, "why"))
+
+
+def test_a_map_is_held_to_the_quality_that_is_asked_for_now(tmp_path):
+    small = copy_target(tmp_path, [[{"id": "a", "body": "tea", "vector": [1.0, 2.0]}]], "remap")
+    run, gate = small.run(), {"lower": 0.85, "rows": 1, "min_quality": 0.8, "forced": False}
+    recipe = replace(small.second_line(map="f" * 64).task.recipe, gate=gate)
+
+    def asking_for(quality):
+        return job_of(small.job.target.uri, "remap", remap={"min_quality": quality})
+
+    judged = judge_again(run.report, asking_for(0.7), recipe, force=False)
+    assert (judged.gate["min_quality"], judged.gate["forced"]) == (0.7, False)
+    with pytest.raises(ProofFailed, match=r"min_quality is 0\.9; no vector was changed"):
+        judge_again(run.report, asking_for(0.9), recipe, force=False)
+    assert judge_again(run.report, asking_for(0.9), recipe, force=True).gate["forced"]
+    tasks = [replace(small.second_line().task, recipe=one) for one in (recipe, judged)]
+    assert tasks[0].scratch == tasks[1].scratch, "the gate changes no vector"
+
+
+def test_a_recipe_that_was_learned_and_is_damaged_is_named(tmp_path):
+    small = copy_target(tmp_path, [[{"id": "a", "body": "tea"}]])
+    run, recipe = small.run(), small.second_line().task.recipe
+    for data in (b"", recipe.to_json().encode()[:40], b"[]", json.dumps({"policy": 1}).encode()):
+        run.state.scratch.publish("embed-0001-f.json", data)
+        with pytest.raises(TargetError, match=r"embed-0001-f\.json") as damaged:
+            embed._saved_recipe(run, "embed-0001-f.json")
+        assert "learns anew" in damaged.value.remedy
+    run.state.scratch.publish("embed-0001-f.json", recipe.to_json().encode())
+    assert embed._saved_recipe(run, "embed-0001-f.json") == recipe
+    assert embed._saved_recipe(run, "other.json") is None
