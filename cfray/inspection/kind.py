@@ -18,6 +18,7 @@ from cfray.inspection.spread import spread
 from cfray.inspection.unknown_files import (
     TEXT_SUFFIXES,
     UNREAD_SUFFIXES,
+    is_document,
     list_some,
     refuse_unknown,
 )
@@ -28,6 +29,8 @@ from cfray.sources.files.listing import PinnedFile
 from cfray.sources.files.locations import list_files
 from cfray.sources.files.selection import select_files
 
+#: Share of the files at a location that are documents, where all are read as such.
+_MOSTLY_DOCUMENTS = 0.8
 #: Files of each suffix whose first bytes are looked at.
 _LOOKED_AT = 16
 #: Files of one suffix and several kinds that are sorted by their first bytes at most.
@@ -103,12 +106,17 @@ def look_at(location: str) -> Contents:
             "give the path of a file, a folder, a glob or a YAML file with a section source",
         )
     groups, unknown = _group_files(location, files)
+    documents = [name for name in unknown if is_document(name)]
+    if not tables and documents and len(documents) >= _MOSTLY_DOCUMENTS * len(files):
+        why = f"documents, each a record: {list_some(documents)}"
+        return Contents([Group("filesystem", location, why)], [])
     if not groups and not tables:
         raise refuse_unknown(location, unknown)
     all_groups = [*tables, *groups]
     notes = []
     if unknown and any(group.uri != location for group in all_groups):
-        notes.append(f"not read, of no known kind: {list_some(unknown)}")
+        way_out = "; kind: filesystem reads documents" if documents else ""
+        notes.append(f"not read, of no known kind: {list_some(unknown)}{way_out}")
     if tables and len(tables) + len(groups) > 1:
         notes.append(f"a folder of tables: {', '.join(table.label for table in tables)}")
     if len(all_groups) == 1:

@@ -7,6 +7,7 @@ chosen from the fields that remain.
 from __future__ import annotations
 
 from cfray.inspection import fieldnames
+from cfray.inspection.documents import guess_documents
 from cfray.inspection.guess import Guess
 from cfray.inspection.ids import guess_id
 from cfray.inspection.labels import (
@@ -26,6 +27,8 @@ from cfray.inspection.vector_fields import VectorFields, claim_vectors, guess_ve
 
 def guess_mapping(sample: Sample) -> list[Guess]:
     """Guess the mapping of a sample, in the order of the job file."""
+    if sample.source.kind == "filesystem":
+        return guess_documents(sample)
     unclaimed = Unclaimed(sample)
     ids = guess_store_id(unclaimed) if sample.is_store else guess_id(unclaimed)
     store_vectors = guess_store_vector(unclaimed) if sample.is_store else []

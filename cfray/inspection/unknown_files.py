@@ -13,14 +13,13 @@ TEXT_SUFFIXES = frozenset({".txt", ".text"})
 #: Such texts that are never tables.
 _PROSE_SUFFIXES = frozenset({".md", ".markdown", ".rst", ".html", ".htm", ".tex"})
 _PROSE = (
-    "cfray reads no plain text files",
+    "some of them are documents, of which each file is a record",
     (
-        "write JSON Lines with one object a file, for example in Python: for path in "
-        'Path("FOLDER").rglob("*.md"): print(json.dumps({"id": str(path), "text": '
-        "path.read_text()})); a table of delimited text needs a YAML file with source: {kind: "
-        "csv, uri: ...}"
+        "write a YAML file with source: {kind: filesystem, uri: ...}; a table of delimited text "
+        "needs source: {kind: csv, uri: ...}"
     ),
 )
+_DOCUMENTS = frozenset({".pdf", ".docx", ".doc", ".odt", ".pptx", ".epub", ".rtf"})
 #: What files of other suffixes are, and the way out.
 _OTHERS = {
     (".sqlite", ".sqlite3", ".db", ".db3"): (
@@ -35,10 +34,7 @@ _OTHERS = {
         "cfray reads no spreadsheets",
         "save each sheet as CSV in UTF-8, or with pandas: pd.read_excel(FILE).to_parquet(OUT)",
     ),
-    (".pdf", ".docx", ".doc", ".odt", ".pptx", ".epub", ".rtf"): (
-        "cfray extracts no text from documents",
-        "extract the texts, and write JSON Lines with one object a file",
-    ),
+    tuple(sorted(_DOCUMENTS)): _PROSE,
     (".npy", ".npz", ".pkl", ".pickle", ".pt", ".safetensors", ".h5", ".hdf5", ".faiss"): (
         "cfray reads no files of arrays or of Python objects",
         "write ids, texts and vectors as Parquet, with pandas: DataFrame(...).to_parquet(OUT)",
@@ -64,6 +60,11 @@ _OTHERS = {
 UNREAD_SUFFIXES = _PROSE_SUFFIXES.union(*_OTHERS)
 #: Files that a message names.
 _LISTED = 5
+
+
+def is_document(name: str) -> bool:
+    """Tell whether a file is a document by its suffix."""
+    return suffix_of(name) in TEXT_SUFFIXES | _PROSE_SUFFIXES | _DOCUMENTS
 
 
 def list_some(names: Iterable[str]) -> str:

@@ -28,6 +28,7 @@ from cfray.sources.files.jsonl import JsonLines
 from cfray.sources.files.lance import Lance
 from cfray.sources.files.parquet import Parquet
 from cfray.sources.files.xml import XmlFile
+from cfray.sources.filesystem.source import Filesystem
 from cfray.sources.milvus.source import Milvus
 from cfray.sources.mongodb.source import MongoDB
 from cfray.sources.opensearch.source import OpenSearch
@@ -38,7 +39,7 @@ from cfray.sources.weaviate.source import Weaviate
 
 AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta | XmlFile
 VectorDatabase = Pinecone | Weaviate | Qdrant | Chroma | Milvus
-DocumentStore = Postgres | Elasticsearch | OpenSearch | MongoDB | DynamoDB
+DocumentStore = Postgres | Elasticsearch | OpenSearch | MongoDB | DynamoDB | Filesystem
 AnyStore = VectorDatabase | DocumentStore
 AnySource = Annotated[AnyFiles | AnyStore, Field(discriminator="kind")]
 
@@ -48,7 +49,7 @@ KINDS: dict[str, type[BaseModel]] = {
     for model in (*get_args(AnyFiles), *get_args(AnyStore))
 }
 
-#: The kinds that are databases; each has a folder in ``sources`` and an extra.
+#: The kinds that are databases, and trees of documents; each has a folder in ``sources``.
 STORES = tuple(str(model.model_fields["kind"].default) for model in get_args(AnyStore))
 
 

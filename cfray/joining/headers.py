@@ -9,7 +9,8 @@ never count as records.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -23,7 +24,9 @@ from cfray.embedding.pieces import VectorTask
 from cfray.embedding.swap import swapped_schema
 from cfray.embedding.vectors import in_order_of, schema_of_target, target_schema
 from cfray.frames.schema import dataset_uuid, header_uuid, uuid_namespace
+from cfray.job.mapping import rule_paths
 from cfray.job.spec import JobSpec
+from cfray.joining.nesting import folder_above, folders_below, texts_about, with_folders
 from cfray.report.consistency import consistency_of
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
@@ -108,7 +111,8 @@ def prepare_headers(
     # the header states what the receipts say, which the plan could not know
     plan = replace(run.plan, consistency=consistency_of(books, run.state, run.plan))
     counts = _counts(books)
-    rows = header_rows(run.job, plan, books.collections, counts, width)
+    texts = _texts_about(run, books.collections)
+    rows = header_rows(run.job, plan, books.collections, counts, width, texts=texts)
     receipt = _write(pa.RecordBatch.from_pylist(rows, schema=schema), counts, target, schema_of)
     publish(run.state, receipt, [])
     old = target.ledger().entries.get(EntryKind.HEADERS)
@@ -159,12 +163,26 @@ def _write(
     )
 
 
+def _texts_about(run: Run, collections: Iterable[str]) -> dict[str, str]:
+    """Give what folders say of themselves, where records are files and have their paths as ids."""
+    job = run.job
+    if not _are_nested(job) or rule_paths(job.mapping.id) != [("id",)]:
+        return {}
+    return texts_about(run.target, uuid_namespace(job.name, ""), collections)
+
+
+def _are_nested(job: JobSpec) -> bool:
+    return job.source.nests_collections and job.mapping.collection is not None
+
+
 def header_rows(
     job: JobSpec,
     plan: Plan,
     collections: dict[str, CollectionVectors],
     counts: dict[str, int],
     width: int,
+    *,
+    texts: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Make the header rows: the dataset's, then the collections' by name.
 
@@ -174,6 +192,7 @@ def header_rows(
         collections: name -> its vectors.
         counts: that the dataset's header states.
         width: of the vectors.
+        texts: name -> what a collection says of itself; other headers say where they are from.
     """
     collections = dict(collections)
     if job.mapping.collection is None:
@@ -182,12 +201,16 @@ def header_rows(
             uuid = header_uuid(uuid_namespace(job.name, name))
             collections[name] = CollectionVectors(uuid, 0, np.zeros(width))
     today = dt.datetime.now(dt.UTC).date().isoformat()
-    rows = _HeaderRows(job, plan, today)
     all_vectors = CollectionVectors(
         dataset_uuid(job.name),
         sum(vectors.count for vectors in collections.values()),
         sum((vectors.total for vectors in collections.values()), np.zeros(width)),
     )
+    rows = _HeaderRows(job, plan, today)
+    if _are_nested(job):
+        collections = with_folders(collections, uuid_namespace(job.name, ""))
+        uuids = {name: vectors.header_uuid for name, vectors in collections.items()}
+        rows = _HeaderRows(job, plan, today, uuids, folders_below(collections), texts or {})
     return [
         rows.of_dataset(all_vectors, counts),
         *(rows.of_collection(name, collections[name]) for name in sorted(collections)),
@@ -199,6 +222,11 @@ class _HeaderRows:
     job: JobSpec
     plan: Plan
     today: str
+    #: Uuids of the headers by name, and the folders in each folder, where collections are nested.
+    uuids: Mapping[str, str] = field(default_factory=dict)
+    below: Mapping[str, list[str]] = field(default_factory=dict)
+    #: What folders say of themselves.
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def of_dataset(self, vectors: CollectionVectors, counts: dict[str, int]) -> Row:
         records = counted(counts["records"], "record")
@@ -223,8 +251,12 @@ class _HeaderRows:
             "vectors": str(vectors.count),
             **{f"source.{key}": fact for key, fact in source_facts.items()},
         }
-        dataset = pa.array([dataset_uuid(self.job.name)])
-        to_dataset = relationship_structs("parent", dataset).to_pylist()
+        above = self.uuids.get(folder_above(name), dataset_uuid(self.job.name))
+        inner = [self.uuids[folder] for folder in self.below.get(name, ())]
+        relationships = [
+            *relationship_structs("parent", pa.array([above])).to_pylist(),
+            *relationship_structs("contains", pa.array(inner, pa.string())).to_pylist(),
+        ]
         return {
             **self._common(vectors),
             "title": name,
@@ -232,9 +264,9 @@ class _HeaderRows:
             "collection": name,
             "collection_id": vectors.header_uuid,
             "collection_id_type": "uuid",
-            "text_content": f"Collection {name}, {self._origin()}",
+            "text_content": self.texts.get(name, f"Collection {name}, {self._origin()}"),
             "custom_metadata": _metadata_entries(facts),
-            "relationships": to_dataset,
+            "relationships": relationships,
         }
 
     def _common(self, vectors: CollectionVectors) -> Row:

@@ -229,6 +229,9 @@ class Source(BaseModel, ABC):
     #: another value than its default, so that the jobs of earlier versions keep their fingerprint.
     later_fields: ClassVar[frozenset[str]] = frozenset()
 
+    #: Whether the names of collections are paths of folders, whose headers are nested.
+    nests_collections: ClassVar[bool] = False
+
     kind: str
     #: Bytes a shard aims at; 256 MiB makes fragments of 100,000 rows and more, large enough to need
     #: no compaction.

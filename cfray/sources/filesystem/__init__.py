@@ -1,0 +1,1 @@
+"""The documents of a file tree: one record a file."""

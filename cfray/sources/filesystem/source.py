@@ -1,0 +1,98 @@
+"""A tree of documents: every file is a record, or a reject that says why not.
+
+The files are listed once and the list is frozen, so a file that changes later is reported and never
+mixed.  Texts that need a parser are made in a process beside the worker, which may die.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pyarrow as pa
+
+from cfray.errors import SourceError
+from cfray.records.record import Reject, from_objects
+from cfray.runtime.plurals import counted
+from cfray.sources.base import Context, Description, Shard
+from cfray.sources.filesystem import media, notes
+from cfray.sources.filesystem.duplicates import find_duplicates
+from cfray.sources.filesystem.extractor import Extractor
+from cfray.sources.filesystem.manifest import read_manifest, write_shards
+from cfray.sources.filesystem.patterns import Patterns
+from cfray.sources.filesystem.pinned import read_contents
+from cfray.sources.filesystem.records import make_record
+from cfray.sources.filesystem.settings import Settings
+from cfray.sources.filesystem.tree import FileTree, list_tree
+
+#: What the fields of a record weigh beside its text and its bytes.
+_BYTES_PER_RECORD = 256
+
+
+class Filesystem(Settings):
+    """The documents of a file tree."""
+
+    def _list(self) -> FileTree:
+        return list_tree(self.uri, Patterns.of(self.include), Patterns.of(self.exclude))
+
+    def shards(self, context: Context) -> list[Shard]:
+        """List the files, write the list down and cut it by bytes."""
+        tree = self._list()
+        if not tree.files:
+            left = "; ".join(notes.left_notes(tree.left))
+            raise SourceError(
+                f"no file at {self.uri}{f': {left}' if left else ''}",
+                "correct source.uri, source.include or source.exclude in the job file",
+            )
+        self._check_extractor([entry.name for entry in tree.files])
+        return write_shards(tree.root, tree.files, self.shard_bytes, context)
+
+    def _check_extractor(self, names: list[str]) -> None:
+        """Refuse documents for which the extractor is missing."""
+        if self.extract == "none" or find_spec("kreuzberg") is not None:
+            return
+        documents = [name for name in names if media.suffix_of(name) in media.DOCUMENTS]
+        if documents:
+            raise SourceError(
+                f"{counted(len(documents), 'file')} of {self.uri} "
+                f"need an extractor that is not installed: {notes.list_some(documents)}",
+                "install it on every node (pip install 'cfray[documents]'), or write "
+                "source.extract: none to keep such files as they are",
+            )
+
+    def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
+        """Read the files of a shard in the order of the list."""
+        root, most = str(shard.where["root"]), context.max_record
+        records: list[dict[str, object]] = []
+        size = 0
+        with Extractor(self.extract_seconds, self.extract_memory, most) as extractor:
+            for file, content in read_contents(root, read_manifest(shard, context), most):
+                made = make_record(file, content, self, extractor, most)
+                if made.reject is not None:
+                    yield made.reject
+                    continue
+                assert made.record is not None
+                if records and size + made.size > context.batch_bytes:
+                    yield from_objects(records)
+                    records, size = [], 0
+                records.append(made.record)
+                size += made.size + _BYTES_PER_RECORD
+        if records:
+            yield from_objects(records)
+
+    def describe(self, context: Context, shards: list[Shard]) -> Description:
+        """Say which files there are, what is not read, and which are copies."""
+        tree = self._list()
+        files = [file for shard in shards for file in read_manifest(shard, context)]
+        duplicates = find_duplicates(tree.root, files)
+        return replace(
+            super().describe(context, shards),
+            consistency="pinned files",
+            unread=tuple(notes.unread_notes(tree.left)),
+            notes=(
+                *notes.content_notes(files, context.max_record),
+                *notes.left_notes(tree.left),
+                *notes.duplicate_notes(duplicates),
+            ),
+        )
