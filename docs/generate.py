@@ -61,29 +61,29 @@ DESCRIPTIONS = {
     "VectorIndexSpec.metric": "Distance of the index; default: the metric of the source's index, "
     "else cosine.",
     "Limits.max_document": "A record of more bytes than this goes to quarantine.",
-    "Mapping.id": "The record's id: a field, the first present of several, or a composite `key`.",
-    "Mapping.text_content": "The document's text.",
-    "Mapping.title": "The title; default: the first line of the text (80 characters), else the id.",
-    "Mapping.version": "Version of the document, MAJOR.MINOR.PATCH.",
-    "Mapping.context": "The column `context`: free text about the document.",
-    "Mapping.uri": "The column `uri`.",
-    "Mapping.local_path": "The column `local_path`.",
-    "Mapping.cid": "The column `cid`: a content id.",
-    "Mapping.collection": "The collection of the row; default: the source collection, else the "
+    "Rules.id": "The record's id: a field, the first present of several, or a composite `key`.",
+    "Rules.text_content": "The document's text.",
+    "Rules.title": "The title; default: the first line of the text (80 characters), else the id.",
+    "Rules.version": "Version of the document, MAJOR.MINOR.PATCH.",
+    "Rules.context": "The column `context`: free text about the document.",
+    "Rules.uri": "The column `uri`.",
+    "Rules.local_path": "The column `local_path`.",
+    "Rules.cid": "The column `cid`: a content id.",
+    "Rules.collection": "The collection of the row; default: the source collection, else the "
     "job's name.",
-    "Mapping.position": "Position of the document within its collection, an integer of at least 0.",
-    "Mapping.author": "The author.",
-    "Mapping.contributors": "Contributors: a list of texts, or one text.",
-    "Mapping.tags": "Tags: a list of texts, or one text.",
-    "Mapping.created_at": "When the document was made; the column has the day in UTC, "
+    "Rules.position": "Position of the document within its collection, an integer of at least 0.",
+    "Rules.author": "The author.",
+    "Rules.contributors": "Contributors: a list of texts, or one text.",
+    "Rules.tags": "Tags: a list of texts, or one text.",
+    "Rules.created_at": "When the document was made; the column has the day in UTC, "
     "custom_metadata the full value.",
-    "Mapping.updated_at": "When the document was changed; stored as `created_at` is.",
-    "Mapping.status": "The column `status`.",
-    "Mapping.source_file": "The column `source_file`; default: `$file`, the path of the record's "
+    "Rules.updated_at": "When the document was changed; stored as `created_at` is.",
+    "Rules.status": "The column `status`.",
+    "Rules.source_file": "The column `source_file`; default: `$file`, the path of the record's "
     "file below `source.uri`.",
-    "Mapping.raw_data": "Bytes of the document's file; needs `raw_data_type`.",
-    "Mapping.raw_data_type": "MIME type of `raw_data`.",
-    "Mapping.relationships": "References to other records, rewritten to their uuids.",
+    "Rules.raw_data": "Bytes of the document's file; needs `raw_data_type`.",
+    "Rules.raw_data_type": "MIME type of `raw_data`.",
+    "Rules.relationships": "References to other records, rewritten to their uuids.",
     "Mapping.on_duplicate": "Of two records with the same id the first stays: put the others into "
     "quarantine, or end the run.",
     "RelationshipRule.type": "Kind of the relationship, as ContextFrame names it.",
@@ -257,6 +257,8 @@ _SECTIONS = {
     "mapping: a vector": "VectorRule",
     "mapping: a composite id": "Key",
     "mapping.relationships": "RelationshipRule",
+    "mapping.cases": "Case",
+    "mapping.cases: a condition": "Condition",
     "embedding": "Embedding",
     "embedding.endpoint": "Endpoint",
     "embedding.chunk": "Chunk",
@@ -344,6 +346,8 @@ def _type(value: dict[str, Any]) -> str:
         return _alternatives(options)
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]
+        if name == "Rules":
+            return "keys of [mapping](#mapping) down to `relationships`"
         title = next(title for title, model in _SECTIONS.items() if model == name)
         return f"[{title.removeprefix('mapping: ')}](#{slug(title)})"
     if value in (_BYTES, _SHARE):

@@ -8,7 +8,7 @@ that the code of the columns need not know what a fault is.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion import identity
+from cfray.conversion.cases import shape_numbers
 from cfray.conversion.columns import Columns
 from cfray.conversion.custom_metadata import metadata
 from cfray.conversion.fields import Fields
@@ -110,12 +111,23 @@ class Conversion:
 
     job: JobSpec
     shape: SourceShape
+    #: Paths of the rules of other cases, whose fields are opened here, too.
+    other_paths: frozenset[Path] = frozenset()
 
     @cached_property
     def paths(self) -> set[Path]:
         """List every source path that a rule names."""
-        mapped = {path for _, path in self.job.mapping.rules()}
-        return mapped | set(self.shape.vectors.values()) | {self.shape.vector}
+        further = set(self.shape.vectors.values())
+        return self.job.mapping.paths | further | {self.shape.vector} | self.other_paths
+
+    @cached_property
+    def of_shapes(self) -> list[Conversion]:
+        """Give the conversion of each shape (``Mapping.shapes``), which opens the same fields."""
+        paths = frozenset(self.paths)
+        jobs = (
+            self.job.model_copy(update={"mapping": mapping}) for mapping in self.job.mapping.shapes
+        )
+        return [Conversion(job, self.shape, paths) for job in jobs]
 
     @cached_property
     def entered(self) -> frozenset[Path]:
@@ -140,6 +152,8 @@ class Conversion:
     def convert(self, batch: pa.RecordBatch, collection: str) -> Converted:
         """Convert one batch of records of one source collection."""
         fields = Fields(batch, self.paths, blank_is_null=self.shape.blank_is_null)
+        if self.job.mapping.cases:
+            return self._convert_shapes(batch, fields, collection)
         columns = Columns(fields, self.job, self.shape)
         read = _Read(
             columns,
@@ -165,6 +179,20 @@ class Conversion:
         frames = self._make_frames(read, counts)
         rows = np.arange(batch.num_rows)
         return Converted(frames, rows, [], counts, read.primary.vectors.missing, read.ids.tagged)
+
+    def _convert_shapes(self, batch: pa.RecordBatch, fields: Fields, collection: str) -> Converted:
+        """Convert the records of each shape by its rules, and put them into their order again."""
+        numbers = shape_numbers(fields, self.job.mapping.cases)
+        distinct = np.unique(numbers).tolist() or [len(self.job.mapping.cases)]
+        if len(distinct) == 1:
+            conversion: Conversion = self.of_shapes[distinct[0]]
+            return conversion.convert(batch, collection)
+        parts = []
+        for number in distinct:
+            rows = np.flatnonzero(numbers == number)
+            converted = self.of_shapes[number].convert(batch.take(pa.array(rows)), collection)
+            parts.append(_at_rows(converted, rows))
+        return _in_order(parts)
 
     def _find_faults(self, read: _Read) -> dict[int, str]:
         """Say why records do not fit: row -> the first reason that is found."""
@@ -249,6 +277,29 @@ class Conversion:
             for field in self.schema
         ]
         return pa.RecordBatch.from_arrays(filled, schema=self.schema)
+
+
+def _at_rows(converted: Converted, rows: npt.NDArray[np.intp]) -> Converted:
+    """Give what came of some rows of a batch the numbers that the rows have there."""
+    faults = [replace(fault, row=int(rows[fault.row])) for fault in converted.faults]
+    return replace(converted, rows=rows[converted.rows], faults=faults)
+
+
+def _in_order(parts: list[Converted]) -> Converted:
+    """Join what came of the rows of one batch, in the order of the rows."""
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows)
+    taken = pa.array(order)
+    frames = pa.concat_batches([part.frames for part in parts]).take(taken)
+    faults = sorted((fault for part in parts for fault in part.faults), key=lambda fault: fault.row)
+    return Converted(
+        frames,
+        rows[order],
+        faults,
+        sum((part.counts for part in parts), Counter()),
+        np.concatenate([part.missing for part in parts])[order],
+        pa.concat_arrays([part.tagged_ids for part in parts]).take(taken),
+    )
 
 
 def _blank(read: _Read) -> npt.NDArray[np.bool_]:

@@ -9,10 +9,10 @@ from typing import Any
 from cfray.inspection.csv_columns import find_list_types, guess_types, with_types
 from cfray.inspection.drafts import Sketch
 from cfray.inspection.guess import Guess
-from cfray.inspection.mapper import guess_mapping
 from cfray.inspection.numbered_columns import name_spread_vectors
 from cfray.inspection.origin import Origin
 from cfray.inspection.samples import Sample, take_sample
+from cfray.inspection.shapes import guess_shapes
 from cfray.inspection.store_fields import keep_one_width, undeclared_references
 from cfray.inspection.store_names import name_of_store
 from cfray.inspection.targets import propose_target
@@ -28,6 +28,7 @@ _LIMITS = (0.02, 0.05, 0.1, 0.2)
 #: Sections of the mapping without which a draft is no worse: a line that makes the plan refuse or
 #: quarantine is left out.
 _OPTIONAL = (
+    "cases",
     "vectors",
     "relationships",
     "created_at",
@@ -144,7 +145,7 @@ def attempt_draft(origin: Origin, variant: Variant) -> Attempt:
     if list_types:
         batches = [with_types(batch, list_types) for batch in sample.batches]
         typed = replace(sample, batches=batches)
-    mapping = guess_mapping(typed)
+    mapping = guess_shapes(typed)
     types = list(guess_types(typed, declared, list_types, mapping)) if is_csv else []
     material = _Material(origin, variant.section, sample, typed)
     lines = [*origin.guesses, *variant.guesses, *collections, *types, *mapping]

@@ -110,13 +110,13 @@ def _mapping(guesses: Sequence[Guess]) -> Iterator[str]:
     written_keys: set[str] = set()
     for guess in guesses:
         key = guess.key.removeprefix("mapping.")
-        if key in ("vectors", "relationships") and key not in written_keys:
+        if key in ("vectors", "relationships", "cases") and key not in written_keys:
             is_used = any(other.sure for other in guesses if other.key == guess.key)
             yield f"  {key}:" if is_used else f"  # {key}:"
         written_keys.add(key)
         if key == "vectors":
             yield _line(guess.name, guess.value, guess.why, indent=4, as_comment=not guess.sure)
-        elif key == "relationships":
+        elif key in ("relationships", "cases"):
             mark = "" if guess.sure else "# "
             yield f"    {mark}- {scalar(guess.value)}   # {plain(guess.why)}"
         else:

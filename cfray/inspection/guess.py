@@ -16,7 +16,7 @@ from cfray.sources.base import Json
 _ORDER = [
     *("id", "keep_uuid", "text_content", "title", "author", "status", "vector", "vectors"),
     *("tags", "contributors", "created_at", "updated_at", "collection", "relationships"),
-    *("source_file", "raw_data", "raw_data_type"),
+    *("source_file", "raw_data", "raw_data_type", "cases"),
 ]
 
 

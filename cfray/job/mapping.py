@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -18,6 +18,9 @@ from cfray.records.vector_forms import VectorForm
 from cfray.runtime.models import Strict
 
 Path = tuple[str, ...]
+
+#: Begin of the keys of a case's rules.
+_CASES = "cases."
 
 
 class Const(Strict):
@@ -107,8 +110,8 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
-class Mapping(Strict):
-    """Which source fields become which columns.
+class Rules(Strict):
+    """Which source fields become which columns, for the records of a single shape.
 
     A key is the name of a column unless a comment says otherwise.
     """
@@ -119,10 +122,6 @@ class Mapping(Strict):
     #: The primary vector; of several fields, the first that is present in a record, so that
     #: collections may call their vectors differently.  Default: the source's only vector.
     vector: VectorFieldRule | Annotated[list[VectorFieldRule], Field(min_length=1)] | None = None
-    #: Further vectors: name behind ``x_vector_`` -> field.
-    vectors: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], VectorFieldRule] = Field(
-        default_factory=dict
-    )
     version: TextRule | None = None
     context: TextRule | None = None
     uri: TextRule | None = None
@@ -142,6 +141,82 @@ class Mapping(Strict):
     relationships: Annotated[list[RelationshipRule], BeforeValidator(_as_list)] = Field(
         default_factory=list
     )
+
+    @model_validator(mode="after")
+    def _are_well_formed(self) -> Self:
+        if self.raw_data is not None and self.raw_data_type is None:
+            raise ValueError(
+                "raw_data needs raw_data_type: a MIME type, for example {const: image/png}"
+            )
+        if isinstance(self.version, Const) and not re.fullmatch(
+            r"\d+\.\d+\.\d+", self.version.const
+        ):
+            raise ValueError("version is not MAJOR.MINOR.PATCH, for example 1.0.0")
+        return self
+
+    def rules(self) -> Iterator[tuple[str, Path]]:
+        """List every source path that these rules read, as (key of the job file, path)."""
+        for key, rule in self:
+            if key == "relationships":
+                for relationship in self.relationships:
+                    yield from (("relationships.to", path) for path in rule_paths(relationship.to))
+            elif key in Rules.model_fields:
+                yield from ((key, path) for path in rule_paths(rule))
+
+
+#: A value that a condition compares with.
+Scalar = str | bool | int | float
+
+
+class Condition(Strict):
+    """Which records a case is for: what one of their fields says."""
+
+    #: The field that is asked; it stays in custom_metadata unless a rule takes it.
+    field: FieldRule
+    #: The value that the field has, or several of which it has one.  Values are compared as
+    #: custom_metadata shows them: ``2`` is also the text ``2``, ``true`` the text ``true``.
+    equals: Scalar | Annotated[list[Scalar], Field(min_length=1)] | None = None
+    #: Whether the field is there, and not null.
+    present: bool | None = None
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        if (self.equals is None) is (self.present is None):
+            raise ValueError("a condition has either equals or present")
+        return self
+
+    @property
+    def path(self) -> Path:
+        """Give the path of the field."""
+        return as_path(self.field)
+
+
+class Case(Strict):
+    """Rules for records of another shape, in place of the mapping's own rules for the same keys."""
+
+    #: Which records they are.
+    when: Condition
+    #: Their rules; a key that is left out is as the mapping itself has it.
+    mapping: Rules
+
+
+class Mapping(Rules):
+    """Which source fields become which columns.
+
+    A key is the name of a column unless a comment says otherwise.
+    """
+
+    #: Further vectors: name behind ``x_vector_`` -> field.
+    vectors: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], VectorFieldRule] = Field(
+        default_factory=dict
+    )
+    #: Other rules for records of another shape, such as documents of an earlier version; the first
+    #: case counts whose condition holds.  A key that a case leaves out is as the mapping has it.
+    cases: list[Case] = Field(
+        # a default that is not written keeps the fingerprints of earlier jobs
+        default_factory=list,
+        exclude_if=lambda value: not value,
+    )
     #: Write a document's membership in its collection as a relationship, too.  The client of
     #: ContextFrame 0.1.1 cannot update rows that have such a relationship.
     member_of: bool = True
@@ -150,33 +225,72 @@ class Mapping(Strict):
     on_duplicate: Literal["quarantine", "error"] = "quarantine"
 
     @model_validator(mode="after")
-    def _columns_are_well_formed(self) -> Mapping:
-        if self.raw_data is not None and self.raw_data_type is None:
-            raise ValueError(
-                "raw_data needs raw_data_type: a MIME type, for example {const: image/png}"
-            )
+    def _vectors_are_well_formed(self) -> Self:
         for name, rule in self.vectors.items():
             if isinstance(rule, VectorRule) and rule.other_widths == "keep":
                 raise ValueError(
                     f"vectors.{name}: other_widths is for mapping.vector; a further vector of "
                     "another width stays in custom_metadata without it"
                 )
-        if isinstance(self.version, Const) and not re.fullmatch(
-            r"\d+\.\d+\.\d+", self.version.const
-        ):
-            raise ValueError("version is not MAJOR.MINOR.PATCH, for example 1.0.0")
         return self
 
     def rules(self) -> Iterator[tuple[str, Path]]:
-        """List every source path that this mapping uses, as (key of the job file, path)."""
-        for key, rule in self:
-            if key == "relationships":
-                for relationship in self.relationships:
-                    yield from (("relationships.to", path) for path in rule_paths(relationship.to))
-            elif key == "vectors":
-                yield from ((f"vectors.{name}", as_path(value)) for name, value in rule.items())
-            elif key not in ("member_of", "keep_uuid", "on_duplicate"):
-                yield from ((key, path) for path in rule_paths(rule))
+        """List every source path that this mapping reads, as (key of the job file, path)."""
+        yield from super().rules()
+        yield from ((f"vectors.{name}", as_path(rule)) for name, rule in self.vectors.items())
+        for number, case in enumerate(self.cases):
+            named = case.mapping.model_fields_set
+            for key, path in case.mapping.rules():
+                if key.split(".")[0] in named:
+                    yield f"{_CASES}{number}.{key}", path
+
+    def rule_of(self, key: str) -> object:
+        """Give the rule of a key that ``rules`` lists; of ``vectors`` and relationships all."""
+        rules: Rules = self
+        if key.startswith(_CASES):
+            number, key = key.removeprefix(_CASES).split(".", maxsplit=1)
+            rules = self.cases[int(number)].mapping
+        return getattr(rules, key.split(".", maxsplit=1)[0], None)
+
+    @property
+    def paths(self) -> set[Path]:
+        """Give every source path that a rule reads or a case asks for."""
+        return {path for _, path in self.rules()} | {case.when.path for case in self.cases}
+
+    @property
+    def shapes(self) -> list[Mapping]:
+        """Give a mapping without cases for each shape: the cases' in their order, last its own."""
+        own = self.model_copy(update={"cases": []})
+        return [
+            *(
+                own.model_copy(
+                    update={
+                        key: getattr(case.mapping, key) for key in case.mapping.model_fields_set
+                    }
+                )
+                for case in self.cases
+            ),
+            own,
+        ]
+
+
+def rules_by_shape(mapping: Mapping, key: str) -> list[tuple[Any, list[int]]]:
+    """Give each distinct rule of a key with the numbers of the shapes that have it.
+
+    Args:
+        mapping: with or without cases.
+        key: of the mapping; of ``relationships`` each is a rule.
+    """
+    by_rule: list[tuple[Any, list[int]]] = []
+    for number, shape in enumerate(mapping.shapes):
+        rules = getattr(shape, key)
+        for rule in rules if key == "relationships" else [rules]:
+            numbers = next((numbers for other, numbers in by_rule if other == rule), None)
+            if numbers is None:
+                by_rule.append((rule, [number]))
+            else:
+                numbers.append(number)
+    return [(rule, numbers) for rule, numbers in by_rule if rule is not None]
 
 
 def as_path(rule: VectorFieldRule) -> Path:
@@ -265,12 +379,15 @@ class VectorField:
 def vector_fields(mapping: Mapping, default: Path) -> list[VectorField]:
     """List the fields of the primary vector; ``default`` where the mapping names none.
 
-    Of several fields, the first that is present in a record holds its vector.
+    Of several fields, the first that is present in a record holds its vector; the fields that
+    cases name come behind the mapping's own.
     """
-    if mapping.vector is None:
-        return [VectorField(default)]
-    rules = mapping.vector if isinstance(mapping.vector, list) else [mapping.vector]
-    return [vector_field(rule) for rule in rules]
+    fields: dict[VectorField, None] = {}
+    for shape in reversed(mapping.shapes):
+        rules = shape.vector if isinstance(shape.vector, list) else [shape.vector]
+        for rule in rules:
+            fields[VectorField(default) if rule is None else vector_field(rule)] = None
+    return list(fields)
 
 
 def primary_vectors(mapping: Mapping, shape: SourceShape) -> list[VectorField]:

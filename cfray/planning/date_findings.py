@@ -7,14 +7,23 @@ column of nothing is hardly what anyone wants.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
+from cfray.conversion.cases import shape_numbers
 from cfray.conversion.columns import Columns
 from cfray.conversion.fields import Fields
 from cfray.conversion.identity import is_present
 from cfray.conversion.rule_reader import plain_texts
-from cfray.job.mapping import Path, SourceShape, dotted, rule_paths
+from cfray.job.mapping import (
+    FieldRule,
+    Path,
+    SourceShape,
+    dotted,
+    rule_paths,
+    rules_by_shape,
+)
 from cfray.job.spec import JobSpec
 from cfray.records.record import variant_texts
 
@@ -24,32 +33,54 @@ _SHOWN = 40
 
 def unread_dates(job: JobSpec, shape: SourceShape, sample: list[Fields]) -> list[str]:
     """Say of each date rule how many values of the sample read as no date, with an example."""
-    sentences = []
-    for key in ("created_at", "updated_at"):
-        rule = getattr(job.mapping, key)
-        paths = rule_paths(rule) if rule is not None else []
-        present = unread = 0
-        example = ""
-        for fields in sample:
-            days = Columns(fields, job, shape).day(rule, Counter())
-            if days is None:
-                continue
-            filled = [is_present(fields, path) for path in paths]
-            is_filled = np.logical_or.reduce(filled)
-            is_unread = is_filled & days.is_null().to_numpy(zero_copy_only=False)
-            present += int(is_filled.sum())
-            unread += int(is_unread.sum())
-            if is_unread.any() and not example:
-                example = _example(fields, paths, int(np.flatnonzero(is_unread)[0]))
-        if unread:
-            names = " or ".join(map(dotted, paths))
-            sentences.append(
-                f"DATES NOT READ: {unread:,} of {present:,} sampled values of {names} read as no "
-                f"date (for example {example}), so {key} stays empty there and custom_metadata "
-                "keeps the value; write dates as 2024-03-01 in the source, or take "
-                f"mapping.{key} out"
-            )
-    return sentences
+    return [
+        sentence
+        for key in ("created_at", "updated_at")
+        for rule, shapes in rules_by_shape(job.mapping, key)
+        if (sentence := _unread_by(job, shape, sample, _DateRule(key, rule, shapes)))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _DateRule:
+    """A rule for a date.
+
+    Attributes:
+        key: of the mapping.
+        rule: its value.
+        shapes: numbers of the shapes whose records it is for.
+    """
+
+    key: str
+    rule: FieldRule | list[FieldRule]
+    shapes: list[int]
+
+
+def _unread_by(job: JobSpec, shape: SourceShape, sample: list[Fields], dates: _DateRule) -> str:
+    """Say how many values read as no date by one rule; empty where all do."""
+    paths = rule_paths(dates.rule)
+    present = unread = 0
+    example = ""
+    for fields in sample:
+        days = Columns(fields, job, shape).day(dates.rule, Counter())
+        if days is None:
+            continue
+        is_filled = np.logical_or.reduce([is_present(fields, path) for path in paths])
+        is_filled &= np.isin(shape_numbers(fields, job.mapping.cases), dates.shapes)
+        is_unread = is_filled & days.is_null().to_numpy(zero_copy_only=False)
+        present += int(is_filled.sum())
+        unread += int(is_unread.sum())
+        if is_unread.any() and not example:
+            example = _example(fields, paths, int(np.flatnonzero(is_unread)[0]))
+    if not unread:
+        return ""
+    names = " or ".join(map(dotted, paths))
+    return (
+        f"DATES NOT READ: {unread:,} of {present:,} sampled values of {names} read as no "
+        f"date (for example {example}), so {dates.key} stays empty there and custom_metadata "
+        "keeps the value; write dates as 2024-03-01 in the source, or take "
+        f"mapping.{dates.key} out"
+    )
 
 
 def _example(fields: Fields, paths: list[Path], row: int) -> str:

@@ -7,6 +7,7 @@ the sample lacks; of such a source only a missing id, vector or text is a mistak
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -47,15 +48,19 @@ def check_paths(job: JobSpec, batches: list[pa.RecordBatch], *, fixed: bool) -> 
         for item, column in zip(batch.schema, batch.columns, strict=True):
             paths |= set(nested_paths((item.name,), item, column))
     missing_paths: dict[str, list[Path]] = {}
-    for key, path in job.mapping.rules():
+    asked = [("cases", case.when.path) for case in job.mapping.cases]
+    for key, path in [*job.mapping.rules(), *asked]:
         if not (_is_among(path, paths) or _leads_to_item(path, batches)):
             missing_paths.setdefault(key, []).append(path)
     for key, missing in missing_paths.items():
-        rule = getattr(job.mapping, key.split(".", maxsplit=1)[0], None)
+        rule = job.mapping.rule_of(key)
+        column = re.sub(r"^cases\.\d+\.", "", key)
         is_fallback = (
-            isinstance(rule, list) and key != "relationships.to" and len(missing) < len(rule)
+            isinstance(rule, list)
+            and column not in ("relationships.to", "cases")
+            and len(missing) < len(rule)
         )
-        if not is_fallback and (fixed or key in _REQUIRED):
+        if not is_fallback and (fixed or column in _REQUIRED):
             raise _no_field(job, key, missing[0], paths)
 
 

@@ -7,6 +7,7 @@ forecast is a value; ``show.py`` renders it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from cfray.sources.base import Description
 #: Keys of the mapping whose column does not hold all of a field's value: it stays in
 #: custom_metadata, too.
 _PARTIAL_COLUMNS = {"created_at", "updated_at", "relationships.to"}
+#: Stands behind a column that only the records of a case have; the case's number follows.
+_OF_CASE = " (case "
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,8 @@ def _landings(job: JobSpec, shape: SourceShape) -> list[Landing]:
         columns = rules.get(path, [])
         if type_name.startswith("struct<") and not columns and _has_fields(path, shape):
             continue  # its fields have lines of their own
-        if set(columns) <= _PARTIAL_COLUMNS:
+        # a field that only the records of a case map stays in the others' custom_metadata
+        if all(column in _PARTIAL_COLUMNS or _OF_CASE in column for column in columns):
             columns = [*columns, "custom_metadata"]
         landings.append(Landing(path, type_name, ", ".join(columns)))
     return landings
@@ -184,7 +188,8 @@ def _rules(job: JobSpec, shape: SourceShape) -> dict[str, list[str]]:
     rules: dict[str, list[str]] = {}
     entered = Conversion(job, shape).entered
     for key, path in job.mapping.rules():
-        rules.setdefault(metadata_key(path, entered), []).append(key)
+        column = re.sub(r"^cases\.(\d+)\.(.*)", rf"\2{_OF_CASE}\1)", key)
+        rules.setdefault(metadata_key(path, entered), []).append(column)
     vector = metadata_key(shape.vector, entered)
     if job.mapping.vector is None and vector in shape.types:
         rules.setdefault(vector, []).append("vector")

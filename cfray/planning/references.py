@@ -9,13 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cfray.conversion.cases import shape_numbers
 from cfray.conversion.fields import Fields
 from cfray.conversion.relationships import resolved_references
 from cfray.errors import ConfigError
-from cfray.job.mapping import Key, RelationshipRule, SourceShape, dotted, rule_paths
+from cfray.job.mapping import (
+    Key,
+    RelationshipRule,
+    SourceShape,
+    dotted,
+    rule_paths,
+    rules_by_shape,
+)
 from cfray.job.spec import JobSpec
 from cfray.planning.sample import Sample
 from cfray.sources.base import Description
@@ -36,7 +45,7 @@ def check_references(job: JobSpec, description: Description) -> None:
     Raises:
         ConfigError: names the field, and where the source and the job file say that it points.
     """
-    for rule in job.mapping.relationships:
+    for rule, _ in rules_by_shape(job.mapping, "relationships"):
         _check_rule(rule, description.references, "")
         for collection in description.collections:
             _check_rule(rule, collection.references, f" of {collection.name}")
@@ -100,8 +109,8 @@ def reference_notes(
         notes on rules of which some references dangle, and warnings about rules of which all do.
     """
     notes, warnings = [], []
-    for rule in job.mapping.relationships:
-        tally = _tally(job, shape, rule, sample, uuids)
+    for rule, shapes in rules_by_shape(job.mapping, "relationships"):
+        tally = _tally(job, shape, (rule, shapes), sample, uuids)
         if warning := _warning(rule, shape, tally, is_complete=sample.is_complete):
             warnings.append(warning)
         elif tally.dangling:
@@ -114,13 +123,21 @@ def reference_notes(
 
 
 def _tally(
-    job: JobSpec, shape: SourceShape, rule: RelationshipRule, sample: Sample, uuids: pa.StringArray
+    job: JobSpec,
+    shape: SourceShape,
+    rule_and_shapes: tuple[RelationshipRule, list[int]],
+    sample: Sample,
+    uuids: pa.StringArray,
 ) -> _Tally:
-    """Count the references of one rule."""
-    tally = _Tally()
-    paths = {path for _, path in job.mapping.rules()}
+    """Count the references of one rule, in the records of the shapes that it is for."""
+    tally, (rule, shapes) = _Tally(), rule_and_shapes
+    paths = job.mapping.paths
     for batch, collection in zip(sample.batches, sample.collections, strict=True):
         fields = Fields(batch, paths, blank_is_null=shape.blank_is_null)
+        if job.mapping.cases:
+            is_of_rule = np.isin(shape_numbers(fields, job.mapping.cases), shapes)
+            of_rule = batch.filter(pa.array(is_of_rule))
+            fields = Fields(of_rule, paths, blank_is_null=shape.blank_is_null)
         _, tagged, targets = resolved_references(fields, job, shape, rule, collection)
         if not len(tagged):
             continue

@@ -57,7 +57,7 @@ def work_out_shape(
     primary = vector_fields(job.mapping, chosen)
     if job.embedding.policy != "regenerate":  # which does not read the source's vectors
         check_widths(description, primary)
-    paths = {path for _, path in job.mapping.rules()} | {field.path for field in primary}
+    paths = job.mapping.paths | {field.path for field in primary}
     sample = [Fields(batch, paths) for batch in batches]
     further = further_vectors(job, types, primary, sample)
     check_column_names(job.embedding.columns, further.paths)
@@ -86,7 +86,8 @@ def work_out_shape(
 
 def _declared_references(job: JobSpec, declared: dict[str, str]) -> dict[str, str]:
     """Keep of the references that a source declares those that a rule reads."""
-    paths = {dotted(path) for rule in job.mapping.relationships for path in rule_paths(rule.to)}
+    rules = (rule for shape in job.mapping.shapes for rule in shape.relationships)
+    paths = {dotted(path) for rule in rules for path in rule_paths(rule.to)}
     return {path: name for path, name in declared.items() if path in paths}
 
 
