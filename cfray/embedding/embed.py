@@ -34,13 +34,15 @@ from cfray.embedding.sample import TargetSampling, draw_from_target
 from cfray.embedding.swap import Companions, drop_vector_index, swap_vectors
 from cfray.engine import failpoint
 from cfray.engine.tasks import run_tasks
-from cfray.errors import LimitReached
+from cfray.errors import LimitReached, TargetError
 from cfray.frames.digests import add_sums
 from cfray.job.mapping import rule_paths
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.target.documents import parse_document
+from cfray.target.exact_vectors import ExactVectors
 from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.maps import load_map, load_projection
 from cfray.target.origins import RowOrigins
 from cfray.target.quarantine_counts import count_name
 from cfray.target.receipts import EmbedReceipt
@@ -100,19 +102,31 @@ def _learn(run: Run, task: VectorTask, line: EmbeddingLine, *, force: bool) -> V
 def _saved_recipe(run: Run, file: str) -> Recipe | None:
     """Read the recipe of an earlier command that had learned what it needs.
 
+    What was learned and is gone or damaged is learned anew: no vector was made with it yet.
+
     Raises:
         TargetError: the file is damaged.
     """
-    scratch = run.state.scratch
+    scratch, uri = run.state.scratch, run.target.uri
     data = scratch.read(file)
     if data is None:
         return None
-    return parse_document(
+    recipe = parse_document(
         data,
         f"{scratch.uri}/{file}",
         lambda text: Recipe.from_json(json.loads(text)),
         remedy="remove this file, then run the same command again: it learns anew",
     )
+    try:
+        if recipe.map:
+            load_map(uri, recipe.map)
+            ExactVectors.load(run.state, recipe.map)
+        if recipe.reduction not in ("", "truncate"):
+            load_projection(uri, recipe.reduction)
+    except TargetError as error:
+        run.report.notes.append(f"learned anew: {error.what}")
+        return None
+    return recipe
 
 
 def _learn_from_target(

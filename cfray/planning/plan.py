@@ -182,10 +182,17 @@ def with_other_vectors(job: JobSpec, plan: Plan) -> Plan:
     """Plan the vectors of a copied target anew, for a job with another section ``embedding``.
 
     Raises:
-        ConfigError: a new column has the name of a column of the source.
+        ConfigError: a new column has the name of a column of the source, or the job declares
+            another width than that of the copied vectors.
         CfrayError: as ``ModelForecast.plan_recipe``.
     """
     check_column_names(job.embedding.columns, plan.shape.vectors)
+    declared, width = job.embedding.dimension, plan.shape.read_dimension
+    if declared not in (None, width):
+        raise ConfigError(
+            f"embedding.dimension is {declared}, and what was copied is {width} wide",
+            "undo the change, or migrate into a new target.uri",
+        )
     with closing(ModelForecast(job)) as model:
         recipe = model.plan_recipe(plan.shape.read_dimension)
         old_notes = [] if plan.recipe.model is None else [model_note(plan.recipe.model)]

@@ -3,11 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from cfray.embedding import embed
 from cfray.embedding.learn_map import judge_again
 from cfray.errors import LimitReached, ProofFailed, TargetError
+from cfray.remap.maps import Map
+from cfray.target.exact_vectors import ExactVectors
 from tests.embedding.small_targets import copy_target, job_of
 
 WORDS = " ".join(f"word{number}" for number in range(30))
@@ -56,3 +60,18 @@ def test_a_recipe_that_was_learned_and_is_damaged_is_named(tmp_path):
     run.state.scratch.publish("embed-0001-f.json", recipe.to_json().encode())
     assert embed._saved_recipe(run, "embed-0001-f.json") == recipe
     assert embed._saved_recipe(run, "other.json") is None
+
+
+def test_a_map_that_is_damaged_before_a_vector_was_made_with_it_is_learned_anew(tmp_path):
+    small = copy_target(tmp_path, [[{"id": "a", "body": "tea", "vector": [1.0, 2.0]}]], "remap")
+    run, maps = small.run(), small.state.maps
+    fitted = Map("affine", {"matrix": np.eye(2, 6, dtype=np.float32)})
+    recipe = replace(small.second_line().task.recipe, map=fitted.id)
+    run.state.scratch.publish("r.json", recipe.to_json().encode())
+    maps.publish(f"{fitted.id}.safetensors", fitted.to_bytes())
+    assert embed._saved_recipe(run, "r.json") is None, "its pairs are missing"
+    ExactVectors.save(small.state, fitted.id, pa.array(["u" * 36]), np.ones((1, 6), np.float32))
+    assert embed._saved_recipe(run, "r.json") == recipe
+    maps.publish(f"{fitted.id}.safetensors", fitted.to_bytes()[:-1])
+    assert embed._saved_recipe(run, "r.json") is None
+    assert f"{fitted.id}.safetensors is damaged" in run.report.notes[-1]

@@ -191,7 +191,7 @@ def test_embed_refuses_a_long_text_where_the_job_says_so(cfray, few, server):
     strict = copy.changed(embedding=limited, limits={"max_quarantined": 0})
     before = runs.digests(copy.target)
     stopped = cfray.run("embed", strict.path).ended_with(1)
-    assert "the embedding refused 1 text" in stopped.err
+    assert "the embedding refused 1 record" in stopped.err
     assert runs.digests(copy.target) == before
     lenient = copy.changed(embedding=limited, limits={"max_quarantined": 1})
     asked = len(server.requests)

@@ -121,7 +121,7 @@ def test_a_plan_warns_of_long_texts_that_stop_the_run(cfray, tmp_path, server):
     assert "would be quarantined: 1 of 10 sampled records: text longer than" in plan
     assert f"went to {server.url}" in plan
     stopped = cfray.run("migrate", job.path, "--quiet").ended_with(1)
-    assert "the embedding refused 1 text" in stopped.err
+    assert "the embedding refused 1 record" in stopped.err
 
 
 def test_two_columns_of_one_field_send_each_of_its_texts_once(cfray, tmp_path, server):
