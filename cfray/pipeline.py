@@ -74,6 +74,7 @@ from cfray.runs import (
 from cfray.runtime.filesystems import is_uri, resolve_path
 from cfray.runtime.plurals import counted
 from cfray.target import cleanup, lease
+from cfray.target.books import read_books
 from cfray.target.creation import find_target
 from cfray.target.damage import damage_named
 from cfray.target.search import Answer, Question, search_target
@@ -247,8 +248,9 @@ def finish(run: Run) -> None:
     compact_fragments(run)
     failpoint.reach("compact")
     run.target.check_held(run.target.ledger())
+    count = index.count_vectors(read_books(run.state, run.target.ledger()))
     index_names = run.timed(
-        "index", lambda: index.build(run.target, run.job.index, run.plan.metric)
+        "index", lambda: index.build(run.target, run.job.index, run.plan.metric, count)
     )
     if index_names:
         run.report.notes.append(f"indexes built or completed: {', '.join(index_names)}")
@@ -276,7 +278,8 @@ def build_text_index(run: Run) -> None:
     """Build what searches by words need: a target may be copied, without vectors, for days."""
     words = {"vector": VectorIndexSpec(type="none"), "scalar": []}
     spec = run.job.index.model_copy(update=words)
-    run.timed("index", lambda: index.build(run.target, spec, run.plan.metric))
+    none = index.VectorCount(0)
+    run.timed("index", lambda: index.build(run.target, spec, run.plan.metric, none))
 
 
 def verify_all(run: Run) -> None:

@@ -9,7 +9,7 @@ changes a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -22,15 +22,35 @@ from cfray.engine.tasks import run_tasks
 from cfray.errors import ConfigError
 from cfray.job.spec import Index, VectorIndexSpec
 from cfray.planning.metric import DEFAULT
+from cfray.records.vectors import has_number, matrix
 from cfray.runtime import filesystems
+from cfray.target.books import Books
 from cfray.target.commit import Target, guard_commit
 
-#: Rows below which a search without a vector index is fast enough.
+#: Vectors below which a search without a vector index is fast enough.
 AUTO_FROM = 50_000
 #: Rows that a segment should have at least: segments are searched one after the other.
 _SEGMENT_ROWS = 100_000
+#: Rows of a partition that Lance aims at where it chooses their number (pylance 14: 24 partitions
+#: of 200,000 rows).
+_PARTITION_ROWS = 8_192
+#: Vectors of a partition from which Lance learns its centre (pylance 14, ``sample_rate``).
+_SAMPLE_RATE = 256
 #: Lance's name of the index on the column ``vector``.
 _VECTOR_INDEX = "vector_idx"
+
+
+@dataclass(frozen=True, slots=True)
+class VectorCount:
+    """How many rows of a dataset have a vector.
+
+    Attributes:
+        vectors: rows whose vector is not zeros.
+        missing: the other documents and chunks.
+    """
+
+    vectors: int
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +71,28 @@ class PlannedIndex:
         """Give the index's name, as Lance itself would."""
         return f"{self.column}_idx"
 
+    def over(self, rows: int, vectors: int) -> PlannedIndex:
+        """Give the same index for rows of which so many have a vector.
+
+        Lance draws rows to learn the centres of the partitions from, and leaves out those whose
+        vector is zeros; it ends with an error where fewer remain than there are partitions.
+        """
+        partitions = max(1, vectors // _PARTITION_ROWS)
+        sample_rate = min(rows, -(-_SAMPLE_RATE * rows // max(1, vectors)))
+        learning = {"num_partitions": partitions, "sample_rate": sample_rate}
+        return replace(self, options={**self.options, **learning})
+
 
 def plan_indexes(
-    spec: Index, metric: str | None, rows: int, schema: pa.Schema
+    spec: Index, metric: str | None, vectors: int, schema: pa.Schema
 ) -> list[PlannedIndex]:
     """Work out the indexes for a dataset of this size.
 
     Args:
         spec: the job's section.
         metric: of the source's primary vector; None where it has none.
-        rows: of the dataset, or the expected number.
+        vectors: of the dataset that are not zeros, or the expected number; of none there is no
+            index, whatever the job says.
         schema: of the dataset.
 
     Raises:
@@ -71,8 +103,8 @@ def plan_indexes(
         PlannedIndex(name, _scalar_kind(schema.field(name).type, name), {}) for name in spec.scalar
     ]
     dimension = schema.field("vector").type.list_size
-    kind = _vector_kind(spec, rows, dimension)
-    if kind is not None:
+    kind = _vector_kind(spec, vectors, dimension)
+    if kind is not None and vectors:
         options: dict[str, Any] = {"metric": choose_metric(spec, metric)[0]}
         if kind == "IVF_PQ":
             options["num_sub_vectors"] = spec.vector.num_sub_vectors or dimension // 8
@@ -95,10 +127,10 @@ def _scalar_kind(data_type: pa.DataType, name: str) -> str:
     return "BITMAP" if name in ("collection", "record_type", "status") else "BTREE"
 
 
-def _vector_kind(spec: Index, rows: int, dimension: int) -> str | None:
+def _vector_kind(spec: Index, vectors: int, dimension: int) -> str | None:
     kind = spec.vector.type
     if kind == "auto":
-        if rows < AUTO_FROM:
+        if vectors < AUTO_FROM:
             return None
         return "IVF_RQ" if dimension % 8 == 0 else "IVF_SQ"
     if kind in ("IVF_RQ", "IVF_PQ") and dimension % 8 and not spec.vector.num_sub_vectors:
@@ -110,14 +142,20 @@ def _vector_kind(spec: Index, rows: int, dimension: int) -> str | None:
     return None if kind == "none" else kind
 
 
-def build(target: Target, spec: Index, metric: str | None) -> list[str]:
+def build(target: Target, spec: Index, metric: str | None, count: VectorCount) -> list[str]:
     """Build every index that is missing or another, and complete every index that lags behind.
+
+    Args:
+        target: whose indexes they are.
+        spec: the job's section.
+        metric: of the source's primary vector; None where it has none.
+        count: of the target's vectors.
 
     Returns:
         the names of the indexes that were built or completed.
     """
     changed: list[str] = []
-    for planned, work in unfinished(target.open(), spec, metric):
+    for planned, work in unfinished(target.open(), spec, metric, count):
         if work is Work.COMPLETE:
             with guard_commit(target):
                 target.open().optimize.optimize_indices(index_names=[planned.name])
@@ -126,7 +164,7 @@ def build(target: Target, spec: Index, metric: str | None) -> list[str]:
                 # until the new index is there, a search compares every vector
                 with guard_commit(target):
                     target.open().drop_index(planned.name)
-            _build_segments(target, target.open(), planned)
+            _build_segments(target, target.open(), planned, count)
         changed.append(planned.name)
     return changed
 
@@ -140,7 +178,7 @@ class Work(Enum):
 
 
 def unfinished(
-    dataset: LanceDataset, spec: Index, metric: str | None
+    dataset: LanceDataset, spec: Index, metric: str | None, count: VectorCount
 ) -> list[tuple[PlannedIndex, Work]]:
     """List the indexes that are not as the job file says, and what each needs.
 
@@ -148,11 +186,12 @@ def unfinished(
         dataset: the latest version.
         spec: the job's section.
         metric: of the source's primary vector; None where it has none.
+        count: of the dataset's vectors.
     """
     covered = coverage(dataset)
     fragment_ids = {fragment.fragment_id for fragment in dataset.get_fragments()}
     indexes: list[tuple[PlannedIndex, Work]] = []
-    for planned in plan_indexes(spec, metric, dataset.count_rows(), dataset.schema):
+    for planned in plan_indexes(spec, metric, count.vectors, dataset.schema):
         if planned.name not in covered:
             indexes.append((planned, Work.BUILD))
         elif planned.name == _VECTOR_INDEX and _is_another(dataset, spec.vector):
@@ -225,10 +264,13 @@ class _Segment:
     fragment_ids: list[int]
 
 
-def _build_segments(target: Target, dataset: LanceDataset, planned: PlannedIndex) -> None:
-    work = [
-        _Segment(target.uri, dataset.version, planned, group) for group in _fragment_groups(dataset)
-    ]
+def _build_segments(
+    target: Target, dataset: LanceDataset, planned: PlannedIndex, count: VectorCount
+) -> None:
+    groups = [(group, planned) for group in _fragment_groups(dataset)]
+    if planned.name == _VECTOR_INDEX and count.missing:
+        groups = _groups_with_vectors(target, dataset, planned)
+    work = [_Segment(target.uri, dataset.version, index, group) for group, index in groups]
     segments = list(run_tasks(_build_segment, work))
     target.check_held(target.ledger())
     with guard_commit(target):
@@ -248,6 +290,44 @@ def _fragment_groups(dataset: LanceDataset) -> list[list[int]]:
     return groups
 
 
+def _groups_with_vectors(
+    target: Target, dataset: LanceDataset, planned: PlannedIndex
+) -> list[tuple[list[int], PlannedIndex]]:
+    """Divide the fragments so that no group lacks vectors, and say how each is indexed."""
+    ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
+    work = [(target.uri, dataset.version, fragment_id) for fragment_id in ids]
+    counts = dict(run_tasks(_count_vectors, work))
+
+    def vectors(group: list[int]) -> int:
+        return sum(counts[fragment_id][1] for fragment_id in group)
+
+    groups: list[list[int]] = []
+    for group in sorted(_fragment_groups(dataset), key=vectors, reverse=True):
+        if groups and vectors(group) < _PARTITION_ROWS:
+            groups[0] += group
+        else:
+            groups.append(group)
+    rows = [sum(counts[fragment_id][0] for fragment_id in group) for group in groups]
+    return [
+        (group, planned.over(size, vectors(group)))
+        for group, size in zip(groups, rows, strict=True)
+    ]
+
+
+def _count_vectors(work: tuple[str, int, int]) -> tuple[int, tuple[int, int]]:
+    """Count the rows of a fragment, and those whose vector is not zeros.  Body of a Ray task."""
+    uri, version, fragment_id = work
+    options = filesystems.storage_options(uri)
+    dataset = lance.dataset(uri, version=version, storage_options=options)
+    rows = vectors = 0
+    for batch in dataset.get_fragment(fragment_id).scanner(columns=["vector"]).to_batches():
+        column = batch.column("vector")
+        rows += batch.num_rows
+        is_there = column.is_valid().to_numpy(zero_copy_only=False)
+        vectors += int((has_number(matrix(column)) & is_there).sum())
+    return fragment_id, (rows, vectors)
+
+
 def _build_segment(segment: _Segment) -> Any:  # lance's Index
     """Build a segment.  Body of a Ray task."""
     options = filesystems.storage_options(segment.uri)
@@ -259,6 +339,12 @@ def _build_segment(segment: _Segment) -> Any:  # lance's Index
         fragment_ids=segment.fragment_ids,
         **segment.index.options,
     )
+
+
+def count_vectors(books: Books) -> VectorCount:
+    """Count the vectors of a target by what its receipts add up to."""
+    vectors = sum(collection.count for collection in books.collections.values())
+    return VectorCount(vectors, books.frames - vectors)
 
 
 def coverage(dataset: LanceDataset) -> dict[str, set[int]]:

@@ -40,7 +40,8 @@ def last_verification(run: Run) -> Report | None:
     if report is None or _has_damage(report) or _is_unfinished(run):
         return None
     dataset = run.target.open()
-    if index.unfinished(dataset, run.job.index, run.plan.metric) or compact.is_due(dataset):
+    count = index.count_vectors(read_books(run.state, run.target.ledger()))
+    if index.unfinished(dataset, run.job.index, run.plan.metric, count) or compact.is_due(dataset):
         return None
     return report
 

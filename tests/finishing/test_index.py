@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cfray.finishing.index import Work, choose_metric, metric_notes, unfinished
+from cfray.finishing.index import VectorCount, Work, choose_metric, metric_notes, unfinished
 from cfray.job.spec import Index
 
 ROWS, WIDTH = 600, 16
@@ -46,18 +46,22 @@ def spec(**vector):
     ],
 )
 def test_a_vector_index_is_replaced_only_where_the_job_file_says_another(uri, vector, work):
-    indexes = unfinished(lance.dataset(uri), spec(**vector), "cosine")
+    indexes = unfinished(lance.dataset(uri), spec(**vector), "cosine", VectorCount(ROWS))
     assert [state for _, state in indexes] == ([] if work is None else [work])
 
 
 def test_indexes_that_are_missing_or_lag_behind_are_due(uri):
     section = Index.model_validate({"vector": {"type": "IVF_FLAT"}, "text": [], "scalar": ["uuid"]})
     assert {
-        planned.name: work for planned, work in unfinished(lance.dataset(uri), section, None)
+        planned.name: work
+        for planned, work in unfinished(lance.dataset(uri), section, None, VectorCount(ROWS))
     } == {"uuid_idx": Work.BUILD}
     dataset = lance.dataset(uri)
     lance.write_dataset(dataset.to_table(limit=3), uri, mode="append")
-    works = {planned.name: work for planned, work in unfinished(lance.dataset(uri), section, None)}
+    works = {
+        planned.name: work
+        for planned, work in unfinished(lance.dataset(uri), section, None, VectorCount(ROWS))
+    }
     assert works == {"uuid_idx": Work.BUILD, "vector_idx": Work.COMPLETE}
 
 
@@ -103,3 +107,17 @@ def test_a_target_without_vectors_has_no_metric(tmp_path):
     vectors = pa.FixedSizeListArray.from_arrays(pa.array([0.0], pa.float32()), 1)
     dataset = lance.write_dataset(pa.table({"vector": vectors}), str(tmp_path / "t.lance"))
     assert metric_notes(dataset, spec(), None) == []
+
+
+@pytest.mark.parametrize("kind", ["auto", "IVF_FLAT", "IVF_SQ"])
+def test_where_no_record_has_a_vector_there_is_none_to_index(uri, kind):
+    lance.dataset(uri).drop_index("vector_idx")
+    assert unfinished(lance.dataset(uri), spec(type=kind), None, VectorCount(0, ROWS)) == []
+
+
+def test_auto_goes_by_the_vectors_and_not_by_the_rows(uri):
+    lance.dataset(uri).drop_index("vector_idx")
+    for vectors, works in ((49_999, []), (50_000, [Work.BUILD])):
+        count = VectorCount(vectors, 1_000_000)
+        indexes = unfinished(lance.dataset(uri), spec(), None, count)
+        assert [work for _, work in indexes] == works
