@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import lance
@@ -13,7 +15,8 @@ import pytest
 
 from cfray import cli
 from tests.scenarios import runs
-from tests.scenarios.runs import Job
+from tests.scenarios.runs import Job, Running
+from tests.testbeds.processes import until
 
 ROWS, SHARDS = 400, 4
 
@@ -177,6 +180,8 @@ def test_a_holder_that_slept_through_a_restart_adds_nothing(cfray, local_cfray, 
     shutil.rmtree(job.state)
     asleep = local_cfray.start("migrate", job.path, CFRAY_FAIL_AT="stage:2:SIGSTOP")
     asleep.until_stopped()
+    # its workers are not asleep: what one writes behind the restart would stand in its way
+    until(lambda: _workers_killed(asleep), "none of its workers writes")
     other = job.changed(mapping=job.body["mapping"] | {"author": "title"})
     cfray.run("migrate", other.path, "--restart", "--yes", CFRAY_LEASE_SILENCE="0.1").ended_with(0)
     before = lance.dataset(job.target).version
@@ -186,6 +191,15 @@ def test_a_holder_that_slept_through_a_restart_adds_nothing(cfray, local_cfray, 
     assert "Traceback" not in ended.err
     assert lance.dataset(job.target).version == before
     cfray.run("verify", other.path).ended_with(0)
+
+
+def _workers_killed(running: Running) -> bool:
+    """Kill the workers that are in a task; tell whether there are none."""
+    workers = running.workers()
+    for worker in workers:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    return not workers
 
 
 @pytest.mark.parametrize("stage", ["compact", "index"])
