@@ -9,7 +9,8 @@ import pytest
 
 from cfray.embedding import embed
 from cfray.embedding.learn_map import judge_again
-from cfray.errors import LimitReached, ProofFailed, TargetError
+from cfray.errors import ConfigError, LimitReached, ProofFailed, TargetError
+from cfray.planning.plan import with_other_vectors
 from cfray.remap.maps import Map
 from cfray.target.exact_vectors import ExactVectors
 from tests.embedding.small_targets import copy_target, job_of
@@ -47,6 +48,16 @@ def test_a_map_is_held_to_the_quality_that_is_asked_for_now(tmp_path):
     assert judge_again(run.report, asking_for(0.9), recipe, force=True).gate["forced"]
     tasks = [replace(small.second_line().task, recipe=one) for one in (recipe, judged)]
     assert tasks[0].scratch == tasks[1].scratch, "the gate changes no vector"
+
+
+def test_what_was_copied_in_one_width_is_not_taken_for_another(tmp_path):
+    small = copy_target(tmp_path, [[{"id": "a", "body": "tea", "vector": [1.0, 2.0]}]], "keep")
+    columns = {"half": {"of": "vector", "dtype": "float16"}}
+    job = job_of(small.job.target.uri, "keep", columns=columns, dimension=5)
+    with pytest.raises(ConfigError, match="dimension is 5, and what was copied is 2 wide"):
+        with_other_vectors(job, small.plan)
+    job = job_of(small.job.target.uri, "keep", columns=columns, dimension=2)
+    assert with_other_vectors(job, small.plan).fingerprint == job.fingerprint
 
 
 def test_a_recipe_that_was_learned_and_is_damaged_is_named(tmp_path):
