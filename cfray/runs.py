@@ -42,7 +42,7 @@ from cfray.sources.session import SourceSession
 from cfray.target import commit, lease, restart
 from cfray.target.commit import Target
 from cfray.target.conditional_put import check_conditional_put
-from cfray.target.creation import create_target, find_target
+from cfray.target.creation import create_target
 from cfray.target.ledger import Ledger
 from cfray.target.state import Plan, State
 
@@ -97,6 +97,8 @@ def held(
             )
             on_error.pop_all()
         with _holding(job, state, ledger, run_plan) as target:
+            if saved_plan is None:
+                run_plan = replace(run_plan, epoch=target.epoch)
             report.consistency = run_plan.consistency
             run = Run(
                 *(job, state, target, run_plan, report, progress, source_session),
@@ -112,6 +114,7 @@ def held(
                     state.save_jobs([{"fingerprint": job.fingerprint, "agreed": job.agreed}])
                     state.save_scratch_files(scratch)
                     state.save_plan(run_plan)
+                restart.forget_removal(state)
                 failpoint.reach("plan")
                 yield run
 
@@ -188,8 +191,8 @@ def _open_state(job: JobSpec, state: State) -> tuple[Ledger | None, Plan | None]
             f"a --restart of {uri} was interrupted: what it holds is incomplete",
             "run `cfray migrate JOB --restart` again",
         )
-    ledger, saved_plan = find_target(uri), state.plan()
-    if ledger is None and (saved_plan is not None or state.staged_nonces()):
+    ledger, saved_plan = restart.find_remaining(uri), state.plan()
+    if ledger is None and saved_plan is not None:
         raise LedgerMismatch(
             f"{state.folder.uri} holds the state of a run, but its dataset {uri} is gone",
             f"restore the dataset, or {again}",

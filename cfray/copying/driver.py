@@ -136,7 +136,8 @@ class Copying:
         """Yield a receipt of each shard that an earlier run staged and did not commit.
 
         Receipts of a session that was lost are left out: nobody knows which shards were read
-        before that.
+        before that.  So are those of a target that a restart removed: a worker may have slept
+        through that, and read a source of that time by a job file of that time.
         """
         state = self.run.state
         nonces = state.staged_nonces()
@@ -148,6 +149,8 @@ class Copying:
                     remedy="remove this file, then run the same command again: nothing of the "
                     "shard is committed, and it is read anew",
                 )
+                if receipt.epoch < self.run.plan.epoch:
+                    continue
                 if not (receipt.session and state.session(receipt.session).lost):
                     yield receipt
                     break

@@ -109,6 +109,7 @@ def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> ShardRece
         name=str(planned.number),
         shard=shard.id,
         session=task.session,
+        epoch=task.epoch,
         nonce=new_nonce(),
         read=read,
         staged=staged,

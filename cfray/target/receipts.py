@@ -126,6 +126,7 @@ class ShardReceipt(RowsReceipt):
         centroids: of the staged rows.
         session: id of the source's session that the shard was read under; empty in receipts of
             earlier versions.
+        epoch: of the run that read the shard; 0 in receipts of earlier versions.
     """
 
     kind = EntryKind.SHARD
@@ -135,6 +136,7 @@ class ShardReceipt(RowsReceipt):
     quarantined: int = 0
     centroids: Centroids = field(default_factory=dict)
     session: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

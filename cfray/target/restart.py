@@ -3,6 +3,11 @@
 A restart that is killed leaves a mark beside the target; every later command
 refuses the target by name until a restart has come to its end.  A dataset that
 cfray did not make is never removed.
+
+Workers of a run that only sleeps may write behind the removal.  A second mark stands from
+the removal until the new target is planned: what lies at the address meanwhile and is no
+dataset is such a leftover.  It stands in nobody's way, and the first cleanup removes it;
+``Plan.epoch`` keeps its receipts from being adopted.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import pyarrow.fs as pafs
 
 from cfray.engine import failpoint
 from cfray.errors import CfrayError, LedgerMismatch
+from cfray.runtime import retry
 from cfray.runtime.filesystems import Folder, open_filesystem
 from cfray.runtime.plurals import counted
 from cfray.runtime.storage_errors import classify_write_error
@@ -21,10 +27,13 @@ from cfray.target.commit import Target, take_over
 from cfray.target.creation import find_target
 from cfray.target.lease import FILE as LEASE_FILE
 from cfray.target.lease import Lease
+from cfray.target.ledger import Ledger
 from cfray.target.state import State
 
 #: File beside the target that stands there while a restart removes it.
 MARK = "restarting.json"
+#: File beside the target that stands there from the removal until the new target is planned.
+REMOVED_MARK = "removed.json"
 #: What Lance keeps at the top of a dataset's folder: a restart that was killed leaves nothing else.
 _LANCE_FOLDERS = frozenset(
     {"data", "_versions", "_transactions", "_indices", "_deletions", "_refs", "_latest.manifest"}
@@ -74,6 +83,26 @@ def is_interrupted(state: State) -> bool:
     return state.folder.read(MARK) is not None
 
 
+def find_remaining(uri: str) -> Ledger | None:
+    """Read a target's ledger; None also where there is only what was written behind a restart.
+
+    Raises:
+        LedgerMismatch: something that cfray did not make stands at the address.
+    """
+    try:
+        return find_target(uri)
+    except LedgerMismatch:
+        was_removed = State(uri).folder.read(REMOVED_MARK) is not None
+        if not (was_removed and _is_half_removed(uri)):
+            raise
+        return None
+
+
+def forget_removal(state: State) -> None:
+    """End the time after a restart: the new target is created and planned."""
+    state.folder.remove(REMOVED_MARK)
+
+
 def take_inventory(uri: str) -> Inventory:
     """Look at what a restart would remove.
 
@@ -84,7 +113,7 @@ def take_inventory(uri: str) -> Inventory:
     state = State(uri)
     rows, versions = None, 0
     try:
-        if find_target(uri) is not None:
+        if find_remaining(uri) is not None:
             dataset = Target(uri).open()
             rows, versions = dataset.count_rows(), len(dataset.versions())
     except LedgerMismatch:
@@ -99,7 +128,7 @@ def take_inventory(uri: str) -> Inventory:
 
 
 def _is_half_removed(uri: str) -> bool:
-    """Tell what a killed restart leaves from a dataset or files that others put there since."""
+    """Tell what may be left behind a restart from what others put there since."""
     system, path = open_filesystem(uri)
     infos: list[pafs.FileInfo] = system.get_file_info(pafs.FileSelector(path, recursive=True))
     names = {info.path[len(path) + 1 :].split("/")[0] for info in infos}
@@ -117,7 +146,7 @@ def _opens(uri: str) -> bool:
 
 
 def remove(uri: str, *, has_ledger: bool) -> None:
-    """Remove the dataset and the folder beside it under the lease; the mark goes last.
+    """Remove the dataset and the folder beside it under the lease; ``REMOVED_MARK`` stays.
 
     Args:
         uri: of the target; the caller has waited until it is free.
@@ -137,15 +166,17 @@ def remove(uri: str, *, has_ledger: bool) -> None:
     try:
         state.folder.publish(MARK, b"{}\n")
         _delete(uri)
-        for name in ("staged", "quarantine", "scratch", "maps", "reports"):
+        for name in ("staged", "sessions", "quarantine", "scratch", "maps", "reports"):
             _delete(f"{uri}.cfray/{name}")
         failpoint.reach("removed")
         for name in state.folder.list_names():
             if name not in (MARK, LEASE_FILE):
                 state.folder.remove(name)
+        state.folder.publish(REMOVED_MARK, b"{}\n")
         state.folder.remove(MARK)
     finally:
         lease.release()
+    failpoint.reach("restarted")
 
 
 def _files(uri: str) -> list[pafs.FileInfo]:
@@ -157,6 +188,11 @@ def _files(uri: str) -> list[pafs.FileInfo]:
 
 
 def _delete(uri: str) -> None:
+    """Delete a folder; again, if a worker that slept through the restart writes into it."""
+    retry.run_with_retries(lambda: _delete_once(uri))
+
+
+def _delete_once(uri: str) -> None:
     if not Folder(uri).exists():
         return
     system, path = open_filesystem(uri)

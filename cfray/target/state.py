@@ -46,6 +46,8 @@ class Plan:
         recipe: how the vectors will come to be; it holds until they are made.
         fingerprint: of the job that ``recipe`` was planned for; empty in plans of earlier versions.
         tokenizer: SHA-256 of the tokenizer that cuts chunks; empty where none is needed.
+        epoch: of the run that planned, and the lowest of this target's receipts: a receipt of a
+            lower epoch is of a target that ``--restart`` removed; 0 in plans of earlier versions.
         expected: what comparing the stored vectors with ``embedding.expect`` gave: ``sample``,
             ``median``, ``least`` (cosines), ``needed``.
     """
@@ -63,6 +65,7 @@ class Plan:
     expected: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
     tokenizer: str = ""
+    epoch: int = 0
 
     def to_json(self) -> bytes:
         """Write the plan; the order of its vectors is that of the target's columns."""

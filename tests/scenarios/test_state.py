@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-from contextlib import suppress
 from pathlib import Path
 
 import lance
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from cfray import cli
 from tests.scenarios import runs
-from tests.scenarios.runs import Job, Running
-from tests.testbeds.processes import until
+from tests.scenarios.runs import Job
 
 ROWS, SHARDS = 400, 4
 
@@ -175,13 +174,14 @@ def test_a_restart_killed_at_work_is_named_until_it_is_repeated(cfray, job):
 
 
 def test_a_holder_that_slept_through_a_restart_adds_nothing(cfray, local_cfray, job):
-    """It holds the first epoch of the old target; the new target's must not be the same."""
+    """It holds the first epoch of the old target; the new target's must not be the same.
+
+    Its workers are not asleep: what one writes behind the restart stands in nobody's way.
+    """
     shutil.rmtree(job.target)
     shutil.rmtree(job.state)
     asleep = local_cfray.start("migrate", job.path, CFRAY_FAIL_AT="stage:2:SIGSTOP")
     asleep.until_stopped()
-    # its workers are not asleep: what one writes behind the restart would stand in its way
-    until(lambda: _workers_killed(asleep), "none of its workers writes")
     other = job.changed(mapping=job.body["mapping"] | {"author": "title"})
     cfray.run("migrate", other.path, "--restart", "--yes", CFRAY_LEASE_SILENCE="0.1").ended_with(0)
     before = lance.dataset(job.target).version
@@ -193,13 +193,45 @@ def test_a_holder_that_slept_through_a_restart_adds_nothing(cfray, local_cfray, 
     cfray.run("verify", other.path).ended_with(0)
 
 
-def _workers_killed(running: Running) -> bool:
-    """Kill the workers that are in a task; tell whether there are none."""
-    workers = running.workers()
-    for worker in workers:
-        with suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGKILL)
-    return not workers
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_a_worker_wrote_behind_a_restart_stands_in_nobodys_way(cfray, job, killed):
+    """A data file, its receipt and its session, of a source that has changed since."""
+    late = job.path.parent / "late"
+    for name in ("staged", "sessions"):
+        shutil.copytree(job.state / name, late / name)
+    shutil.copytree(Path(job.target) / "data", late / "data")
+    _rewrite_titles(job)
+    restarting = cfray.start(
+        "migrate", job.path, "--restart", "--yes", CFRAY_FAIL_AT="restarted:1:SIGSTOP"
+    )
+    restarting.until_stopped()
+    shutil.copytree(late / "data", Path(job.target) / "data")
+    for name in ("staged", "sessions"):
+        shutil.copytree(late / name, job.state / name)
+    if killed:
+        restarting.kill()
+        cfray.run("migrate", job.path).ended_with(0)
+    else:
+        restarting.signal(signal.SIGCONT)
+        restarting.wait().ended_with(0)
+    titles = lance.dataset(job.target).to_table(["title"], filter="record_type = 'document'")
+    assert len(titles) == ROWS
+    assert all(title.startswith("changed ") for title in titles["title"].to_pylist())
+    cfray.run("verify", job.path).ended_with(0)
+    assert not (job.state / "removed.json").exists()
+    cfray.run("cleanup", job.path).ended_with(0)
+    left = {path.name for path in (late / "data").iterdir()}
+    assert not left & {path.name for path in (Path(job.target) / "data").iterdir()}
+
+
+def _rewrite_titles(job: Job) -> None:
+    """Change every record of the export; its files keep their names."""
+    for path in (job.path.parent / "export").iterdir():
+        table = pq.read_table(path)
+        titles = pc.binary_join_element_wise("changed", table["title"], " ")
+        pq.write_table(
+            table.set_column(table.schema.get_field_index("title"), "title", titles), path
+        )
 
 
 @pytest.mark.parametrize("stage", ["compact", "index"])
