@@ -8,6 +8,7 @@ folder that does not fit the dataset.
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -45,6 +46,8 @@ from cfray.target.conditional_put import check_conditional_put
 from cfray.target.creation import create_target
 from cfray.target.ledger import Ledger
 from cfray.target.state import Plan, State
+
+logger = logging.getLogger("cfray")
 
 #: Sections of the job file that ``quarantine replay`` and ``embed`` alone may find changed.
 MAY_CHANGE_FOR_REPLAY = ("mapping", "embedding")
@@ -333,14 +336,22 @@ def concluded(run: Run) -> Iterator[None]:
         with suppress(CfrayError):  # what cannot be counted now stays as it was counted last
             run.count()
         run.report.fail(error)
-        _save_report(run)
+        _try_to_save_report(run)
         raise
     except BaseException as error:
         remedy = "this is a fault of cfray's; what is committed stays"
         run.report.fail(CfrayError(f"{type(error).__name__}: {error}", remedy))
-        _save_report(run)
+        _try_to_save_report(run)
         raise
     _save_report(run)
+
+
+def _try_to_save_report(run: Run) -> None:
+    """Save the report of a command that failed; a full disk must not hide why it failed."""
+    try:
+        _save_report(run)
+    except CfrayError as error:
+        logger.warning("the report of this command could not be saved: %s", error.what)
 
 
 def _save_report(run: Run) -> None:

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.scenarios import runs
+from tests.scenarios.corpora import held, served
 from tests.scenarios.runs import PROVE, Job, Runner
+from tests.testbeds.embedding_server import EmbeddingServer, embedded
 
 ROWS = 2_400
 FLIPS = 10 if PROVE else 2
@@ -169,10 +171,13 @@ def test_a_worker_that_dies_without_a_word_costs_nothing(cfray, tmp_path):
 
 # the disk
 
+#: KiB of a disk on which everything fits.
+ENOUGH = 500_000
+
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Give a file system of 6 MiB, and a way to make it larger."""
+    """Give a file system of 6 MiB, and a way to give it another size in KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -183,14 +188,17 @@ def small_disk(tmp_path):
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    yield folder, lambda: subprocess.run(["mount", "-o", "remount,size=500m", folder], check=True)
+    yield (
+        folder,
+        lambda kib: subprocess.run(["mount", "-o", f"remount,size={kib}k", folder], check=True),
+    )
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_a_full_disk_stops_the_run_and_the_same_command_goes_on_when_there_is_space(
     cfray, tmp_path, small_disk
 ):
-    folder, enlarge = small_disk
+    folder, resize = small_disk
     rows = 20_000
     body = runs.export(tmp_path, rows, 64, 10)
     job = runs.write_job(tmp_path, {**body, "target": {"uri": str(folder / "out.lance")}})
@@ -198,8 +206,35 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on_when_there_is_sp
     assert "No space left" in stopped.err
     assert "free disk space" in stopped.err
     assert "Traceback" not in stopped.err
-    enlarge()
+    resize(ENOUGH)
     cfray.run("migrate", job.path).ended_with(0)
     check_exact(job, rows)
     cfray.run("cleanup", job.path).ended_with(0)
     assert runs.data_files(job.target) == runs.referenced_files(job.target)
+
+
+def test_a_disk_that_is_full_when_the_new_vectors_are_joined_costs_no_piece(
+    cfray, tmp_path, small_disk
+):
+    """The pieces fit beside the rows; the data file that they are joined to does not."""
+    folder, resize = small_disk
+    rows, width = 4_000, 256
+    body = runs.export(tmp_path, rows, 4, 1)
+    kept = runs.write_job(tmp_path, {**body, "target": {"uri": str(folder / "out.lance")}})
+    cfray.run("migrate", kept.path).ended_with(0)
+    before = runs.digests(kept.target)
+    resize((shutil.disk_usage(folder).used + rows * width * 4 * 3 // 2) // 1024)
+    with EmbeddingServer(width) as server:
+        job = kept.changed(embedding=served(server))
+        stopped = cfray.run("embed", job.path).ended_with(1)
+        assert "could not write new columns" in stopped.err
+        assert "free disk space" in stopped.err
+        assert "Traceback" not in stopped.err
+        assert runs.digests(kept.target) == before
+        resize(ENOUGH)
+        asked = len(server.requests)
+        cfray.run("embed", job.path).ended_with(0)
+        assert len(server.requests) == asked + 1, "the plan asks; no text is embedded again"
+    for row in held(job.target).values():
+        assert np.array_equal(row["vector"], embedded(row["text_content"], width))
+    cfray.run("verify", job.path).ended_with(0)

@@ -164,6 +164,21 @@ def test_embed_keeps_vectors_narrowed_and_in_another_type(cfray, few):
     cfray.run("verify", job.path, "--quiet").ended_with(0)
 
 
+def test_embed_does_not_reduce_kept_vectors_twice(cfray, few):
+    def reduced(job, dimension):
+        how = {"method": "truncate", "dimension": dimension}
+        return job.changed(embedding={"policy": "keep", "reduce": how})
+
+    job = reduced(copy_of(few, "reduced.lance"), 8)
+    cfray.run("embed", job.path, "--quiet").ended_with(0)
+    before = runs.digests(job.target)
+    refused = cfray.run("embed", reduced(job, 2).path).ended_with(2)
+    assert "are reduced already" in refused.err
+    assert "migrate into a new target.uri" in refused.err
+    cfray.run("embed", job.path, "--quiet").ended_with(0)
+    assert runs.digests(job.target) == before
+
+
 def test_embed_adds_and_refreshes_the_vectors_of_further_columns(cfray, few, server):
     """Further columns are of the same model as the vector, whatever model that is."""
     copy = copy_of(few, "columns.lance")

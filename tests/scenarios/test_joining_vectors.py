@@ -138,6 +138,7 @@ def test_refused_documents_leave_and_come_back_with_their_chunks_and_vectors(
 
     cut = job.changed(mapping=every_id(job), embedding=served(server, **LIMITED))
     cfray.run("quarantine", "replay", cut.path, "--quiet").ended_with(0)
+    assert job.report()["counts"]["texts_truncated"] == len(LONG)
     check_vectors(job)
     rows = held(job.target)
     assert leaving < rows.keys(), "the document and its chunks have their uuids again"
@@ -148,6 +149,7 @@ def test_refused_documents_leave_and_come_back_with_their_chunks_and_vectors(
     assert runs.quarantined(cfray, cut) == []
     fresh = cut.changed(target={"uri": "fresh.lance"})
     cfray.run("migrate", fresh.path, "--quiet").ended_with(0)
+    assert fresh.report()["counts"]["texts_truncated"] == len(LONG)
     assert contents(job.target) == contents(fresh.target)
     assert runs.headers(job.target) == runs.headers(fresh.target)
 
