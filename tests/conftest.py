@@ -186,7 +186,20 @@ def order_of(item):
     return rank, group if group in SERVERS else "~", "sources" not in item.path.parts
 
 
-def pytest_collection_modifyitems(items):
+def is_left_to_prove(item):
+    """Tell whether only ``make prove`` runs a test, or a test with these parameters."""
+    proof = item.get_closest_marker("prove")
+    if proof is None or os.environ.get("CFRAY_PROVE") == "1":
+        return False
+    words = re.findall("[a-z0-9]+", item.nodeid.partition("[")[2])
+    return not set(words) & set(proof.kwargs.get("elsewhere", ()))
+
+
+def pytest_collection_modifyitems(config, items):
+    left_out = [item for item in items if is_left_to_prove(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     items.sort(key=order_of)
 
 

@@ -249,6 +249,7 @@ def local_model(tmp_path):
     return folder
 
 
+@pytest.mark.prove
 def test_a_text_that_ends_the_process_of_a_model_of_torch_is_quarantined_alone(
     shared_ray, monkeypatch, tmp_path, local_model
 ):

@@ -244,7 +244,6 @@ def _opened(fifo: Path) -> int | None:
 
 
 @pytest.mark.prove
-@pytest.mark.skipif(not PROVE, reason="the long proofs alone read the whole machine's files")
 def test_the_files_of_the_machine(cfray, tmp_path, record_property):
     job = job_of(tmp_path, SHARE, shard_bytes=16 * 2**20, without_text="raw", max_raw="1GiB")
     job = job.changed(limits={"max_document": "1GiB"})

@@ -46,12 +46,12 @@ def test_an_interrupted_run_stops_cleanly_says_how_to_go_on_and_can_be_brought_t
         return staged[-1] > staged[0]
 
     moments = (
-        (terminate, 143, (job.state / "plan.json").exists),
-        (ctrl_c, 130, lambda: runs.receipts(job)),
-        (terminate, 143, more_is_staged),
+        (terminate, 143, (job.state / "plan.json").exists, cfray),
+        (ctrl_c, 130, lambda: runs.receipts(job), local_cfray),
+        (terminate, 143, more_is_staged, cfray),
     )
-    for interrupt, code, moment in moments:
-        running = local_cfray.start("migrate", job.path, "--json")
+    for interrupt, code, moment, runner in moments:
+        running = runner.start("migrate", job.path, "--json")
         runs.until(moment, "the moment of the signal has come")
         interrupt(running)
         runs.until(lambda running=running: running.ended, "the run has stopped", PATIENCE)

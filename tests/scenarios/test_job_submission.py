@@ -98,6 +98,7 @@ def test_a_migration_killed_and_stopped_in_the_middle_is_sent_again_and_is_exact
     assert len(set(runs.uuids(target))) == len(runs.uuids(target))
 
 
+@pytest.mark.prove
 def test_every_other_verb_ends_in_the_right_state(cluster, migrated):
     job = migrated.job
     ended = {"migrate": migrated.done}

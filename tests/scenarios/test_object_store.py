@@ -47,6 +47,7 @@ def runner(s3_place):
     ray.close()
 
 
+@pytest.mark.prove(elsewhere=("minio",))
 def test_a_target_on_an_object_store_survives_a_kill(runner, s3_place, tmp_path):
     exports = tmp_path / "exports"
     exports.mkdir()

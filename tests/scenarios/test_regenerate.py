@@ -96,7 +96,7 @@ def test_a_query_finds_a_document_by_its_title(cfray, undisturbed):
     assert row["uuid"] in [hit["uuid"] for hit in answer["hits"]]
 
 
-@pytest.mark.skipif(not PROVE, reason="60,000 documents embedded twice: make prove")
+@pytest.mark.prove
 def test_a_killed_run_embeds_no_finished_piece_again(cfray, undisturbed, record_property):
     """The driver is killed at the second piece, then an actor in the middle of the next run."""
     job = undisturbed.changed(target={"uri": "killed.lance"})

@@ -220,7 +220,7 @@ def check_forced(job, gate, remapped, record_property):
     assert recipe["gate"]["forced"] is True
 
 
-@pytest.mark.skipif(not PROVE, reason="45,000 documents embedded twice: make prove")
+@pytest.mark.prove
 def test_a_map_of_real_models_passes(tmp_path, cfray, record_property):
     """MiniLM-L6 to L3, with its 0.80; how near the gate comes to the truth is for the benchmark."""
     rows = documents(45_000)
