@@ -82,7 +82,7 @@ def migrate(job: AnyJob, *, force: bool = False, progress: bool = False) -> Repo
 
     Returns:
         The report.  ``exit_code`` is 0 where all is verified, 3 with records in quarantine, 4
-        where a check failed: these raise nothing.
+        where a check failed, 7 where the source has gone on since: these raise nothing.
 
     Raises:
         ConfigError, LedgerMismatch: refused; nothing was created.

@@ -56,7 +56,7 @@ from cfray.joining.quarantine import quarantined_rows
 from cfray.joining.replay import replay_quarantined
 from cfray.planning import plan
 from cfray.planning.forecast import Forecast
-from cfray.proving import up_to_date, verify
+from cfray.proving import source_since, up_to_date, verify
 from cfray.proving.progress_state import progress_state, stage_of
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
@@ -153,6 +153,7 @@ def _report_of_up_to_date(job: JobSpec, progress: Progress) -> Report | None:
         if source_count.is_missing(run) and source_count.answers(run):
             return None  # the answer belongs into the ledger
         with concluded(run):
+            source_since.look_again(run)
             run.report.notes += run.plan.notes
             note_metric(run)
             up_to_date.repeat(run, verification)
@@ -180,6 +181,15 @@ def copy(run: Run) -> None:
     )
     run.report.stage("copy").seconds = time.perf_counter() - begin
     failpoint.reach("copy")
+
+
+def look_at_source(run: Run) -> None:
+    """See whether the source has gone on; a store that this run has just read is not asked."""
+    was_just_read = run.job.source.is_remote and run.report.counts.get("shards_read")
+    if run.report.command == "migrate" and not was_just_read:
+        source_since.look_again(run)
+    else:
+        source_since.leave_out(run)
 
 
 def settle(run: Run) -> None:
@@ -286,6 +296,7 @@ def verify_all(run: Run) -> None:
     """Make every check, and report what earlier commands have judged."""
     run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
     source_count.report_source_count(run)
+    look_at_source(run)
     report_vectors(run)
     report_gate(run)
 
@@ -436,6 +447,7 @@ def status(job: JobSpec) -> dict[str, Any]:
             "finished": state == "complete",
             "vectors": vectors_now(run),
             "pieces_waiting": waiting_pieces(run.state),
+            "source": source_since.recall_last_look(run),
             **run.report.counts,
             "planned_records": run.plan.rows if run.plan.rows is not None else "unknown",
             "planned_records_exact": run.plan.exact,

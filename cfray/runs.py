@@ -20,7 +20,7 @@ from cfray.conversion.steps import copied_schema
 from cfray.embedders.recipe import RECIPE_KEY, Recipe
 from cfray.embedding.pending import check_made_by_two_lines, vectors_are_pending
 from cfray.embedding.vectors import target_schema
-from cfray.engine import failpoint
+from cfray.engine import failpoint, throttle
 from cfray.errors import (
     CfrayError,
     ConfigError,
@@ -39,6 +39,7 @@ from cfray.report.facts import Report
 from cfray.report.progress import Progress
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
+from cfray.sources.base import Context
 from cfray.sources.session import SourceSession
 from cfray.target import commit, lease, restart
 from cfray.target.commit import Target
@@ -94,7 +95,7 @@ def held(
             # a session that cannot be left is refused, too, as long as nothing is created
             on_error.push(source_session)
             ledger, saved_plan, run_plan = _check_and_plan(
-                *(job, state, lambda: plan.make_plan(job, scratch, source_session.open())),
+                *(job, state, lambda: _plan(job, scratch, source_session)),
                 must_exist=must_exist,
                 may_change=may_change,
             )
@@ -120,6 +121,13 @@ def held(
                 restart.forget_removal(state)
                 failpoint.reach("plan")
                 yield run
+
+
+def _plan(job: JobSpec, scratch: str, source_session: SourceSession) -> Plan:
+    """Plan in the source's session; its marks are older, so that no write falls between them."""
+    budget = throttle.local_budget(job.source)
+    marks = job.source.marks(Context(max_record=job.limits.max_document, throttle=budget)) or {}
+    return replace(plan.make_plan(job, scratch, source_session.open()), marks=marks)
 
 
 def _check_and_plan(

@@ -15,7 +15,7 @@ from cfray.embedding.pending import vectors_are_pending
 from cfray.errors import TargetError
 from cfray.finishing import compact, index
 from cfray.joining import headers
-from cfray.report.facts import Check, Report
+from cfray.report.facts import SOURCE_SINCE, Check, Report
 from cfray.report.run import Run
 from cfray.target import lease
 from cfray.target.books import read_books
@@ -23,6 +23,8 @@ from cfray.target.ledger import EntryKind
 
 #: Checks whose result stands in the ledger or in the plan: to verify again does not change it.
 _LASTING = frozenset({"source count", "gate of the map", "vectors by the expected model"})
+#: Checks that say nothing of the target's own state.
+_NO_DAMAGE = _LASTING | {SOURCE_SINCE}
 
 
 def last_verification(run: Run) -> Report | None:
@@ -71,7 +73,9 @@ def repeat(run: Run, verification: Report) -> None:
     )
     report.give_verdict()
     if report.exit_code == 0:
-        report.verdict = f"nothing to do: verified at {verification.ended}, not looked at again"
+        (source,) = [check.detail for check in report.checks if check.name == SOURCE_SINCE]
+        looked = f"nothing to do: verified at {verification.ended}, not looked at again"
+        report.verdict = f"{looked}; the source: {source}"
 
 
 def _as_made_then(check: Check, ended: str) -> Check:
@@ -94,7 +98,7 @@ def _report_of_this_version(run: Run) -> Report | None:
 
 
 def _has_damage(report: Report) -> bool:
-    return any(check.status == "fail" and check.name not in _LASTING for check in report.checks)
+    return any(check.status == "fail" and check.name not in _NO_DAMAGE for check in report.checks)
 
 
 def _is_unfinished(run: Run) -> bool:

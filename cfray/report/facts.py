@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ from cfray.target.state import State
 FILE = "report.json"
 #: Folder in which the report of every command is kept.
 HISTORY = "reports"
+#: The check whether the source has gone on; it fails for a target that is whole (exit code 7).
+SOURCE_SINCE = "source since the plan"
 #: The checks of every report, whether they were made or not.
 CHECKS = (
     "every shard committed",
@@ -33,6 +36,7 @@ CHECKS = (
     "index coverage",
     "index files",
     "source count",
+    SOURCE_SINCE,
     "vectors as the job asks",
 )
 
@@ -138,10 +142,17 @@ class Report:
 
     def give_verdict(self) -> None:
         """Give verdict and exit code from the checks and the counts."""
-        failed = [check.name for check in self.checks if check.status == "fail"]
+        failed = [check for check in self.checks if check.status == "fail"]
+        damage = [check.name for check in failed if check.name != SOURCE_SINCE]
         quarantined = self.counts["quarantined"]
-        if failed:
-            self.exit_code, self.verdict = 4, f"FAILED: {', '.join(failed)}"
+        if damage:
+            self.exit_code, self.verdict = 4, f"FAILED: {', '.join(damage)}"
+        elif failed:
+            self.exit_code = 7
+            self.verdict = (
+                "the target is whole, but its source has gone on since it was planned: "
+                f"{failed[0].detail}"
+            )
         elif quarantined:
             self.exit_code = 3
             self.verdict = f"done, with {counted(quarantined, 'record')} in quarantine"
@@ -253,12 +264,19 @@ class Report:
         Raises:
             TargetError: a report is damaged, or another program's.
         """
+        reports = cls.newest_first(state)
+        return next((report for report in reports if report.ledger_digest == ledger.digest), None)
+
+    @classmethod
+    def newest_first(cls, state: State) -> Iterator[Report]:
+        """Read the kept report of each command.
+
+        Raises:
+            TargetError: a report is damaged, or another program's.
+        """
         history = state.folder.child(HISTORY)
         for name in sorted(history.list_names(), key=_age, reverse=True):
-            report = cls._parse(history.read(name) or b"", f"{history.uri}/{name}")
-            if report.ledger_digest == ledger.digest:
-                return report
-        return None
+            yield cls._parse(history.read(name) or b"", f"{history.uri}/{name}")
 
     @classmethod
     def _parse(cls, data: bytes, location: str) -> Report:

@@ -402,6 +402,33 @@ class Source(BaseModel, ABC):
         """
         return None
 
+    def marks(self, context: Context) -> dict[str, str] | None:
+        """Mark the state of each file or source collection: a mark differs if it was written to.
+
+        Called on the driver, once while a run is planned, and by each later command that asks
+        whether the source has gone on since.  Must be cheap: a listing, a counter that the store
+        keeps; no record is read.  A mark is a few words that an operator understands.
+
+        Without it, or with None, only ``count`` tells whether the source has gone on.
+
+        Raises:
+            SourceError: the source is gone, or did not answer.
+        """
+        return None
+
+    def count_in(self, names: list[str], context: Context) -> dict[str, int | None]:
+        """Count the records of files or source collections that appeared since the plan.
+
+        Called on the driver, with names of ``marks``.  None, and a name that is left out, means
+        that they would have to be read to be counted.
+
+        Without it nothing is counted.
+
+        Raises:
+            SourceError: the source is gone, or did not answer.
+        """
+        return {}
+
     def search(self, collection: str, vector: list[float], k: int) -> list[str]:
         """Find the k nearest records of a source collection, nearest first.
 

@@ -48,6 +48,8 @@ class Plan:
         tokenizer: SHA-256 of the tokenizer that cuts chunks; empty where none is needed.
         epoch: of the run that planned, and the lowest of this target's receipts: a receipt of a
             lower epoch is of a target that ``--restart`` removed; 0 in plans of earlier versions.
+        marks: file or source collection -> a mark of its state (``Source.marks``); empty where the
+            source has none, and in plans of earlier versions.
         expected: what comparing the stored vectors with ``embedding.expect`` gave: ``sample``,
             ``median``, ``least`` (cosines), ``needed``.
     """
@@ -66,6 +68,7 @@ class Plan:
     fingerprint: str = ""
     tokenizer: str = ""
     epoch: int = 0
+    marks: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Write the plan; the order of its vectors is that of the target's columns."""

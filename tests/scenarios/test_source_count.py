@@ -111,3 +111,34 @@ def test_a_count_that_failed_stays_failed(cfray, bed, job, store, rows):
         assert detail.startswith(expected), command
         assert report["verdict"] == "FAILED: source count"
     assert "nothing was to be done" in " ".join(report["notes"])
+
+
+def since(report):
+    """Give the status and the sentence of the check whether the source has gone on."""
+    (check,) = [check for check in report["checks"] if check["name"] == "source since the plan"]
+    return check["status"], check["detail"]
+
+
+def test_a_store_that_goes_on_is_looked_at_again(cfray, bed, job, store, rows):
+    """What is changed in place no count shows, and the report says so."""
+    proxy, _, name = store
+    report = cfray.run("migrate", job.path, "--json").ended_with(0).document()
+    assert since(report)[0] == "not_run", "the run has read it itself"
+    report = cfray.run("migrate", job.path, "--json").ended_with(0).document()
+    seen = f"it counts as many records as were read ({ROWS})"
+    assert since(report) == ("pass", f"{seen}; whether some were changed in place it does not say")
+    collection = bed.client.get_collection(name, embedding_function=None)
+    collection.add(ids=["new", "newer"], embeddings=[rows[-1]["vector"]] * 2)
+    report = cfray.run("migrate", job.path, "--json").ended_with(7).document()
+    more = f"the source counts 2 records more than the {ROWS} that were read"
+    assert since(report) == ("fail", more)
+    assert report["verdict"].endswith(more)
+    assert line(report)[0] == "pass", "it counted as many when it was read"
+    bed.delete(name, ["new", "newer", rows[0]["id"]])
+    report = cfray.run("migrate", job.path, "--json").ended_with(7).document()
+    assert "1 record fewer" in since(report)[1]
+    proxy.close()
+    report = cfray.run("migrate", job.path, "--json").ended_with(0).document()
+    status, detail = since(report)
+    assert status == "not_run"
+    assert "the source did not answer" in detail

@@ -54,7 +54,7 @@ def test_a_migrate_with_nothing_to_do_adds_no_version_and_needs_no_ray(local_cfr
     assert version(job) == before
     assert not (job.state / "lease.json").exists()
     assert report["verdict"] == first["verdict"]
-    assert statuses(report) == statuses(first)
+    assert statuses(report) == statuses(first) | {"source since the plan": "not_run"}
     assert all(
         "not now" in check["detail"] or "asked at" in check["detail"]
         for check in report["checks"]
@@ -72,7 +72,9 @@ def test_a_run_that_verified_nothing_does_not_say_verified(cfray, tmp_path):
     first = cfray.run("migrate", job.path, "--json").ended_with(0).document()
     assert first["verdict"] == "done, everything verified that was asked for"
     again = cfray.run("migrate", job.path, "--json").ended_with(0).document()
-    assert again["verdict"] == f"nothing to do: verified at {first['ended']}, not looked at again"
+    looked = f"nothing to do: verified at {first['ended']}, not looked at again"
+    seen = "1 file is as planned, and none appeared"
+    assert again["verdict"] == f"{looked}; the source: {seen}"
 
 
 def test_an_index_that_the_job_file_asks_for_now_is_built(cfray, job):

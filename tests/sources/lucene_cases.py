@@ -252,6 +252,19 @@ class LuceneCases:
             session.state["views"].update(first)
         assert row_counts(read_rows) == row_counts(map(bed.expected, CORPUS))
 
+    def test_an_index_that_is_written_to_has_another_mark(self, bed):
+        seeded_rows = bed.awkward(12, 4)
+        name, untouched = bed.seed(seeded_rows), bed.seed(seeded_rows)
+        source = bed.source(name, untouched)
+        before = source.marks(CONTEXT)
+        assert before == source.marks(CONTEXT)
+        assert before == {name: "12 operations", untouched: "12 operations"}
+        with bed.client() as client:
+            bed.bulk(client, iter([bed.action(name, seeded_rows[3] | {"title": "another"})]))
+        with in_session(source) as (_, context):
+            assert source.count(context) == 24, "in place: no count shows it"
+            assert source.marks(context) == {**before, name: "13 operations"}
+
     def test_scrolls_read_the_same_rows_in_slices(self, bed):
         seeded_rows = bed.awkward(90, 4)
         source = bed.source(bed.seed(seeded_rows), read_by="scroll", slices=5)

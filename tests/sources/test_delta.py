@@ -91,6 +91,15 @@ def test_an_earlier_version_is_read_where_the_job_file_names_it(source):
     assert "version 1" in note
 
 
+def test_a_later_version_is_another_mark(source):
+    before = source.marks(CONTEXT)
+    append(deltalake.DeltaTable(source.uri))
+    assert (before, source.marks(CONTEXT)) == (
+        {"the table": "version 0"},
+        {"the table": "version 1"},
+    )
+
+
 def test_a_live_file_that_vacuum_removed_is_named(source):
     delta = deltalake.DeltaTable(source.uri)
     append(delta)

@@ -120,3 +120,17 @@ def test_a_bucket_is_a_tree(s3_place, tmp_path):
     assert len(records) == 39
     assert "changed since the plan" in rejects["a b/é 7.txt"]
     assert any("not compared" in note for note in source.describe(context, shards).notes)
+
+
+def test_a_file_that_is_written_to_has_another_mark(tmp_path):
+    for name in ("a.md", "b.md"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "c.md").symlink_to("/etc/hostname")
+    source = Filesystem(uri=str(tmp_path))
+    before = source.marks(Context())
+    assert before.keys() == {"a.md", "b.md", "c.md"}
+    assert before["c.md"].endswith(", link to /etc/hostname")
+    os.utime(tmp_path / "b.md", ns=(0, 1))
+    assert before | {"b.md": "4 bytes of 1970-01-01 00:00:00.000000001 UTC"} == source.marks(
+        Context()
+    )

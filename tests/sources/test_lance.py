@@ -62,6 +62,14 @@ def test_rows_of_later_versions_are_not_seen_and_rows_of_the_pinned_one_stay(sou
     assert row_counts(before) == row_counts(rows(source.model_copy(update={"version": 1})))
 
 
+def test_a_later_version_is_another_mark_unless_the_job_file_names_one(source):
+    pinned = source.model_copy(update={"version": 1})
+    before, of_pinned = source.marks(CONTEXT), pinned.marks(CONTEXT)
+    lance.dataset(source.uri).delete("n < 3")
+    assert before == of_pinned == pinned.marks(CONTEXT) == {"the dataset": "version 1"}
+    assert source.marks(CONTEXT) == {"the dataset": "version 2"}
+
+
 def test_deleted_rows_are_neither_read_nor_counted(source):
     lance.dataset(source.uri).delete("n % 2 = 0")
     shards = source.shards(CONTEXT)

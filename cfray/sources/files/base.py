@@ -25,7 +25,7 @@ from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Json, Shard, Source
 from cfray.sources.files import kinds, notes, partitions
 from cfray.sources.files.copies import find_copies
-from cfray.sources.files.listing import PinnedFile, check_kind
+from cfray.sources.files.listing import PinnedFile, check_kind, mark_of
 from cfray.sources.files.schemas import SchemaUnion
 from cfray.sources.files.selection import Selection, pin_codecs, select_files
 
@@ -179,6 +179,22 @@ class FileSource(Source):
                         item, file.partition, self.types, variants=variants
                     )
                 yield with_file(batch, file.name)
+
+    def marks(self, context: Context) -> dict[str, str]:
+        """Mark each file that is read by its size and time, and by where a link leads."""
+        return {file.name: mark_of(file) for file in self._select().files}
+
+    def count_in(self, names: list[str], context: Context) -> dict[str, int | None]:
+        """Add up the records that the format counts for the parts of each file."""
+        files = {file.name: file for file in self.find_files()}
+        return {name: self._count(files[name], context) for name in names if name in files}
+
+    def _count(self, file: PinnedFile, context: Context) -> int | None:
+        try:
+            counts = [part.rows for part in self.split_file(file, context)]
+        except SourceError:
+            return None  # a file that cannot be cut cannot be counted; it has appeared all the same
+        return None if None in counts else sum(count or 0 for count in counts)
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the files are, which fields they have together, and what is not read."""

@@ -81,6 +81,10 @@ class Delta(Source):
                 elif item.num_rows:
                     yield with_file(layout.arrange(item, values), file.name)
 
+    def marks(self, context: Context) -> dict[str, str]:
+        """Mark the table by the version that is read."""
+        return {"the table": f"version {delta_log.read_snapshot(self.uri, self.version).version}"}
+
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the pinned version holds."""
         layout = _Layout.of(shards[0])

@@ -74,6 +74,10 @@ class Lance(Source):
                         batch, f"fragment {number}, batch {batch_number}", context.batch_bytes
                     )
 
+    def marks(self, context: Context) -> dict[str, str]:
+        """Mark the dataset by the version that is read."""
+        return {"the dataset": f"version {self._open(self.version).version}"}
+
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say what the pinned version holds."""
         version = int(str(shards[0].where["version"]))

@@ -20,7 +20,7 @@ from cfray.runtime import filesystems
 from cfray.runtime.storage_errors import classify_read_error
 from cfray.sources.base import Json
 from cfray.sources.files import compression, kinds
-from cfray.sources.files.walk import read_links
+from cfray.sources.files.walk import Entry, read_links
 
 #: Keys of the folders that a file lies in and their values, outermost first; null where the folder
 #: stands for null.
@@ -83,6 +83,13 @@ class PinnedFile:
             if isinstance(partition, dict)
             else None,
         )
+
+
+def mark_of(file: PinnedFile | Entry) -> str:
+    """Say in words what a pin compares: size, time and links."""
+    time = dt.datetime.fromtimestamp(file.modified // 10**9, dt.UTC)
+    words = f"{file.size:,} bytes of {time:%Y-%m-%d %H:%M:%S}.{file.modified % 10**9:09d} UTC"
+    return words + "".join(f", link to {link}" for link in file.links)
 
 
 def read_head(file: PinnedFile) -> bytes:

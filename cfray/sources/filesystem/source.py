@@ -16,6 +16,7 @@ from cfray.errors import SourceError
 from cfray.records.record import Reject, from_objects
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Shard
+from cfray.sources.files.listing import mark_of
 from cfray.sources.filesystem import media, notes
 from cfray.sources.filesystem.duplicates import find_duplicates
 from cfray.sources.filesystem.extractor import Extractor
@@ -80,6 +81,14 @@ class Filesystem(Settings):
                 size += made.size + _BYTES_PER_RECORD
         if records:
             yield from_objects(records)
+
+    def marks(self, context: Context) -> dict[str, str]:
+        """Mark each file by its size and time, and by where a link leads."""
+        return {entry.name: mark_of(entry) for entry in self._list().files}
+
+    def count_in(self, names: list[str], context: Context) -> dict[str, int | None]:
+        """Count each file as one record."""
+        return dict.fromkeys(names, 1)
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Say which files there are, what is not read, and which are copies."""

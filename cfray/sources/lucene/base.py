@@ -20,7 +20,8 @@ from cfray.sources import paging
 from cfray.sources.base import Collection, Context, Description, Json, Session, Shard
 from cfray.sources.lucene import export, plan
 from cfray.sources.lucene.describe import describe_index, index_notes
-from cfray.sources.lucene.indices import choose_indices, fetch_facts, list_catalog
+from cfray.sources.lucene.errors import NoPermission
+from cfray.sources.lucene.indices import choose_indices, fetch_facts, list_catalog, mark_index
 from cfray.sources.lucene.pages import Page, read_slice
 from cfray.sources.lucene.records import convert_page
 from cfray.sources.lucene.schema import IndexSchema, VectorField, parse_schema, unread_fields
@@ -173,6 +174,20 @@ class LuceneSource(LuceneSettings):
                 "it has Lucene shards, so its shards are larger than source.shard_bytes; "
                 "source.read_by: scroll cuts it finer, and is no snapshot"
             )
+
+    def marks(self, context: Context) -> dict[str, str] | None:
+        """Mark each index by the operations that its primary shards have numbered.
+
+        None where the credential may not read the statistics of an index.
+        """
+        if self.uri:
+            return None
+        with self.open_server(context) as server:
+            chosen = choose_indices(server, list_catalog(server))
+            try:
+                return {index: mark_index(server, index) for index in chosen}
+            except NoPermission:
+                return None
 
     def count(self, context: Context) -> int | None:
         """Count the documents of the indices exactly, at the session's point in time."""

@@ -31,6 +31,10 @@ _TERMINAL_REMEDIES = {
 }
 
 
+class NoPermission(SourceError):
+    """The credential does not permit a request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A request that failed.
@@ -83,7 +87,8 @@ class Failure:
                 "name the certificate to trust in source.ca_file, or set source.insecure: true",
             )
         if self.status in _TERMINAL_REMEDIES:
-            return SourceError(message, _TERMINAL_REMEDIES[self.status])
+            kind = NoPermission if self.status == 403 else SourceError
+            return kind(message, _TERMINAL_REMEDIES[self.status])
         remedy = "lower source.requests_per_second" if self.status == 429 else _CHECK_SERVER
         return SourceUnavailable(message, remedy, self.retry_after)
 

@@ -142,3 +142,22 @@ def fetch_facts(server: Server, index: str) -> IndexFacts:
         facts.get("settings") or {},
         tuple(sorted(facts.get("aliases") or {})),
     )
+
+
+def mark_index(server: Server, index: str) -> str:
+    """Count the operations that an index's primary shards have numbered: each write has a number.
+
+    Raises:
+        NoPermission: the credential may not read the statistics of the index.
+    """
+    answer = server.send(
+        "GET", path_of(index, "_stats", "docs"), level="shards", filter_path="indices.*.shards"
+    )
+    operations = sum(
+        copy["seq_no"]["max_seq_no"] + 1
+        for stats in answer["indices"].values()
+        for copies in stats["shards"].values()
+        for copy in copies
+        if copy["routing"]["primary"]
+    )
+    return f"{operations:,} operations"

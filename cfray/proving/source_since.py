@@ -1,0 +1,117 @@
+"""Whether the source has gone on since it was planned: what a finished target does not hold.
+
+A target is proven against what was read.  Whoever switches a source off must also know
+whether something was written to it since: files are listed again and compared with their
+pins, a store is counted again, and where it keeps a mark of its writes, that is compared.
+What was changed in place at a store that keeps no such mark is not seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from cfray.engine import throttle
+from cfray.errors import SourceError
+from cfray.report.facts import SOURCE_SINCE, Report
+from cfray.report.run import Run
+from cfray.runtime.plurals import counted
+from cfray.sources.base import Context
+from cfray.target.receipts import Status
+
+#: Findings that a report names in full.
+_NAMED = 5
+
+
+def look_again(run: Run) -> None:
+    """Compare the source with what was planned and read, and note what came of it.
+
+    To be called where every shard is committed and counted, and this run read none of a store.
+    A source that cannot be reached, or is gone, fails nothing: the report says so.
+    """
+    try:
+        status, detail = _compare(run)
+    except SourceError as error:
+        status, detail = "not_run", f"the source did not answer: {error.what}"
+    run.report.check(SOURCE_SINCE, status, detail)
+
+
+def leave_out(run: Run) -> None:
+    """Say that a command did not look at the source, and what is known of it."""
+    known = (
+        "this command read the source itself"
+        if run.report.counts.get("shards_read")
+        else f"this command did not look at the source; {recall_last_look(run)}"
+    )
+    run.report.check(SOURCE_SINCE, "not_run", f"{known}. cfray migrate, run again, looks")
+
+
+def recall_last_look(run: Run) -> str:
+    """Say what the last command found that looked at the source; this one did not."""
+    for report in Report.newest_first(run.state):
+        for check in report.checks:
+            if check.name == SOURCE_SINCE and check.status != "not_run":
+                return f"cfray {report.command} at {report.ended} found: {check.detail}"
+    return "no command has looked at it since it was read"
+
+
+def _compare(run: Run) -> tuple[Status, str]:
+    source = run.job.source
+    with run.source_session as session:
+        context = Context(session=session.state, throttle=throttle.local_budget(source))
+        marks = source.marks(context)
+        count = source.count(context) if source.is_remote else None
+        findings = [*_count_findings(run, count)]
+        planned = _planned_marks(run)
+        if marks is not None and planned is not None:
+            findings += _mark_findings(run, planned, marks, context)
+    if findings:
+        further = len(findings) - _NAMED
+        more = [f"and {further:,} more"] if further > 0 else []
+        return "fail", "; ".join([*findings[:_NAMED], *more])
+    if source.is_remote:
+        return _quiet_store(count, has_marks=marks is not None and planned is not None)
+    if marks is None or planned is None:
+        return "not_run", "this kind of source does not say whether it was written to since"
+    return "pass", f"{counted(len(planned), 'file is', 'files are')} as planned, and none appeared"
+
+
+def _planned_marks(run: Run) -> Mapping[str, str] | None:
+    """Give the marks of the plan; of the plans of earlier versions, which had none, None."""
+    return run.plan.marks or None
+
+
+def _quiet_store(count: int | None, *, has_marks: bool) -> tuple[Status, str]:
+    if count is None and not has_marks:
+        return "not_run", "this source neither counts its records nor marks its writes"
+    counts = "" if count is None else f"it counts as many records as were read ({count:,})"
+    if has_marks:
+        return "pass", "; ".join(filter(None, [counts, "nothing was written to it since the plan"]))
+    return "pass", f"{counts}; whether some were changed in place it does not say"
+
+
+def _count_findings(run: Run, count: int | None) -> Iterator[str]:
+    read = run.report.counts["read"]
+    if count is not None and count != read:
+        difference = counted(abs(count - read), "record")
+        side = "more" if count > read else "fewer"
+        yield f"the source counts {difference} {side} than the {read:,} that were read"
+
+
+def _mark_findings(
+    run: Run, planned: Mapping[str, str], marks: Mapping[str, str], context: Context
+) -> Iterator[str]:
+    source = run.job.source
+    appeared = sorted(marks.keys() - planned.keys())
+    rows = source.count_in(appeared, context) if appeared else {}
+    for name in appeared:
+        count = rows.get(name)
+        if count is None:
+            yield f"{name} has appeared and is not in the target"
+        elif count:
+            has = counted(count, "record has", "records have")
+            yield f"{has} appeared in {name} and {'is' if count == 1 else 'are'} not in the target"
+    for name in sorted(planned.keys() - marks.keys()):
+        yield f"{name} is gone"
+    for name in sorted(planned.keys() & marks.keys()):
+        if planned[name] != marks[name]:
+            yield f"{name} has changed ({planned[name]} when it was planned, {marks[name]} now)"
