@@ -18,9 +18,11 @@ from cfray.errors import SourceError
 from cfray.formats.csv_dialect import CsvDialect
 from cfray.formats.csv_header import find_separator_line, split_fields
 from cfray.formats.csv_records import RecordEnds
-from cfray.formats.header_guess import is_name
+from cfray.formats.header_guess import holds_known_name, is_name
 
 DELIMITERS = (",", "\t", ";", "|", "\x01", " ")
+#: Tried where the first line holds a well-known name between them.
+_RARE_DELIMITERS = ("~", "^", ":", "#", "!", "*")
 
 #: Share of the records that must agree on more than one field for a delimiter to be one.
 _ENOUGH = 0.8
@@ -104,15 +106,23 @@ def try_dialects(text: bytes, *, is_whole: bool) -> list[Trial]:
 
 
 def delimiter_of_header(text: bytes) -> str:
-    """Find the delimiter between the names of a first line that most lines have; else empty."""
+    """Find the delimiter between the names of a first line that most lines have; else empty.
+
+    Where one is a name that columns have everywhere, lines with fewer fields have it, too.
+    """
     first, *lines = text.decode(errors="replace").split("\n")[:_RECORDS]
     lines = [line for line in lines if line.strip()]
-    for delimiter in DELIMITERS[:4]:
-        names = [name.strip().strip('"') for name in first.split(delimiter)]
-        with_delimiters = sum(line.count(delimiter) >= len(names) - 1 for line in lines)
+    for delimiter in (*DELIMITERS[:4], *_RARE_DELIMITERS):
+        names = _names_of(first, delimiter)
+        least = 1 if holds_known_name(names) else len(names) - 1
+        with_delimiters = sum(line.count(delimiter) >= least for line in lines)
         if len(names) > 1 and all(name and is_name(name) for name in names):
             return delimiter if with_delimiters >= _ENOUGH * len(lines) > 0 else ""
     return ""
+
+
+def _names_of(line: str, delimiter: str) -> list[str]:
+    return [name.strip().strip('"') for name in line.split(delimiter)]
 
 
 def _has_blanks_behind_delimiters(trial: Trial) -> bool:
@@ -135,7 +145,7 @@ def begins_with_row(trials: list[Trial]) -> bool:
 def _dialects(text: bytes) -> Iterator[CsvDialect]:
     """Give the dialects worth a trial, the likelier ones first where records agree equally."""
     line = find_separator_line(text)
-    delimiters = (line.delimiter,) if line else DELIMITERS
+    delimiters = (line.delimiter,) if line else (*DELIMITERS, *_rare_delimiters(text))
     has_backslash = b"\\" in text
     if _NULL_FIELD.search(text) and not _QUOTED_FIELD.search(text):
         yield from (CsvDialect(delimiter, None, "\\") for delimiter in ("\t", "\x01"))
@@ -145,6 +155,15 @@ def _dialects(text: bytes) -> Iterator[CsvDialect]:
         if quote is not None and quote.encode() not in text and quote != '"':
             continue
         yield CsvDialect(delimiter, quote, escape)
+
+
+def _rare_delimiters(text: bytes) -> Iterator[str]:
+    """Give the rare delimiters between names that columns have everywhere."""
+    first = text.partition(b"\n")[0].decode(errors="replace").rstrip("\r")
+    for delimiter in _RARE_DELIMITERS:
+        names = _names_of(first, delimiter)
+        if len(names) > 1 and holds_known_name(names):
+            yield delimiter
 
 
 def _try(text: bytes, dialect: CsvDialect, rank: int, *, is_whole: bool) -> Trial:
@@ -167,9 +186,11 @@ def _try(text: bytes, dialect: CsvDialect, rank: int, *, is_whole: bool) -> Tria
         with suppress(SourceError):
             trial.rows.append(split_fields(record, dialect, ""))
     last_end = ends[-1] if ends else 0
-    is_long_field = not is_whole and not torn and _has_pairs(data[last_end:], dialect)
+    rest = data[last_end:]
+    is_one_line = not any(sign in rest for sign in b"\r\n")  # it has swallowed no record
+    is_long_field = not is_whole and not torn and (is_one_line or _has_pairs(rest, dialect))
     trial.is_closed = not find_ends.quoted or is_long_field
-    if not trial.is_closed and (is_whole or len(data) - last_end > len(data) / 2):
+    if not trial.is_closed and (is_whole or len(rest) > len(data) / 2):
         trial.count += 1  # a quote that is never closed has swallowed the records behind it
     return trial
 

@@ -20,7 +20,7 @@ from cfray.formats.dialect_trials import (
     delimiter_of_header,
     try_dialects,
 )
-from cfray.formats.header_guess import has_header
+from cfray.formats.header_guess import has_header, holds_known_name
 from cfray.formats.json_layouts import rank_layouts
 from cfray.formats.lines import BOM
 from cfray.runtime.plurals import counted
@@ -41,6 +41,7 @@ class Dialect:
         agreeing: records of the head that agree.
         records: whole records of the head.
         width: fields of a record.
+        encoding_why: what is to be said of an encoding that was guessed; empty for a sure one.
     """
 
     source: dict[str, object]
@@ -48,6 +49,7 @@ class Dialect:
     agreeing: int
     records: int
     width: int = 0
+    encoding_why: str = ""
 
 
 def rank_dialects(head: bytes) -> list[Dialect]:
@@ -55,7 +57,7 @@ def rank_dialects(head: bytes) -> list[Dialect]:
 
     Tried are the delimiters comma, tab, semicolon, bar, ``\x01`` and space; quotes ``"``, ``'``
     and none; a backslash as escape or none; UTF-8, UTF-16 and UTF-32 by mark or by zero bytes, and
-    cp1252 or latin-1 where the bytes are no UTF-8; a header or none.
+    a guess where the bytes are no UTF-8; a header or none.
 
     Args:
         head: the first ``HEAD_BYTES`` of a file, decompressed; a shorter head is a whole file.
@@ -88,13 +90,16 @@ def rank_dialects(head: bytes) -> list[Dialect]:
         for trial in trials
         if trial.agreeing
     ]
-    if not skipped:
-        return ranked
-    why = f"; no record stands in the {counted(skipped, 'line')} before"
-    return [
-        replace(dialect, source={"skip_lines": skipped} | dialect.source, why=dialect.why + why)
-        for dialect in ranked
-    ]
+    return [_behind(skipped, dialect) for dialect in ranked] if skipped else ranked
+
+
+def _behind(lines: int, dialect: Dialect) -> Dialect:
+    """Give a dialect for a table that begins behind some lines."""
+    total = lines + int(str(dialect.source.get("skip_lines", 0)))
+    why = f"{dialect.why}; no record stands in the {counted(lines, 'line')} before"
+    return replace(
+        dialect, source={"skip_lines": 0} | dialect.source | {"skip_lines": total}, why=why
+    )
 
 
 def _decode(head: bytes) -> tuple[bytes, str]:
@@ -111,12 +116,10 @@ def _decode(head: bytes) -> tuple[bytes, str]:
             return text[: error.start], ""
     else:
         return text, ""
-    for encoding in ("cp1252", "latin-1"):
-        try:
-            return text.decode(encoding).encode(), encoding
-        except UnicodeDecodeError:
-            continue
-    raise AssertionError("latin-1 decodes every byte")
+    if text_encoding.is_mostly_utf_8(text):
+        return text.decode(errors="replace").encode(), ""  # a row of another encoding is a reject
+    encoding = text_encoding.guess_encoding(text)
+    return text.decode(encoding, "ignore").encode(), encoding
 
 
 def _describe(trial: Trial, default: Trial, encoding: str, text: bytes) -> Dialect:
@@ -141,9 +144,43 @@ def _describe(trial: Trial, default: Trial, encoding: str, text: bytes) -> Diale
     elif source.get("null") == "":
         why += '; "" stands beside fields that are empty'
     if not has_header(rows):
-        source["columns"] = [f"column_{number}" for number in range(1, trial.width + 1)]
-        why += "; the first line is a row, no header"
-    return Dialect(source, why, trial.agreeing, trial.count, trial.width)
+        numbered = [f"column_{number}" for number in range(1, trial.width + 1)]
+        if names := _names_of_narrow_header(trial):
+            source |= {"columns": names, "skip_lines": 1}
+            why += "; the first line has a name less than the others have fields"
+        else:
+            source["columns"] = numbered
+            why += "; the first line is a row, no header"
+    encoding_why = _encoding_note(encoding, text) if encoding else ""
+    return Dialect(source, why, trial.agreeing, trial.count, trial.width, encoding_why)
+
+
+def _names_of_narrow_header(trial: Trial) -> list[str]:
+    """Give the names of columns of which the header leaves one out; none for any other first line.
+
+    R leaves out the name of the rows, which come first; a delimiter at the end of each row makes a
+    last column, of empty fields.
+    """
+    first, rows = trial.rows[0], trial.agreeing_rows
+    names = [name.strip() for name in first]
+    if len(first) != trial.width - 1 or not holds_known_name(names) or len(set(names)) < len(names):
+        return []
+    if any("\n" in name for name in first):
+        return []  # skip_lines counts lines
+    if any(row[-1] for row in rows):
+        return ["row_name", *names]
+    return [*names, f"column_{trial.width}"]
+
+
+def _encoding_note(encoding: str, text: bytes) -> str:
+    """Say that an encoding was guessed, with a word as it reads there; empty for UTF-16 and 32."""
+    word = re.search(r"\w*[^\W\x00-\x7f]\w*", text.decode())
+    if encoding.startswith("utf") or word is None:
+        return ""
+    return (
+        f"A GUESS, for the bytes are no UTF-8: {encoding} reads {word[0][:40]!r}; where that is no "
+        "word of the texts, name their encoding"
+    )
 
 
 def _keys(

@@ -11,6 +11,15 @@ from itertools import pairwise
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _LETTERS, _DIGITS = re.compile(r"[^\W\d_]+"), re.compile(r"\d+")
+#: What columns are called everywhere; a record hardly ever holds such a word as a whole field.
+_KNOWN_NAMES = frozenset(
+    {
+        *("id", "_id", "uuid", "key", "doc_id", "document_id", "title", "name", "text", "body"),
+        *("content", "description", "summary", "url", "link", "timestamp", "date", "created_at"),
+        *("updated_at", "embedding", "vector", "tags", "category", "label", "author", "language"),
+        *("lang", "source", "score"),
+    }
+)
 #: Characters of the longest name that a column plausibly has.
 _LONGEST_NAME = 64
 
@@ -29,6 +38,8 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         return False
     names = [name.strip() for name in first]
     columns = [[row[index] for row in later_rows] for index in range(len(names))]
+    if _are_known(names, columns):
+        return True
     is_counted = _counts_up(names) and sum(map(_counts_up, later_rows)) <= len(later_rows) / 10
     if not any(names) or any(
         not (is_name(name) or (is_counted and name.isdecimal())) for name in names if name
@@ -44,6 +55,29 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     return not any(
         any(values) for name, values in zip(names[1:], columns[1:], strict=True) if not name
     ) or _differ_mostly(names, columns)
+
+
+def holds_known_name(names: Sequence[str]) -> bool:
+    """Tell whether a row may be a header, one of whose names columns have everywhere."""
+    return all(name and is_name(name) for name in names) and any(
+        name.lower() in _KNOWN_NAMES for name in names
+    )
+
+
+def _are_known(names: list[str], columns: list[list[str]]) -> bool:
+    """Tell names by words that columns are called, whatever stands beside them.
+
+    The question of a form, a number and a name of two lines may be names, too.
+    """
+    filled = [name for name in names if name]
+    known = [
+        name
+        for name, values in zip(names, columns, strict=True)
+        if name.lower() in _KNOWN_NAMES and name not in values
+    ]
+    if len(set(filled)) < len(filled):
+        return False
+    return len(known) > 1 or (len(known) == 1 and _differ_mostly(names, columns))
 
 
 def _counts_up(cells: Sequence[str]) -> bool:

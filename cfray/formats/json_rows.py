@@ -120,6 +120,20 @@ class ListColumns:
     rows: int
     other_members: dict[str, object]
 
+    def torn(self) -> dict[str, int]:
+        """Count the elements of arrays that are columns by their size, and lack or have too many.
+
+        A list of the members' names (Chroma's ``included``) is no column.
+        """
+        members = {*self.names, *self.other_members}
+        return {
+            name: len(item)
+            for name, item in self.other_members.items()
+            if isinstance(item, list)
+            and self.rows < 2 * len(item) < 4 * self.rows
+            and not all(isinstance(element, str) and element in members for element in item)
+        }
+
 
 def find_list_columns(value: object) -> ListColumns:
     """Find the columns of ``{"id": [...], "text": [...]}``.

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
 
-_LINE = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 #: Lines that are looked at, and lines that may stand before a table.
 _LOOKED_AT, _MOST = 200, 50
 
@@ -24,8 +25,8 @@ def list_ends(text: bytes, delimiters: Sequence[str]) -> Iterator[tuple[int, int
     Yields:
         the offset of the table, and how many lines stand before it.
     """
-    lines_seen = [match for match, _ in zip(_LINE.finditer(text), range(_LOOKED_AT), strict=False)]
-    lines = [match[1] for match in lines_seen]
+    ends = [0, *(match.end() for match in islice(_LINE_END.finditer(text), _LOOKED_AT))]
+    lines = [text[start:end].rstrip(b"\r\n") for start, end in pairwise(ends)]
     comments = 0
     while comments < min(len(lines), _MOST) and (
         lines[comments].startswith(b"#") or not lines[comments].strip()
@@ -35,7 +36,7 @@ def list_ends(text: bytes, delimiters: Sequence[str]) -> Iterator[tuple[int, int
     counts = dict.fromkeys((comments - 1, comments, *_narrow_lines(lines, delimiters)))
     for count in counts:
         if 0 < count <= _MOST:
-            yield lines_seen[count - 1].end(), count
+            yield ends[count], count
 
 
 def _narrow_lines(lines: list[bytes], delimiters: Sequence[str]) -> Iterator[int]:

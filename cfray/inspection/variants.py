@@ -6,7 +6,7 @@ Of CSV they are dialects, of JSON the places where the records stand.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from cfray.formats import dialects
@@ -96,6 +96,10 @@ def _of_dialect(dialect: Dialect, section: Mapping[str, Any]) -> Variant:
         Guess(f"source.{key}", cast("Json", value), "" if number else dialect.why)
         for number, (key, value) in enumerate(keys.items())
     ]
+    if "encoding" in keys and dialect.encoding_why:
+        number = list(keys).index("encoding")
+        why = "; ".join(filter(None, [guesses[number].why, dialect.encoding_why]))
+        guesses[number] = replace(guesses[number], why=why, warns=True)
     name = ", ".join(f"{key} {value!r}" for key, value in keys.items() if key != "columns")
     return Variant(name or "as it is", {**section, **keys}, tuple(guesses))
 

@@ -47,6 +47,7 @@ def claim_vectors(unclaimed: Unclaimed) -> VectorFields:
         if (field.dimension >= MIN_DIMENSION or field.name in fieldnames.VECTORS)
         and (field.vectors >= _SELDOM * rows or fieldnames.VECTOR_LIKE.search(field.name))
         and (field.has_floats or fieldnames.VECTOR_LIKE.search(field.name))
+        and not _is_sparse(field, unclaimed)
     ]
     fitting = [
         field
@@ -63,6 +64,14 @@ def claim_vectors(unclaimed: Unclaimed) -> VectorFields:
     ]
     unclaimed.used_paths.update(field.path for field in fitting)
     return VectorFields(fitting, mixed)
+
+
+def _is_sparse(field: FieldSample, unclaimed: Unclaimed) -> bool:
+    """Tell the values of a sparse vector, beside which its indices stand."""
+    beside = (*field.path[:-1], "indices")
+    return field.path[-1] == "values" and any(
+        other.path == beside for other in unclaimed.fields("numbers", "list", "other")
+    )
 
 
 def _is_mostly(field: FieldSample, vectors: int) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfray.conversion.convert import Conversion, Converted
 from cfray.conversion.fields import Fields
@@ -24,6 +25,8 @@ from cfray.records.vector_texts import loses_digits
 from cfray.records.vector_values import decoded, is_vector_type
 from cfray.sources.base import Description
 
+#: Up to here float32 holds every integer (IEEE 754: 24 bits of significand).
+_EXACT = 2**24
 #: Vectors of a batch whose digits are looked at.
 _LOOKED_AT = 20
 
@@ -47,17 +50,33 @@ def vector_notes(job: JobSpec, shape: SourceShape, sample: list[Fields]) -> list
     for field, type_name in types.items():
         if "double" in type_name:
             notes[f"vectors of type {type_name} are rounded to float32"] = None
+        elif any(_has_large_integers(column) for column in _columns_of(field, sample)):
+            notes[
+                f"vectors of {dotted(field.path)} have integers that float32 cannot hold: they are "
+                "rounded to it"
+            ] = None
         else:
             notes |= dict.fromkeys(_written_notes(field, sample))
     return list(notes)
 
 
+def _columns_of(field: VectorField, sample: list[Fields]) -> list[pa.Array]:
+    columns = [fields.columns[field.path] for fields in sample if field.path in fields.columns]
+    return [column.filter(column.is_valid()) for column in columns]
+
+
+def _has_large_integers(column: pa.Array) -> bool:
+    """Tell whether a column of integers has one that another integer would be rounded to, too."""
+    if not (is_vector_type(column.type) and pa.types.is_integer(column.type.value_type)):
+        return False
+    numbers = pc.drop_null(pc.list_flatten(column)).to_numpy(zero_copy_only=False)
+    large = numbers[(numbers > _EXACT) | (numbers < -_EXACT)].tolist()
+    return any(int(np.float32(number)) != number for number in large)
+
+
 def _written_notes(field: VectorField, sample: list[Fields]) -> list[str]:
     """Say of vectors without a number type how they are read, and whether rounding changes them."""
-    columns = [fields.columns[field.path] for fields in sample if field.path in fields.columns]
-    columns = [
-        column.filter(column.is_valid()) for column in columns if not is_vector_type(column.type)
-    ]
+    columns = [column for column in _columns_of(field, sample) if not is_vector_type(column.type)]
     read = [
         np.asarray(numbers, np.float64)
         for column in columns

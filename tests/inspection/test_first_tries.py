@@ -22,6 +22,7 @@ from cfray.conversion.dates import days
 from cfray.errors import ConfigError, SourceError
 from cfray.inspection import source as inspection
 from cfray.job.file import read_job
+from cfray.job.spec import JobSpec
 from cfray.planning import show
 from cfray.planning.plan import preview
 
@@ -556,3 +557,43 @@ class TestDocumentation:
         for value, day in zip(named, read, strict=True):
             is_named_as_unread = value in ("01/03/2024", "01.03.2024")
             assert (day is None) == is_named_as_unread, value
+
+
+def test_the_values_of_a_sparse_vector_are_no_vector(tmp_path):
+    """Trap: sparse vectors of one length look like vectors of one width."""
+    rows = [
+        {
+            "id": number,
+            "payload": {"text": f"Document {number}. The lake keeps its ice until late spring."},
+            "vector": {
+                "dense": [number / 7 + i for i in range(8)],
+                "sparse": {"indices": [number, 30, 31, 32], "values": [0.5, 0.25, number / 3, 1.5]},
+            },
+        }
+        for number in range(20)
+    ]
+    (tmp_path / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = inspection.draft(str(tmp_path / "points.jsonl"), None).text
+    mapping = yaml.safe_load(text)["mapping"]
+    assert mapping["vector"] == "vector.dense"
+    assert "vectors" not in mapping
+
+
+def test_a_column_that_lacks_an_element_is_named_and_refused_where_nothing_may_be_lost(tmp_path):
+    columns = {"id": [*range(20)], "text": ["a text"] * 19, "title": ["a title"] * 20}
+    path = tmp_path / "columns.json"
+    path.write_text(json.dumps(columns))
+    draft = inspection.draft(str(path), None)
+    assert any("19 values in text" in warning for warning in draft.warnings)
+    source = {"kind": "json", "uri": str(path), "orient": "list"}
+    job = {"name": "n", "source": source, "mapping": {"id": "id"}, "target": {"uri": "t"}}
+    with pytest.raises(ConfigError, match="the export is torn there"):
+        preview(JobSpec.model_validate(job | {"strict": True}))
+    # what Chroma's get() says of itself is no column
+    chroma = {
+        "ids": ["a", "b", "c"],
+        "documents": ["x", "y", "z"],
+        "included": ["documents", "ids"],
+    }
+    path.write_text(json.dumps(chroma))
+    assert not inspection.draft(str(path), None).warnings

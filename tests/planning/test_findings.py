@@ -251,6 +251,16 @@ class TestVectors:
         forecast = forecast_of({"id": ["a"], "v": [written]}, {"vector": "v"})
         assert any("more digits than float32" in note for note in forecast.notes) == rounded
 
+    @pytest.mark.parametrize(
+        ("number", "rounded"),
+        [(2**24, False), (2**24 + 2, False), (2**24 + 1, True), (-(2**53) - 1, True)],
+    )
+    def test_rounding_of_integers_is_said(self, number, rounded):
+        forecast = forecast_of({"id": ["a"], "v": [[1, number]]}, {"vector": "v"})
+        assert (
+            any("integers that float32 cannot hold" in note for note in forecast.notes) == rounded
+        )
+
 
 def yaml_rule(rule):
     """Read a rule as a job file holds it."""

@@ -138,12 +138,17 @@ class DynamoDBBed(StoreBed):
         if store_id(row["id"]) != row["id"]:
             attributes["doc_id"] = ("string", row["id"])
         vectors = {"vector": row.get("vector"), **row.get("vectors", {})}
+        # DynamoDB's numbers have no -0; vectors of bytes have
+        zero = {"vector": 0.0}
         return {
             "id": ("string", store_id(row["id"])),
             "vectors": {
                 name: None
                 if vector is None
-                else [float(number) for number in np.array(vector, _number_type(name))]
+                else [
+                    float(number) + zero.get(name, -0.0)
+                    for number in np.array(vector, _number_type(name))
+                ]
                 for name, vector in sorted(vectors.items())
             },
             **attributes,

@@ -88,3 +88,16 @@ def test_a_dictionary_that_every_row_shares_is_written_out_within_bounds(tmp_pat
     assert [text[0] for item in batches for text in item["text"].to_pylist()] == ["x", "y"] * 1_000
     assert max(item.nbytes for item in batches) <= CONTEXT.batch_bytes
     assert len(batches) < 1_000
+
+
+def test_a_file_of_two_streams_is_refused(tmp_path):
+    """Trap: pyarrow reads the first one, and says nothing of the second."""
+    path = tmp_path / "a.arrows"
+    with path.open("wb") as sink, ipc.new_stream(sink, SCHEMA) as writer:
+        writer.write_batch(batches_of(CORPUS)[0])
+    one = path.read_bytes()
+    path.write_bytes(one + one)
+    assert ipc.open_stream(path.read_bytes()).read_all().num_rows == batches_of(CORPUS)[0].num_rows
+    with pytest.raises(SourceError, match="goes on behind the end marker") as refused:
+        Arrow(uri=str(path)).shards(CONTEXT)
+    assert "a file of its own" in refused.value.remedy

@@ -9,7 +9,9 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.sources.base import Context
 from cfray.sources.files.parquet import Parquet
@@ -94,3 +96,19 @@ def test_each_file_keeps_its_own_schema(tmp_path):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"id": [1], "x": [0.5]}), tmp_path / "b.parquet")
     assert rows(Parquet(uri=str(tmp_path))) == [{"id": "a"}, {"id": 1, "x": 0.5}]
+
+
+def test_a_flipped_bit_of_a_page_with_a_checksum_is_refused(tmp_path):
+    """Trap: Parquet itself reads it, as another text."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"id": range(20), "text": [f"Document {n}." for n in range(20)]})
+    source = write_source(
+        path, table, write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    content = bytearray(path.read_bytes())
+    content[content.index(b"Document 7.") + 9] ^= 14
+    path.write_bytes(content)
+    assert pq.read_table(path)["text"][7].as_py() == "Document 9."
+    with pytest.raises(SourceError, match="checksum") as refused:
+        rows(source)
+    assert not refused.value.transient

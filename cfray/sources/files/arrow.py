@@ -1,8 +1,9 @@
 """Arrow IPC exports, file and stream format.
 
 A file is cut by record batches; a stream is read from its start by one worker.  A stream
-that was cut exactly between two messages reads as complete, so the plan looks for its end
-marker and refuses a stream without it.
+that was cut exactly between two messages reads as complete, and so does the first of two
+streams that were put into one file: the plan looks for the first end marker, and refuses a
+file that does not end with it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _MAGIC = b"ARROW1"
 _FEATHER_V1 = b"FEA1"
 #: Source: Arrow columnar format, "IPC Streaming Format".
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_BLOCK = 1 << 20
 
 
 class Arrow(FileSource):
@@ -66,7 +68,7 @@ class Arrow(FileSource):
     ) -> Iterator[pa.RecordBatch | Reject]:
         """Decode record batches one at a time, cut to the bytes a batch may have."""
         with explain_read_errors(file, "arrow"), open_file(file) as stream:
-            for number, batch in _batches(stream, where):
+            for number, batch in _batches(file, stream, where):
                 step = max(1, context.batch_bytes * batch.num_rows // max(1, batch_size(batch)))
                 for start in range(0, batch.num_rows, step):
                     yield from separate_invalid_text(
@@ -82,9 +84,12 @@ class Arrow(FileSource):
             return normal_schema(reader.schema)
 
 
-def _batches(stream: pa.NativeFile, where: dict[str, Json]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _batches(
+    file: PinnedFile, stream: pa.NativeFile, where: dict[str, Json]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     if where["stream"]:
         yield from enumerate(ipc.open_stream(stream))
+        _check_nothing_behind(file, stream)
         return
     reader = ipc.open_file(stream)
     for number in range(int(str(where["from"])), int(str(where["to"]))):
@@ -107,14 +112,14 @@ def _is_file_format(file: PinnedFile) -> bool:
 
 
 def _check_stream_end(file: PinnedFile) -> None:
-    """Refuse a stream without its end marker: rows behind a cut would be lost without a word.
+    """Refuse a stream that does not end with its end marker: rows would be lost without a word.
 
     Raises:
-        SourceError: the marker is missing.
+        SourceError: the marker is missing, or something stands behind it.
     """
     tail = b""
     with explain_read_errors(file, "arrow"), open_file(file) as stream:
-        while block := stream.read(1 << 20):
+        while block := stream.read(_BLOCK):
             tail = (tail + block)[-len(_END_OF_STREAM) :]
     if tail != _END_OF_STREAM:
         check_kind(file, "arrow")
@@ -122,4 +127,22 @@ def _check_stream_end(file: PinnedFile) -> None:
             f"{file.uri} is an Arrow stream without its end marker: it was cut short, or its "
             "writer was not closed",
             "export it again; what is missing behind the cut cannot be known",
+        )
+    with explain_read_errors(file, "arrow"), open_file(file) as stream:
+        for _ in ipc.MessageReader.open_stream(stream):
+            pass
+        _check_nothing_behind(file, stream)
+
+
+def _check_nothing_behind(file: PinnedFile, stream: pa.NativeFile) -> None:
+    """Refuse bytes behind an end marker, where the stream stands: nobody would read them.
+
+    Raises:
+        SourceError: there are some, perhaps another stream.
+    """
+    if stream.read(1):
+        raise SourceError(
+            f"{file.uri} goes on behind the end marker of its Arrow stream: perhaps two streams "
+            "were put into one file",
+            "give each stream a file of its own, and name their folder in source.uri",
         )

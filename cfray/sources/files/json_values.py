@@ -106,7 +106,9 @@ class ValueReader:
             for name, item in columns.other_members.items()
             if isinstance(item, list)
         }
-        where |= Unread({name: count for name, count in objects.items() if count}).as_where()
+        counts = {name: count for name, count in objects.items() if count}
+        torn = columns.torn()
+        where |= Unread(counts | torn, torn=set(torn)).as_where()
         size = (container.end or file.size) - container.start
         return FilePart(
             file, f"{container.start:015d}", where, size, columns.rows, splittable=False

@@ -95,7 +95,7 @@ def read_schema(file: PinnedFile) -> pa.Schema:
 def _open_reader(file: PinnedFile) -> Iterator[tuple[pq.ParquetFile, pa.NativeFile]]:
     with explain_read_errors(file, "parquet"), open_file(file) as stream:
         try:
-            yield pq.ParquetFile(stream, coerce_int96_timestamp_unit=UNITS[0]), stream
+            yield _reader_of(stream, UNITS[0]), stream
         except OSError as error:
             # The words of a file whose footer is encrypted, and of encrypted columns (26.0.1).
             if "decrypt" not in str(error):
@@ -104,6 +104,11 @@ def _open_reader(file: PinnedFile) -> Iterator[tuple[pq.ParquetFile, pa.NativeFi
                 f"{file.uri} is encrypted (Parquet's modular encryption), and cfray holds no keys",
                 "write the file again without encryption, or leave it out",
             ) from error
+
+
+def _reader_of(stream: pa.NativeFile, unit: str) -> pq.ParquetFile:
+    """Open a file; pages that have a checksum are compared with it."""
+    return pq.ParquetFile(stream, coerce_int96_timestamp_unit=unit, page_checksum_verification=True)
 
 
 def _int96_columns(reader: pq.ParquetFile) -> list[str]:
@@ -127,7 +132,7 @@ def _exact_batches(
     """Read the INT96 columns of a row group in the other units, too, and make them exact."""
     tables = []
     for unit in UNITS[1:]:
-        reader = pq.ParquetFile(stream, coerce_int96_timestamp_unit=unit)
+        reader = _reader_of(stream, unit)
         table = reader.read_row_group(number, columns=instants, use_threads=False)
         indexes = [index for index, name in enumerate(table.column_names) if name in instants]
         tables.append(table.select(indexes))

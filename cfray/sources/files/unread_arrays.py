@@ -30,18 +30,24 @@ class Unread:
     Attributes:
         counts: dotted path of an array -> its elements.
         columns: arrays of plain values, as many as there are records: they are columns of these.
+        torn: arrays of plain values, almost as many as there are records.
         is_head: whether only the head of a file was counted.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     columns: set[str] = field(default_factory=set)
+    torn: set[str] = field(default_factory=set)
     is_head: bool = False
 
     def as_where(self) -> Where:
         """Write it into a part of a file; nothing where nothing is unread."""
         if not self.counts:
             return {}
-        return {"unread": {**self.counts}, "unread_columns": [*sorted(self.columns)]}
+        return {
+            "unread": {**self.counts},
+            "unread_columns": [*sorted(self.columns)],
+            "unread_torn": [*sorted(self.torn)],
+        }
 
 
 def count_unread(
@@ -78,6 +84,8 @@ def sum_unread(parts: Iterable[tuple[PinnedFile, Where]]) -> Unread:
         for name, count in counts.items() if isinstance(counts, dict) else ():
             total.counts[name] = total.counts.get(name, 0) + int(str(count))
         total.columns.update(map(str, columns if isinstance(columns, list) else ()))
+        torn = where.get("unread_torn")
+        total.torn.update(map(str, torn if isinstance(torn, list) else ()))
     return total
 
 
@@ -124,6 +132,11 @@ def describe_unread(
 def _warning(name: str, unread: Unread, records: str) -> str:
     least = "at least " if unread.is_head else ""
     way_out = f"source.ignore: [{name}] says that this job needs none"
+    if name in unread.torn:
+        return (
+            f"{NOT_READ}: {counted(unread.counts[name], 'value')} in {name}, another number than "
+            f"the columns that are read have: the export is torn there; {way_out}"
+        )
     if name in unread.columns:
         return (
             f"{NOT_READ}: {counted(unread.counts[name], 'value')} in {name}, as many as there are "
