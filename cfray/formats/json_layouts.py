@@ -8,6 +8,7 @@ parsed.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +29,8 @@ _SEPARATOR = b"\x1e"
 _ARRAY_OF_OBJECTS = re.compile(rb"\[\s*\{")
 #: Lines that are looked at.
 _LINES = 20
+#: Objects of the same keys, each under a key of its own, that are records.
+_MANY = 5
 _SPLIT_KEYS = {"columns", "index", "data"}
 
 
@@ -219,9 +222,43 @@ def _rank_object(value: dict[str, object]) -> list[JsonLayout]:
         )
         for _, path, items in wrapped
     ]
-    if not ranked and len(value) > 1 and all(isinstance(item, dict) for item in value.values()):
-        ranked.append(_rank_members(value))
-    return ranked
+    if ranked:
+        return ranked
+    nested = max(_keyed_records(value, ()), key=lambda found: len(found[1]), default=((), {}))
+    if len(nested[1]) > len(value) or (nested[1] and not _are_objects(value)):
+        path = ".".join(nested[0])
+        why = f"{len(nested[1])} objects of the head stand in the object {path}, each under its key"
+        source: dict[str, object] = {"kind": "json", "records": path, "orient": "index"}
+        return [JsonLayout(source, why, len(nested[1]), len(nested[1]))]
+    return [_rank_members(value)] if len(value) > 1 and _are_objects(value) else []
+
+
+def _are_objects(value: dict[str, object]) -> bool:
+    return all(isinstance(item, dict) for item in value.values())
+
+
+def _keyed_records(
+    value: dict[str, object], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
+    """Give the objects inside an object, down to two keys, that hold records under their ids."""
+    for key, item in value.items():
+        if "." in key or not isinstance(item, dict):
+            continue
+        if _are_keyed_records(item):
+            yield (*path, key), item
+        elif not path:
+            yield from _keyed_records(item, (key,))
+
+
+def _are_keyed_records(members: dict[str, object]) -> bool:
+    """Tell records under their ids, which repeat them or are many, from a record of objects."""
+    records = [(key, item) for key, item in members.items() if isinstance(item, dict)]
+    if not records or len(records) < len(members):
+        return False
+    if all(item.get("id") == key for key, item in records):
+        return True
+    keys = Counter(frozenset(item) for _, item in records)
+    return len(records) >= _MANY and keys.most_common(1)[0][1] * 2 > len(records)
 
 
 def _rank_lists(value: dict[str, object]) -> JsonLayout | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import re
 
+import pyarrow as pa
+
 from cfray.errors import SourceError, SourceUnavailable, TargetError, TargetUnavailable
 from cfray.runtime.error_text import describe_error
 
@@ -85,6 +87,12 @@ def classify_read_error(error: Exception, location: str) -> SourceError:
         return SourceUnavailable(
             f"{location} cannot be read: {detail}",
             f"check that the filesystem answers, {_AGAIN}",
+        )
+    if isinstance(error, pa.ArrowNotImplementedError):
+        return SourceError(
+            f"{location} cannot be read: {detail}",
+            "Arrow does not read a type that it has, such as integers of 128 bits: cast the "
+            "column, to text or a decimal, and export it again",
         )
     return SourceError(
         f"{location} cannot be read: {detail}",

@@ -1,10 +1,12 @@
-"""Delimited texts as people have them, found by trying to break the drafts: each was read wrong."""
+"""Delimited and JSON texts as people have them, found by trying to break the drafts: each was read wrong."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from cfray.formats.dialects import HEAD_BYTES, rank_dialects
+from cfray.formats.dialects import HEAD_BYTES, rank_dialects, rank_json
 from cfray.formats.preamble import list_ends
 
 BODIES = [f"Document {number}. The lake keeps its ice until late spring." for number in range(20)]
@@ -100,3 +102,40 @@ def test_other_encodings_are_guessed_and_said_to_be_a_guess(text, encoding):
     dialect = rank_dialects(f"id,title,body\n{rows}".encode(encoding))[0]
     assert dialect.source == {"encoding": encoding}
     assert "A GUESS, for the bytes are no UTF-8" in dialect.encoding_why
+
+
+@pytest.mark.parametrize(
+    ("value", "records"),
+    [
+        ({"vectors": {f"v{n}": {"id": f"v{n}", "values": [n]} for n in range(2)}}, "vectors"),
+        (
+            {
+                "namespace": "",
+                "vectors": {"a": {"id": "a", "metadata": {"x": {"y": 1}}}},
+                "usage": {"readUnits": 1},
+            },
+            "vectors",
+        ),
+        (
+            {
+                "docstore/metadata": {f"n{n}": {"doc_hash": "h"} for n in range(6)},
+                "docstore/data": {f"n{n}": {"__data__": {"text": "t"}} for n in range(7)},
+            },
+            "docstore/data",
+        ),
+    ],
+)
+def test_records_under_their_ids_stand_in_an_object(value, records):
+    layout = rank_json(json.dumps(value).encode())[0]
+    assert layout.source == {"kind": "json", "records": records, "orient": "index"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"id": 1, "where": {"start": {"line": 1, "column": 2}, "end": {"line": 3, "column": 4}}},
+        {"id": 1, "meta": {"a": {"x": 1}, "b": {"y": 2}, "c": {}, "d": {}, "e": {"z": 1}, "f": 1}},
+    ],
+)
+def test_a_record_that_holds_objects_is_one_record(record):
+    assert rank_json(json.dumps(record).encode())[0].source == {"kind": "json"}

@@ -3,6 +3,7 @@
 The texts are those of Arrow, Lance and the operating system, which have no common error type.
 """
 
+import pyarrow as pa
 import pytest
 
 from cfray.errors import SourceError, SourceUnavailable, TargetError, TargetUnavailable
@@ -88,3 +89,11 @@ def test_a_target_that_cannot_be_written_names_its_remedy(error, remedy):
 )
 def test_a_target_that_did_not_answer_is_transient(error):
     assert type(classify_write_error(error, "could not write /out/a")) is TargetUnavailable
+
+
+def test_a_type_that_arrow_does_not_read_is_no_damage():
+    error = pa.ArrowNotImplementedError("Integers with more than 64 bits not implemented")
+    refused = classify_read_error(error, "/data/a.parquet")
+    assert type(refused) is SourceError
+    assert "cast the column" in refused.remedy
+    assert "damaged" not in refused.remedy

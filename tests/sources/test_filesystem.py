@@ -264,6 +264,7 @@ class TestTexts:
     def test_front_matter_becomes_fields_and_hides_none_of_ours(self, tree):
         text = (
             "---\ntitle: The title\nid: own\ndate: 2024-01-31\nzip: 0042\nn: 9007199254740993\n"
+            "version: 1.10\nscore: 0.25\nplus: +5\n"
             "on: yes\nratio: 1e3\nlist: [a, b]\nby: {name: Zoë}\nnothing:\n---\r\n# Heading\nbody\n"
         )
         record = read(tree({"a.md": text}))[0]["a.md"]
@@ -275,6 +276,9 @@ class TestTexts:
             "date": "2024-01-31",
             "zip": "0042",
             "n": 2**53 + 1,
+            "version": "1.10",
+            "score": 0.25,
+            "plus": "+5",
             "on": "yes",
             "ratio": 1000.0,
             "list": ["a", "b"],

@@ -1,7 +1,8 @@
 """The block of YAML or TOML in front of a Markdown document, as values of JSON.
 
 YAML's core schema is read, where only ``true`` and ``false`` are booleans; a date stays the text
-that it is, and so does a number with leading zeros, which is a code.
+that it is, and so does a number that would be written otherwise, such as the code ``0042`` and the
+version ``1.10``.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class _Loader(yaml.SafeLoader):
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("int", r"0|-?[1-9][0-9]*", "-0123456789"),
     (
         "float",
         r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?",
@@ -93,9 +94,10 @@ for _tag, _pattern, _first in (
     )
 
 
-def _read_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    """Read also 1e5, which PyYAML leaves a text."""
-    return float(loader.construct_scalar(node))
+def _read_float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    """Read also 1e5, which PyYAML leaves a text; a text that no float gives back stays one."""
+    text = str(loader.construct_scalar(node))
+    return float(text) if "e" in text.lower() or repr(float(text)) == text else text
 
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _read_float)
