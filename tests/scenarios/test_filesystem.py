@@ -229,7 +229,8 @@ def test_a_killed_worker_and_a_file_that_changed_since_the_plan(local_cfray, tre
     for worker in until(running.workers, "a worker is in a shard"):
         os.kill(worker, signal.SIGKILL)
     os.close(gate)
-    running.wait().ended_with(3)
+    ended = running.wait().ended_with(7)
+    assert "its source has gone on since it was planned: late.txt has changed" in ended.out
     assert differences(job, root, {"late.txt"}) == []
     assert list(job.report()["quarantine_reasons"].values()) == [1]
     assert "changed since the plan" in next(iter(job.report()["quarantine_reasons"]))

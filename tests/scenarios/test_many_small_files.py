@@ -19,7 +19,7 @@ from tests.scenarios.runs import PROVE
 from tests.testbeds.embedding_server import EmbeddingServer
 
 #: Files, and rows of each.
-FILES, ROWS = (10_000, 20) if PROVE else (60, 20)
+FILES, ROWS = (10_000, 20) if PROVE else (128, 20)
 DIMENSION, BATCH = 128, 32
 #: Rows of a full piece: sixteen requests.
 #: Of a small target a sixteenth is a piece.

@@ -86,6 +86,8 @@ class PointInTime(Source):
 
     @contextmanager
     def session(self) -> Iterator[Session]:
+        if not Path(self.folder, "records.json").exists():
+            raise SourceError(f"nobody answers at {self.folder}", "start the store")
         number = len(self.log("open"))
         name = f"view-{number}"
         view = self._view(name)

@@ -17,6 +17,7 @@ from cfray.records.record import Reject, from_objects
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Shard
 from cfray.sources.files.listing import mark_of
+from cfray.sources.files.locations import printable
 from cfray.sources.filesystem import media, notes
 from cfray.sources.filesystem.duplicates import find_duplicates
 from cfray.sources.filesystem.extractor import Extractor
@@ -83,8 +84,11 @@ class Filesystem(Settings):
             yield from_objects(records)
 
     def marks(self, context: Context) -> dict[str, str]:
-        """Mark each file by its size and time, and by where a link leads."""
-        return {entry.name: mark_of(entry) for entry in self._list().files}
+        """Mark each file by its size and time, and by where a link leads.
+
+        Bytes of a name that are not UTF-8 are written as escapes, for the marks are JSON.
+        """
+        return {printable(entry.name): printable(mark_of(entry)) for entry in self._list().files}
 
     def count_in(self, names: list[str], context: Context) -> dict[str, int | None]:
         """Count each file as one record."""
