@@ -131,8 +131,11 @@ def test_one_session_is_open_from_the_plan_to_the_count_and_every_receipt_names_
     (receipt,) = state(job).glob("staged/source-count.*.json")
     assert json.loads(receipt.read_text())["consistency"] == "snapshot"
     assert cfray.verify(job).consistency == "snapshot"
+    reads = store.log("read")
     cfray.migrate(job)
-    assert store.log("open") == ["open view-0"], "nothing was to be done"
+    assert store.log("open")[1:] == ["open view-1"], "it is counted again"
+    assert store.log("read") == reads, "nothing was to be done"
+    assert store.log("close")[-1] == "close view-1"
 
 
 def test_a_session_is_kept_alive_over_a_slow_copy(store, job_of):
