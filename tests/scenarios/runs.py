@@ -418,6 +418,13 @@ def export(
     }
 
 
+def copied(finished: Job, folder: Path) -> Job:
+    """Copy an export with its target, state and job file; its plan names the first export's files."""
+    shutil.copytree(finished.path.parent, folder, dirs_exist_ok=True)
+    target = folder / Path(finished.target).name
+    return Job(folder / finished.path.name, str(target), finished.body)
+
+
 # what a target holds
 
 

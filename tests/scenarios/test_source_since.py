@@ -28,10 +28,7 @@ def finished(module_cfray, tmp_path_factory) -> Job:
 @pytest.fixture
 def job(finished, tmp_path) -> Job:
     """Give a copy of the export, its finished target and its job file; times stay."""
-    shutil.copytree(finished.path.parent, tmp_path, dirs_exist_ok=True)
-    return Job(
-        tmp_path / finished.path.name, str(tmp_path / Path(finished.target).name), finished.body
-    )
+    return runs.copied(finished, tmp_path)
 
 
 def part(job: Job, number: int) -> Path:

@@ -32,10 +32,7 @@ def finished(module_cfray, tmp_path_factory) -> Job:
 @pytest.fixture
 def job(finished, tmp_path) -> Job:
     """Give a copy of the finished target, its state and its job file."""
-    shutil.copytree(finished.path.parent, tmp_path, dirs_exist_ok=True)
-    return Job(
-        tmp_path / finished.path.name, str(tmp_path / Path(finished.target).name), finished.body
-    )
+    return runs.copied(finished, tmp_path)
 
 
 @pytest.fixture
