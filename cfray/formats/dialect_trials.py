@@ -112,7 +112,7 @@ def delimiter_of_header(text: bytes) -> str:
     """
     first, *lines = text.decode(errors="replace").split("\n")[:_RECORDS]
     lines = [line for line in lines if line.strip()]
-    for delimiter in (*DELIMITERS[:4], *_RARE_DELIMITERS):
+    for delimiter in (*DELIMITERS[:4], *_rare_delimiters(text)):
         names = _names_of(first, delimiter)
         least = 1 if holds_known_name(names) else len(names) - 1
         with_delimiters = sum(line.count(delimiter) >= least for line in lines)

@@ -33,6 +33,11 @@ def look_again(run: Run) -> None:
     except SourceError as error:
         status, detail = "not_run", f"the source did not answer: {error.what}"
     run.report.check(SOURCE_SINCE, status, detail)
+    if status == "fail":
+        run.report.notes.append(
+            "remedy: do not switch the source off; migrate it into a new target.uri, for this "
+            "target holds it as it was planned"
+        )
 
 
 def leave_out(run: Run) -> None:

@@ -139,3 +139,11 @@ def test_records_under_their_ids_stand_in_an_object(value, records):
 )
 def test_a_record_that_holds_objects_is_one_record(record):
     assert rank_json(json.dumps(record).encode())[0].source == {"kind": "json"}
+
+
+def test_a_colon_between_words_that_name_no_column_is_no_delimiter():
+    days = [f"Day {number}: the lake" + " and its ice" * (number % 5) for number in range(20)]
+    lines = ["Weather: cold", *days, ""]
+    dialect = rank_dialects("\n".join(lines).encode())[0]
+    assert "delimiter" not in dialect.source
+    assert dialect.width == 1

@@ -77,6 +77,7 @@ def test_files_that_appeared_changed_or_are_gone_are_named(cfray, job, change, w
         code, status, detail = look(cfray, job)
         assert (code, status) == (7, "fail")
         assert words in detail
+        assert "remedy: do not switch the source off" in " ".join(job.report()["notes"])
     assert runs.digests(job.target) == before
     # what looks at the target alone says what was found, and calls nothing verified
     report = cfray.run("verify", job.path, "--json").ended_with(0).document()
