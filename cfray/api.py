@@ -16,6 +16,7 @@ from rich.console import Console
 from cfray import pipeline
 from cfray.job.python_job import Job, job_of, source_job
 from cfray.job.spec import JobSpec
+from cfray.pipeline import Against
 from cfray.planning.preview import Preview
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
@@ -92,8 +93,8 @@ def migrate(job: AnyJob, *, force: bool = False, progress: bool = False) -> Repo
     return pipeline.migrate(job_of(job), _shown(progress=progress), force=force)
 
 
-def verify(job: AnyJob, *, progress: bool = False) -> Report:
-    """Re-read the target and compare it with its ledger; needs no source, changes no row.
+def verify(job: AnyJob, *, against: Against = "ledger", progress: bool = False) -> Report:
+    """Re-read the target and compare it with its ledger, or also with its source; change no row.
 
     Example::
 
@@ -102,16 +103,18 @@ def verify(job: AnyJob, *, progress: bool = False) -> Report:
 
     Args:
         job: path of a job file, its keys, or a job.
+        against: ``ledger`` needs no source; ``source`` also reads every record of it again.
         progress: show on stderr which step runs.
 
     Returns:
-        The report.  ``exit_code`` is 4 where a check failed: that raises nothing.
+        The report.  ``exit_code`` is 4 where a check failed, 6 where the source has changed so
+        that a comparison with it decides nothing: these raise nothing.
 
     Raises:
         ConfigError: there is no target yet.
         LedgerMismatch: another job made it.
     """
-    return pipeline.check(job_of(job), _shown(progress=progress))
+    return pipeline.check(job_of(job), _shown(progress=progress), against=against)
 
 
 def query(

@@ -300,12 +300,34 @@ def status(job_file: JobFile, *, as_json: AsJson = False, verbose: Verbose = Fal
 
 @app.command()
 def verify(
-    job_file: JobFile, *, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False
+    job_file: JobFile,
+    *,
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            help="ledger: needs no source. source: also reads every record of it again.",
+        ),
+    ] = "ledger",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Re-read the target and compare it with the ledger, shard by shard and file by file."""
+    """Re-read the target and compare it with the ledger, or with the ledger and the source."""
+    from typing import get_args
+
     from cfray import pipeline
 
-    _finish(pipeline.check(_read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+    if against not in get_args(pipeline.Against):
+        known = " or ".join(get_args(pipeline.Against))
+        raise ConfigError(f"--against {against} is not known", f"give {known}")
+    job = _read_job(job_file)
+    report = pipeline.check(
+        job,
+        _progress(quiet=quiet),
+        against=against,  # type: ignore[arg-type]  # one of its values now
+    )
+    _finish(report, as_json=as_json)
 
 
 @app.command()

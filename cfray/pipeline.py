@@ -28,10 +28,10 @@ import time
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cfray.copying import duplicates, source_count
-from cfray.copying.driver import Copying, allowed_quarantine
+from cfray.copying.driver import Copying, allowed_quarantine, context_of
 from cfray.copying.duplicates import Identities
 from cfray.copying.identities import SearchLimits
 from cfray.embedding.embed import embed_target
@@ -56,7 +56,7 @@ from cfray.joining.quarantine import quarantined_rows
 from cfray.joining.replay import replay_quarantined
 from cfray.planning import plan
 from cfray.planning.forecast import Forecast
-from cfray.proving import source_since, up_to_date, verify
+from cfray.proving import against_source, source_since, up_to_date, verify
 from cfray.proving.progress_state import progress_state, stage_of
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
@@ -79,6 +79,9 @@ from cfray.target.creation import find_target
 from cfray.target.damage import damage_named
 from cfray.target.search import Answer, Question, search_target
 from cfray.target.state import Plan, State
+
+#: What a verification compares the target with.
+Against = Literal["ledger", "source"]
 
 
 def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
@@ -169,7 +172,7 @@ def copy(run: Run) -> None:
     # but for its count, where an earlier run was killed before it asked
     if copying.missing_shards:
         with run.source_session as session:
-            copying.read(copying.context(session))
+            copying.read(context_of(run, session))
             run.count()
             source_count.count_source_again(run, session)
     else:
@@ -183,10 +186,13 @@ def copy(run: Run) -> None:
     failpoint.reach("copy")
 
 
-def look_at_source(run: Run) -> None:
-    """See whether the source has gone on; a store that this run has just read is not asked."""
+def look_at_source(run: Run, *, asked: bool) -> None:
+    """See whether the source has gone on; a store that this run has just read is not asked.
+
+    ``asked``: the operator asks for a look at the source.
+    """
     was_just_read = run.job.source.is_remote and run.report.counts.get("shards_read")
-    if run.report.command == "migrate" and not was_just_read:
+    if asked or (run.report.command == "migrate" and not was_just_read):
         source_since.look_again(run)
     else:
         source_since.leave_out(run)
@@ -292,11 +298,15 @@ def build_text_index(run: Run) -> None:
     run.timed("index", lambda: index.build(run.target, spec, run.plan.metric, none))
 
 
-def verify_all(run: Run) -> None:
+def verify_all(run: Run, against: Against = "ledger") -> None:
     """Make every check, and report what earlier commands have judged."""
-    run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
+    found = run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
+    if against == "source":
+        run.timed("source check", lambda: against_source.compare_with_source(run, found))
+    else:
+        against_source.leave_out_source(run)
     source_count.report_source_count(run)
-    look_at_source(run)
+    look_at_source(run, asked=against == "source")
     report_vectors(run)
     report_gate(run)
 
@@ -320,8 +330,11 @@ def optimize(job: JobSpec, progress: Progress) -> Report:
         return run.report
 
 
-def check(job: JobSpec, progress: Progress) -> Report:
-    """Verify a target at the ledger level; change nothing but the report."""
+def check(job: JobSpec, progress: Progress, *, against: Against = "ledger") -> Report:
+    """Verify a target; change nothing but the report.
+
+    ``against``: ``ledger`` needs no source; ``source`` also reads every record of it again.
+    """
     with (
         looked_at("verify", job, progress) as run,
         concluded(run),
@@ -329,7 +342,7 @@ def check(job: JobSpec, progress: Progress) -> Report:
     ):
         ledger = run.target.ledger()
         run.count()
-        verify_all(run)
+        verify_all(run, against)
         run.report.conclude(ledger)
         return run.report
 

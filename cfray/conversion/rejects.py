@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+import xxhash
 
 from cfray.conversion.convert import Fault
 from cfray.frames.schema import ORIGINAL_ID
@@ -57,6 +58,12 @@ class RejectedRow:
     def readable(self) -> dict[str, Any]:
         """Give what people read of the row."""
         return {name: getattr(self, name) for name in _READABLE}
+
+    @property
+    def digest(self) -> int:
+        """Hash what the source gave and why it does not fit, not where it stood (64 bits)."""
+        body = [self.stage, self.reason, self.id, self.content, self.collection]
+        return xxhash.xxh3_64_intdigest(json.dumps(body, sort_keys=True).encode())
 
     def to_line(self) -> bytes:
         """Write the row as a line of JSON."""

@@ -26,6 +26,7 @@ from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Session
 from cfray.target import commit
 from cfray.target.books import read_books
+from cfray.target.commit import Target
 from cfray.target.receipts import ShardReceipt
 
 logger = logging.getLogger("cfray")
@@ -35,15 +36,25 @@ logger = logging.getLogger("cfray")
 _COMMIT_SHARE = 20
 
 
-def _in_order_of_columns(run: Run) -> SourceShape:
-    """Give the plan's shape with its vectors in the order of the target's columns.
+def in_order_of_columns(shape: SourceShape, target: Target) -> SourceShape:
+    """Give a plan's shape with its vectors in the order of the target's columns.
 
     The hash of a row depends on the order of its columns, and earlier versions saved a plan whose
     vectors were in the order of their names.
     """
-    shape, columns = run.plan.shape, run.target.open().schema.names
+    columns = target.open().schema.names
     vectors = sorted(shape.vectors, key=lambda name: columns.index(f"x_vector_{name}"))
     return replace(shape, vectors={name: shape.vectors[name] for name in vectors})
+
+
+def context_of(run: Run, session: Session) -> Context:
+    """Give what a source is handed when its shards are read."""
+    return Context(
+        session=session.state,
+        scratch=run.state.scratch.uri,
+        max_record=run.job.limits.max_document,
+        throttle=throttle.shared_budget(run.job.source),
+    )
 
 
 class Copying:
@@ -89,16 +100,6 @@ class Copying:
         if not self.missing_shards:
             self.committer.check_limit(final=True)
 
-    def context(self, session: Session) -> Context:
-        """Give what a source is handed when its shards are read."""
-        job = self.run.job
-        return Context(
-            session=session.state,
-            scratch=self.run.state.scratch.uri,
-            max_record=job.limits.max_document,
-            throttle=throttle.shared_budget(job.source),
-        )
-
     def read(self, context: Context) -> None:
         """Copy the missing shards, each in one call, and commit their receipts as they come.
 
@@ -116,7 +117,7 @@ class Copying:
         )
         session = run.source_session.open()
         run.state.save_session(session)
-        steps = Steps(run.job, _in_order_of_columns(run), run.plan.tokenizer)
+        steps = Steps(run.job, in_order_of_columns(run.plan.shape, run.target), run.plan.tokenizer)
         task = CopyTask(run.job, steps, context, session.id, run.target.epoch)
         line = TaskLine[PlannedShard, ShardReceipt](options, work=partial(copy_shard, task))
         shards = [PlannedShard(number, run.plan.shards[number]) for number in self.missing_shards]

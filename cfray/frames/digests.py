@@ -95,7 +95,7 @@ def group_hashes(frames: pa.RecordBatch, group: str) -> Hashes:
 def _hash_group(frames: pa.RecordBatch, uuid_hashes: Hashes, names: list[str]) -> Hashes:
     hashes = uuid_hashes.copy()
     for name in names:
-        hashes = _combine(hashes, row_hashes(frames.column(name)))
+        hashes = combine(hashes, row_hashes(frames.column(name)))
     return hashes
 
 
@@ -154,7 +154,7 @@ def _hash_values(column: pa.Array) -> Hashes:
     if pa.types.is_struct(column_type):
         hashes = np.zeros(len(column), np.uint64)
         for field in range(column_type.num_fields):
-            hashes = _combine(hashes, row_hashes(column.field(field)))
+            hashes = combine(hashes, row_hashes(column.field(field)))
         return hashes
     if pa.types.is_integer(column_type) or pa.types.is_floating(column_type):
         return _hash_numbers(column)
@@ -212,12 +212,12 @@ def _hash_lists(column: pa.ListArray) -> Hashes:
         factor = factor * int(_MULTIPLIER_2) % MODULUS
         # a leaf of nulls adds nothing, whatever other batches hold in it
         if leaf.null_count == len(leaf):
-            hashes = _combine(hashes, np.uint64(0))
+            hashes = combine(hashes, np.uint64(0))
             continue
         marks, content = _hash_leaf(leaf, starts)
         elements += marks * np.uint64(factor)
-        hashes = _combine(hashes, content)
-    return _combine(hashes, _hash_in_order(elements, starts))
+        hashes = combine(hashes, content)
+    return combine(hashes, _hash_in_order(elements, starts))
 
 
 def _hash_leaf(leaf: pa.Array, starts: npt.NDArray[np.int64]) -> tuple[Hashes, Hashes]:
@@ -328,7 +328,7 @@ def _gather_values(
     return values
 
 
-def _combine(hashes: Hashes, further: Hashes | np.uint64) -> Hashes:
+def combine(hashes: Hashes, further: Hashes | np.uint64) -> Hashes:
     """Extend hashes by the hashes of a further column, so that the order of columns matters."""
     return _mix(hashes * _MULTIPLIER + further)
 

@@ -135,6 +135,13 @@ def are_current(books: Books) -> bool:
     return books.headers is not None and books.headers.stated == _counts(books)
 
 
+def expected_headers(run: Run, books: Books) -> dict[str, str]:
+    """Give the uuid and the title of each header that a target must have."""
+    width = run.plan.shape.dimension
+    rows = header_rows(run.job, run.plan, books.collections, _counts(books), width)
+    return {str(row["uuid"]): str(row["title"]) for row in rows}
+
+
 def _counts(books: Books) -> dict[str, int]:
     """Give the counts that the dataset's header states."""
     counts = {"records": books.staged, "read": books.read}

@@ -59,12 +59,22 @@ def quarantined_rows(state: State, ledger: Ledger) -> Iterator[QuarantinedRow]:
     books = read_books(state, ledger)
     for file, row_count in books.quarantine_files.items():
         replayed_lines = books.replayed.get(file, set())
-        for row in _rows_of_file(state, file, row_count):
+        for row in rows_of_file(state, file, row_count):
             if row.line not in replayed_lines:
                 yield row
 
 
-def _rows_of_file(state: State, file: str, row_count: int) -> Iterator[QuarantinedRow]:
+def rows_of_file(state: State, file: str, row_count: int) -> Iterator[QuarantinedRow]:
+    """Yield the rows of one file, replayed or not.
+
+    Args:
+        state: of the target.
+        file: name of the file.
+        row_count: how many rows it must have.
+
+    Raises:
+        TargetError: it is missing or damaged.
+    """
     folder = state.quarantine.uri
     data = state.quarantine.read(file)
     if data is None:

@@ -9,19 +9,18 @@ it repairs nothing.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import NewType, TypeVar
 
-import lance
-import pyarrow as pa
 from lance import LanceDataset
 
 from cfray.copying.write import digest_file
-from cfray.engine import cluster
 from cfray.engine.tasks import run_tasks
 from cfray.errors import TargetError
 from cfray.finishing import index
 from cfray.frames import digests
+from cfray.frames.schema import TYPES_KEY
+from cfray.proving.read_target import FOREIGN, EntryName, TargetContent, read_target, task_groups
 from cfray.report.facts import Report
 from cfray.runtime import filesystems
 from cfray.runtime.error_text import describe_error
@@ -29,29 +28,30 @@ from cfray.runtime.plurals import counted
 from cfray.target.books import Content, read_books
 from cfray.target.commit import Target
 from cfray.target.ledger import Ledger
-from cfray.target.origins import RowOrigins, by_entry, entry_label
+from cfray.target.origins import RowOrigins, entry_label
 from cfray.target.receipts import data_file_of
 from cfray.target.state import Plan, State
 
-T = TypeVar("T")
-
-#: Name of a ledger entry; empty for rows that cfray did not write.
-EntryName = NewType("EntryName", str)
-_FOREIGN = EntryName("")
-
-#: Bytes of Arrow data that a verifying scan holds at once.
-_BATCH_BYTES = 16 * 1024 * 1024
-#: Batches and bytes that a scan reads ahead.  Lance's defaults (16 batches, 2 GiB) would let the
-#: reader, not the data, set the peak memory of a run.
-_READAHEAD = 4
-_IO_BUFFER = 64 * 1024 * 1024
-#: Tasks per core: the last tasks to end keep few cores waiting.
-_TASKS_PER_CORE = 4
 #: Mismatches that a report names in full.
 _NAMED = 5
 
 
-def verify(target: Target, state: State, plan: Plan, report: Report) -> None:
+@dataclass(frozen=True, slots=True)
+class TargetFindings:
+    """What the checks at the ledger level found, for checks that go on from there.
+
+    Attributes:
+        version: of the dataset that was read.
+        content: what the dataset holds.
+        damaged: name of each entry whose rows are not what was written -> how they differ.
+    """
+
+    version: int
+    content: TargetContent
+    damaged: dict[EntryName, str]
+
+
+def verify(target: Target, state: State, plan: Plan, report: Report) -> TargetFindings:
     """Run every check at the ledger level and note the result of each."""
     dataset = target.open()
     ledger = Ledger.from_metadata(dataset.schema.metadata, target.uri)
@@ -64,34 +64,39 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> None:
     if missing_shards:
         detail += f"; first missing: {missing_shards[0]}"
     report.check("every shard committed", "fail" if missing_shards else "pass", detail)
-    damaged_files = _check_files(target, dataset, state, report)
-    try:
-        actual = _read_again(target, dataset, plan, ledger)
-    except (OSError, pa.ArrowException) as error:
-        # the type of Lance's error depends on where in a file the damage is
-        detail = f"the dataset cannot be read: {describe_error(error)[:200]}"
-        if damaged_files:
-            detail += f"; damaged: {', '.join(damaged_files)}"
-        report.check("content of every shard", "fail", detail)
-        _leave_out_indexes(report, "the dataset cannot be read")
-        return
+    _check_files(target, dataset, state, report)
+    content = read_target(target, dataset, RowOrigins(plan, ledger))
     labels = {name: entry_label(plan, name, entry.kind) for name, entry in ledger.entries.items()}
-    _check_content(read_books(state, ledger).content, actual, labels, report)
-    report.stage("verify").rows = sum(content.rows for content in actual.values())
+    damaged = _check_content(read_books(state, ledger).content, content, labels, report)
+    _check_types(dataset, plan, report)
+    report.stage("verify").rows = sum(rows.rows for rows in content.rows.values())
     _check_indexes(dataset, report)
+    return TargetFindings(dataset.version, content, damaged)
 
 
 def _check_content(
     expected: dict[str, Content],
-    actual: dict[EntryName, Content],
+    actual: TargetContent,
     labels: dict[str, str],
     report: Report,
-) -> None:
-    """Compare what was read with what the receipts add up to; labels name entries for people."""
-    mismatches: list[str] = []
-    for name, content in expected.items():
-        read_content = actual.get(EntryName(name), Content())
-        mismatches += _mismatches(labels[name], content, read_content)
+) -> dict[EntryName, str]:
+    """Compare what was read with what the receipts add up to; labels name entries for people.
+
+    Returns:
+        name of each entry that differs -> how.
+    """
+    damaged = {
+        EntryName(name): difference
+        for name, content in expected.items()
+        if (difference := _difference(content, actual.rows.get(EntryName(name), Content())))
+    }
+    mismatches = [
+        *(
+            f"fragment {number} cannot be read: {error}"
+            for number, error in sorted(actual.unreadable.items())
+        ),
+        *(f"{labels[name]} {difference}" for name, difference in damaged.items()),
+    ]
     rows = sum(content.rows for content in expected.values())
     groups = ", ".join(digests.GROUPS)
     detail = (
@@ -103,7 +108,7 @@ def _check_content(
         )
     )
     report.check("content of every shard", "fail" if mismatches else "pass", detail)
-    foreign_rows = actual.get(_FOREIGN, Content()).rows
+    foreign_rows = actual.rows.get(FOREIGN, Content()).rows
     if foreign_rows:
         report.check(
             "rows that cfray did not write",
@@ -111,69 +116,43 @@ def _check_content(
             f"{counted(foreign_rows, 'row was', 'rows were')} added by others; nothing is known "
             "of them",
         )
+    return damaged
 
 
-def _mismatches(label: str, expected: Content, actual: Content) -> list[str]:
+def _difference(expected: Content, actual: Content) -> str:
+    """Say how rows differ from those that were written; empty where they do not."""
     if actual.rows != expected.rows:
         written = counted(expected.rows, "was", "were")
-        return [f"{label} has {counted(actual.rows, 'row')}, {written} written"]
+        return f"has {counted(actual.rows, 'row')}, {written} written"
     if not expected.rows:
-        return []
+        return ""
     groups = [group for group, total in expected.sums.items() if actual.sums.get(group) != total]
-    return [f"{label}: {', '.join(groups)} differ from what was written"] if groups else []
+    return f"differs from what was written: {', '.join(groups)}" if groups else ""
+
+
+def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> None:
+    """Compare the types by which an export restores every field with those of the plan."""
+    name = "types of every field"
+    text = (dataset.schema.metadata or {}).get(TYPES_KEY.encode())
+    types = plan.shape.types
+    try:
+        recorded = None if text is None else json.loads(text)
+    except ValueError:
+        recorded = None
+    if recorded == types:
+        report.check(name, "pass", counted(len(types), "field is", "fields are") + " as planned")
+        return
+    known = recorded if isinstance(recorded, dict) else {}
+    changed = sorted(key for key in {*types, *known} if types.get(key) != known.get(key))
+    report.check(
+        name, "fail", f"the metadata key {TYPES_KEY} was changed: {_named(changed) or 'damaged'}"
+    )
 
 
 def _named(mismatches: list[str]) -> str:
     detail = "; ".join(mismatches[:_NAMED])
     further = len(mismatches) - _NAMED
     return f"{detail} and {further} more" if further > 0 else detail
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """Fragments that one task reads."""
-
-    uri: str
-    version: int
-    fragment_ids: list[int]
-    origins: RowOrigins
-
-
-def _read_again(
-    target: Target, dataset: LanceDataset, plan: Plan, ledger: Ledger
-) -> dict[EntryName, Content]:
-    """Read the whole dataset again, some fragments a task, and sum by ledger entry."""
-    fragment_ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
-    origins = RowOrigins(plan, ledger)
-    scans = [
-        _Scan(target.uri, dataset.version, group, origins) for group in _task_groups(fragment_ids)
-    ]
-    contents: dict[EntryName, Content] = {}
-    for partial in run_tasks(_sum_fragments, scans):
-        for name, content in partial.items():
-            contents[name] = contents.get(name, Content()) + content
-    return contents
-
-
-def _sum_fragments(scan: _Scan) -> dict[EntryName, Content]:
-    """Hash the rows of some fragments and sum them by ledger entry.  Body of a Ray task."""
-    options = filesystems.storage_options(scan.uri)
-    dataset = lance.dataset(scan.uri, version=scan.version, storage_options=options)
-    hashed = [name for names in digests.group_columns(dataset.schema).values() for name in names]
-    contents: dict[EntryName, Content] = {}
-    for fragment_id in scan.fragment_ids:
-        scanner = dataset.get_fragment(fragment_id).scanner(
-            columns=["uuid", *hashed],
-            with_row_id=True,
-            batch_size_bytes=_BATCH_BYTES,
-            batch_readahead=_READAHEAD,
-            io_buffer_size=_IO_BUFFER,
-        )
-        for batch in scanner.to_batches():
-            for entry, rows in by_entry(batch, scan.origins):
-                name = EntryName(entry)
-                contents[name] = contents.get(name, Content()) + Content.of(rows)
-    return contents
 
 
 def _check_files(target: Target, dataset: LanceDataset, state: State, report: Report) -> list[str]:
@@ -186,7 +165,7 @@ def _check_files(target: Target, dataset: LanceDataset, state: State, report: Re
     }
     paths = [path for path in recorded if data_file_of(path) in used_files]
     unrecorded = used_files - {data_file_of(path) for path in paths}
-    work = [(target.uri, group) for group in _task_groups(paths)]
+    work = [(target.uri, group) for group in task_groups(paths)]
     changed: list[str] = []
     for digest_by_path in run_tasks(_digest_files, work):
         for path, digest in digest_by_path.items():
@@ -210,12 +189,6 @@ def _check_files(target: Target, dataset: LanceDataset, state: State, report: Re
             f"{counted(len(unrecorded), 'file has', 'files have')} no recorded digest",
         )
     return changed
-
-
-def _task_groups(items: list[T]) -> list[list[T]]:
-    """Divide items among tasks."""
-    count = max(1, min(len(items), cluster.cores() * _TASKS_PER_CORE))
-    return [items[number::count] for number in range(count)]
 
 
 def _digest_files(work: tuple[str, list[str]]) -> dict[str, tuple[int, str] | None]:

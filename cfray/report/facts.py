@@ -28,11 +28,15 @@ FILE = "report.json"
 HISTORY = "reports"
 #: The check whether the source has gone on; it fails for a target that is whole (exit code 7).
 SOURCE_SINCE = "source since the plan"
+#: The check that reads the source again and compares each record with the target.
+AGAINST_SOURCE = "every record against the source"
 #: The checks of every report, whether they were made or not.
 CHECKS = (
     "every shard committed",
     "every data file",
     "content of every shard",
+    "types of every field",
+    AGAINST_SOURCE,
     "index coverage",
     "index files",
     "source count",
@@ -97,6 +101,9 @@ class Report:
             that, and in reports that were written before 2026-11-28.
         dataset_version: the version of the dataset that the command verified; 0 where
             ``ledger_digest`` is empty, and in reports of earlier versions of cfray.
+        undecided: names of the checks that were asked for and could not be decided.
+        differences: the first rows that are not the same in source and target, a sentence each.
+        differences_file: where all of them are; empty where there are none.
     """
 
     command: str
@@ -122,6 +129,9 @@ class Report:
     ended: str = ""
     ledger_digest: str = ""
     dataset_version: int = 0
+    undecided: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    differences_file: str = ""
 
     def stage(self, name: str) -> StageFigures:
         """Give the figures of a stage, to add to."""
@@ -130,6 +140,11 @@ class Report:
     def check(self, name: str, status: Status, detail: str) -> None:
         """Note what came of a check."""
         self.checks.append(Check(name, status, detail))
+
+    def leave_undecided(self, name: str, detail: str) -> None:
+        """Note a check that was asked for and could not be decided (exit code 6)."""
+        self.undecided.append(name)
+        self.check(name, "not_run", f"not decided: {detail}")
 
     def conclude(self, ledger: Ledger) -> None:
         """Give the verdict of a command that came to its end.
@@ -153,6 +168,9 @@ class Report:
                 "the target is whole, but its source has gone on since it was planned: "
                 f"{failed[0].detail}"
             )
+        elif self.undecided:
+            self.exit_code = 6
+            self.verdict = f"not decided: {', '.join(self.undecided)}"
         elif quarantined:
             self.exit_code = 3
             self.verdict = f"done, with {counted(quarantined, 'record')} in quarantine"
@@ -206,6 +224,7 @@ class Report:
                     f"quarantine: {n:,} x {readable_reason(reason)}"
                     for reason, n in self.quarantine_reasons.items()
                 ),
+                *self.differences,
                 *self.notes,
             ],
         )

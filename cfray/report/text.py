@@ -46,8 +46,8 @@ def show_report(report: Report, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    for note in report.notes:
-        console.print(f"  {_plain(note)}", highlight=False, soft_wrap=True)
+    for sentence in [*report.differences, *report.notes]:
+        console.print(f"  {_plain(sentence)}", highlight=False, soft_wrap=True)
     console.print(
         f"  report: {_plain(report.target)}.cfray/{FILE}", highlight=False, soft_wrap=True
     )

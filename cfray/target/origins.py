@@ -70,6 +70,11 @@ class RowOrigins:
         return None if index < 0 else index
 
 
+def label_in(position: str) -> str:
+    """Give the label of the entry that a position names, as ``RowOrigins.position`` wrote it."""
+    return position.rpartition(", frame ")[0]
+
+
 def entry_label(plan: Plan, name: str, kind: EntryKind) -> str:
     """Name an entry for people: a shard by its id, a pseudo-shard by its name."""
     return plan.shards[int(name)].id if kind is EntryKind.SHARD else name

@@ -1,0 +1,389 @@
+"""The whole corpus against its source: every shard is read again and compared with the target.
+
+What the source gives now must be what the copy was given (the sums of the receipts), and what
+the target holds must be what was written (``verify``, the sums of the books): where both hold,
+source and target are the same, and no row was compared by itself.  Where one of them does not
+hold, the rows of that shard are compared one by one (``differences``).
+
+A difference is damage where the target is not what was written, or where the source has
+certainly not been written to since: then the check fails.  Else it may be the source that has
+gone on, and the check is left undecided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+from cfray.copying.driver import context_of
+from cfray.copying.shard import PlannedShard
+from cfray.embedding.pending import vectors_are_pending
+from cfray.embedding.vectors import made_fields
+from cfray.engine.tasks import TaskOptions, run_tasks
+from cfray.errors import ConfigError, SourceError
+from cfray.frames.digests import MODULUS
+from cfray.frames.schema import ORIGINAL_ID
+from cfray.joining.headers import expected_headers
+from cfray.joining.quarantine import rows_of_file
+from cfray.proving.differences import (
+    MAX_NAMED,
+    Difference,
+    RowComparison,
+    ShardDifferences,
+    Suspect,
+    metadata_of,
+)
+from cfray.proving.read_source import (
+    SourceContent,
+    SourceReader,
+    read_shard_again,
+    steps_of_copy,
+)
+from cfray.proving.read_target import FOREIGN, EntryName, Fragments
+from cfray.proving.verify import TargetFindings
+from cfray.report.facts import AGAINST_SOURCE, Report
+from cfray.report.run import Run
+from cfray.runtime.plurals import counted
+from cfray.sources.base import Context
+from cfray.target.books import Books, read_books
+from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.origins import RowOrigins, by_entry, entry_label, label_in
+from cfray.target.receipts import ShardReceipt
+
+#: Folder beside the target that holds every difference of a verification, a line of JSON each.
+FOLDER = "differences"
+#: Differences that the report itself names, and sentences of the check's detail.
+_IN_REPORT, _IN_DETAIL = 20, 5
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """What a comparison with the source has found so far.
+
+    Attributes:
+        damage: sentences about what is certainly wrong.
+        open_questions: sentences about what could not be decided.
+        differences: rows that are not the same.
+    """
+
+    damage: list[str] = field(default_factory=list)
+    open_questions: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+
+def compare_with_source(run: Run, found: TargetFindings) -> None:
+    """Read the source again, compare every record with the target, and note what came of it.
+
+    Args:
+        run: a command that looks at the target.
+        found: by the checks at the ledger level.
+    """
+    comparison = _Comparison()
+    try:
+        read = _compare(run, found, comparison)
+    except (SourceError, ConfigError) as error:
+        run.report.leave_undecided(AGAINST_SOURCE, f"the source cannot be read: {error.what}")
+        return
+    _note_differences(run, comparison.differences)
+    if comparison.damage:
+        run.report.check(AGAINST_SOURCE, "fail", _named(comparison.damage))
+    elif comparison.open_questions:
+        run.report.leave_undecided(AGAINST_SOURCE, _named(comparison.open_questions))
+    else:
+        detail = "; ".join([_compared(run, read), *_not_compared(run)])
+        run.report.check(AGAINST_SOURCE, "pass", detail)
+
+
+def leave_out_source(run: Run) -> None:
+    """Say that a command did not compare the records with the source, and what is known of that.
+
+    A difference that was found in this very version of the dataset stays a failure.
+    """
+    for report in Report.newest_first(run.state):
+        made = [
+            check
+            for check in report.checks
+            if check.name == AGAINST_SOURCE
+            and (check.status != "not_run" or AGAINST_SOURCE in report.undecided)
+        ]
+        if not made:
+            continue
+        past = f"cfray {report.command} at {report.ended} found: {made[0].detail}"
+        if made[0].status == "fail" and report.dataset_version == run.report.dataset_version:
+            run.report.check(AGAINST_SOURCE, "fail", past)
+        else:
+            run.report.check(AGAINST_SOURCE, "not_run", f"not made now; {past}")
+        return
+    run.report.check(
+        AGAINST_SOURCE, "not_run", "cfray verify --against source reads the source again"
+    )
+
+
+def _compare(run: Run, found: TargetFindings, comparison: _Comparison) -> int:
+    """Compare; give the number of records that were read."""
+    ledger = run.target.ledger()
+    books = read_books(run.state, ledger)
+    fragments = partial(_fragments_of, run, found, RowOrigins(run.plan, ledger))
+    with run.source_session as session:
+        reader = SourceReader(steps_of_copy(run), context_of(run, session))
+        contents = _read_shards_again(run, reader, books)
+        is_as_planned = _is_as_planned(run, reader.context)
+        unlike = {
+            receipt.name: words
+            for receipt in books.shards
+            if (words := _unlike(run, receipt, contents[receipt.name]))
+        }
+        left = _left_for_quarantine(run, ledger, books)
+        suspects = [
+            Suspect(
+                planned := _planned(run, name),
+                EntryName(name),
+                fragments(EntryName(name)),
+                left.get(planned.shard.id, {}),
+            )
+            for name, content in contents.items()
+            if not content.error and (name in unlike or EntryName(name) in found.damaged)
+        ]
+        rows = RowComparison(reader, _left_out(run, ledger))
+        compared = run_tasks(rows, suspects, _task_options(run))
+        results = _without_moved(list(compared))
+    for name, words in unlike.items():
+        shard = run.plan.shards[int(name)].id
+        if contents[name].error:
+            comparison.open_questions.append(f"{shard} cannot be read again: {words}")
+        elif EntryName(name) not in found.damaged:
+            _judge(comparison, shard, words, results[name], is_as_planned=is_as_planned)
+    for entry, words in found.damaged.items():
+        kind = ledger.entries[entry].kind
+        named = results[entry].named if entry in results else []
+        if kind is EntryKind.HEADERS:
+            named = _missing_headers(run, books, fragments(entry))
+        comparison.differences += named
+        label = entry_label(run.plan, entry, kind)
+        comparison.damage += [f"{label} {words}", *(str(row) for row in named)]
+    _note_foreign_rows(comparison, fragments(FOREIGN))
+    return sum(content.read for content in contents.values())
+
+
+def _read_shards_again(run: Run, reader: SourceReader, books: Books) -> dict[str, SourceContent]:
+    """Read every committed shard of the source again: name of its entry -> what it gives now."""
+    shards = [_planned(run, receipt.name) for receipt in books.shards]
+    contents: dict[str, SourceContent] = {}
+    for content in run_tasks(partial(read_shard_again, reader), shards, _task_options(run)):
+        run.source_session.check()
+        contents[str(content.number)] = content
+    run.report.stage("source check").rows = sum(content.read for content in contents.values())
+    return contents
+
+
+def _planned(run: Run, name: str) -> PlannedShard:
+    return PlannedShard(int(name), run.plan.shards[int(name)])
+
+
+def _task_options(run: Run) -> TaskOptions:
+    limits = run.job.limits
+    return TaskOptions(
+        memory=None if limits.memory == "auto" else limits.memory,
+        max_tasks=None if limits.workers == "auto" else limits.workers,
+    )
+
+
+def _unlike(run: Run, receipt: ShardReceipt, content: SourceContent) -> str:
+    """Say how a shard of the source is unlike what the copy was given; empty where it is not."""
+    if content.error:
+        return content.error
+    if content.read != receipt.read:
+        return f"gives {counted(content.read, 'record')} now, {receipt.read:,} were read"
+    if content.refused != receipt.quarantined:
+        refused = counted(content.refused, "record")
+        return f"has {refused} that do not fit, {receipt.quarantined:,} were quarantined"
+    if content.refused:
+        file, count = receipt.quarantine_file, receipt.quarantined
+        rejects = sum(row.content.digest for row in rows_of_file(run.state, file, count))
+        if rejects % MODULUS != content.rejects:
+            return "has other records that do not fit than those in quarantine"
+    groups = [
+        group for group, total in receipt.sums.items() if content.rows.sums.get(group) != total
+    ]
+    return f"gives other values than were read: {', '.join(groups)}" if groups else ""
+
+
+def _is_as_planned(run: Run, context: Context) -> bool:
+    """Tell whether the source has certainly not been written to since it was planned.
+
+    Files are pinned: a file that was written again since cannot be read as the planned one.
+    """
+    source = run.job.source
+    if not source.is_remote:
+        return True
+    return bool(run.plan.marks) and source.marks(context) == run.plan.marks
+
+
+def _judge(
+    comparison: _Comparison,
+    shard: str,
+    words: str,
+    result: ShardDifferences,
+    *,
+    is_as_planned: bool,
+) -> None:
+    """Take the source's side of a shard: the target is what was written, the source is not."""
+    comparison.differences += result.named
+    if not result.named and not result.unnamed and words.startswith("gives other values"):
+        return  # the rows have only moved to other shards of the source
+    sentences = [f"{shard} {words}", *(str(row) for row in result.named)]
+    if result.unnamed:
+        sentences.append(f"and {counted(result.unnamed, 'further row')} of {shard}")
+    if is_as_planned:
+        comparison.damage += sentences
+    else:
+        comparison.open_questions += sentences
+
+
+def _without_moved(results: list[ShardDifferences]) -> dict[str, ShardDifferences]:
+    """Leave out rows that are the same in source and target, and stand in another shard now."""
+    sides = {
+        side: Counter(
+            (row.uuid, row.row) for result in results for row in result.named if row.side == side
+        )
+        for side in ("source", "target")
+    }
+    in_both = sides["source"] & sides["target"]
+    moved = {side: in_both.copy() for side in sides}
+    kept: dict[str, ShardDifferences] = {}
+    for result in results:
+        named: list[Difference] = []
+        for row in result.named:
+            remaining = moved.get(row.side, Counter())
+            if remaining[row.uuid, row.row] > 0:
+                remaining[row.uuid, row.row] -= 1
+            else:
+                named.append(row)
+        kept[str(result.number)] = ShardDifferences(result.number, named, result.unnamed)
+    return kept
+
+
+def _left_out(run: Run, ledger: Ledger) -> frozenset[str]:
+    """Name the columns whose values the source does not hold, and those of raw bytes."""
+    left_out = {"raw_data"}
+    if run.job.embedding.makes_vectors and not vectors_are_pending(
+        run.job, run.plan, run.target, ledger
+    ):
+        recipe = run.target.recipe()
+        left_out |= {made.name for made in made_fields(run.job.embedding, recipe)}
+    return frozenset(left_out)
+
+
+def _left_for_quarantine(run: Run, ledger: Ledger, books: Books) -> dict[str, Counter[str]]:
+    """Count the rows that were copied and left the target for the quarantine later.
+
+    Returns:
+        id of a shard -> uuid -> rows.
+    """
+    left: dict[str, Counter[str]] = {}
+    for name, entry in ledger.entries.items():
+        if entry.kind not in (EntryKind.DUPLICATES, EntryKind.EMBED):
+            continue
+        file = run.state.receipt(name, entry.nonce).quarantine_file
+        if file in books.quarantine_files:
+            rows = rows_of_file(run.state, file, books.quarantine_files[file])
+            for row in rows:
+                shard = left.setdefault(label_in(row.content.position), Counter())
+                shard[row.record.column("uuid")[0].as_py()] += 1
+    return left
+
+
+def _fragments_of(
+    run: Run, found: TargetFindings, origins: RowOrigins, entry: EntryName
+) -> Fragments:
+    """Give the fragments that hold an entry's rows and can be read."""
+    ids = sorted(found.content.fragments.get(entry, ()))
+    return Fragments(run.target.uri, found.version, ids, origins)
+
+
+def _note_foreign_rows(comparison: _Comparison, fragments: Fragments) -> None:
+    """Note the rows that cfray did not write: the source does not have them."""
+    rows = list(_rows_of_entry(fragments, FOREIGN))
+    comparison.differences += rows
+    comparison.damage += [f"{row}: cfray did not write it" for row in rows]
+
+
+def _rows_of_entry(fragments: Fragments, entry: EntryName) -> Iterator[Difference]:
+    """Name the rows of an entry that has no shard, as rows that only the target has."""
+    count = 0
+    for number in fragments.ids:
+        for batch in fragments.batches(number, ["uuid", "custom_metadata"]):
+            for name, rows in by_entry(batch, fragments.origins):
+                if name != entry:
+                    continue
+                for row in range(rows.num_rows):
+                    count += 1
+                    if count > MAX_NAMED:
+                        return
+                    single = rows.slice(row, 1)
+                    original_id = metadata_of(single).get(ORIGINAL_ID, "")
+                    yield Difference(single.column("uuid")[0].as_py(), original_id, "", "target")
+
+
+def _missing_headers(run: Run, books: Books, fragments: Fragments) -> list[Difference]:
+    """Name the headers that the target does not have."""
+    name = EntryName(EntryKind.HEADERS.value)
+    present = {row.uuid for row in _rows_of_entry(fragments, name)}
+    return [
+        Difference(uuid, f"the header of {title}", name, "source")
+        for uuid, title in expected_headers(run, books).items()
+        if uuid not in present
+    ]
+
+
+def _note_differences(run: Run, differences: list[Difference]) -> None:
+    """Put the first differences into the report, and all of them into a file beside the target."""
+    if not differences:
+        return
+    report = run.report
+    name = f"{report.started.replace(':', '-')}-{report.command}.jsonl"
+    lines = (json.dumps(asdict(row), ensure_ascii=False, sort_keys=True) for row in differences)
+    folder = run.state.folder.child(FOLDER)
+    folder.publish(name, "".join(f"{line}\n" for line in lines).encode())
+    report.differences_file = f"{folder.uri}/{name}"
+    report.differences = [str(row) for row in differences[:_IN_REPORT]]
+    further = len(differences) - _IN_REPORT
+    if further > 0:
+        report.differences.append(f"and {counted(further, 'further difference')}")
+    report.notes.append(f"every difference, with hashes of the values: {report.differences_file}")
+
+
+def _compared(run: Run, read: int) -> str:
+    """Say what was compared."""
+    counts = run.report.counts
+    shards = counted(counts["shards"], "shard")
+    text = f"{counted(read, 'record')} of {shards} read again, converted and compared by hash"
+    if counts["quarantined"] or counts.get("replayed"):
+        text += "; records that do not fit compared with those in quarantine"
+    return text
+
+
+def _not_compared(run: Run) -> Iterator[str]:
+    """Say which values were not compared with the source, and what is known of them."""
+    embedding = run.job.embedding
+    if embedding.policy == "regenerate":
+        yield "vectors are the model's: only compared with what cfray made"
+    elif embedding.makes_vectors:
+        yield (
+            "the source's vectors compared with what was copied, those that cfray made of them "
+            "with what was made"
+        )
+    if run.job.mapping.raw_data is not None:
+        yield "bytes of raw_data: only compared with the digests of their files"
+    if run.report.counts.get("replayed"):
+        replayed = counted(run.report.counts["replayed"], "record")
+        yield f"{replayed} of a replay: compared with what the replay wrote"
+
+
+def _named(sentences: list[str]) -> str:
+    further = len(sentences) - _IN_DETAIL
+    more = [f"and {further:,} more"] if further > 0 else []
+    return "; ".join([*sentences[:_IN_DETAIL], *more])

@@ -1,0 +1,270 @@
+"""``verify --against source``: what is lost, doubled or altered is found and named by id and field."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cfray.report.facts import AGAINST_SOURCE
+from tests.scenarios import runs
+from tests.scenarios.runs import Job
+
+ROWS, SHARDS, DIMENSION = 1_200, 4, 8
+#: The flawed rows of each shard: no id, NaN, and from the second shard on a repeated id.
+QUARANTINED = 3 * SHARDS - 1
+
+
+@pytest.fixture(scope="module")
+def finished(module_cfray, tmp_path_factory) -> Job:
+    folder = tmp_path_factory.mktemp("finished")
+    body = runs.export(folder, ROWS, DIMENSION, SHARDS, flawed=True)
+    mapping = {**body["mapping"], "raw_data": "body", "raw_data_type": {"const": "text/plain"}}
+    job = runs.write_job(folder, {**body, "mapping": mapping, "limits": {"max_quarantined": "5%"}})
+    module_cfray.run("migrate", job.path).ended_with(3)
+    return job
+
+
+@pytest.fixture
+def job(finished, tmp_path) -> Job:
+    return runs.copied(finished, tmp_path)
+
+
+@pytest.fixture
+def fresh(cfray, tmp_path) -> Job:
+    """Migrate an export of its own: the plan names its files."""
+    job = runs.write_job(tmp_path, runs.export(tmp_path, 200, DIMENSION, 2))
+    cfray.run("migrate", job.path).ended_with(0)
+    return job
+
+
+def compare(cfray, job: Job) -> tuple[runs.Ended, str, str]:
+    """Compare with the source; give how the command ended, and status and detail of the check."""
+    ended = cfray.run("verify", job.path, "--against", "source", "--json")
+    (check,) = [check for check in ended.document()["checks"] if check["name"] == AGAINST_SOURCE]
+    assert job.report()["exit_code"] == ended.code
+    return ended, check["status"], check["detail"]
+
+
+def differences(job: Job) -> list[dict[str, Any]]:
+    """Read every difference of the last verification."""
+    lines = Path(job.report()["differences_file"]).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def replaced(job: Job, title: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a row in place, as another writer would."""
+    dataset = lance.dataset(job.target)
+    columns = [name for name in dataset.schema.names if name != "raw_data"]
+    schema = pa.schema([dataset.schema.field(name) for name in columns])
+    (row,) = dataset.to_table(columns=columns, filter=f"title = '{title}'").to_pylist()
+    change(row)
+    table = pa.Table.from_pylist([row], schema=schema)
+    dataset.merge_insert("uuid").when_matched_update_all().execute(table)
+
+
+# damage to the target
+
+
+def delete_a_row(job: Job) -> None:
+    lance.dataset(job.target).delete("title = 'Title 700'")
+
+
+def double_a_row(job: Job) -> None:
+    dataset = lance.dataset(job.target)
+    columns = [name for name in dataset.schema.names if name != "raw_data"]
+    row = dataset.to_table(columns=columns, filter="title = 'Title 700'")
+    lance.write_dataset(row, job.target, mode="append")
+
+
+def change_a_letter(job: Job) -> None:
+    lance.dataset(job.target).update(
+        {"text_content": "concat(text_content, '.')"}, where="title = 'Title 700'"
+    )
+
+
+def flip_a_bit_of_a_vector(job: Job) -> None:
+    def flip(row: dict[str, Any]) -> None:
+        numbers = np.array(row["vector"], np.float32)
+        numbers.view(np.uint32)[3] ^= 1
+        row["vector"] = numbers.tolist()
+
+    replaced(job, "Title 700", flip)
+
+
+def change_a_metadata_type(job: Job) -> None:
+    def change(row: dict[str, Any]) -> None:
+        for entry in row["custom_metadata"]:
+            if entry["key"] == "year":
+                entry["value"] = f'"{entry["value"]}"'
+
+    replaced(job, "Title 700", change)
+
+
+def lose_a_metadata_key(job: Job) -> None:
+    def lose(row: dict[str, Any]) -> None:
+        row["custom_metadata"] = [
+            entry for entry in row["custom_metadata"] if entry["key"] != "score"
+        ]
+
+    replaced(job, "Title 700", lose)
+
+
+def redirect_a_relationship(job: Job) -> None:
+    def redirect(row: dict[str, Any]) -> None:
+        row["relationships"][0]["id"] = "00000000-0000-0000-0000-000000000000"
+
+    replaced(job, "Title 701", redirect)
+
+
+def swap_two_vectors(job: Job) -> None:
+    dataset = lance.dataset(job.target)
+    rows = dataset.to_table(
+        columns=["title", "vector"], filter="title IN ('Title 700', 'Title 701')"
+    ).to_pylist()
+    vectors = {row["title"]: row["vector"] for row in rows}
+    replaced(job, "Title 700", lambda row: row.update(vector=vectors["Title 701"]))
+    replaced(job, "Title 701", lambda row: row.update(vector=vectors["Title 700"]))
+
+
+def remove_a_header(job: Job) -> None:
+    lance.dataset(job.target).delete("record_type = 'collection_header'")
+
+
+DAMAGES = {
+    delete_a_row: [("doc-0000700", "source", [])],
+    double_a_row: [("doc-0000700", "target", [])],
+    change_a_letter: [("doc-0000700", "both", ["text_content"])],
+    flip_a_bit_of_a_vector: [("doc-0000700", "both", ["vector"])],
+    change_a_metadata_type: [("doc-0000700", "both", ["custom_metadata.year"])],
+    lose_a_metadata_key: [("doc-0000700", "both", ["custom_metadata.score"])],
+    redirect_a_relationship: [("doc-0000701", "both", ["relationships"])],
+    swap_two_vectors: [
+        ("doc-0000700", "both", ["vector"]),
+        ("doc-0000701", "both", ["vector"]),
+    ],
+    remove_a_header: [("the header of articles", "source", [])],
+}
+
+
+def test_an_exact_copy_passes(cfray, finished):
+    ended, status, detail = compare(cfray, finished)
+    ended.ended_with(3)
+    assert (status, detail.split(";")[0]) == (
+        "pass",
+        f"{ROWS:,} records of {SHARDS} shards read again, converted and compared by hash",
+    )
+    assert "records that do not fit compared with those in quarantine" in detail
+    assert "bytes of raw_data: only compared with the digests of their files" in detail
+    assert finished.report()["differences_file"] == ""
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damage_is_named_by_id_and_field(cfray, job, damage):
+    damage(job)
+    ended, status, detail = compare(cfray, job)
+    ended.ended_with(4)
+    assert status == "fail"
+    found = [(row["id"], row["side"], sorted(row["fields"])) for row in differences(job)]
+    assert sorted(found) == sorted(DAMAGES[damage])
+    for row, _, fields in DAMAGES[damage]:
+        assert row in detail
+        assert all(field in detail for field in fields)
+
+
+def test_a_changed_type_of_a_field_is_named(cfray, job):
+    dataset = lance.dataset(job.target)
+    types = json.loads(dataset.schema.metadata[b"cfray.types"])
+    types["year"] = "string"
+    dataset.update_schema_metadata({"cfray.types": json.dumps(types)})
+    ended = cfray.run("verify", job.path, "--json").ended_with(4)
+    checks = {check["name"]: check for check in ended.document()["checks"]}
+    assert checks["types of every field"]["status"] == "fail"
+    assert "year" in checks["types of every field"]["detail"]
+
+
+def test_rows_of_a_damaged_file_are_named(cfray, job):
+    """A file that cannot be read hides nothing: the rows that it held are named."""
+    (fragment, *_) = lance.dataset(job.target).get_fragments()
+    Path(job.target, "data", fragment.metadata.files[0].path).write_bytes(b"")
+    ended, status, _ = compare(cfray, job)
+    ended.ended_with(4)
+    assert status == "fail"
+    checks = {check["name"]: check for check in ended.document()["checks"]}
+    assert (
+        f"fragment {fragment.fragment_id} cannot be read"
+        in checks["content of every shard"]["detail"]
+    )
+    assert {row["side"] for row in differences(job)} == {"source"}
+    assert len(differences(job)) == ROWS - QUARANTINED + 2
+
+
+def test_a_difference_is_found_although_target_and_ledger_agree(cfray, tmp_path):
+    """Receipts that agree with a wrong target hide nothing: the source is what counts."""
+    lines = [json.dumps({"id": f"doc-{row}", "title": f"Title {row}"}) for row in range(40)]
+    export = tmp_path / "export.jsonl"
+    export.write_text("\n".join(lines))
+    stat = export.stat()
+    job = runs.write_job(
+        tmp_path,
+        {
+            "name": "notes",
+            "source": {"kind": "jsonl", "uri": "./export.jsonl"},
+            "mapping": {"id": "id", "title": "title", "text_content": "title"},
+            "target": {"uri": "notes.lance"},
+        },
+    )
+    cfray.run("migrate", job.path).ended_with(0)
+    # as many bytes, and the time of the planned file: nothing tells that it was written again
+    export.write_text(export.read_text().replace("Title 17", "Title !7"))
+    os.utime(export, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    ended, status, _ = compare(cfray, job)
+    ended.ended_with(4)
+    assert status == "fail"
+    found = [(row["id"], row["side"], sorted(row["fields"])) for row in differences(job)]
+    assert found == [("doc-17", "both", ["text_content", "title"])]
+
+
+def test_a_file_that_was_written_again_is_not_decided(cfray, fresh):
+    part = fresh.path.parent / "export" / "part-0001.parquet"
+    pq.write_table(pq.read_table(part).slice(1), part)
+    ended, status, detail = compare(cfray, fresh)
+    ended.ended_with(7)  # the source has gone on, which beats what could not be decided
+    assert status == "not_run"
+    assert "not decided" in detail
+    assert "part-0001.parquet" in detail
+
+
+def test_a_source_that_is_gone_is_not_decided(cfray, fresh):
+    shutil.rmtree(fresh.path.parent / "export")
+    ended, status, detail = compare(cfray, fresh)
+    ended.ended_with(6)
+    assert status == "not_run"
+    assert detail.startswith("not decided: ")
+
+
+def test_a_later_command_tells_what_was_found(cfray, job):
+    compare(cfray, job)
+    ended = cfray.run("verify", job.path, "--json").ended_with(3)
+    checks = {check["name"]: check for check in ended.document()["checks"]}
+    assert checks[AGAINST_SOURCE]["status"] == "not_run"
+    assert f"{ROWS:,} records" in checks[AGAINST_SOURCE]["detail"]
+    delete_a_row(job)
+    compare(cfray, job)
+    ended = cfray.run("verify", job.path, "--json").ended_with(4)
+    checks = {check["name"]: check for check in ended.document()["checks"]}
+    assert checks[AGAINST_SOURCE]["status"] == "fail"
+
+
+def test_an_unknown_level_is_refused(cfray, job):
+    ended = cfray.run("verify", job.path, "--against", "hope").ended_with(2)
+    assert "give ledger or source" in ended.err
