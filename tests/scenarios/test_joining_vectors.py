@@ -134,7 +134,7 @@ def test_refused_documents_leave_and_come_back_with_their_chunks_and_vectors(
     assert refused["id"] == f"i{LONG[1]}"
     (frame,) = frames_in_quarantine(job)
     assert frame["stage"] == "embed"
-    cfray.run("verify", job.path, "--quiet").ended_with(3)
+    cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(3)
 
     cut = job.changed(mapping=every_id(job), embedding=served(server, **LIMITED))
     cfray.run("quarantine", "replay", cut.path, "--quiet").ended_with(0)
@@ -145,7 +145,7 @@ def test_refused_documents_leave_and_come_back_with_their_chunks_and_vectors(
     versions = [item["version"] for item in lance.dataset(job.target).versions()]
     sizes = {len(held(job.target, version)) for version in versions if version >= swap}
     assert sizes == {len(swapped), len(rows)}, "they joined at once"
-    cfray.run("verify", cut.path, "--quiet").ended_with(0)
+    cfray.run("verify", cut.path, "--against", "source", "--quiet").ended_with(0)
     assert runs.quarantined(cfray, cut) == []
     fresh = cut.changed(target={"uri": "fresh.lance"})
     cfray.run("migrate", fresh.path, "--quiet").ended_with(0)
@@ -172,7 +172,7 @@ def test_embed_sends_a_document_without_text_to_quarantine_where_the_job_says_so
     assert listed["stage"] == "embed"
     assert "missing_vector is quarantine" in listed["reason"]
     assert len(frames_in_quarantine(job)) == 1
-    cfray.run("verify", job.path, "--quiet").ended_with(3)
+    cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(3)
 
     filled = job.changed(embedding=served(server, endpoint=LIMITED["endpoint"]))
     cfray.run("quarantine", "replay", filled.path, "--quiet").ended_with(0)

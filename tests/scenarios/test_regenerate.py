@@ -122,7 +122,10 @@ def test_a_killed_run_embeds_no_finished_piece_again(cfray, undisturbed, record_
     assert through_the_model(report) == DOCUMENTS - finished, (
         "texts of finished pieces went through the model again, or some never did"
     )
-    assert report["pool"]["loaded"] == report["pool"]["actors"] + (actor is not True)
+    # an actor that is killed while it loads the model has not loaded it
+    assert report["pool"]["loaded"] - report["pool"]["actors"] in (
+        (0, 1) if actor is not True else (0,)
+    )
     check_alike(job.target, undisturbed.target)
 
 

@@ -49,8 +49,12 @@ def test_when_every_row_came_in_nothing_is_in_quarantine(cfray, job, tmp_path):
     assert "2 records came in from quarantine" in replayed.out
     version = lance.dataset(job.target).version
     for path in (job.path, other.path):
-        for command in ("verify", "migrate"):
-            ended = cfray.run(command, path, "--json").ended_with(0)
+        for command in (
+            ["verify", path],
+            ["verify", path, "--against", "source"],
+            ["migrate", path],
+        ):
+            ended = cfray.run(*command, "--json").ended_with(0)
             report = ended.document()
             assert report["quarantine_reasons"] == {}
             counts = report["counts"]

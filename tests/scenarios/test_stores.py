@@ -11,6 +11,7 @@ import lance
 import pytest
 import yaml
 
+from cfray.report.facts import AGAINST_SOURCE
 from tests.scenarios import runs, stores
 from tests.scenarios.runs import PROVE
 from tests.testbeds.proxy import Slow
@@ -52,6 +53,19 @@ def test_everything_arrives_as_it_was_seeded(bed, seeded, moved, record_property
     assert {check["name"]: check["status"] for check in report["checks"]}["source count"] == "pass"
     assert report["consistency"]
     assert report["counts"]["shards"] > 3
+
+
+def test_every_record_is_compared_with_the_store_again(bed, seeded, moved, module_cfray):
+    """The store is read a second time, and nothing in it differs from the target."""
+    settings = stores.settings(bed.source("x"))
+    ended = module_cfray.run("verify", moved.path, "--against", "source", "--json", **settings)
+    checks = {
+        check["name"]: (check["status"], check["detail"])
+        for check in ended.ended_with(0).document()["checks"]
+    }
+    status, detail = checks[AGAINST_SOURCE]
+    assert status == "pass"
+    assert detail.startswith(f"{sum(map(len, seeded.values())):,} records of ")
 
 
 def test_each_collection_keeps_what_the_store_said_of_it(bed, seeded, moved):
