@@ -56,7 +56,7 @@ from cfray.joining.quarantine import quarantined_rows
 from cfray.joining.replay import replay_quarantined
 from cfray.planning import plan
 from cfray.planning.forecast import Forecast
-from cfray.proving import against_source, source_since, up_to_date, verify
+from cfray.proving import against_source, index_recall, source_since, up_to_date, verify
 from cfray.proving.progress_state import progress_state, stage_of
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
@@ -300,11 +300,14 @@ def build_text_index(run: Run) -> None:
 
 def verify_all(run: Run, against: Against = "ledger") -> None:
     """Make every check, and report what earlier commands have judged."""
+    # first, for it may add a version of the dataset, which then is verified
+    recall = run.timed("recall", lambda: index_recall.measure_recall(run))
     found = run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
     if against == "source":
         run.timed("source check", lambda: against_source.compare_with_source(run, found))
     else:
         against_source.leave_out_source(run)
+    run.report.checks.append(recall)
     source_count.report_source_count(run)
     look_at_source(run, asked=against == "source")
     report_vectors(run)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lance
 import pyarrow as pa
@@ -26,6 +26,9 @@ from cfray.records.vectors import has_number, matrix
 from cfray.runtime import filesystems
 from cfray.target.books import Books
 from cfray.target.commit import Target, guard_commit
+
+if TYPE_CHECKING:
+    from lance.lance.indices import IndexDescription
 
 #: Vectors below which a search without a vector index is fast enough.
 AUTO_FROM = 50_000
@@ -203,11 +206,12 @@ def unfinished(
 
 def _is_another(dataset: LanceDataset, spec: VectorIndexSpec) -> bool:
     """Tell whether the vector index differs from what the job file says outright."""
-    described = _vector_index(dataset)
+    described = vector_index(dataset)
+    assert described is not None  # it covers fragments
     compression = described.details.get("compression", {})
     pairs = (
         (None if spec.type == "auto" else spec.type, described.index_type),
-        (spec.metric, _metric_of(described)),
+        (spec.metric, metric_of(described)),
         (spec.num_sub_vectors, compression.get("num_sub_vectors")),
     )
     return any(
@@ -216,13 +220,15 @@ def _is_another(dataset: LanceDataset, spec: VectorIndexSpec) -> bool:
     )
 
 
-def _vector_index(dataset: LanceDataset) -> Any:  # lance's IndexDescription, or None
+def vector_index(dataset: LanceDataset) -> IndexDescription | None:
+    """Describe the index on the vectors; None where there is none."""
     return next(
         (index for index in dataset.describe_indices() if index.name == _VECTOR_INDEX), None
     )
 
 
-def _metric_of(described: Any) -> str | None:  # lance's IndexDescription
+def metric_of(described: IndexDescription) -> str | None:
+    """Name the distance of an index: ``cosine``, ``l2`` or ``dot``; None where it does not say."""
     metric = described.details.get("metric_type")
     return None if metric is None else str(metric).lower()
 
@@ -238,11 +244,11 @@ def metric_notes(dataset: LanceDataset, spec: Index, source_metric: str | None) 
     if dataset.schema.field("vector").type.list_size == 1:
         return []  # no record has a vector: the column is as narrow as can be
     metric, reason = choose_metric(spec, source_metric)
-    described = _vector_index(dataset)
+    described = vector_index(dataset)
     if described is None:
         notes = [f"no vector index; a search compares every vector, by {metric} ({reason})"]
     else:
-        built = _metric_of(described)
+        built = metric_of(described)
         if built not in (None, metric):
             reason = f"as it was built before; {metric} would be {reason}"
         notes = [f"vector index: {described.index_type}, by {built or metric} ({reason})"]

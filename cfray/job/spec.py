@@ -73,6 +73,9 @@ class VectorIndexSpec(Strict):
     metric: Literal["cosine", "l2", "dot"] | None = None
     #: Sub-vectors of IVF_PQ, which requires them; default: dimension / 8 where that divides.
     num_sub_vectors: int | None = Field(default=None, ge=1)
+    #: Share of the 10 nearest vectors that a search must find; the settings that reach it are
+    #: written into the dataset.
+    recall: float = Field(default=0.99, gt=0, le=1)
 
 
 class Index(Strict):

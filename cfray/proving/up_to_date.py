@@ -62,7 +62,7 @@ def repeat(run: Run, verification: Report) -> None:
         for check in verification.checks
         if check.name not in known_names
     ]
-    report.gate = verification.gate
+    report.gate, report.search = verification.gate, verification.search
     committed = report.counts["shards"]
     report.counts |= {"shards_resumed": committed, "shards_adopted": 0, "shards_read": 0}
     if "dangling_references" in verification.counts:
@@ -71,6 +71,7 @@ def repeat(run: Run, verification: Report) -> None:
         f"nothing was to be done: cfray {verification.command} verified this version of the "
         f"dataset ({verification.dataset_version}) at {verification.ended}"
     )
+    report.name_missing_checks(f"the verification of {verification.ended} did not make this check")
     report.give_verdict()
     if report.exit_code == 0:
         (source,) = [check.detail for check in report.checks if check.name == SOURCE_SINCE]

@@ -30,6 +30,8 @@ HISTORY = "reports"
 SOURCE_SINCE = "source since the plan"
 #: The check that reads the source again and compares each record with the target.
 AGAINST_SOURCE = "every record against the source"
+#: The check how much of the true neighbours the vector index finds.
+INDEX_RECALL = "recall of the vector index"
 #: The checks of every report, whether they were made or not.
 CHECKS = (
     "every shard committed",
@@ -39,6 +41,7 @@ CHECKS = (
     AGAINST_SOURCE,
     "index coverage",
     "index files",
+    INDEX_RECALL,
     "source count",
     SOURCE_SINCE,
     "vectors as the job asks",
@@ -92,6 +95,8 @@ class Report:
         checks: every check by name.
         versions: of what wrote the target.
         gate: what the gate said of a fitted map.
+        search: how the vector index must be searched: ``index, metric, k, queries,
+            recall_by_default, recall, wanted``, and the settings for Lance.
         pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and
             sums of the texts and tokens that they embedded in this run.
         operators: line (``copy``, ``embed``) -> its operators in this run, from Ray Data's own
@@ -123,6 +128,7 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     clock: dict[str, float] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
     pool: dict[str, float] = field(default_factory=dict)
     operators: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     started: str = field(default_factory=utc_now)

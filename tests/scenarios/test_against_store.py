@@ -43,9 +43,7 @@ def update(collection, row) -> None:
     collection.update(ids=[row["id"]], documents=["another text"], embeddings=[row["vector"]])
 
 
-def test_records_that_changed_or_went_are_named_and_not_called_damage(
-    cfray, collection, job, rows
-):
+def test_records_that_changed_or_went_are_named_and_not_called_damage(cfray, collection, job, rows):
     """As many records as before, so that no count shows it.
 
     Chroma is read by the ids that the plan listed: one that came since has no name here.

@@ -1,0 +1,138 @@
+"""The true neighbours of some vectors: every vector of the dataset compared, in one pass, on Ray.
+
+What an index finds is judged by this.  The distances are NumPy's, not Lance's, so that an
+error of the engine cannot hide itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cfray.engine.tasks import run_tasks
+from cfray.proving.read_target import Fragments, task_groups
+from cfray.records.vectors import has_number, matrix
+from cfray.target.origins import RowOrigins
+
+Metric = Literal["cosine", "l2", "dot"]
+Floats32: TypeAlias = npt.NDArray[np.float32]
+Floats64: TypeAlias = npt.NDArray[np.float64]
+
+#: Candidates kept beyond the neighbours asked for: their order by float32 is corrected in float64.
+_SPARE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Vectors of the dataset that are searched for.
+
+    Attributes:
+        row_ids: ``(n,)``; a query's own row is none of its neighbours.
+        vectors: ``(n, d)`` float32.
+        metric: of the index.
+    """
+
+    row_ids: npt.NDArray[np.int64]
+    vectors: Floats32
+    metric: Metric
+
+    def part(self, start: int, end: int) -> Queries:
+        """Give some of them."""
+        return Queries(self.row_ids[start:end], self.vectors[start:end], self.metric)
+
+
+def distances(query: Floats32, vectors: Floats64, metric: Metric) -> Floats64:
+    """Compute distances from ``(d,)`` to ``(n, d)``, in float64.
+
+    ``l2`` is squared and ``dot`` is the negative product: only their order means anything.
+    """
+    exact = query.astype(np.float64)
+    if metric == "l2":
+        squares: Floats64 = np.square(vectors - exact).sum(axis=1)
+        return squares
+    products: Floats64 = vectors @ exact
+    if metric == "dot":
+        return -products
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(exact)
+    cosines: Floats64 = products / np.where(norms == 0, 1, norms)
+    return 1 - cosines
+
+
+def farthest_neighbours(queries: Queries, fragments: Fragments, k: int) -> Floats64:
+    """Give the distance of the k-th neighbour of each query: a nearer row is a true neighbour.
+
+    Rows of equal distance are equally good, so no id is compared.
+
+    Returns:
+        ``(n,)`` float64; infinity where the dataset has fewer than k other rows with a vector.
+    """
+    groups = [
+        Fragments(fragments.uri, fragments.version, group, fragments.origins)
+        for group in task_groups(fragments.ids)
+    ]
+    nearest = np.full((len(queries.vectors), k), np.inf)
+    for part in run_tasks(partial(nearest_in, queries, k), groups):
+        nearest = np.sort(np.concatenate([nearest, part], axis=1), axis=1)[:, :k]
+    return nearest[:, -1]
+
+
+def nearest_in(queries: Queries, k: int, fragments: Fragments) -> Floats64:
+    """Give the distances of the k nearest rows of some fragments, ``(n, k)``.
+
+    Body of a Ray task.
+    """
+    nearest = np.full((len(queries.vectors), k), np.inf)
+    for number in fragments.ids:
+        for batch in fragments.batches(number, ["vector"]):
+            nearest = np.sort(
+                np.concatenate([nearest, _nearest_of(queries, k, batch)], axis=1), axis=1
+            )[:, :k]
+    return nearest
+
+
+def _nearest_of(queries: Queries, k: int, batch: pa.RecordBatch) -> Floats64:
+    column = batch.column("vector")
+    vectors = matrix(column)
+    chosen = has_number(vectors) & column.is_valid().to_numpy(zero_copy_only=False)
+    vectors, row_ids = vectors[chosen], batch.column("_rowid").to_numpy()[chosen]
+    nearest = np.full((len(queries.vectors), k), np.inf)
+    if not len(vectors):
+        return nearest
+    for row, rough in enumerate(_rough_distances(queries, vectors)):
+        rough[row_ids == queries.row_ids[row]] = np.inf
+        count = min(len(rough), k + _SPARE)
+        candidates = np.argpartition(rough, count - 1)[:count]
+        candidates = candidates[np.isfinite(rough[candidates])]
+        exact = distances(
+            queries.vectors[row], vectors[candidates].astype(np.float64), queries.metric
+        )
+        found = np.sort(exact)[:k]
+        nearest[row, : len(found)] = found
+    return nearest
+
+
+def _rough_distances(queries: Queries, vectors: Floats32) -> Floats32:
+    """Order the rows for each query in float32, ``(n, rows)``: one product of matrices."""
+    rough: Floats32 = queries.vectors @ -vectors.T
+    if queries.metric == "cosine":
+        rough /= np.linalg.norm(vectors, axis=1)
+    elif queries.metric == "l2":
+        rough *= 2
+        rough += np.einsum("ij,ij->i", vectors, vectors)
+    return rough
+
+
+def draw_row_ids(origins: RowOrigins, count: int, seed: int) -> list[int]:
+    """Draw rows among those that the ledger's entries brought; some of them may have left."""
+    rows = origins.ends - origins.starts
+    total = int(rows.sum())
+    numbers = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    ends = np.cumsum(rows)
+    entries = np.searchsorted(ends, numbers, "right")
+    chosen = origins.starts[entries] + numbers - (ends - rows)[entries]
+    return [int(row_id) for row_id in chosen]

@@ -1,0 +1,81 @@
+"""The distance of the k-th neighbour is that of a NumPy computation over all rows at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cfray.proving.neighbours import Queries, draw_row_ids, nearest_in
+from cfray.proving.read_target import Fragments
+from cfray.target.ledger import Entry, EntryKind, Ledger
+from cfray.target.origins import RowOrigins
+
+ROWS, DIMENSION, K = 3_000, 24, 10
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    vectors = np.random.default_rng(5).standard_normal((ROWS, DIMENSION)).astype(np.float32)
+    vectors[17] = vectors[18]  # two rows of one vector
+    vectors[30] = 0  # no vector
+    return vectors
+
+
+@pytest.fixture(scope="module")
+def dataset(vectors, tmp_path_factory):
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION)
+    uri = str(tmp_path_factory.mktemp("vectors") / "vectors.lance")
+    table = pa.table({"vector": column})
+    return lance.write_dataset(table, uri, max_rows_per_file=700, enable_stable_row_ids=True)
+
+
+def origins() -> RowOrigins:
+    ledger = Ledger(1, 1, ROWS, ("f",), {"0": Entry(EntryKind.SHARD, 0, ROWS, "n")})
+    return RowOrigins(SimpleNamespace(shards=[]), ledger)
+
+
+def by_numpy(vectors: np.ndarray, row: int, metric: str) -> np.ndarray:
+    """Compute the sorted distances of all other rows that have a vector."""
+    wide = vectors.astype(np.float64)
+    others = np.delete(wide, row, axis=0)
+    others = others[others.any(axis=1)]
+    if metric == "l2":
+        return np.sort(((others - wide[row]) ** 2).sum(axis=1))
+    products = others @ wide[row]
+    if metric == "dot":
+        return np.sort(-products)
+    return np.sort(1 - products / np.linalg.norm(others, axis=1) / np.linalg.norm(wide[row]))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "dot"])
+def test_the_nearest_are_those_of_numpy(dataset, vectors, metric):
+    rows = np.array([0, 17, 18, 999, ROWS - 1])
+    queries = Queries(rows, vectors[rows], metric)
+    ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
+    assert len(ids) > 1
+    nearest = nearest_in(queries, K, Fragments(dataset.uri, dataset.version, ids, origins()))
+    for row, found in zip(rows, nearest, strict=True):
+        np.testing.assert_allclose(found, by_numpy(vectors, row, metric)[:K], rtol=1e-9, atol=1e-9)
+
+
+def test_of_fewer_rows_the_missing_neighbours_are_infinitely_far(dataset, vectors):
+    queries = Queries(np.array([0]), vectors[:1], "l2")
+    (nearest,) = nearest_in(queries, ROWS + 5, Fragments(dataset.uri, 1, [0], origins()))
+    # of the fragment's 700 rows one is the query's own, and one has no vector
+    assert np.isfinite(nearest).sum() == 700 - 2
+
+
+def test_rows_are_drawn_from_every_entry_and_only_once():
+    entries = {
+        "0": Entry(EntryKind.SHARD, 0, 50, "n"),
+        "1": Entry(EntryKind.SHARD, 100, 50, "n"),
+    }
+    ranges = RowOrigins(SimpleNamespace(shards=[]), Ledger(1, 1, 150, ("f",), entries))
+    drawn = draw_row_ids(ranges, 80, seed=1)
+    assert len(set(drawn)) == 80
+    assert set(drawn) <= {*range(50), *range(100, 150)}
+    assert sorted(draw_row_ids(ranges, 500, seed=1)) == [*range(50), *range(100, 150)]

@@ -1,0 +1,85 @@
+"""How well the vector index finds the true neighbours is measured, and the dataset says how to search.
+
+What an index finds is counted here with pylance and NumPy alone.
+"""
+
+from __future__ import annotations
+
+import json
+
+import lance
+import numpy as np
+import pytest
+
+from cfray.report.facts import INDEX_RECALL
+from tests.scenarios import runs
+from tests.scenarios.runs import Job
+
+ROWS, DIMENSION, K = 6_000, 32, 10
+
+
+def migrated(cfray, folder, code: int, **vector) -> Job:
+    body = runs.export(folder, ROWS, DIMENSION, 2)
+    job = runs.write_job(folder, {**body, "index": {"vector": vector, "text": [], "scalar": []}})
+    cfray.run("migrate", job.path).ended_with(code)
+    return job
+
+
+def check_of(report) -> tuple[str, str]:
+    (check,) = [check for check in report["checks"] if check["name"] == INDEX_RECALL]
+    return check["status"], check["detail"]
+
+
+def recall(dataset: lance.LanceDataset, **options) -> float:
+    """Count how many of the true neighbours of 60 documents a search finds."""
+    table = dataset.to_table(columns=["vector"], filter="record_type = 'document'")
+    column = table["vector"].combine_chunks()
+    vectors = column.values.to_numpy().reshape(-1, DIMENSION)
+    found = 0
+    for row in range(0, ROWS, ROWS // 60):
+        true = np.argsort(-(vectors @ vectors[row]))[: K + 1]
+        hits = dataset.to_table(
+            columns=["vector", "_distance"],
+            nearest={"column": "vector", "q": vectors[row], "k": K + 1, **options},
+            filter="record_type = 'document'",
+            prefilter=True,
+        )["vector"].combine_chunks()
+        hits = hits.values.to_numpy().reshape(-1, DIMENSION)
+        bound = (vectors[true] @ vectors[row]).min() - 1e-6
+        found += int((hits @ vectors[row] >= bound).sum())
+    return found / (len(range(0, ROWS, ROWS // 60)) * (K + 1))
+
+
+@pytest.fixture(scope="module")
+def indexed(module_cfray, tmp_path_factory) -> Job:
+    folder = tmp_path_factory.mktemp("indexed")
+    return migrated(module_cfray, folder, 0, type="IVF_RQ", metric="cosine", recall=0.995)
+
+
+def test_the_settings_in_the_dataset_reach_the_recall_that_was_asked_for(indexed):
+    dataset = lance.dataset(indexed.target)
+    settings = json.loads(dataset.schema.metadata[b"cfray.search"])
+    report = indexed.report()
+    status, detail = check_of(report)
+    assert status == "pass"
+    assert {name: report["search"][name] for name in settings} == settings
+    assert report["search"]["recall"] >= 0.995
+    assert f"{report['search']['recall_by_default']:.3f} with Lance's defaults" in detail
+    # by other queries than those that chose them
+    assert recall(dataset, **settings) >= 0.98
+    assert recall(dataset, **settings) > recall(dataset)
+
+
+def test_verify_measures_again_and_adds_no_version(cfray, indexed):
+    before = lance.dataset(indexed.target).version
+    report = cfray.run("verify", indexed.path, "--json").ended_with(0).document()
+    assert check_of(report)[0] == "pass"
+    assert lance.dataset(indexed.target).version == before
+
+
+def test_an_index_that_no_search_helps_is_a_failure(cfray, tmp_path):
+    """One code for a whole vector tells 6,000 random vectors badly apart."""
+    job = migrated(cfray, tmp_path, 4, type="IVF_PQ", num_sub_vectors=1, recall=1.0)
+    status, detail = check_of(job.report())
+    assert status == "fail"
+    assert "no search reaches 1.0 of the 10 nearest" in detail
