@@ -309,6 +309,13 @@ def verify(
             help="ledger: needs no source. source: also reads every record of it again.",
         ),
     ] = "ledger",
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Copy damaged rows anew from the source, verify again (with --against source).",
+        ),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -321,12 +328,17 @@ def verify(
     if against not in get_args(pipeline.Against):
         known = " or ".join(get_args(pipeline.Against))
         raise ConfigError(f"--against {against} is not known", f"give {known}")
-    job = _read_job(job_file)
-    report = pipeline.check(
-        job,
-        _progress(quiet=quiet),
-        against=against,  # type: ignore[arg-type]  # one of its values now
-    )
+    if repair and against != "source":
+        raise ConfigError("--repair needs --against source", "give both, or leave --repair out")
+    job, progress = _read_job(job_file), _progress(quiet=quiet)
+    if repair:
+        report = pipeline.check_and_repair(job, progress)
+    else:
+        report = pipeline.check(
+            job,
+            progress,
+            against=against,  # type: ignore[arg-type]  # one of its values now
+        )
     _finish(report, as_json=as_json)
 
 

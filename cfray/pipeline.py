@@ -56,7 +56,7 @@ from cfray.joining.quarantine import quarantined_rows
 from cfray.joining.replay import replay_quarantined
 from cfray.planning import plan
 from cfray.planning.forecast import Forecast
-from cfray.proving import against_source, index_recall, source_since, up_to_date, verify
+from cfray.proving import against_source, index_recall, repair, source_since, up_to_date, verify
 from cfray.proving.progress_state import progress_state, stage_of
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
@@ -256,7 +256,7 @@ def describe(run: Run) -> None:
     run.count()
 
 
-def finish(run: Run) -> None:
+def finish(run: Run, against: Against = "ledger") -> None:
     """Compact, index and verify; each step may be interrupted and run again.
 
     Without the lease no step begins, and no end is reported.
@@ -275,7 +275,7 @@ def finish(run: Run) -> None:
         compact_fragments(run)
     note_metric(run)
     failpoint.reach("index")
-    verify_all(run)
+    verify_all(run, against)
     failpoint.reach("verify")
     ledger = run.target.ledger()
     run.target.check_held(ledger)
@@ -298,13 +298,21 @@ def build_text_index(run: Run) -> None:
     run.timed("index", lambda: index.build(run.target, spec, run.plan.metric, none))
 
 
-def verify_all(run: Run, against: Against = "ledger") -> None:
-    """Make every check, and report what earlier commands have judged."""
+def verify_all(
+    run: Run, against: Against = "ledger"
+) -> tuple[verify.TargetFindings, dict[str, str] | None]:
+    """Make every check, and report what earlier commands have judged.
+
+    Returns:
+        What the checks at the ledger level found, and what ``compare_with_source`` returns; None
+        where the source was not to be read.
+    """
     # first, for it may add a version of the dataset, which then is verified
     recall = run.timed("recall", lambda: index_recall.measure_recall(run))
     found = run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
+    unlike = None
     if against == "source":
-        run.timed("source check", lambda: against_source.compare_with_source(run, found))
+        unlike = run.timed("source check", lambda: against_source.compare_with_source(run, found))
     else:
         against_source.leave_out_source(run)
     run.report.checks.append(recall)
@@ -312,6 +320,7 @@ def verify_all(run: Run, against: Against = "ledger") -> None:
     look_at_source(run, asked=against == "source")
     report_vectors(run)
     report_gate(run)
+    return found, unlike
 
 
 def note_metric(run: Run) -> None:
@@ -347,6 +356,32 @@ def check(job: JobSpec, progress: Progress, *, against: Against = "ledger") -> R
         run.count()
         verify_all(run, against)
         run.report.conclude(ledger)
+        return run.report
+
+
+def check_and_repair(job: JobSpec, progress: Progress) -> Report:
+    """Verify a target against its source, and copy what is damaged anew.
+
+    What was repaired is verified again, against the source, too.
+    """
+    with held("verify", job, progress) as run:
+        check_complete(run)
+        with ray_for_command():
+            ledger = run.target.ledger()
+            run.count()
+            found, unlike = verify_all(run, "source")
+            if (
+                unlike is not None
+                and found.is_damaged
+                and run.timed("repair", lambda: repair.repair(run, found, unlike))
+            ):
+                failpoint.reach("repair")
+                run.report.begin_checks_anew()
+                run.count()
+                with damage_named(job.target.uri):
+                    finish(run, "source")
+            else:
+                run.report.conclude(ledger)
         return run.report
 
 

@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 
 from cfray.copying.driver import context_of
 from cfray.copying.shard import PlannedShard
-from cfray.embedding.pending import vectors_are_pending
-from cfray.embedding.vectors import made_fields
 from cfray.engine.tasks import TaskOptions, run_tasks
 from cfray.errors import ConfigError, SourceError
 from cfray.frames.digests import MODULUS
 from cfray.frames.schema import ORIGINAL_ID
 from cfray.joining.headers import expected_headers
 from cfray.joining.quarantine import rows_of_file
+from cfray.proving.compared import entries_of_shard, left_for_quarantine, made_columns
 from cfray.proving.differences import (
     MAX_NAMED,
     Difference,
@@ -49,10 +49,13 @@ from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context
 from cfray.target.books import Books, read_books
-from cfray.target.ledger import EntryKind, Ledger
-from cfray.target.origins import RowOrigins, by_entry, entry_label, label_in
+from cfray.target.ledger import EntryKind
+from cfray.target.origins import RowOrigins, entry_label
 from cfray.target.receipts import ShardReceipt
 
+#: Entries whose rows have no shard in the source.
+_HEADERS = frozenset([EntryName(EntryKind.HEADERS.value)])
+_FOREIGN = frozenset([FOREIGN])
 #: Folder beside the target that holds every difference of a verification, a line of JSON each.
 FOLDER = "differences"
 #: Differences that the report itself names, and sentences of the check's detail.
@@ -73,20 +76,30 @@ class _Comparison:
     open_questions: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
 
+    def name(self, rows: Iterable[Difference]) -> None:
+        """Note rows that are damaged."""
+        named = list(rows)
+        self.differences += named
+        self.damage += [str(row) for row in named]
 
-def compare_with_source(run: Run, found: TargetFindings) -> None:
+
+def compare_with_source(run: Run, found: TargetFindings) -> dict[str, str] | None:
     """Read the source again, compare every record with the target, and note what came of it.
 
     Args:
         run: a command that looks at the target.
         found: by the checks at the ledger level.
+
+    Returns:
+        name of a shard's entry -> how the source is unlike what was copied from it; None where the
+        source could not be read.
     """
     comparison = _Comparison()
     try:
-        read = _compare(run, found, comparison)
+        read, unlike = _compare(run, found, comparison)
     except (SourceError, ConfigError) as error:
         run.report.leave_undecided(AGAINST_SOURCE, f"the source cannot be read: {error.what}")
-        return
+        return None
     _note_differences(run, comparison.differences)
     if comparison.damage:
         run.report.check(AGAINST_SOURCE, "fail", _named(comparison.damage))
@@ -95,6 +108,7 @@ def compare_with_source(run: Run, found: TargetFindings) -> None:
     else:
         detail = "; ".join([_compared(run, read), *_not_compared(run)])
         run.report.check(AGAINST_SOURCE, "pass", detail)
+    return unlike
 
 
 def leave_out_source(run: Run) -> None:
@@ -122,8 +136,10 @@ def leave_out_source(run: Run) -> None:
     )
 
 
-def _compare(run: Run, found: TargetFindings, comparison: _Comparison) -> int:
-    """Compare; give the number of records that were read."""
+def _compare(
+    run: Run, found: TargetFindings, comparison: _Comparison
+) -> tuple[int, dict[str, str]]:
+    """Compare; give the number of records that were read, and the shards that are unlike."""
     ledger = run.target.ledger()
     books = read_books(run.state, ledger)
     fragments = partial(_fragments_of, run, found, RowOrigins(run.plan, ledger))
@@ -136,36 +152,37 @@ def _compare(run: Run, found: TargetFindings, comparison: _Comparison) -> int:
             for receipt in books.shards
             if (words := _unlike(run, receipt, contents[receipt.name]))
         }
-        left = _left_for_quarantine(run, ledger, books)
+        left = left_for_quarantine(run, ledger, books)
         suspects = [
             Suspect(
                 planned := _planned(run, name),
-                EntryName(name),
-                fragments(EntryName(name)),
+                entries := entries_of_shard(books, name),
+                fragments(entries),
                 left.get(planned.shard.id, {}),
             )
             for name, content in contents.items()
-            if not content.error and (name in unlike or EntryName(name) in found.damaged)
+            if not content.error
+            and (name in unlike or entries_of_shard(books, name) & found.damaged.keys())
         ]
-        rows = RowComparison(reader, _left_out(run, ledger))
+        rows = RowComparison(reader, made_columns(run, ledger) | {"raw_data"})
         compared = run_tasks(rows, suspects, _task_options(run))
         results = _without_moved(list(compared))
     for name, words in unlike.items():
         shard = run.plan.shards[int(name)].id
         if contents[name].error:
             comparison.open_questions.append(f"{shard} cannot be read again: {words}")
-        elif EntryName(name) not in found.damaged:
+        elif not entries_of_shard(books, name) & found.damaged.keys():
             _judge(comparison, shard, words, results[name], is_as_planned=is_as_planned)
     for entry, words in found.damaged.items():
-        kind = ledger.entries[entry].kind
-        named = results[entry].named if entry in results else []
-        if kind is EntryKind.HEADERS:
-            named = _missing_headers(run, books, fragments(entry))
-        comparison.differences += named
-        label = entry_label(run.plan, entry, kind)
-        comparison.damage += [f"{label} {words}", *(str(row) for row in named)]
-    _note_foreign_rows(comparison, fragments(FOREIGN))
-    return sum(content.read for content in contents.values())
+        label = entry_label(run.plan, entry, ledger.entries[entry].kind)
+        comparison.damage.append(f"{label} {words}")
+    for name, result in results.items():
+        if entries_of_shard(books, name) & found.damaged.keys():
+            comparison.name(result.named)
+    if EntryName(EntryKind.HEADERS.value) in found.damaged:
+        comparison.name(_missing_headers(run, books, fragments(_HEADERS)))
+    comparison.name(_rows_of_entry(fragments(_FOREIGN), _FOREIGN))
+    return sum(content.read for content in contents.values()), unlike
 
 
 def _read_shards_again(run: Run, reader: SourceReader, books: Books) -> dict[str, SourceContent]:
@@ -266,74 +283,28 @@ def _without_moved(results: list[ShardDifferences]) -> dict[str, ShardDifference
     return kept
 
 
-def _left_out(run: Run, ledger: Ledger) -> frozenset[str]:
-    """Name the columns whose values the source does not hold, and those of raw bytes."""
-    left_out = {"raw_data"}
-    if run.job.embedding.makes_vectors and not vectors_are_pending(
-        run.job, run.plan, run.target, ledger
-    ):
-        recipe = run.target.recipe()
-        left_out |= {made.name for made in made_fields(run.job.embedding, recipe)}
-    return frozenset(left_out)
-
-
-def _left_for_quarantine(run: Run, ledger: Ledger, books: Books) -> dict[str, Counter[str]]:
-    """Count the rows that were copied and left the target for the quarantine later.
-
-    Returns:
-        id of a shard -> uuid -> rows.
-    """
-    left: dict[str, Counter[str]] = {}
-    for name, entry in ledger.entries.items():
-        if entry.kind not in (EntryKind.DUPLICATES, EntryKind.EMBED):
-            continue
-        file = run.state.receipt(name, entry.nonce).quarantine_file
-        if file in books.quarantine_files:
-            rows = rows_of_file(run.state, file, books.quarantine_files[file])
-            for row in rows:
-                shard = left.setdefault(label_in(row.content.position), Counter())
-                shard[row.record.column("uuid")[0].as_py()] += 1
-    return left
-
-
 def _fragments_of(
-    run: Run, found: TargetFindings, origins: RowOrigins, entry: EntryName
+    run: Run, found: TargetFindings, origins: RowOrigins, entries: frozenset[EntryName]
 ) -> Fragments:
-    """Give the fragments that hold an entry's rows and can be read."""
-    ids = sorted(found.content.fragments.get(entry, ()))
-    return Fragments(run.target.uri, found.version, ids, origins)
+    """Give the fragments that hold rows of some entries and can be read."""
+    ids = {number for entry in entries for number in found.content.fragments.get(entry, ())}
+    return Fragments(run.target.uri, found.version, sorted(ids), origins)
 
 
-def _note_foreign_rows(comparison: _Comparison, fragments: Fragments) -> None:
-    """Note the rows that cfray did not write: the source does not have them."""
-    rows = list(_rows_of_entry(fragments, FOREIGN))
-    comparison.differences += rows
-    comparison.damage += [f"{row}: cfray did not write it" for row in rows]
-
-
-def _rows_of_entry(fragments: Fragments, entry: EntryName) -> Iterator[Difference]:
-    """Name the rows of an entry that has no shard, as rows that only the target has."""
-    count = 0
-    for number in fragments.ids:
-        for batch in fragments.batches(number, ["uuid", "custom_metadata"]):
-            for name, rows in by_entry(batch, fragments.origins):
-                if name != entry:
-                    continue
-                for row in range(rows.num_rows):
-                    count += 1
-                    if count > MAX_NAMED:
-                        return
-                    single = rows.slice(row, 1)
-                    original_id = metadata_of(single).get(ORIGINAL_ID, "")
-                    yield Difference(single.column("uuid")[0].as_py(), original_id, "", "target")
+def _rows_of_entry(fragments: Fragments, entries: frozenset[EntryName]) -> Iterator[Difference]:
+    """Name the rows of entries that have no shard, as rows that only the target has."""
+    batches = fragments.rows_of(entries, ["uuid", "custom_metadata"])
+    singles = (rows.slice(row, 1) for _, _, rows in batches for row in range(rows.num_rows))
+    for single in islice(singles, MAX_NAMED):
+        original_id = metadata_of(single).get(ORIGINAL_ID, "")
+        yield Difference(single.column("uuid")[0].as_py(), original_id, "", "target")
 
 
 def _missing_headers(run: Run, books: Books, fragments: Fragments) -> list[Difference]:
     """Name the headers that the target does not have."""
-    name = EntryName(EntryKind.HEADERS.value)
-    present = {row.uuid for row in _rows_of_entry(fragments, name)}
+    present = {row.uuid for row in _rows_of_entry(fragments, _HEADERS)}
     return [
-        Difference(uuid, f"the header of {title}", name, "source")
+        Difference(uuid, f"the header of {title}", EntryKind.HEADERS.value, "source")
         for uuid, title in expected_headers(run, books).items()
         if uuid not in present
     ]

@@ -24,7 +24,6 @@ from cfray.frames.schema import ORIGINAL_ID
 from cfray.proving.read_source import SourceReader
 from cfray.proving.read_target import EntryName, Fragments
 from cfray.runtime import retry
-from cfray.target.origins import by_entry
 
 #: Where a row that differs stands.
 Side = Literal["source", "target", "both"]
@@ -71,13 +70,13 @@ class Suspect:
 
     Attributes:
         planned: the shard.
-        entry: its name in the ledger.
+        entries: names of its entry and of those that hold rows of it in place of others.
         fragments: that hold its rows.
         left: uuid -> rows that left the target for the quarantine and are still in the source.
     """
 
     planned: PlannedShard
-    entry: EntryName
+    entries: frozenset[EntryName]
     fragments: Fragments
     left: dict[str, int]
 
@@ -114,11 +113,11 @@ class RowComparison:
         return retry.run_with_retries(lambda: self._compare(suspect))
 
     def _compare(self, suspect: Suspect) -> ShardDifferences:
-        columns = self._columns()
+        columns = compared_columns(self.reader, self.left_out)
         source, target = self._sides(suspect, columns)
-        source_rows = _concatenate(_row_hashes(batch, columns) for batch in source())
-        target_rows = _concatenate(_row_hashes(batch, columns) for batch in target())
-        only_source, only_target = _cancel(source_rows, target_rows)
+        source_rows = concatenate(hash_rows(batch, columns) for batch in source())
+        target_rows = concatenate(hash_rows(batch, columns) for batch in target())
+        only_source, only_target = cancel(source_rows, target_rows)
         return ShardDifferences(
             suspect.planned.number,
             *_pair(
@@ -128,10 +127,6 @@ class RowComparison:
                 columns,
             ),
         )
-
-    def _columns(self) -> list[str]:
-        schema = self.reader.steps.schema
-        return [name for name in schema.names if name not in self.left_out and name != "uuid"]
 
     def _sides(
         self, suspect: Suspect, columns: list[str]
@@ -143,16 +138,18 @@ class RowComparison:
                 yield frames.select(names)
 
         def target() -> Iterator[pa.RecordBatch]:
-            for number in suspect.fragments.ids:
-                for batch in suspect.fragments.batches(number, names):
-                    for entry, rows in by_entry(batch, suspect.fragments.origins):
-                        if entry == suspect.entry:
-                            yield rows.select(names)
+            for _, _, rows in suspect.fragments.rows_of(suspect.entries, names):
+                yield rows.select(names)
 
         return source, target
 
 
-def _row_hashes(frames: pa.RecordBatch, columns: list[str]) -> Hashes:
+def compared_columns(reader: SourceReader, left_out: frozenset[str]) -> list[str]:
+    """Name the columns that are compared, but ``uuid``, by which rows are known."""
+    return [name for name in reader.steps.schema.names if name not in left_out | {"uuid"}]
+
+
+def hash_rows(frames: pa.RecordBatch, columns: list[str]) -> Hashes:
     """Hash each row with its uuid to one number, ``(n,)`` uint64."""
     hashes = row_hashes(frames.column("uuid"))
     for name in columns:
@@ -160,11 +157,12 @@ def _row_hashes(frames: pa.RecordBatch, columns: list[str]) -> Hashes:
     return hashes
 
 
-def _concatenate(hashes: Iterable[Hashes]) -> Hashes:
+def concatenate(hashes: Iterable[Hashes]) -> Hashes:
+    """Put hashes into one array."""
     return np.concatenate([np.zeros(0, np.uint64), *hashes])
 
 
-def _cancel(left: Hashes, right: Hashes) -> tuple[Counter[int], Counter[int]]:
+def cancel(left: Hashes, right: Hashes) -> tuple[Counter[int], Counter[int]]:
     """Give how often each hash occurs more often on one side than on the other."""
     values, indices = np.unique(np.concatenate([left, right]), return_inverse=True)
     counts = np.bincount(indices[: len(left)], minlength=len(values))
@@ -200,7 +198,7 @@ def _rows_of(batches: Iterator[pa.RecordBatch], columns: list[str], wanted: Coun
     remaining = wanted.copy()
     keys = np.fromiter(wanted, np.uint64, len(wanted))
     for batch in batches:
-        hashes = _row_hashes(batch, columns)
+        hashes = hash_rows(batch, columns)
         chosen: list[int] = []
         for row in np.flatnonzero(np.isin(hashes, keys)).tolist():
             value = int(hashes[row])
@@ -239,7 +237,7 @@ def _pair(
             named.append(Difference(name, original_id, label, "both", fields, value))
         elif left[name] > 0:
             left[name] -= 1
-        elif _document_of(row) not in suspect.left:
+        elif document_of(row) not in suspect.left:
             named.append(Difference(name, _original_id(row), label, "source", row=value))
     named += [
         Difference(_uuid(row), _original_id(row), label, "target", row=value)
@@ -258,7 +256,7 @@ def _uuid(row: pa.RecordBatch) -> str:
     return str(row.column("uuid")[0].as_py())
 
 
-def _document_of(row: pa.RecordBatch) -> str:
+def document_of(row: pa.RecordBatch) -> str:
     """Give the uuid of the document that a chunk was cut from; empty for a document."""
     name = chunk_frames.FIELD.name
     return (row.column(name)[0].as_py() or "") if name in row.schema.names else ""

@@ -67,6 +67,25 @@ class Fragments:
         )
         yield from scanner.to_batches()
 
+    def rows_of(
+        self, entries: frozenset[EntryName], columns: list[str]
+    ) -> Iterator[tuple[EntryName, pa.Array, pa.RecordBatch]]:
+        """Read the rows of some entries.
+
+        Yields:
+            name of the entry, row ids, and as many rows.
+
+        Raises:
+            OSError, pa.ArrowException: a fragment cannot be read.
+        """
+        for number in self.ids:
+            for batch in self.batches(number, columns):
+                row_ids, start = batch.column("_rowid"), 0
+                for name, rows in by_entry(batch, self.origins):
+                    if name in entries:
+                        yield EntryName(name), row_ids.slice(start, rows.num_rows), rows
+                    start += rows.num_rows
+
 
 @dataclass(slots=True)
 class TargetContent:

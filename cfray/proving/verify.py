@@ -44,11 +44,25 @@ class TargetFindings:
         version: of the dataset that was read.
         content: what the dataset holds.
         damaged: name of each entry whose rows are not what was written -> how they differ.
+        untrusted: ids of the fragments that cannot be read, or of which a file has changed.
+        types_are_damaged: whether the types of the fields are not those of the plan.
     """
 
     version: int
     content: TargetContent
     damaged: dict[EntryName, str]
+    untrusted: frozenset[int]
+    types_are_damaged: bool
+
+    @property
+    def is_damaged(self) -> bool:
+        """Tell whether anything in the target is not what was written, or was written by others."""
+        return bool(
+            self.damaged
+            or self.untrusted
+            or self.types_are_damaged
+            or self.content.rows.get(FOREIGN, Content()).rows
+        )
 
 
 def verify(target: Target, state: State, plan: Plan, report: Report) -> TargetFindings:
@@ -64,14 +78,17 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> TargetFi
     if missing_shards:
         detail += f"; first missing: {missing_shards[0]}"
     report.check("every shard committed", "fail" if missing_shards else "pass", detail)
-    _check_files(target, dataset, state, report)
+    changed_files = _check_files(target, dataset, state, report)
     content = read_target(target, dataset, RowOrigins(plan, ledger))
     labels = {name: entry_label(plan, name, entry.kind) for name, entry in ledger.entries.items()}
     damaged = _check_content(read_books(state, ledger).content, content, labels, report)
-    _check_types(dataset, plan, report)
+    types_are_damaged = _check_types(dataset, plan, report)
     report.stage("verify").rows = sum(rows.rows for rows in content.rows.values())
     _check_indexes(dataset, report)
-    return TargetFindings(dataset.version, content, damaged)
+    untrusted = _fragments_with(dataset, changed_files) | content.unreadable.keys()
+    return TargetFindings(
+        dataset.version, content, damaged, frozenset(untrusted), types_are_damaged
+    )
 
 
 def _check_content(
@@ -130,8 +147,22 @@ def _difference(expected: Content, actual: Content) -> str:
     return f"differs from what was written: {', '.join(groups)}" if groups else ""
 
 
-def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> None:
-    """Compare the types by which an export restores every field with those of the plan."""
+def _fragments_with(dataset: LanceDataset, paths: set[str]) -> set[int]:
+    """Give the ids of the fragments that some data or blob files belong to."""
+    files = {data_file_of(path) for path in paths}
+    return {
+        fragment.fragment_id
+        for fragment in dataset.get_fragments()
+        if files & {data_file_of(f"data/{file.path}") for file in fragment.metadata.files}
+    }
+
+
+def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> bool:
+    """Compare the types by which an export restores every field with those of the plan.
+
+    Returns:
+        whether they differ.
+    """
     name = "types of every field"
     text = (dataset.schema.metadata or {}).get(TYPES_KEY.encode())
     types = plan.shape.types
@@ -141,12 +172,13 @@ def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> None:
         recorded = None
     if recorded == types:
         report.check(name, "pass", counted(len(types), "field is", "fields are") + " as planned")
-        return
+        return False
     known = recorded if isinstance(recorded, dict) else {}
     changed = sorted(key for key in {*types, *known} if types.get(key) != known.get(key))
     report.check(
         name, "fail", f"the metadata key {TYPES_KEY} was changed: {_named(changed) or 'damaged'}"
     )
+    return True
 
 
 def _named(mismatches: list[str]) -> str:
@@ -155,25 +187,30 @@ def _named(mismatches: list[str]) -> str:
     return f"{detail} and {further} more" if further > 0 else detail
 
 
-def _check_files(target: Target, dataset: LanceDataset, state: State, report: Report) -> list[str]:
-    """Digest every data and blob file again; name those that changed."""
+def _check_files(target: Target, dataset: LanceDataset, state: State, report: Report) -> set[str]:
+    """Digest every data and blob file again, but for fragments without a row.
+
+    Returns:
+        paths of those that changed.
+    """
     recorded = {file.path: file for receipt in state.published_receipts() for file in receipt.files}
     used_files = {
         data_file_of(f"data/{file.path}")
         for fragment in dataset.get_fragments()
+        if fragment.num_deletions < fragment.physical_rows
         for file in fragment.metadata.files
     }
     paths = [path for path in recorded if data_file_of(path) in used_files]
     unrecorded = used_files - {data_file_of(path) for path in paths}
     work = [(target.uri, group) for group in task_groups(paths)]
-    changed: list[str] = []
+    changed: dict[str, str] = {}
     for digest_by_path in run_tasks(_digest_files, work):
         for path, digest in digest_by_path.items():
             if digest != (recorded[path].size, recorded[path].digest):
-                changed.append(f"{path} ({'missing' if digest is None else 'changed'})")
-    changed.sort()
+                changed[path] = "missing" if digest is None else "changed"
+    sentences = [f"{path} ({word})" for path, word in sorted(changed.items())]
     detail = (
-        ", ".join(changed[:_NAMED])
+        ", ".join(sentences[:_NAMED])
         if changed
         else counted(
             len(paths),
@@ -188,7 +225,7 @@ def _check_files(target: Target, dataset: LanceDataset, state: State, report: Re
             "not_run",
             f"{counted(len(unrecorded), 'file has', 'files have')} no recorded digest",
         )
-    return changed
+    return set(changed)
 
 
 def _digest_files(work: tuple[str, list[str]]) -> dict[str, tuple[int, str] | None]:

@@ -147,6 +147,12 @@ class Report:
         """Note what came of a check."""
         self.checks.append(Check(name, status, detail))
 
+    def begin_checks_anew(self) -> None:
+        """Forget the checks of a target that was repaired since; what they named stays a file."""
+        self.checks.clear()
+        self.undecided.clear()
+        self.differences.clear()
+
     def leave_undecided(self, name: str, detail: str) -> None:
         """Note a check that was asked for and could not be decided (exit code 6)."""
         self.undecided.append(name)

@@ -31,6 +31,7 @@ from cfray.target.receipts import (
     EmbedReceipt,
     HeadersReceipt,
     LeftRows,
+    RepairReceipt,
     ReplayReceipt,
     RowsReceipt,
     ShardReceipt,
@@ -123,6 +124,8 @@ class Books:
             row that was refused.
         replayed: file of the quarantine -> numbers of the lines that a replay brought in.
         shards: the receipts of the shards.
+        repairs: name of a shard's entry -> names of the entries that hold rows of it in place of
+            damaged rows.
         sessions: id of a source's session -> shards that were read under it; empty id: shards
             whose receipt names no session.
         headers: the receipt of the headers; None before they are written.
@@ -141,6 +144,7 @@ class Books:
     quarantine_files: dict[str, int] = field(default_factory=dict)
     replayed: dict[str, set[int]] = field(default_factory=dict)
     shards: list[ShardReceipt] = field(default_factory=list)
+    repairs: dict[str, list[str]] = field(default_factory=dict)
     sessions: Counter[str] = field(default_factory=Counter)
     headers: HeadersReceipt | None = None
     embeds: int = 0
@@ -160,6 +164,8 @@ class Books:
                 self._bring_in(receipt)
             case EmbedReceipt():
                 self._replace_vectors(receipt)
+            case RepairReceipt():
+                self._replace_rows(receipt)
             case SourceCountReceipt():
                 self.source_count = receipt
             case CompactionReceipt():
@@ -208,6 +214,14 @@ class Books:
         for name, sums in receipt.vector_sums.items():
             if name in self.content:
                 self.content[name] = self.content[name].with_sums(sums)
+
+    def _replace_rows(self, receipt: RepairReceipt) -> None:
+        """Put rows in place of others: no record more and none less."""
+        for name, rows in receipt.left.items():
+            self.content[name] -= Content(rows.records + rows.chunks, rows.sums)
+        self.repairs.setdefault(receipt.shard, []).append(receipt.name)
+        self.counts.update(receipt.counts)
+        self._add_rows(receipt)
 
     def _take_out(
         self, receipt: DuplicatesReceipt | EmbedReceipt, left: Mapping[str, LeftRows]

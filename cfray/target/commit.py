@@ -315,7 +315,9 @@ def _check_files(uri: str, receipts: Sequence[Receipt]) -> None:
             )
 
 
-def without_rows(dataset: LanceDataset, row_ids: list[int]) -> list[FragmentMetadata]:
+def without_rows(
+    dataset: LanceDataset, row_ids: list[int], emptied: frozenset[int] = frozenset()
+) -> list[FragmentMetadata]:
     """Give the fragments of a dataset as they are when some rows are deleted.
 
     A fragment of which no row remains stays, until it is merged with others: Lance refuses a Merge
@@ -324,10 +326,15 @@ def without_rows(dataset: LanceDataset, row_ids: list[int]) -> list[FragmentMeta
     Args:
         dataset: the latest version.
         row_ids: of the rows.
+        emptied: ids of fragments of which every row is deleted; their files are not read.
     """
     rows_by_fragment: dict[int, list[int]] = {}
     scanner = dataset.scanner(
-        columns=[], filter=_has_row_id(row_ids), with_row_id=True, with_row_address=True
+        columns=[],
+        filter=_has_row_id(row_ids),
+        fragments=[part for part in dataset.get_fragments() if part.fragment_id not in emptied],
+        with_row_id=True,
+        with_row_address=True,
     )
     for batch in scanner.to_batches():
         found_ids, addresses = batch.column("_rowid"), batch.column("_rowaddr")
@@ -336,6 +343,9 @@ def without_rows(dataset: LanceDataset, row_ids: list[int]) -> list[FragmentMeta
             rows_by_fragment.setdefault(address >> 32, []).append(row_id)
     fragments: list[FragmentMetadata] = []
     for fragment in dataset.get_fragments():
+        if fragment.fragment_id in emptied:
+            fragments.append(_emptied(dataset, fragment.metadata))
+            continue
         rows = rows_by_fragment.get(fragment.fragment_id)
         remaining = fragment.delete(_has_row_id(rows)) if rows else fragment.metadata
         # Lance returns None where no row of a fragment is left

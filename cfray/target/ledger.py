@@ -45,6 +45,8 @@ class EntryKind(StrEnum):
     REPLAY = "replay"
     #: A rewriting of every vector.
     EMBED = "embed"
+    #: Rows of a shard that were copied anew, in place of damaged rows.
+    REPAIR = "repair"
     #: Records that the source has changed since they were copied.
     SYNC = "sync"
 

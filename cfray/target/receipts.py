@@ -204,6 +204,21 @@ class EmbedReceipt(Receipt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReceipt(RowsReceipt):
+    """Rows of a shard that were copied anew from the source, in place of damaged or lost rows.
+
+    Attributes:
+        shard: name of the shard's entry.
+        left: name of an entry -> the rows of it in whose place these come, with the sums that they
+            had when they were written; none of them is in quarantine.
+    """
+
+    kind = EntryKind.REPAIR
+    shard: str
+    left: dict[str, LeftRows] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCountReceipt(Receipt):
     """What came of asking a source for its count; kept, for the source may be gone later.
 
@@ -235,6 +250,7 @@ AnyReceipt = (
     | DuplicatesReceipt
     | ReplayReceipt
     | EmbedReceipt
+    | RepairReceipt
     | SourceCountReceipt
     | CompactionReceipt
 )
