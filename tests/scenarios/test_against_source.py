@@ -245,6 +245,36 @@ def test_a_file_of_raw_bytes_is_repaired(cfray, finished, job, is_lost):
     assert raw_data(job) == raw_data(finished)
 
 
+def test_a_lost_blob_file_is_named_and_repaired(cfray, tmp_path):
+    """Large values lie in files of their own, which Lance does not miss."""
+    lines = [json.dumps({"id": f"i{row}", "page": f"{row} " * 60_000}) for row in range(6)]
+    (tmp_path / "pages.jsonl").write_text("\n".join(lines))
+    job = runs.write_job(
+        tmp_path,
+        {
+            "name": "pages",
+            "source": {"kind": "jsonl", "uri": "./pages.jsonl"},
+            "mapping": {
+                "id": "id",
+                "title": "id",
+                "raw_data": "page",
+                "raw_data_type": {"const": "text/plain"},
+            },
+            "target": {"uri": "pages.lance"},
+        },
+    )
+    cfray.run("migrate", job.path).ended_with(0)
+    before = raw_data(job)
+    (blob, *_) = sorted(Path(job.target, "data").glob("*/*.blob"))
+    blob.unlink()
+    ended = cfray.run("verify", job.path, "--against", "source", "--json").ended_with(4)
+    assert blob.name in ended.out
+    cfray.run("verify", job.path, "--against", "source", "--repair").ended_with(0)
+    assert raw_data(job) == before
+    assert all(len(data) > 100_000 for data in before.values())
+    cfray.run("verify", job.path, "--against", "source").ended_with(0)
+
+
 def raw_data(job: Job) -> dict[str, bytes]:
     """Read the raw bytes of every document."""
     scanner = lance.dataset(job.target).scanner(
