@@ -265,7 +265,16 @@ def test_a_lost_blob_file_is_named_and_repaired(cfray, tmp_path):
     )
     cfray.run("migrate", job.path).ended_with(0)
     before = raw_data(job)
-    (blob, *_) = sorted(Path(job.target, "data").glob("*/*.blob"))
+    files = [
+        file.path
+        for fragment in lance.dataset(job.target).get_fragments()
+        for file in fragment.metadata.files
+    ]
+    (blob, *_) = [
+        blob
+        for path in files
+        for blob in sorted(Path(job.target, "data", Path(path).stem).glob("*.blob"))
+    ]
     blob.unlink()
     ended = cfray.run("verify", job.path, "--against", "source", "--json").ended_with(4)
     assert blob.name in ended.out
