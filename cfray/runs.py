@@ -36,6 +36,7 @@ from cfray.job.agreement import FINGERPRINTED, changed_keys
 from cfray.job.spec import JobSpec
 from cfray.planning import plan
 from cfray.report.facts import Report
+from cfray.report.page import PAGE, render_page
 from cfray.report.progress import Progress
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
@@ -58,7 +59,18 @@ MAY_CHANGE_FOR_EMBED = ("embedding",)
 def new_report(command: str, job: JobSpec) -> Report:
     """Begin a report."""
     versions = {name: version(name) for name in ("cfray", "ray", "pylance", "pyarrow")}
-    return Report(command, job.name, job.target.uri, job.fingerprint, versions=versions)
+    return Report(
+        command,
+        job.name,
+        job.target.uri,
+        job.fingerprint,
+        versions=versions,
+        source=job.source.address,
+        mapping={
+            "id": job.mapping.model_dump(mode="json")["id"],
+            **job.mapping.model_dump(mode="json", exclude_defaults=True),
+        },
+    )
 
 
 @contextmanager
@@ -371,7 +383,10 @@ def _save_report(run: Run) -> None:
         else f"cfray {report.command} makes no checks"
     )
     holder = None if run.holds_target else lease.read(run.state.folder)
-    run.report.save(run.state, as_latest=holder is None or holder.has_ended)
+    is_latest = holder is None or holder.has_ended
+    run.report.save(run.state, as_latest=is_latest)
+    if is_latest:
+        run.state.folder.publish(PAGE, render_page(report).encode())
 
 
 def check_target(job: JobSpec) -> None:

@@ -44,7 +44,8 @@ from cfray.proving.read_source import (
 )
 from cfray.proving.read_target import FOREIGN, EntryName, Fragments
 from cfray.proving.verify import TargetFindings
-from cfray.report.facts import AGAINST_SOURCE, Report
+from cfray.report.facts import Report
+from cfray.report.names import AGAINST_SOURCE
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context

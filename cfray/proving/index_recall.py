@@ -28,7 +28,8 @@ from cfray.proving.neighbours import (
 )
 from cfray.proving.read_target import Fragments
 from cfray.records.vectors import has_number, matrix
-from cfray.report.facts import INDEX_RECALL, Check
+from cfray.report.facts import Check
+from cfray.report.names import INDEX_RECALL
 from cfray.report.run import Run
 from cfray.runtime.error_text import describe_error
 from cfray.target.commit import SchemaChange, commit

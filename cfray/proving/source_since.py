@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from cfray.engine import throttle
 from cfray.errors import SourceError
-from cfray.report.facts import SOURCE_SINCE, Report
+from cfray.report.facts import Report
+from cfray.report.names import SOURCE_SINCE
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context

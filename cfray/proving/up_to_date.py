@@ -15,7 +15,8 @@ from cfray.embedding.pending import vectors_are_pending
 from cfray.errors import TargetError
 from cfray.finishing import compact, index
 from cfray.joining import headers
-from cfray.report.facts import SOURCE_SINCE, Check, Report
+from cfray.report.facts import Check, Report
+from cfray.report.names import SOURCE_SINCE
 from cfray.report.run import Run
 from cfray.target import lease
 from cfray.target.books import read_books

@@ -27,8 +27,10 @@ def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> Non
     books = read_books(state, ledger)
     for stage in _WORKER_STAGES:
         report.stages.pop(stage, None)
+    report.collections = {}
     for receipt in books.shards:
         _add_worker_figures(report, receipt)
+        _add_to_collection(report, plan.shards[int(receipt.name)].collection, receipt)
     report.counts |= {
         "read": books.read,
         "staged": books.staged,
@@ -44,6 +46,16 @@ def fill_counts(report: Report, ledger: Ledger, state: State, plan: Plan) -> Non
     }
     report.consistency = consistency_of(books, state, plan)
     report.quarantine_reasons = reasons_now(books, state)
+
+
+def _add_to_collection(report: Report, name: str, receipt: ShardReceipt) -> None:
+    """Count a shard for its source collection, as it was copied; files have none."""
+    if not name:
+        return
+    names = ("read", "staged", "quarantined", "frames")
+    counts = report.collections.setdefault(name, dict.fromkeys(names, 0))
+    for key in names:
+        counts[key] += getattr(receipt, key)
 
 
 def _add_worker_figures(report: Report, receipt: ShardReceipt) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 from cfray.errors import CfrayError, ConfigError, Interrupted, TargetError
 from cfray.report.consistency import explain
+from cfray.report.names import CHECKS, SOURCE_SINCE
 from cfray.report.reasons import readable_reason
+from cfray.report.retirement import Retirement, judge_retirement
 from cfray.report.sheet import Sheet, Table
 from cfray.runtime.clock import utc_now
 from cfray.runtime.plurals import counted, counted_name
@@ -26,26 +28,6 @@ from cfray.target.state import State
 FILE = "report.json"
 #: Folder in which the report of every command is kept.
 HISTORY = "reports"
-#: The check whether the source has gone on; it fails for a target that is whole (exit code 7).
-SOURCE_SINCE = "source since the plan"
-#: The check that reads the source again and compares each record with the target.
-AGAINST_SOURCE = "every record against the source"
-#: The check how much of the true neighbours the vector index finds.
-INDEX_RECALL = "recall of the vector index"
-#: The checks of every report, whether they were made or not.
-CHECKS = (
-    "every shard committed",
-    "every data file",
-    "content of every shard",
-    "types of every field",
-    AGAINST_SOURCE,
-    "index coverage",
-    "index files",
-    INDEX_RECALL,
-    "source count",
-    SOURCE_SINCE,
-    "vectors as the job asks",
-)
 
 
 def _age(name: str) -> tuple[str, int]:
@@ -106,6 +88,10 @@ class Report:
             that, and in reports that were written before 2026-11-28.
         dataset_version: the version of the dataset that the command verified; 0 where
             ``ledger_digest`` is empty, and in reports of earlier versions of cfray.
+        source: address of the source, without credentials.
+        mapping: the job's section, without what has its default.
+        collections: source collection -> ``read, staged, quarantined, frames`` of its shards as
+            they were copied; empty where the source has none.
         undecided: names of the checks that were asked for and could not be decided.
         differences: the first rows that are not the same in source and target, a sentence each.
         differences_file: where all of them are; empty where there are none.
@@ -135,6 +121,9 @@ class Report:
     ended: str = ""
     ledger_digest: str = ""
     dataset_version: int = 0
+    source: str = ""
+    mapping: dict[str, Any] = field(default_factory=dict)
+    collections: dict[str, dict[str, int]] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     differences_file: str = ""
@@ -202,6 +191,13 @@ class Report:
             if name not in known_names:
                 self.check(name, "not_run", reason)
 
+    @property
+    def retirement(self) -> Retirement:
+        """Say whether the source may be switched off."""
+        checks = {check.name: (check.status, check.detail) for check in self.checks}
+        quarantined = self.counts["quarantined"]
+        return judge_retirement(self.exit_code, self.verdict, checks, quarantined)
+
     def as_json(self) -> dict[str, Any]:
         """Give the report as parsed JSON."""
         return asdict(self)
@@ -228,6 +224,7 @@ class Report:
         return Sheet(
             f"{self.verdict} (cfray {self.command}: {self.job} → {self.target})",
             [
+                *self.retirement_lines(),
                 counts,
                 *self._consistency_lines(),
                 *([Table(("stage", "seconds", "rows"), stages)] if stages else []),
@@ -240,6 +237,13 @@ class Report:
                 *self.notes,
             ],
         )
+
+    def retirement_lines(self) -> list[str]:
+        """Say whether the source may be switched off; nothing of a command that checks nothing."""
+        if all(check.status == "not_run" for check in self.checks):
+            return []
+        retirement = self.retirement
+        return [f"may the source be switched off? {retirement.answer}: {retirement.reason}"]
 
     def _consistency_lines(self) -> list[str]:
         if not self.consistency:

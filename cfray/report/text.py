@@ -7,6 +7,7 @@ from rich.table import Table
 
 from cfray.report.consistency import explain
 from cfray.report.facts import FILE, Report
+from cfray.report.page import PAGE
 from cfray.report.reasons import readable_reason
 from cfray.runtime.plurals import counted_name
 
@@ -19,6 +20,8 @@ def show_report(report: Report, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for sentence in report.retirement_lines():
+        console.print(f"  {_plain(sentence)}", highlight=False, soft_wrap=True)
     counts = ", ".join(
         counted_name(value, name)
         for name, value in report.counts.items()
@@ -49,7 +52,7 @@ def show_report(report: Report, console: Console) -> None:
     for sentence in [*report.differences, *report.notes]:
         console.print(f"  {_plain(sentence)}", highlight=False, soft_wrap=True)
     console.print(
-        f"  report: {_plain(report.target)}.cfray/{FILE}", highlight=False, soft_wrap=True
+        f"  report: {_plain(report.target)}.cfray/{PAGE}, {FILE}", highlight=False, soft_wrap=True
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cfray.report.facts import CHECKS, Report
+from cfray.report.facts import Report
+from cfray.report.names import CHECKS
 from cfray.target.ledger import Ledger
 from cfray.target.state import State
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cfray.report.facts import AGAINST_SOURCE
+from cfray.report.names import AGAINST_SOURCE
 from tests.scenarios import runs
 from tests.scenarios.runs import Job
 

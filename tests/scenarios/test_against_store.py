@@ -8,7 +8,7 @@ from __future__ import annotations
 import lance
 import pytest
 
-from cfray.report.facts import AGAINST_SOURCE, SOURCE_SINCE
+from cfray.report.names import AGAINST_SOURCE, SOURCE_SINCE
 from tests.scenarios import stores
 from tests.scenarios.test_against_source import compare, differences
 

@@ -11,7 +11,7 @@ import lance
 import numpy as np
 import pytest
 
-from cfray.report.facts import INDEX_RECALL
+from cfray.report.names import INDEX_RECALL
 from tests.scenarios import runs
 from tests.scenarios.runs import Job
 

@@ -11,7 +11,7 @@ import lance
 import pytest
 import yaml
 
-from cfray.report.facts import AGAINST_SOURCE
+from cfray.report.names import AGAINST_SOURCE
 from tests.scenarios import runs, stores
 from tests.scenarios.runs import PROVE
 from tests.testbeds.proxy import Slow

@@ -11,7 +11,7 @@ from pathlib import Path
 import lance
 import pytest
 
-from cfray.report.facts import CHECKS
+from cfray.report.names import CHECKS
 from tests.scenarios import runs
 from tests.scenarios.runs import Job
 

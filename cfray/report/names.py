@@ -1,0 +1,22 @@
+"""The names of a report's checks: the words by which other reports, pages and tests know them."""
+
+#: The check whether the source has gone on; it fails for a target that is whole (exit code 7).
+SOURCE_SINCE = "source since the plan"
+#: The check that reads the source again and compares each record with the target.
+AGAINST_SOURCE = "every record against the source"
+#: The check how much of the true neighbours the vector index finds.
+INDEX_RECALL = "recall of the vector index"
+#: The checks of every report, whether they were made or not.
+CHECKS = (
+    "every shard committed",
+    "every data file",
+    "content of every shard",
+    "types of every field",
+    AGAINST_SOURCE,
+    "index coverage",
+    "index files",
+    INDEX_RECALL,
+    "source count",
+    SOURCE_SINCE,
+    "vectors as the job asks",
+)
