@@ -16,7 +16,7 @@ from rich.console import Console
 from cfray import pipeline
 from cfray.job.python_job import Job, job_of, source_job
 from cfray.job.spec import JobSpec
-from cfray.pipeline import Against
+from cfray.pipeline import Against, Verification
 from cfray.planning.preview import Preview
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
@@ -114,7 +114,7 @@ def verify(job: AnyJob, *, against: Against = "ledger", progress: bool = False) 
         ConfigError: there is no target yet.
         LedgerMismatch: another job made it.
     """
-    return pipeline.check(job_of(job), _shown(progress=progress), against=against)
+    return pipeline.check(job_of(job), _shown(progress=progress), Verification(against))
 
 
 def query(

@@ -316,6 +316,13 @@ def verify(
             help="Copy damaged rows anew from the source, verify again (with --against source).",
         ),
     ] = False,
+    certificate: Annotated[
+        bool,
+        typer.Option(
+            "--certificate",
+            help="Write what was verified into the dataset, for later commands to compare with.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -330,24 +337,24 @@ def verify(
         raise ConfigError(f"--against {against} is not known", f"give {known}")
     if repair and against != "source":
         raise ConfigError("--repair needs --against source", "give both, or leave --repair out")
-    job, progress = _read_job(job_file), _progress(quiet=quiet)
-    if repair:
-        report = pipeline.check_and_repair(job, progress)
-    else:
-        report = pipeline.check(
-            job,
-            progress,
-            against=against,  # type: ignore[arg-type]  # one of its values now
-        )
-    _finish(report, as_json=as_json)
+    asked = pipeline.Verification(
+        against,  # type: ignore[arg-type]  # one of its values now
+        repair,
+        certificate,
+    )
+    _finish(pipeline.check(_read_job(job_file), _progress(quiet=quiet), asked), as_json=as_json)
 
 
 @app.command()
 def report(job_file: JobFile, *, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Show the report of the last command."""
+    """Show the report of the last command, and what every command before it came to."""
     from cfray import pipeline
+    from cfray.report.text import show_story
 
-    _show(pipeline.last_report(_read_job(job_file)), as_json=as_json)
+    job = _read_job(job_file)
+    _show(pipeline.last_report(job), as_json=as_json)
+    if not as_json:
+        show_story(pipeline.told_story(job), Console())
 
 
 @app.command()

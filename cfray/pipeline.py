@@ -25,7 +25,7 @@ What always holds (each has a test; ``README.md`` says which):
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +56,15 @@ from cfray.joining.quarantine import quarantined_rows
 from cfray.joining.replay import replay_quarantined
 from cfray.planning import plan
 from cfray.planning.forecast import Forecast
-from cfray.proving import against_source, index_recall, repair, source_since, up_to_date, verify
+from cfray.proving import (
+    against_source,
+    certificate,
+    index_recall,
+    repair,
+    source_since,
+    up_to_date,
+    verify,
+)
 from cfray.proving.progress_state import progress_state, stage_of
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
@@ -82,6 +90,26 @@ from cfray.target.state import Plan, State
 
 #: What a verification compares the target with.
 Against = Literal["ledger", "source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What ``verify`` is asked for.
+
+    Attributes:
+        against: what the target is compared with.
+        repair: copy what is damaged anew from the source.
+        certificate: write what was verified into the dataset.
+    """
+
+    against: Against = "ledger"
+    repair: bool = False
+    certificate: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Tell whether it may change the target, and so needs the lease."""
+        return self.repair or self.certificate
 
 
 def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
@@ -256,7 +284,7 @@ def describe(run: Run) -> None:
     run.count()
 
 
-def finish(run: Run, against: Against = "ledger") -> None:
+def finish(run: Run, against: Against = "ledger") -> verify.TargetFindings:
     """Compact, index and verify; each step may be interrupted and run again.
 
     Without the lease no step begins, and no end is reported.
@@ -275,11 +303,12 @@ def finish(run: Run, against: Against = "ledger") -> None:
         compact_fragments(run)
     note_metric(run)
     failpoint.reach("index")
-    verify_all(run, against)
+    found, _ = verify_all(run, against)
     failpoint.reach("verify")
     ledger = run.target.ledger()
     run.target.check_held(ledger)
     run.report.conclude(ledger)
+    return found
 
 
 def compact_fragments(run: Run) -> None:
@@ -316,6 +345,7 @@ def verify_all(
     else:
         against_source.leave_out_source(run)
     run.report.checks.append(recall)
+    certificate.check_certificate(run, found)
     source_count.report_source_count(run)
     look_at_source(run, asked=against == "source")
     report_vectors(run)
@@ -342,36 +372,33 @@ def optimize(job: JobSpec, progress: Progress) -> Report:
         return run.report
 
 
-def check(job: JobSpec, progress: Progress, *, against: Against = "ledger") -> Report:
-    """Verify a target; change nothing but the report.
-
-    ``against``: ``ledger`` needs no source; ``source`` also reads every record of it again.
-    """
+def check(job: JobSpec, progress: Progress, verification: Verification | None = None) -> Report:
+    """Verify a target; a plain verification changes nothing but the report."""
+    verification = verification or Verification()
+    if verification.writes:
+        return _check_held(job, progress, verification)
     with (
         looked_at("verify", job, progress) as run,
         concluded(run),
         ray_for_command(),
     ):
         ledger = run.target.ledger()
-        run.count()
-        verify_all(run, against)
+        tell_what_is_known(run)
+        verify_all(run, verification.against)
         run.report.conclude(ledger)
         return run.report
 
 
-def check_and_repair(job: JobSpec, progress: Progress) -> Report:
-    """Verify a target against its source, and copy what is damaged anew.
-
-    What was repaired is verified again, against the source, too.
-    """
+def _check_held(job: JobSpec, progress: Progress, verification: Verification) -> Report:
+    """Verify a target that may be repaired and certified; a repaired target is verified again."""
     with held("verify", job, progress) as run:
         check_complete(run)
         with ray_for_command():
-            ledger = run.target.ledger()
-            run.count()
-            found, unlike = verify_all(run, "source")
+            tell_what_is_known(run)
+            found, unlike = verify_all(run, verification.against)
             if (
-                unlike is not None
+                verification.repair
+                and unlike is not None
                 and found.is_damaged
                 and run.timed("repair", lambda: repair.repair(run, found, unlike))
             ):
@@ -379,10 +406,23 @@ def check_and_repair(job: JobSpec, progress: Progress) -> Report:
                 run.report.begin_checks_anew()
                 run.count()
                 with damage_named(job.target.uri):
-                    finish(run, "source")
-            else:
-                run.report.conclude(ledger)
+                    found = finish(run, verification.against)
+            run.report.conclude(run.target.ledger())
+            if verification.certificate and certificate.can_be_issued(run.report):
+                certificate.issue(run, found)
         return run.report
+
+
+def tell_what_is_known(run: Run) -> None:
+    """Count, and tell what earlier commands have found that this one does not look at."""
+    run.count()
+    run.report.notes += run.plan.notes
+    ledger = run.target.ledger()
+    for report in Report.newest_first(run.state):
+        dangling = report.counts.get("dangling_references")
+        if dangling is not None and report.ledger_digest == ledger.digest:
+            run.report.counts["dangling_references"] = dangling
+            return
 
 
 def replay(job: JobSpec, progress: Progress) -> Report:
@@ -503,6 +543,16 @@ def status(job: JobSpec) -> dict[str, Any]:
             "planned_records": run.plan.rows if run.plan.rows is not None else "unknown",
             "planned_records_exact": run.plan.exact,
         }
+
+
+def told_story(job: JobSpec) -> list[Report]:
+    """Read the report of every command on a target, the oldest first.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    with looked_at("report", job, _no_progress(), may_change=MAY_CHANGE_FOR_EMBED) as run:
+        return [*Report.newest_first(run.state)][::-1]
 
 
 def last_report(job: JobSpec) -> Report:

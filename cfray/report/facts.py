@@ -92,6 +92,7 @@ class Report:
         mapping: the job's section, without what has its default.
         collections: source collection -> ``read, staged, quarantined, frames`` of its shards as
             they were copied; empty where the source has none.
+        certificate: of the dataset, as it was issued or found; empty where it has none.
         undecided: names of the checks that were asked for and could not be decided.
         differences: the first rows that are not the same in source and target, a sentence each.
         differences_file: where all of them are; empty where there are none.
@@ -124,6 +125,7 @@ class Report:
     source: str = ""
     mapping: dict[str, Any] = field(default_factory=dict)
     collections: dict[str, dict[str, int]] = field(default_factory=dict)
+    certificate: dict[str, Any] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     differences_file: str = ""

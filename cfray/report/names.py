@@ -6,6 +6,8 @@ SOURCE_SINCE = "source since the plan"
 AGAINST_SOURCE = "every record against the source"
 #: The check how much of the true neighbours the vector index finds.
 INDEX_RECALL = "recall of the vector index"
+#: The check whether the rows are those that a certificate was issued for.
+CERTIFICATE = "certificate"
 #: The checks of every report, whether they were made or not.
 CHECKS = (
     "every shard committed",
@@ -16,6 +18,7 @@ CHECKS = (
     "index coverage",
     "index files",
     INDEX_RECALL,
+    CERTIFICATE,
     "source count",
     SOURCE_SINCE,
     "vectors as the job asks",

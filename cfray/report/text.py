@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -54,6 +56,18 @@ def show_report(report: Report, console: Console) -> None:
     console.print(
         f"  report: {_plain(report.target)}.cfray/{PAGE}, {FILE}", highlight=False, soft_wrap=True
     )
+
+
+def show_story(reports: Sequence[Report], console: Console) -> None:
+    """List what every command on a target came to, the oldest first."""
+    console.print("  every command on this target:", highlight=False)
+    for report in reports:
+        console.print(
+            f"  {report.started}  {report.command}  exit code {report.exit_code}  "
+            f"{_plain(report.verdict)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _plain(text: str) -> str:
