@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -54,9 +54,6 @@ from cfray.target.ledger import EntryKind
 from cfray.target.origins import RowOrigins, entry_label
 from cfray.target.receipts import ShardReceipt
 
-#: Entries whose rows have no shard in the source.
-_HEADERS = frozenset([EntryName(EntryKind.HEADERS.value)])
-_FOREIGN = frozenset([FOREIGN])
 #: Folder beside the target that holds every difference of a verification, a line of JSON each.
 FOLDER = "differences"
 #: Differences that the report itself names, and sentences of the check's detail.
@@ -162,28 +159,48 @@ def _compare(
                 left.get(planned.shard.id, {}),
             )
             for name, content in contents.items()
-            if not content.error
-            and (name in unlike or entries_of_shard(books, name) & found.damaged.keys())
+            if not content.error and (name in unlike or _is_damaged(found, books, name))
         ]
         rows = RowComparison(reader, made_columns(run, ledger) | {"raw_data"})
-        compared = run_tasks(rows, suspects, _task_options(run))
-        results = _without_moved(list(compared))
+        results = _without_moved(list(run_tasks(rows, suspects, _task_options(run))))
     for name, words in unlike.items():
-        shard = run.plan.shards[int(name)].id
-        if contents[name].error:
-            comparison.open_questions.append(f"{shard} cannot be read again: {words}")
-        elif not entries_of_shard(books, name) & found.damaged.keys():
-            _judge(comparison, shard, words, results[name], is_as_planned=is_as_planned)
-    for entry, words in found.damaged.items():
-        label = entry_label(run.plan, entry, ledger.entries[entry].kind)
-        comparison.damage.append(f"{label} {words}")
-    for name, result in results.items():
-        if entries_of_shard(books, name) & found.damaged.keys():
-            comparison.name(result.named)
-    if EntryName(EntryKind.HEADERS.value) in found.damaged:
-        comparison.name(_missing_headers(run, books, fragments(_HEADERS)))
-    comparison.name(_rows_of_entry(fragments(_FOREIGN), _FOREIGN))
+        if not _is_damaged(found, books, name):
+            _judge(
+                comparison, run.plan.shards[int(name)].id, words, results.get(name), is_as_planned
+            )
+    _judge_target(run, found, books, results, comparison)
+    headers = EntryName(EntryKind.HEADERS.value)
+    if headers in found.damaged:
+        comparison.name(_missing_headers(run, books, fragments(frozenset([headers]))))
+    foreign = frozenset([FOREIGN])
+    comparison.name(_rows_of_entry(fragments(foreign), foreign))
+    missing = len(run.plan.shards) - len(books.shards)
+    if missing:
+        comparison.open_questions.append(f"{counted(missing, 'shard is', 'shards are')} not copied")
     return sum(content.read for content in contents.values()), unlike
+
+
+def _is_damaged(found: TargetFindings, books: Books, shard: str) -> bool:
+    """Tell whether the target does not hold a shard as it was written."""
+    return bool(entries_of_shard(books, shard) & found.damaged.keys())
+
+
+def _judge_target(
+    run: Run,
+    found: TargetFindings,
+    books: Books,
+    results: dict[str, ShardDifferences],
+    comparison: _Comparison,
+) -> None:
+    """Note what is damaged in the target, and the rows that show it."""
+    kinds = run.target.ledger().entries
+    for entry, words in found.damaged.items():
+        comparison.damage.append(f"{entry_label(run.plan, entry, kinds[entry].kind)} {words}")
+    for name, result in results.items():
+        if _is_damaged(found, books, name):
+            comparison.name(result.named)
+            if result.unnamed:
+                comparison.damage.append(_unnamed(run.plan.shards[int(name)].id, result))
 
 
 def _read_shards_again(run: Run, reader: SourceReader, books: Books) -> dict[str, SourceContent]:
@@ -230,13 +247,13 @@ def _unlike(run: Run, receipt: ShardReceipt, content: SourceContent) -> str:
 
 
 def _is_as_planned(run: Run, context: Context) -> bool:
-    """Tell whether the source has certainly not been written to since it was planned.
+    """Tell whether the source would certainly give the records that it gave when it was copied.
 
     Files are pinned: a file that was written again since cannot be read as the planned one.
     """
     source = run.job.source
     if not source.is_remote:
-        return True
+        return source.is_repeatable
     return bool(run.plan.marks) and source.marks(context) == run.plan.marks
 
 
@@ -244,21 +261,30 @@ def _judge(
     comparison: _Comparison,
     shard: str,
     words: str,
-    result: ShardDifferences,
-    *,
-    is_as_planned: bool,
+    result: ShardDifferences | None,
+    is_as_planned: bool,  # a fact of the source, like the others
 ) -> None:
-    """Take the source's side of a shard: the target is what was written, the source is not."""
+    """Judge a shard that the target holds as it was written, and that the source gives otherwise.
+
+    ``result``: of comparing its rows; None where the source cannot be read any more.
+    """
+    if result is None:
+        comparison.open_questions.append(f"{shard} cannot be read again: {words}")
+        return
     comparison.differences += result.named
-    if not result.named and not result.unnamed and words.startswith("gives other values"):
-        return  # the rows have only moved to other shards of the source
+    if result.moved and not result.named and not result.unnamed:
+        return  # its rows are the same, and stand in other shards of the source now
     sentences = [f"{shard} {words}", *(str(row) for row in result.named)]
     if result.unnamed:
-        sentences.append(f"and {counted(result.unnamed, 'further row')} of {shard}")
+        sentences.append(_unnamed(shard, result))
     if is_as_planned:
         comparison.damage += sentences
     else:
         comparison.open_questions += sentences
+
+
+def _unnamed(shard: str, result: ShardDifferences) -> str:
+    return f"and {counted(result.unnamed, 'further row')} of {shard}"
 
 
 def _without_moved(results: list[ShardDifferences]) -> dict[str, ShardDifferences]:
@@ -280,7 +306,8 @@ def _without_moved(results: list[ShardDifferences]) -> dict[str, ShardDifference
                 remaining[row.uuid, row.row] -= 1
             else:
                 named.append(row)
-        kept[str(result.number)] = ShardDifferences(result.number, named, result.unnamed)
+        moved_rows = len(result.named) - len(named)
+        kept[str(result.number)] = replace(result, named=named, moved=moved_rows)
     return kept
 
 
@@ -303,9 +330,10 @@ def _rows_of_entry(fragments: Fragments, entries: frozenset[EntryName]) -> Itera
 
 def _missing_headers(run: Run, books: Books, fragments: Fragments) -> list[Difference]:
     """Name the headers that the target does not have."""
-    present = {row.uuid for row in _rows_of_entry(fragments, _HEADERS)}
+    name = EntryName(EntryKind.HEADERS.value)
+    present = {row.uuid for row in _rows_of_entry(fragments, frozenset([name]))}
     return [
-        Difference(uuid, f"the header of {title}", EntryKind.HEADERS.value, "source")
+        Difference(uuid, f"the header of {title}", name, "source")
         for uuid, title in expected_headers(run, books).items()
         if uuid not in present
     ]

@@ -89,11 +89,13 @@ class ShardDifferences:
         number: of the shard in the plan.
         named: the rows that differ.
         unnamed: further rows that differ.
+        moved: rows that are the same on both sides, in another shard of the source.
     """
 
     number: int
     named: list[Difference]
     unnamed: int
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,10 @@ class Source(BaseModel, ABC):
     #: Whether the names of collections are paths of folders, whose headers are nested.
     nests_collections: ClassVar[bool] = False
 
+    #: Whether files that have not changed give the same records whenever they are read; not where
+    #: a program with a time limit makes the records.
+    is_repeatable: ClassVar[bool] = True
+
     kind: str
     #: Bytes a shard aims at; 256 MiB makes fragments of 100,000 rows and more, large enough to need
     #: no compaction.

@@ -18,6 +18,7 @@ class Settings(Source):
     unfingerprinted: ClassVar[frozenset[str]] = frozenset({"extract_seconds", "extract_memory"})
 
     nests_collections: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = False  # an extractor may run out of time, or be another version
 
     kind: Literal["filesystem"] = "filesystem"
     #: A folder (read with all its folders), a file or a glob; relative to the job file.
