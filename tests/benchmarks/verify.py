@@ -1,0 +1,85 @@
+"""``cfray verify --against source`` beside the migration that it proves, in one run.
+
+Compare the ratio, never seconds of two runs: other programs share the machine.  Both commands
+are timed as whole processes, Ray's start included; memory is watched in the same pass.
+
+    python -m tests.benchmarks.verify [--rows 20000] [--rounds 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+
+import yaml
+
+from cfray.report.names import AGAINST_SOURCE
+from tests.benchmarks import exports, tree
+from tests.benchmarks.migrate import SIZES, host, job, warm
+
+
+def measure(rows: int, cache: str) -> tuple[tree.Run, tree.Run]:
+    """Migrate an export and verify it against the source; give both runs."""
+    folder = exports.cached(rows, cache)
+    warm(folder)
+    place = tempfile.mkdtemp(prefix="verify-", dir=cache)
+    try:
+        with open(f"{place}/job.yaml", "w", encoding="utf-8") as file:
+            yaml.safe_dump(job(folder, f"{place}/out.lance"), file)
+        migrated = _run("migrate", f"{place}/job.yaml")
+        verified = _run("verify", f"{place}/job.yaml", "--against", "source")
+        (check,) = [
+            check for check in json.loads(verified.out)["checks"] if check["name"] == AGAINST_SOURCE
+        ]
+        if check["status"] != "pass" or f"{rows:,} records" not in check["detail"]:
+            sys.exit(f"not every record was compared: {check}")
+        return migrated, verified
+    finally:
+        shutil.rmtree(place)
+
+
+def _run(*arguments: str) -> tree.Run:
+    ran = tree.run([sys.executable, "-m", "cfray.cli", *arguments, "--json"], memory=True)
+    if ran.code or ran.left:
+        sys.exit(f"{arguments}: exit code {ran.code}, left running: {ran.left}\n{ran.err[-4000:]}")
+    return ran
+
+
+def main() -> None:
+    """Measure every size and print a line for each round."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--cache",
+        default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"),
+        help="folder for the exports, which are kept",
+    )
+    given = parser.parse_args()
+    cache = os.path.abspath(given.cache)
+    os.makedirs(cache, exist_ok=True)
+    print(", ".join(f"{name} {value}" for name, value in host().items()))
+    for rows in given.rows:
+        ratios = []
+        for number in range(given.rounds):
+            migrated, verified = measure(rows, cache)
+            ratios.append(verified.wall / migrated.wall)
+            print(
+                f"{rows:,} rows, round {number + 1}: migrate {migrated.wall:.1f} s, verify "
+                f"{verified.wall:.1f} s, peak {migrated.peak() / 1e6:,.0f} and "
+                f"{verified.peak() / 1e6:,.0f} MB, "
+                f"{rows / (migrated.wall + verified.wall):,.0f} rows/s migrated and verified",
+                flush=True,
+            )
+        print(f"{rows:,} rows: verify / migrate {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
