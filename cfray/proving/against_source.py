@@ -112,8 +112,10 @@ def compare_with_source(run: Run, found: TargetFindings) -> dict[str, str] | Non
 def leave_out_source(run: Run) -> None:
     """Say that a command did not compare the records with the source, and what is known of that.
 
-    A difference that was found in this very version of the dataset stays a failure.
+    A difference that was found stays a failure until something is committed, or the source is
+    compared again.
     """
+    ledger = run.target.ledger()
     for report in Report.newest_first(run.state):
         made = [
             check
@@ -124,7 +126,7 @@ def leave_out_source(run: Run) -> None:
         if not made:
             continue
         past = f"cfray {report.command} at {report.ended} found: {made[0].detail}"
-        if made[0].status == "fail" and report.dataset_version == run.report.dataset_version:
+        if made[0].status == "fail" and report.ledger_digest == ledger.digest:
             run.report.check(AGAINST_SOURCE, "fail", past)
         else:
             run.report.check(AGAINST_SOURCE, "not_run", f"not made now; {past}")

@@ -346,9 +346,10 @@ def test_a_later_command_tells_what_was_found(cfray, job):
     assert f"{ROWS:,} records" in checks[AGAINST_SOURCE]["detail"]
     delete_a_row(job)
     compare(cfray, job)
-    ended = cfray.run("verify", job.path, "--json").ended_with(4)
-    checks = {check["name"]: check for check in ended.document()["checks"]}
-    assert checks[AGAINST_SOURCE]["status"] == "fail"
+    for command in ("verify", "migrate", "verify"):
+        ended = cfray.run(command, job.path, "--json").ended_with(4)
+        checks = {check["name"]: check for check in ended.document()["checks"]}
+        assert checks[AGAINST_SOURCE]["status"] == "fail", command
 
 
 def test_an_unknown_level_is_refused(cfray, job):
