@@ -27,6 +27,8 @@ from tests.testbeds.processes import until
 SPEC = Path(__file__).parents[2] / "jobs/specs/filesystem.yaml"
 #: Where a system keeps files of many types.
 SHARE = Path("/usr/share")
+#: Folders that hold no data of anybody: ``docs/stores/filesystem.md``.
+SYSTEM_FOLDERS = {b"__pycache__", b".git", b"lost+found"}
 PAGE = "<html><head><title>A page</title></head><body><h1>Head</h1><p>of tea</p></body></html>"
 PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00"
 #: An extractor that waits for the test where a document says so.
@@ -111,14 +113,19 @@ def headers_of(job: Job) -> dict[str, dict]:
 
 
 def differences(job: Job, root: Path, rejected: set[str] = frozenset()) -> list[str]:
-    """Compare every regular file below a folder with its frame."""
+    """Compare every file below a folder with its frame; a link out of it is the file it leads to."""
     frames, wrong = frames_of(job), []
-    for folder, _, names in os.walk(os.fsencode(root)):
+    inside = os.path.realpath(os.fsencode(root)) + b"/"
+    for folder, folders, names in os.walk(os.fsencode(root)):
+        folders[:] = [inner for inner in folders if inner not in SYSTEM_FOLDERS]
         for name in names:
             path = os.path.join(folder, name)
             relative = os.path.relpath(path, os.fsencode(root))
             shown = relative.decode("utf-8", "backslashreplace")
-            if os.path.islink(path) or shown in rejected:
+            target = os.path.realpath(path)
+            if os.path.islink(path) and (target.startswith(inside) or not os.path.isfile(target)):
+                continue
+            if shown in rejected:
                 continue
             with open(path, "rb") as file:
                 data = file.read()
