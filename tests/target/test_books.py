@@ -17,6 +17,7 @@ from cfray.target.receipts import (
     EmbedReceipt,
     HeadersReceipt,
     LeftRows,
+    RepairReceipt,
     ReplayReceipt,
     ShardReceipt,
     SourceCountReceipt,
@@ -114,6 +115,25 @@ def test_an_embed_replaces_the_vectors_that_were_committed_before_it():
     assert "vectors_kept" not in total.counts
     assert total.counts["vectors_regenerated"] == 8
     assert total.embeds == 1
+
+
+def test_a_repair_puts_rows_in_place_of_others():
+    repair = RepairReceipt(
+        name="repair-0001",
+        nonce="n5",
+        frames=2,
+        sums={"text": 3, "vector": 9},
+        counts={"rows_restored": 2},
+        shard="0",
+        left={"0": LeftRows(2, 0, {"text": 3, "vector": 4})},
+    )
+    before, after = add_up([SHARD]), add_up([SHARD, repair])
+    assert after.content["0"] == Content(7, {"text": 2, "vector": 3})
+    assert after.content["repair-0001"] == Content(2, {"text": 3, "vector": 9})
+    assert after.repairs == {"0": ["repair-0001"]}
+    for name in ("read", "staged", "quarantined", "frames"):
+        assert getattr(before, name) == getattr(after, name)
+    assert after.counts["rows_restored"] == 2
 
 
 def test_centroids_are_of_the_vectors_as_they_are_now():
