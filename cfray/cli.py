@@ -38,7 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Move a whole corpus into one proven Lance dataset. Exit codes: 0 done and verified, "
     "1 failed or stopped (resumable), 2 refused, 3 done with rows in quarantine, 4 a check failed, "
-    "5 another run holds the target, 7 the source has gone on since, 130/143 interrupted.",
+    "5 another run holds the target, 6 a check could not be decided, 7 the source has gone on "
+    "since, 130/143 interrupted.",
 )
 quarantine_app = typer.Typer(
     no_args_is_help=True, help="Look at the rows that did not fit, or try them again."

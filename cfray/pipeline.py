@@ -68,7 +68,7 @@ from cfray.proving import (
 from cfray.proving.progress_state import progress_state, stage_of
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
-from cfray.report.run import Run
+from cfray.report.run import Run, earlier_reports
 from cfray.runs import (
     MAY_CHANGE_FOR_EMBED,
     MAY_CHANGE_FOR_REPLAY,
@@ -314,6 +314,8 @@ def finish(run: Run, against: Against = "ledger") -> verify.TargetFindings:
 def compact_fragments(run: Run) -> None:
     """Merge small fragments."""
     run.target.check_held(run.target.ledger())
+    if run.job.mapping.raw_data is not None and compact.is_due(run.target.open()):
+        verify.check_raw_files(run.target, run.state)
     merged = run.timed("compact", lambda: compact.compact(run.target, run.state))
     counts = run.report.counts
     counts["fragments_compacted"] = counts.get("fragments_compacted", 0) + merged
@@ -338,7 +340,13 @@ def verify_all(
     """
     # first, for it may add a version of the dataset, which then is verified
     recall = run.timed("recall", lambda: index_recall.measure_recall(run))
-    found = run.timed("verify", lambda: verify.verify(run.target, run.state, run.plan, run.report))
+    found = run.timed(
+        "verify",
+        lambda: verify.verify(
+            *(run.target, run.state, run.plan, run.report),
+            has_raw_data=run.job.mapping.raw_data is not None,
+        ),
+    )
     unlike = None
     if against == "source":
         unlike = run.timed("source check", lambda: against_source.compare_with_source(run, found))
@@ -418,7 +426,7 @@ def tell_what_is_known(run: Run) -> None:
     run.count()
     run.report.notes += run.plan.notes
     ledger = run.target.ledger()
-    for report in Report.newest_first(run.state):
+    for report in earlier_reports(run):
         dangling = report.counts.get("dangling_references")
         if dangling is not None and report.ledger_digest == ledger.digest:
             run.report.counts["dangling_references"] = dangling

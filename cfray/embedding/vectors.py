@@ -23,6 +23,7 @@ from cfray.embedders.batches import TextModel
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.spec import Embedding
 from cfray.embedders.texts import EmbeddedTexts
+from cfray.errors import TargetError
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.records.vectors import Floats, has_number, matrix, unit, vector_lists
@@ -71,7 +72,17 @@ def schema_of_target(job: JobSpec, shape: SourceShape, target: Target) -> pa.Sch
 
 
 def in_order_of(dataset_schema: pa.Schema, schema: pa.Schema) -> pa.Schema:
-    """Give a schema's fields in the order of the dataset's columns."""
+    """Give a schema's fields in the order of the dataset's columns.
+
+    Raises:
+        TargetError: the dataset has a column that cfray did not make.
+    """
+    foreign = [name for name in dataset_schema.names if name not in schema.names]
+    if foreign:
+        raise TargetError(
+            f"the dataset has the column {foreign[0]}, which cfray did not make: no row can join it",
+            "drop that column, then run the same command again",
+        )
     return pa.schema([schema.field(name) for name in dataset_schema.names])
 
 

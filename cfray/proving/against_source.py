@@ -44,9 +44,8 @@ from cfray.proving.read_source import (
 )
 from cfray.proving.read_target import FOREIGN, EntryName, Fragments
 from cfray.proving.verify import TargetFindings
-from cfray.report.facts import Report
 from cfray.report.names import AGAINST_SOURCE
-from cfray.report.run import Run
+from cfray.report.run import Run, earlier_reports
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context
 from cfray.target.books import Books, read_books
@@ -93,6 +92,10 @@ def compare_with_source(run: Run, found: TargetFindings) -> dict[str, str] | Non
         source could not be read.
     """
     comparison = _Comparison()
+    if found.missing_columns:
+        names = ", ".join(found.missing_columns)
+        run.report.leave_undecided(AGAINST_SOURCE, f"the target lacks columns to compare: {names}")
+        return None
     try:
         read, unlike = _compare(run, found, comparison)
     except (SourceError, ConfigError) as error:
@@ -116,7 +119,7 @@ def leave_out_source(run: Run) -> None:
     compared again.
     """
     ledger = run.target.ledger()
-    for report in Report.newest_first(run.state):
+    for report in earlier_reports(run):
         made = [
             check
             for check in report.checks
@@ -195,12 +198,18 @@ def _judge_target(
     comparison: _Comparison,
 ) -> None:
     """Note what is damaged in the target, and the rows that show it."""
-    kinds = run.target.ledger().entries
+    ledger = run.target.ledger()
     for entry, words in found.damaged.items():
-        comparison.damage.append(f"{entry_label(run.plan, entry, kinds[entry].kind)} {words}")
+        label = entry_label(run.plan, entry, ledger.entries[entry].kind)
+        comparison.damage.append(f"{label} {words}")
     for name, result in results.items():
         if _is_damaged(found, books, name):
             comparison.name(result.named)
+            if not result.named and not result.unnamed and not made_columns(run, ledger):
+                shard = run.plan.shards[int(name)].id
+                comparison.damage.append(
+                    f"{shard}: every row is as in the source; its receipt says otherwise"
+                )
             if result.unnamed:
                 comparison.damage.append(_unnamed(run.plan.shards[int(name)].id, result))
 

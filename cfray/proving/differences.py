@@ -155,7 +155,19 @@ def hash_rows(frames: pa.RecordBatch, columns: list[str]) -> Hashes:
     """Hash each row with its uuid to one number, ``(n,)`` uint64."""
     hashes = row_hashes(frames.column("uuid"))
     for name in columns:
-        hashes = combine(hashes, row_hashes(frames.column(name)))
+        hashes = combine(hashes, hash_values(frames.column(name)))
+    return hashes
+
+
+def hash_values(column: pa.Array) -> Hashes:
+    """Hash each value of a column; a null inside a vector is no zero here."""
+    hashes = row_hashes(column)
+    if isinstance(column, pa.FixedSizeListArray) and column.flatten().null_count:
+        width = column.type.list_size
+        inner = column.values.slice(column.offset * width, len(column) * width)
+        nulls = inner.is_null().to_numpy(zero_copy_only=False).reshape(len(column), width)
+        counts = np.where(column.is_valid().to_numpy(zero_copy_only=False), nulls.sum(axis=1), 0)
+        hashes = np.where(counts > 0, combine(hashes, counts.astype(np.uint64)), hashes)
     return hashes
 
 
@@ -304,4 +316,4 @@ def _text_hash(text: str | None) -> str:
 
 def _hash_of(column: pa.Array) -> str:
     """Give the hash of one value; empty for a null."""
-    return "" if column[0].as_py() is None else f"{int(row_hashes(column)[0]):0{_DIGITS}x}"
+    return "" if column[0].as_py() is None else f"{int(hash_values(column)[0]):0{_DIGITS}x}"

@@ -23,7 +23,7 @@ Metric = Literal["cosine", "l2", "dot"]
 Floats32: TypeAlias = npt.NDArray[np.float32]
 Floats64: TypeAlias = npt.NDArray[np.float64]
 
-#: Candidates kept beyond the neighbours asked for: their order by float32 is corrected in float64.
+#: Candidates kept beyond the neighbours asked for: the product of matrices orders them roughly.
 _SPARE = 8
 
 
@@ -47,20 +47,20 @@ class Queries:
 
 
 def distances(query: Floats32, vectors: Floats64, metric: Metric) -> Floats64:
-    """Compute distances from ``(d,)`` to ``(n, d)``, in float64.
+    """Compute distances from ``(d,)`` to ``(n, d)``, in float64, as exact where they are tiny.
 
-    ``l2`` is squared and ``dot`` is the negative product: only their order means anything.
+    ``l2`` is squared, ``cosine`` the squared distance of the vectors at length 1, and ``dot``
+    the negative product: only their order means anything.
     """
     exact = query.astype(np.float64)
-    if metric == "l2":
-        squares: Floats64 = np.square(vectors - exact).sum(axis=1)
-        return squares
-    products: Floats64 = vectors @ exact
     if metric == "dot":
+        products: Floats64 = vectors @ exact
         return -products
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(exact)
-    cosines: Floats64 = products / np.where(norms == 0, 1, norms)
-    return 1 - cosines
+    if metric == "cosine":
+        exact = exact / np.linalg.norm(exact)
+        vectors = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+    squares: Floats64 = np.square(vectors - exact).sum(axis=1)
+    return squares
 
 
 def farthest_neighbours(queries: Queries, fragments: Fragments, k: int) -> Floats64:
@@ -97,9 +97,9 @@ def nearest_in(queries: Queries, k: int, fragments: Fragments) -> Floats64:
 
 def _nearest_of(queries: Queries, k: int, batch: pa.RecordBatch) -> Floats64:
     column = batch.column("vector")
-    vectors = matrix(column)
-    chosen = has_number(vectors) & column.is_valid().to_numpy(zero_copy_only=False)
-    vectors, row_ids = vectors[chosen], batch.column("_rowid").to_numpy()[chosen]
+    numbers = matrix(column)
+    chosen = has_number(numbers) & column.is_valid().to_numpy(zero_copy_only=False)
+    vectors, row_ids = numbers[chosen].astype(np.float64), batch.column("_rowid").to_numpy()[chosen]
     nearest = np.full((len(queries.vectors), k), np.inf)
     if not len(vectors):
         return nearest
@@ -108,17 +108,18 @@ def _nearest_of(queries: Queries, k: int, batch: pa.RecordBatch) -> Floats64:
         count = min(len(rough), k + _SPARE)
         candidates = np.argpartition(rough, count - 1)[:count]
         candidates = candidates[np.isfinite(rough[candidates])]
-        exact = distances(
-            queries.vectors[row], vectors[candidates].astype(np.float64), queries.metric
-        )
+        exact = distances(queries.vectors[row], vectors[candidates], queries.metric)
         found = np.sort(exact)[:k]
         nearest[row, : len(found)] = found
     return nearest
 
 
-def _rough_distances(queries: Queries, vectors: Floats32) -> Floats32:
-    """Order the rows for each query in float32, ``(n, rows)``: one product of matrices."""
-    rough: Floats32 = queries.vectors @ -vectors.T
+def _rough_distances(queries: Queries, vectors: Floats64) -> Floats64:
+    """Order the rows for each query, ``(n, rows)``, by one product of matrices in float64.
+
+    In float32 the order of vectors that lie close together, far from the origin, would be lost.
+    """
+    rough: Floats64 = queries.vectors.astype(np.float64) @ -vectors.T
     if queries.metric == "cosine":
         rough /= np.linalg.norm(vectors, axis=1)
     elif queries.metric == "l2":

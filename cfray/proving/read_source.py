@@ -18,7 +18,7 @@ from cfray.copying.read import Reading
 from cfray.copying.shard import PlannedShard, ShardCopy
 from cfray.copying.write import Tally
 from cfray.embedders.spec import Embedding
-from cfray.errors import SourceError, SourceUnavailable
+from cfray.errors import ConfigError, SourceError, SourceUnavailable
 from cfray.frames.digests import MODULUS
 from cfray.job.mapping import Mapping
 from cfray.job.spec import JobSpec
@@ -76,11 +76,19 @@ def steps_of_copy(run: Run) -> Steps:
 
     A later replay may have changed the mapping, a later embed the vectors: the shards were
     converted by the first job that the target accepted.
+
+    Raises:
+        ConfigError: nobody knows that job any more.
     """
     plan = run.state.plan()
     assert plan is not None
     first = run.target.ledger().fingerprints[0]
     agreements = {entry["fingerprint"]: entry["agreed"] for entry in run.state.jobs()}
+    if first not in agreements and first != run.job.fingerprint:
+        raise ConfigError(
+            f"{run.state.folder.uri}/job.json does not say by which mapping the shards were copied",
+            "restore the folder beside the target from a backup, or use the first job file",
+        )
     job = _job_of(run.job, agreements.get(first, run.job.agreed))
     return Steps(job, in_order_of_columns(plan.shape, run.target), plan.tokenizer)
 

@@ -6,6 +6,7 @@ damaged file must not hide what else is damaged, or whose rows lie in it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NewType, TypeVar
@@ -95,11 +96,13 @@ class TargetContent:
         rows: name of an entry -> its rows, of the fragments that can be read.
         fragments: name of an entry -> ids of the fragments its rows lie in.
         unreadable: id of a fragment -> why it cannot be read.
+        nulls: name of an entry -> nulls inside vectors; cfray writes none, and no hash shows them.
     """
 
     rows: dict[EntryName, Content] = field(default_factory=dict)
     fragments: dict[EntryName, set[int]] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
+    nulls: Counter[EntryName] = field(default_factory=Counter)
 
     def add(self, other: TargetContent) -> None:
         """Add what further fragments hold."""
@@ -108,6 +111,7 @@ class TargetContent:
         for name, ids in other.fragments.items():
             self.fragments.setdefault(name, set()).update(ids)
         self.unreadable.update(other.unreadable)
+        self.nulls.update(other.nulls)
 
 
 def read_target(target: Target, dataset: LanceDataset, origins: RowOrigins) -> TargetContent:
@@ -144,6 +148,11 @@ def _sum_fragment(fragments: Fragments, fragment_id: int, columns: list[str]) ->
             name = EntryName(entry)
             content.rows[name] = content.rows.get(name, Content()) + Content.of(rows)
             content.fragments.setdefault(name, set()).add(fragment_id)
+            content.nulls[name] += sum(
+                column.flatten().null_count
+                for column in rows.columns
+                if pa.types.is_fixed_size_list(column.type)
+            )
     return content
 
 

@@ -92,6 +92,8 @@ def _shards_to_repair(
     for name, fragments in found.content.fragments.items():
         if name != FOREIGN and fragments & found.untrusted:
             broken.add(name)
+    if found.missing_columns:
+        return [], [f"the column {name} is gone" for name in found.missing_columns]
     shard_of = {name: shard for shard, names in books.repairs.items() for name in names}
     shards: set[str] = set()
     blocked: list[str] = []

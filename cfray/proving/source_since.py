@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from cfray.engine import throttle
 from cfray.errors import SourceError
-from cfray.report.facts import Report
 from cfray.report.names import SOURCE_SINCE
-from cfray.report.run import Run
+from cfray.report.run import Run, earlier_reports
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context
 from cfray.target.receipts import Status
@@ -53,7 +52,7 @@ def leave_out(run: Run) -> None:
 
 def recall_last_look(run: Run) -> str:
     """Say what the last command found that looked at the source; this one did not."""
-    for report in Report.newest_first(run.state):
+    for report in earlier_reports(run):
         for check in report.checks:
             if check.name == SOURCE_SINCE and check.status != "not_run":
                 return f"cfray {report.command} at {report.ended} found: {check.detail}"

@@ -16,10 +16,10 @@ from lance import LanceDataset
 
 from cfray.copying.write import digest_file
 from cfray.engine.tasks import run_tasks
-from cfray.errors import TargetError
+from cfray.errors import ProofFailed, TargetError
 from cfray.finishing import index
 from cfray.frames import digests
-from cfray.frames.schema import TYPES_KEY
+from cfray.frames.schema import TYPES_KEY, frame_schema
 from cfray.proving.read_target import FOREIGN, EntryName, TargetContent, read_target, task_groups
 from cfray.report.facts import Report
 from cfray.runtime import filesystems
@@ -46,6 +46,7 @@ class TargetFindings:
         damaged: name of each entry whose rows are not what was written -> how they differ.
         untrusted: ids of the fragments that cannot be read, or of which a file has changed.
         types_are_damaged: whether the types of the fields are not those of the plan.
+        missing_columns: of the plan, which the dataset does not have.
     """
 
     version: int
@@ -53,6 +54,7 @@ class TargetFindings:
     damaged: dict[EntryName, str]
     untrusted: frozenset[int]
     types_are_damaged: bool
+    missing_columns: list[str]
 
     @property
     def is_damaged(self) -> bool:
@@ -65,8 +67,13 @@ class TargetFindings:
         )
 
 
-def verify(target: Target, state: State, plan: Plan, report: Report) -> TargetFindings:
-    """Run every check at the ledger level and note the result of each."""
+def verify(
+    target: Target, state: State, plan: Plan, report: Report, *, has_raw_data: bool = False
+) -> TargetFindings:
+    """Run every check at the ledger level and note the result of each.
+
+    ``has_raw_data``: rows have bytes that no hash of a row covers, only the digests of their files.
+    """
     dataset = target.open()
     ledger = Ledger.from_metadata(dataset.schema.metadata, target.uri)
     report.dataset_version = dataset.version
@@ -78,16 +85,18 @@ def verify(target: Target, state: State, plan: Plan, report: Report) -> TargetFi
     if missing_shards:
         detail += f"; first missing: {missing_shards[0]}"
     report.check("every shard committed", "fail" if missing_shards else "pass", detail)
-    changed_files = _check_files(target, dataset, state, report)
+    changed_files = _check_files(target, dataset, state, report, has_raw_data=has_raw_data)
     content = read_target(target, dataset, RowOrigins(plan, ledger))
     labels = {name: entry_label(plan, name, entry.kind) for name, entry in ledger.entries.items()}
     damaged = _check_content(read_books(state, ledger).content, content, labels, report)
-    types_are_damaged = _check_types(dataset, plan, report)
+    types_are_damaged, missing_columns = _check_types(dataset, plan, report)
     report.stage("verify").rows = sum(rows.rows for rows in content.rows.values())
     _check_indexes(dataset, report)
     untrusted = _fragments_with(dataset, changed_files) | content.unreadable.keys()
     return TargetFindings(
-        dataset.version, content, damaged, frozenset(untrusted), types_are_damaged
+        *(dataset.version, content, damaged, frozenset(untrusted)),
+        types_are_damaged=types_are_damaged,
+        missing_columns=missing_columns,
     )
 
 
@@ -107,6 +116,11 @@ def _check_content(
         for name, content in expected.items()
         if (difference := _difference(content, actual.rows.get(EntryName(name), Content())))
     }
+    for name, nulls in actual.nulls.items():
+        if nulls and name in expected:
+            damaged.setdefault(
+                name, f"has {counted(nulls, 'null')} inside vectors, none were written"
+            )
     mismatches = [
         *(
             f"fragment {number} cannot be read: {error}"
@@ -157,11 +171,11 @@ def _fragments_with(dataset: LanceDataset, paths: set[str]) -> set[int]:
     }
 
 
-def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> bool:
-    """Compare the types by which an export restores every field with those of the plan.
+def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> tuple[bool, list[str]]:
+    """Compare the columns, and the types by which an export restores every field, with the plan.
 
     Returns:
-        whether they differ.
+        whether the types of the fields differ, and the columns that are gone.
     """
     name = "types of every field"
     text = (dataset.schema.metadata or {}).get(TYPES_KEY.encode())
@@ -170,15 +184,18 @@ def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> bool:
         recorded = None if text is None else json.loads(text)
     except ValueError:
         recorded = None
-    if recorded == types:
+    planned = [*frame_schema(1).names, *(f"x_vector_{vector}" for vector in plan.shape.vectors)]
+    missing = [column for column in planned if column not in dataset.schema.names]
+    findings = [f"the column {column} is gone" for column in missing]
+    if recorded != types:
+        known = recorded if isinstance(recorded, dict) else {}
+        changed = sorted(key for key in {*types, *known} if types.get(key) != known.get(key))
+        findings.append(f"the metadata key {TYPES_KEY} was changed: {_named(changed) or 'damaged'}")
+    if findings:
+        report.check(name, "fail", _named(findings))
+    else:
         report.check(name, "pass", counted(len(types), "field is", "fields are") + " as planned")
-        return False
-    known = recorded if isinstance(recorded, dict) else {}
-    changed = sorted(key for key in {*types, *known} if types.get(key) != known.get(key))
-    report.check(
-        name, "fail", f"the metadata key {TYPES_KEY} was changed: {_named(changed) or 'damaged'}"
-    )
-    return True
+    return recorded != types, missing
 
 
 def _named(mismatches: list[str]) -> str:
@@ -187,12 +204,23 @@ def _named(mismatches: list[str]) -> str:
     return f"{detail} and {further} more" if further > 0 else detail
 
 
-def _check_files(target: Target, dataset: LanceDataset, state: State, report: Report) -> set[str]:
-    """Digest every data and blob file again, but for fragments without a row.
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What became of the data and blob files that hold rows.
 
-    Returns:
-        paths of those that changed.
+    Attributes:
+        changed: path of a file that changed -> ``missing`` or ``changed``.
+        unrecorded: names of the data files that have no recorded digest.
+        compared: how many files were compared.
     """
+
+    changed: dict[str, str]
+    unrecorded: set[str]
+    compared: int
+
+
+def _look_at_files(target: Target, dataset: LanceDataset, state: State) -> _Files:
+    """Digest every data and blob file again, but for fragments without a row."""
     recorded = {file.path: file for receipt in state.published_receipts() for file in receipt.files}
     used_files = {
         data_file_of(f"data/{file.path}")
@@ -201,29 +229,65 @@ def _check_files(target: Target, dataset: LanceDataset, state: State, report: Re
         for file in fragment.metadata.files
     }
     paths = [path for path in recorded if data_file_of(path) in used_files]
-    unrecorded = used_files - {data_file_of(path) for path in paths}
     work = [(target.uri, group) for group in task_groups(paths)]
     changed: dict[str, str] = {}
     for digest_by_path in run_tasks(_digest_files, work):
         for path, digest in digest_by_path.items():
             if digest != (recorded[path].size, recorded[path].digest):
                 changed[path] = "missing" if digest is None else "changed"
+    unrecorded = used_files - {data_file_of(path) for path in paths}
+    return _Files(changed, unrecorded, len(paths))
+
+
+def check_raw_files(target: Target, state: State) -> None:
+    """Refuse to rewrite files whose bytes nobody vouches for: their digests would be made anew.
+
+    To be called before a compaction where rows have bytes that no hash of a row covers.
+
+    Raises:
+        ProofFailed: names the first file that changed, or that cfray did not write.
+    """
+    files = _look_at_files(target, target.open(), state)
+    doubtful = [
+        *sorted(files.changed),
+        *(f"data/{name}.lance" for name in sorted(files.unrecorded)),
+    ]
+    if doubtful:
+        raise ProofFailed(
+            f"{doubtful[0]} of {target.uri} is not as cfray wrote it, and may hold other raw_data",
+            "run `cfray verify JOB --against source --repair`, or restore a backup",
+        )
+
+
+def _check_files(
+    target: Target, dataset: LanceDataset, state: State, report: Report, *, has_raw_data: bool
+) -> set[str]:
+    """Note which files changed; a file of another writer may hold other bytes of ``raw_data``.
+
+    Returns:
+        paths of those that changed.
+    """
+    files = _look_at_files(target, dataset, state)
+    changed = dict(files.changed)
+    if has_raw_data:
+        changed |= {f"data/{name}.lance": "not written by cfray" for name in files.unrecorded}
     sentences = [f"{path} ({word})" for path, word in sorted(changed.items())]
     detail = (
         ", ".join(sentences[:_NAMED])
         if changed
         else counted(
-            len(paths),
+            files.compared,
             "data or blob file unchanged since it was written",
             "data and blob files unchanged since they were written",
         )
     )
     report.check("every data file", "fail" if changed else "pass", detail)
-    if unrecorded:
+    if files.unrecorded and not has_raw_data:
+        number = len(files.unrecorded)
         report.check(
             "data files of other writers",
             "not_run",
-            f"{counted(len(unrecorded), 'file has', 'files have')} no recorded digest",
+            f"{counted(number, 'file has', 'files have')} no recorded digest",
         )
     return set(changed)
 

@@ -290,6 +290,8 @@ class Report:
         """
         data = state.folder.read(FILE)
         if data is None:
+            for report in cls.newest_first(state):
+                return report
             remedy = "run cfray migrate or cfray verify"
             raise ConfigError(f"{state.target} has no report yet", remedy)
         return cls._parse(data, f"{state.folder.uri}/{FILE}")

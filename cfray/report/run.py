@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from cfray.engine import interrupts
+from cfray.errors import TargetError
 from cfray.job.spec import JobSpec
 from cfray.report.counts import fill_counts
 from cfray.report.facts import Report
@@ -17,6 +18,17 @@ from cfray.target.commit import Target
 from cfray.target.state import Plan, State
 
 T = TypeVar("T")
+
+
+def earlier_reports(run: Run) -> Iterator[Report]:
+    """Read the kept reports of a target, the newest first, up to one that is damaged.
+
+    What earlier commands found helps this one; a report that somebody damaged must not stop it.
+    """
+    try:
+        yield from Report.newest_first(run.state)
+    except TargetError as error:
+        run.report.notes.append(f"earlier reports were not read: {error.what}")
 
 
 @dataclass(slots=True)

@@ -48,7 +48,8 @@ def by_numpy(vectors: np.ndarray, row: int, metric: str) -> np.ndarray:
     products = others @ wide[row]
     if metric == "dot":
         return np.sort(-products)
-    return np.sort(1 - products / np.linalg.norm(others, axis=1) / np.linalg.norm(wide[row]))
+    cosines = products / np.linalg.norm(others, axis=1) / np.linalg.norm(wide[row])
+    return np.sort(2 - 2 * cosines)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2", "dot"])
@@ -60,6 +61,27 @@ def test_the_nearest_are_those_of_numpy(dataset, vectors, metric):
     nearest = nearest_in(queries, K, Fragments(dataset.uri, dataset.version, ids, origins()))
     for row, found in zip(rows, nearest, strict=True):
         np.testing.assert_allclose(found, by_numpy(vectors, row, metric)[:K], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_vectors_that_lie_close_together_far_from_the_origin_keep_their_order(
+    metric, tmp_path_factory
+):
+    """In float32 their distances are nothing but rounding."""
+    near = 1_000 + 0.01 * np.random.default_rng(2).standard_normal((2_000, 16))
+    near = near.astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(near.ravel()), 16)
+    uri = str(tmp_path_factory.mktemp("near") / "near.lance")
+    dataset = lance.write_dataset(pa.table({"vector": column}), uri, enable_stable_row_ids=True)
+    queries = Queries(np.array([3]), near[3:4], metric)
+    (nearest,) = nearest_in(queries, K, Fragments(dataset.uri, 1, [0], origins()))
+    wide = np.delete(near.astype(np.float64), 3, axis=0)
+    query = near[3].astype(np.float64)
+    if metric == "cosine":
+        wide /= np.linalg.norm(wide, axis=1)[:, None]
+        query /= np.linalg.norm(query)
+    expected = np.sort(((wide - query) ** 2).sum(axis=1))[:K]
+    np.testing.assert_allclose(nearest, expected, rtol=1e-9)
 
 
 def test_of_fewer_rows_the_missing_neighbours_are_infinitely_far(dataset, vectors):

@@ -196,6 +196,76 @@ def check_repaired(cfray, job: Job, finished: Job) -> None:
         assert not [check for check in report["checks"] if check["status"] == "fail"]
 
 
+def write_null_into_a_vector(job: Job) -> None:
+    def change(row: dict[str, Any]) -> None:
+        row["vector"][2] = None
+
+    replaced(job, "Title 700", change)
+
+
+def test_a_null_inside_a_vector_is_no_zero(cfray, finished, job):
+    write_null_into_a_vector(job)
+    ended, status, detail = compare(cfray, job)
+    ended.ended_with(4)
+    assert status == "fail"
+    assert "has 1 null inside vectors" in detail
+    assert [row["id"] for row in differences(job)] == ["doc-0000700"]
+    check_repaired(cfray, job, finished)
+
+
+def test_bytes_that_somebody_else_wrote_are_not_taken_for_ours(cfray, finished, job):
+    """No hash of a row covers ``raw_data``: a compaction must not vouch for what others wrote."""
+    dataset = lance.dataset(job.target)
+    columns = [name for name in dataset.schema.names if name != "raw_data"]
+    row = dataset.to_table(columns=columns, filter="title = 'Title 700'")
+    evil = lance.blob_array([b"evil"])
+    row = row.append_column(pa.field("raw_data", evil.type), evil)
+    dataset.merge_insert("uuid").when_matched_update_all().execute(row)
+    for command in (["optimize", job.path], ["verify", job.path], ["optimize", job.path]):
+        cfray.run(*command).ended_with(4)
+    ended, _, _ = compare(cfray, job)
+    assert "not written by cfray" in ended.ended_with(4).out
+    check_repaired(cfray, job, finished)
+    assert raw_data(job) == raw_data(finished)
+
+
+@pytest.mark.parametrize("column", ["author", "raw_data"])
+def test_a_column_that_is_gone_is_named(cfray, job, column):
+    lance.dataset(job.target).drop_columns([column])
+    ended, status, detail = compare(cfray, job)
+    ended.ended_with(4)
+    assert (status, column in detail) == ("not_run", True)
+    assert f"the column {column} is gone" in ended.out
+    ended = cfray.run("verify", job.path, "--against", "source", "--repair").ended_with(4)
+    assert "nothing was repaired" in ended.out
+
+
+def test_a_column_of_somebody_else_stops_a_repair_with_its_name(cfray, job):
+    lance.dataset(job.target).add_columns({"note": "'mine'"})
+    compare(cfray, job)[0].ended_with(3)
+    delete_a_row(job)
+    ended = cfray.run("verify", job.path, "--against", "source", "--repair").ended_with(1)
+    assert "the dataset has the column note" in ended.err
+
+
+def test_a_damaged_report_of_an_earlier_command_stops_nothing(cfray, job):
+    (path, *_) = sorted((job.state / "reports").iterdir())
+    path.write_text("{")
+    report = compare(cfray, job)[0].ended_with(3).document()
+    assert "earlier reports were not read" in " ".join(report["notes"])
+
+
+def test_a_receipt_that_was_changed_is_told_from_a_row_that_was(cfray, job):
+    receipt = next(iter(sorted((job.state / "staged").glob("2.*.json"))))
+    body = json.loads(receipt.read_text())
+    body["sums"]["text"] += 1
+    receipt.write_text(json.dumps(body))
+    ended, status, detail = compare(cfray, job)
+    ended.ended_with(4)
+    assert status == "fail"
+    assert "every row is as in the source; its receipt says otherwise" in detail
+
+
 def test_a_changed_type_of_a_field_is_named_and_repaired(cfray, finished, job):
     dataset = lance.dataset(job.target)
     before = dataset.schema.metadata[b"cfray.types"]

@@ -83,3 +83,6 @@ def test_an_index_that_no_search_helps_is_a_failure(cfray, tmp_path):
     status, detail = check_of(job.report())
     assert status == "fail"
     assert "no search reaches 1.0 of the 10 nearest" in detail
+    search = job.report()["search"]
+    assert search["recall"] >= search["recall_by_default"]
+    assert "nprobes" in detail
