@@ -80,7 +80,7 @@ def in_order_of(dataset_schema: pa.Schema, schema: pa.Schema) -> pa.Schema:
     foreign = [name for name in dataset_schema.names if name not in schema.names]
     if foreign:
         raise TargetError(
-            f"the dataset has the column {foreign[0]}, which cfray did not make: no row can join it",
+            f"the dataset has the column {foreign[0]}, which cfray did not make: no row joins it",
             "drop that column, then run the same command again",
         )
     return pa.schema([schema.field(name) for name in dataset_schema.names])
