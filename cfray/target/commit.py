@@ -44,6 +44,10 @@ _LONGEST_PAUSE, _FIRST_PAUSE = 2.0, 0.05
 _CONFLICT_WORDS = ("commit conflict", "preempted", "incompatible transaction")
 
 
+#: Words of Lance's errors for a Merge whose fields are numbered unlike the dataset's.
+_OTHER_COLUMNS = "Merge operation"
+
+
 #: Gives all fragments of the latest version as they shall be, e.g. with rows deleted.
 Rewrite = Callable[[LanceDataset], list[FragmentMetadata]]
 
@@ -224,6 +228,13 @@ def _merge(
     except OSError as error:
         if is_conflict(error):
             return False
+        if _OTHER_COLUMNS in str(error):
+            raise TargetError(
+                f"the columns of {dataset.uri} were changed by another writer: nothing can be "
+                "committed beside that",
+                "go back to the version before with Lance's restore, or migrate into a new "
+                "target.uri",
+            ) from error
         raise storage_errors.classify_write_error(
             error, f"could not commit to {dataset.uri}"
         ) from error

@@ -159,7 +159,6 @@ class Running:
         until(
             lambda: not members(self.mark),
             f"every process of the run is gone: {[title(pid) for pid in members(self.mark)]}",
-            60,
         )
         return self._ended()
 
