@@ -159,6 +159,7 @@ class Running:
         until(
             lambda: not members(self.mark),
             f"every process of the run is gone: {[title(pid) for pid in members(self.mark)]}",
+            300,
         )
         return self._ended()
 

@@ -255,7 +255,7 @@ def test_a_column_of_somebody_else_stops_a_repair_with_its_name(cfray, job):
 
 
 def test_a_damaged_report_of_an_earlier_command_stops_nothing(cfray, job):
-    path = sorted((job.state / "reports").iterdir())[-1]
+    path = max((job.state / "reports").iterdir())
     path.write_text("{")
     report = compare(cfray, job)[0].ended_with(3).document()
     assert "earlier reports were not read" in " ".join(report["notes"])
