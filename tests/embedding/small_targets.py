@@ -29,7 +29,7 @@ from cfray.embedding.vectors import VectorMaker
 from cfray.job.spec import JobSpec
 from cfray.joining import headers
 from cfray.planning.shape import work_out_shape
-from cfray.proving import verify
+from cfray.proving.read_target import Fragments, sum_fragments
 from cfray.report.progress import Progress
 from cfray.report.run import Run
 from cfray.runs import new_report, with_current_dimension
@@ -87,8 +87,8 @@ class SmallTarget:
         """Read every row again as ``verify`` does: name of the entry -> its rows."""
         fragments = [fragment.fragment_id for fragment in self.dataset.get_fragments()]
         origins = RowOrigins(self.plan, self.target.ledger())
-        scan = verify._Scan(self.target.uri, self.dataset.version, fragments, origins)
-        return dict(verify._sum_fragments(scan))
+        scanned = Fragments(self.target.uri, self.dataset.version, fragments, origins)
+        return sum_fragments(scanned).rows
 
     def remove(self, *ids: str) -> None:
         """Take records out as duplicates leave."""
