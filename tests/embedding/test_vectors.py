@@ -141,7 +141,8 @@ def test_remap_maps_old_vectors_and_embeds_the_text_where_there_is_none(mapped_t
     new = make(frames_of(texts, old=old), "remap", target=target, fitted=fitted.id)
     pair, mapped, embedded, missing = vectors_of(new)
     assert np.array_equal(pair, vector_of("exact"))
-    assert np.array_equal(mapped, fitted.apply(np.array([[1, 2]], np.float32))[0])
+    # a product of matrices may differ in its last bit with the number of rows
+    np.testing.assert_allclose(mapped, fitted.apply(np.array([[1, 2]], np.float32))[0], rtol=1e-6)
     assert np.array_equal(embedded, vector_of("tea"))
     assert not missing.any()
     remapped = f"remapped model={IDENTITY.key[:16]} map={fitted.id[:16]}"
