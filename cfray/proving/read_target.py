@@ -96,7 +96,8 @@ class TargetContent:
         rows: name of an entry -> its rows, of the fragments that can be read.
         fragments: name of an entry -> ids of the fragments its rows lie in.
         unreadable: id of a fragment -> why it cannot be read.
-        nulls: name of an entry -> nulls inside vectors; cfray writes none, and no hash shows them.
+        nulls: name of an entry -> nulls inside the column ``vector``: cfray writes none, and no
+            hash of a receipt tells them from zeros.
     """
 
     rows: dict[EntryName, Content] = field(default_factory=dict)
@@ -148,11 +149,7 @@ def _sum_fragment(fragments: Fragments, fragment_id: int, columns: list[str]) ->
             name = EntryName(entry)
             content.rows[name] = content.rows.get(name, Content()) + Content.of(rows)
             content.fragments.setdefault(name, set()).add(fragment_id)
-            content.nulls[name] += sum(
-                column.flatten().null_count
-                for column in rows.columns
-                if pa.types.is_fixed_size_list(column.type)
-            )
+            content.nulls[name] += rows.column("vector").flatten().null_count
     return content
 
 
