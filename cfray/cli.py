@@ -324,6 +324,32 @@ def verify(
             help="Write what was verified into the dataset, for later commands to compare with.",
         ),
     ] = False,
+    parity: Annotated[
+        bool,
+        typer.Option(
+            "--parity",
+            help="Ask source and target the same searches; the source's answers are those of "
+            "cfray baseline, where there are any.",
+        ),
+    ] = False,
+    counts: Annotated[
+        bool,
+        typer.Option(
+            "--counts",
+            help="With --against source: only count the source's records, and see whether it was "
+            "written to.",
+        ),
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            min=1,
+            help="With --against source: compare whole shards, drawn at random, that hold this "
+            "many records.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -336,14 +362,41 @@ def verify(
     if against not in get_args(pipeline.Against):
         known = " or ".join(get_args(pipeline.Against))
         raise ConfigError(f"--against {against} is not known", f"give {known}")
-    if repair and against != "source":
-        raise ConfigError("--repair needs --against source", "give both, or leave --repair out")
+    for option, is_given in (
+        ("--repair", repair),
+        ("--counts", counts),
+        ("--sample", sample is not None),
+    ):
+        if is_given and against != "source":
+            raise ConfigError(
+                f"{option} needs --against source", f"give both, or leave {option} out"
+            )
+    if repair + counts + (sample is not None) > 1:
+        raise ConfigError(
+            "--repair compares every record, --sample some and --counts none",
+            "give one of the three",
+        )
     asked = pipeline.Verification(
         against,  # type: ignore[arg-type]  # one of its values now
-        repair,
-        certificate,
+        repair=repair,
+        certificate=certificate,
+        parity=parity,
+        counts=counts,
+        sample=sample,
     )
     _finish(pipeline.check(_read_job(job_file), _progress(quiet=quiet), asked), as_json=as_json)
+
+
+@app.command()
+def baseline(job_file: JobFile, *, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Record what the source's own search answers while it is up, for verify --parity."""
+    from cfray import pipeline
+
+    recorded = pipeline.record_baseline(_read_job(job_file))
+    if as_json:
+        _print_json(recorded.summary())
+    else:
+        typer.echo(recorded.sentence())
 
 
 @app.command()

@@ -58,8 +58,10 @@ from cfray.planning import plan
 from cfray.planning.forecast import Forecast
 from cfray.proving import (
     against_source,
+    baseline,
     certificate,
     index_recall,
+    parity,
     repair,
     source_since,
     up_to_date,
@@ -100,16 +102,31 @@ class Verification:
         against: what the target is compared with.
         repair: copy what is damaged anew from the source.
         certificate: write what was verified into the dataset.
+        parity: compare searches in the target with the source's own.
+        counts: of the source, only count its records.
+        sample: of the source, compare whole shards that hold this many records; None: all.
     """
 
     against: Against = "ledger"
     repair: bool = False
     certificate: bool = False
+    parity: bool = False
+    counts: bool = False
+    sample: int | None = None
 
     @property
     def writes(self) -> bool:
         """Tell whether it may change the target, and so needs the lease."""
         return self.repair or self.certificate
+
+    @property
+    def compares_records(self) -> bool:
+        """Tell whether records of the source are read again."""
+        return self.against == "source" and not self.counts
+
+
+#: What the commands ask for that end with a verification.
+_LEDGER_LEVEL = Verification()
 
 
 def forecast(job: JobSpec) -> tuple[Plan, Forecast]:
@@ -284,7 +301,7 @@ def describe(run: Run) -> None:
     run.count()
 
 
-def finish(run: Run, against: Against = "ledger") -> verify.TargetFindings:
+def finish(run: Run, asked: Verification = _LEDGER_LEVEL) -> verify.TargetFindings:
     """Compact, index and verify; each step may be interrupted and run again.
 
     Without the lease no step begins, and no end is reported.
@@ -303,7 +320,7 @@ def finish(run: Run, against: Against = "ledger") -> verify.TargetFindings:
         compact_fragments(run)
     note_metric(run)
     failpoint.reach("index")
-    found, _ = verify_all(run, against)
+    found, _ = verify_all(run, asked)
     failpoint.reach("verify")
     ledger = run.target.ledger()
     run.target.check_held(ledger)
@@ -330,7 +347,7 @@ def build_text_index(run: Run) -> None:
 
 
 def verify_all(
-    run: Run, against: Against = "ledger"
+    run: Run, asked: Verification
 ) -> tuple[verify.TargetFindings, dict[str, str] | None]:
     """Make every check, and report what earlier commands have judged.
 
@@ -348,14 +365,21 @@ def verify_all(
         ),
     )
     unlike = None
-    if against == "source":
-        unlike = run.timed("source check", lambda: against_source.compare_with_source(run, found))
+    if asked.compares_records:
+        unlike = run.timed(
+            "source check",
+            lambda: against_source.compare_with_source(run, found, sample=asked.sample),
+        )
     else:
         against_source.leave_out_source(run)
     run.report.checks.append(recall)
+    if asked.parity:
+        run.timed("parity", lambda: parity.compare_searches(run))
+    else:
+        parity.leave_out_parity(run)
     certificate.check_certificate(run, found)
     source_count.report_source_count(run)
-    look_at_source(run, asked=against == "source")
+    look_at_source(run, asked=asked.against == "source")
     report_vectors(run)
     report_gate(run)
     return found, unlike
@@ -392,7 +416,7 @@ def check(job: JobSpec, progress: Progress, verification: Verification | None = 
     ):
         ledger = run.target.ledger()
         tell_what_is_known(run)
-        verify_all(run, verification.against)
+        verify_all(run, verification)
         run.report.conclude(ledger)
         return run.report
 
@@ -403,7 +427,7 @@ def _check_held(job: JobSpec, progress: Progress, verification: Verification) ->
         check_complete(run)
         with ray_for_command():
             tell_what_is_known(run)
-            found, unlike = verify_all(run, verification.against)
+            found, unlike = verify_all(run, verification)
             if (
                 verification.repair
                 and unlike is not None
@@ -414,7 +438,7 @@ def _check_held(job: JobSpec, progress: Progress, verification: Verification) ->
                 run.report.begin_checks_anew()
                 run.count()
                 with damage_named(job.target.uri):
-                    found = finish(run, verification.against)
+                    found = finish(run, verification)
             run.report.conclude(run.target.ledger())
             if verification.certificate and certificate.can_be_issued(run.report):
                 certificate.issue(run, found)
@@ -473,6 +497,22 @@ def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
             with damage_named(job.target.uri):
                 finish(run)
         return run.report
+
+
+def record_baseline(job: JobSpec) -> baseline.Baseline:
+    """Record what the source is and what its search answers, beside the target of a job.
+
+    Raises:
+        ConfigError: the source cannot be read or searched, or its kind is files.
+        LeaseHeld: a run is at work on the target.
+    """
+    state = State(job.target.uri)
+    check_target(job)
+    lease.wait_until_free(state.folder)
+    with refused():
+        recorded = baseline.record_baseline(job)
+    recorded.save(state)
+    return recorded
 
 
 def embedding_forecast(job: JobSpec) -> EmbeddingForecast:

@@ -25,7 +25,7 @@ from pydantic_core import core_schema
 from cfray.cli import app
 from cfray.embedders import spec as embedding_spec
 from cfray.job import mapping as mapping_spec
-from cfray.job.spec import KINDS, STORES, Index, JobSpec, Limits, Target, VectorIndexSpec
+from cfray.job.spec import KINDS, STORES, Index, JobSpec, Limits, Parity, Target, VectorIndexSpec
 from cfray.runtime.credentials import Secret
 from cfray.sources.dynamodb.settings import VectorAttribute
 
@@ -49,6 +49,7 @@ DESCRIPTIONS = {
     "JobSpec.embedding": "What becomes of the vectors.",
     "JobSpec.target": "Where the dataset goes.",
     "JobSpec.index": "Which indexes the target gets.",
+    "JobSpec.parity": "How searches in the target are compared with those in the source.",
     "JobSpec.limits": "What a run may cost before it stops.",
     "JobSpec.strict": "Refuse the run (exit code 2) where the plan names anything lossy.",
     "Target.uri": "Folder of the Lance dataset: a local path, or an s3://, gs://, abfs:// or "
@@ -186,7 +187,7 @@ def models() -> dict[str, type[BaseModel]]:
         for _, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, BaseModel) and member.__module__ == module.__name__
     ]
-    known = [JobSpec, Target, Index, VectorIndexSpec, Limits, Secret, VectorAttribute]
+    known = [JobSpec, Target, Index, VectorIndexSpec, Parity, Limits, Secret, VectorAttribute]
     known += [*KINDS.values(), *nested]
     return {model.__name__: model for model in known}
 
@@ -270,6 +271,7 @@ _SECTIONS = {
     "target": "Target",
     "index": "Index",
     "index.vector": "VectorIndexSpec",
+    "parity": "Parity",
     "limits": "Limits",
     "a vector attribute of dynamodb": "VectorAttribute",
     "a credential": "Secret",

@@ -98,6 +98,28 @@ class Index(Strict):
     ] = Field(default=["uuid", "collection"])
 
 
+class Parity(Strict):
+    """How searches in the target are compared with those in the source (``verify --parity``)."""
+
+    #: File with a search a line, as JSON: ``{"vector": [..], "collection": NAME}``; the source
+    #: collection may be left out where there is only one.  Default: vectors of the source's.
+    queries: Location | None = None
+    #: Searches by vectors that are drawn from the source; half of these vectors are shifted a
+    #: little, so that no record has them.
+    searches: int = Field(default=200, ge=2, le=10_000)
+    #: Nearest records that a search asks for.
+    k: int = Field(default=10, ge=1, le=1_000)
+    #: Share of the source's hits that the target must give, too, or give nearer ones in place of;
+    #: below 1, for no number of searches proves that.
+    agreement: float = Field(default=0.95, gt=0, lt=1)
+
+    def resolve_paths(self, base: Path) -> Self:
+        """Resolve the path of the queries against the folder of the job file."""
+        if self.queries is None:
+            return self
+        return self.model_copy(update={"queries": filesystems.resolve_path(self.queries, base)})
+
+
 def _share_or_count(value: object) -> object:
     """Read ``1%`` or ``0.01`` as a share, an integer as a number of records."""
     if isinstance(value, str) and value.strip().endswith("%"):
@@ -150,6 +172,7 @@ class JobSpec(Strict):
     embedding: Embedding = Embedding()
     target: Target
     index: Index = Index()
+    parity: Parity = Parity()
     limits: Limits = Limits()
     strict: bool = False
     _agreed: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -184,6 +207,7 @@ class JobSpec(Strict):
             "source": self.source.resolve_paths(base),
             "embedding": self.embedding.resolve_paths(base),
             "target": Target(uri=filesystems.resolve_path(self.target.uri, base).rstrip("/")),
+            "parity": self.parity.resolve_paths(base),
         }
         return super().model_copy(update=update)
 

@@ -44,7 +44,7 @@ _WRITING = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Survey:
+class Survey:
     """What was seen of a source.
 
     Attributes:
@@ -70,7 +70,7 @@ def preview(job: JobSpec) -> tuple[Plan, Forecast]:
         tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch,
         SourceSession(job.source) as session,
     ):
-        survey = _survey(job, scratch, session)
+        survey = take_survey(job, scratch, session)
     with closing(ModelForecast(job)) as model:
         plan = _plan(job, survey, session, model)
         forecast, frames = make_forecast(job, survey.description, plan.shape, survey.sample)
@@ -126,12 +126,18 @@ def make_plan(job: JobSpec, scratch: str, session: Session) -> Plan:
             another than the job file says, or something would be lost under ``strict``.
         SourceError: the source cannot be read.
     """
-    survey = _survey(job, scratch, session)
+    survey = take_survey(job, scratch, session)
     with closing(ModelForecast(job)) as model:
         return _plan(job, survey, session, model)
 
 
-def _survey(job: JobSpec, scratch: str, session: Session) -> _Survey:
+def take_survey(job: JobSpec, scratch: str, session: Session) -> Survey:
+    """Divide a source, let it describe itself, and read a sample of it.
+
+    Raises:
+        ConfigError: no sampled row can be read.
+        SourceError: the source cannot be read, or holds no record.
+    """
     context = Context(
         session=session.state,
         scratch=scratch,
@@ -144,10 +150,10 @@ def _survey(job: JobSpec, scratch: str, session: Session) -> _Survey:
     sample = read_sample(job, shards, context)
     seconds = time.perf_counter() - begin
     check_sample(description, sample)
-    return _Survey(shards, description, sample, seconds)
+    return Survey(shards, description, sample, seconds)
 
 
-def _plan(job: JobSpec, survey: _Survey, session: Session, model: ModelForecast) -> Plan:
+def _plan(job: JobSpec, survey: Survey, session: Session, model: ModelForecast) -> Plan:
     description, sample = survey.description, survey.sample
     shape = work_out_shape(job, description, sample.batches)
     lossy = lossy_fields(description)

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 
+import numpy as np
+
 from cfray.copying.driver import context_of
 from cfray.copying.shard import PlannedShard
+from cfray.engine import failpoint
 from cfray.engine.tasks import TaskOptions, run_tasks
-from cfray.errors import ConfigError, SourceError
+from cfray.errors import ConfigError, SourceError, SourceUnavailable
 from cfray.frames.digests import MODULUS
 from cfray.frames.schema import ORIGINAL_ID
 from cfray.joining.headers import expected_headers
@@ -43,8 +46,9 @@ from cfray.proving.read_source import (
     steps_of_copy,
 )
 from cfray.proving.read_target import FOREIGN, EntryName, Fragments
+from cfray.proving.shards_compared import ShardsCompared
 from cfray.proving.verify import TargetFindings
-from cfray.report.names import AGAINST_SOURCE
+from cfray.report.names import AGAINST_SOURCE, SAMPLE_AGAINST_SOURCE
 from cfray.report.run import Run, earlier_reports
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context
@@ -67,11 +71,19 @@ class _Comparison:
         damage: sentences about what is certainly wrong.
         open_questions: sentences about what could not be decided.
         differences: rows that are not the same.
+        records: that the shards hold which were compared.
+        shards: that were compared.
+        resumed: of these, the shards that a run compared which did not come to its end.
+        resumed_since: when that run began.
     """
 
     damage: list[str] = field(default_factory=list)
     open_questions: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+    records: int = 0
+    shards: int = 0
+    resumed: int = 0
+    resumed_since: str = ""
 
     def name(self, rows: Iterable[Difference]) -> None:
         """Note rows that are damaged."""
@@ -80,35 +92,43 @@ class _Comparison:
         self.damage += [str(row) for row in named]
 
 
-def compare_with_source(run: Run, found: TargetFindings) -> dict[str, str] | None:
+def compare_with_source(
+    run: Run, found: TargetFindings, *, sample: int | None = None
+) -> dict[str, str] | None:
     """Read the source again, compare every record with the target, and note what came of it.
 
     Args:
         run: a command that looks at the target.
         found: by the checks at the ledger level.
+        sample: compare whole shards, drawn at random, that hold this many records; None: all.
 
     Returns:
         name of a shard's entry -> how the source is unlike what was copied from it; None where the
         source could not be read.
     """
     comparison = _Comparison()
+    name = AGAINST_SOURCE if sample is None else SAMPLE_AGAINST_SOURCE
     if found.missing_columns:
         names = ", ".join(found.missing_columns)
-        run.report.leave_undecided(AGAINST_SOURCE, f"the target lacks columns to compare: {names}")
+        run.report.leave_undecided(name, f"the target lacks columns to compare: {names}")
         return None
     try:
-        read, unlike = _compare(run, found, comparison)
+        unlike = _compare(run, found, comparison, sample)
     except (SourceError, ConfigError) as error:
-        run.report.leave_undecided(AGAINST_SOURCE, f"the source cannot be read: {error.what}")
+        run.report.leave_undecided(name, f"the source cannot be read: {error.what}")
         return None
     _note_differences(run, comparison.differences)
     if comparison.damage:
+        # a single difference is one too many for every record, also where a sample showed it
         run.report.check(AGAINST_SOURCE, "fail", _named(comparison.damage))
-    elif comparison.open_questions:
-        run.report.leave_undecided(AGAINST_SOURCE, _named(comparison.open_questions))
+        return unlike
+    if comparison.open_questions:
+        run.report.leave_undecided(name, _named(comparison.open_questions))
     else:
-        detail = "; ".join([_compared(run, read), *_not_compared(run)])
-        run.report.check(AGAINST_SOURCE, "pass", detail)
+        detail = "; ".join([_compared(run, comparison), *_not_compared(run)])
+        run.report.check(name, "pass", detail)
+    if sample is not None:
+        leave_out_source(run)
     return unlike
 
 
@@ -140,34 +160,36 @@ def leave_out_source(run: Run) -> None:
 
 
 def _compare(
-    run: Run, found: TargetFindings, comparison: _Comparison
-) -> tuple[int, dict[str, str]]:
-    """Compare; give the number of records that were read, and the shards that are unlike."""
+    run: Run, found: TargetFindings, comparison: _Comparison, sample: int | None
+) -> dict[str, str]:
+    """Compare; give the shards that are unlike."""
     ledger = run.target.ledger()
     books = read_books(run.state, ledger)
+    receipts = books.shards if sample is None else _draw_shards(books.shards, sample)
     fragments = partial(_fragments_of, run, found, RowOrigins(run.plan, ledger))
     with run.source_session as session:
         reader = SourceReader(steps_of_copy(run), context_of(run, session))
-        contents = _read_shards_again(run, reader, books)
-        is_as_planned = _is_as_planned(run, reader.context)
-        unlike = {
-            receipt.name: words
-            for receipt in books.shards
-            if (words := _unlike(run, receipt, contents[receipt.name]))
-        }
+        marks = _marks(run, reader.context)
+        basis = {"ledger": ledger.digest, "marks": marks}
+        progress = ShardsCompared.resume(run.state, basis)
+        unlike, unreadable = _read_shards_again(run, reader, receipts, progress)
         left = left_for_quarantine(run, ledger, books)
         suspects = [
             Suspect(
-                planned := _planned(run, name),
-                entries := entries_of_shard(books, name),
+                planned := _planned(run, receipt.name),
+                entries := entries_of_shard(books, receipt.name),
                 fragments(entries),
                 left.get(planned.shard.id, {}),
             )
-            for name, content in contents.items()
-            if not content.error and (name in unlike or _is_damaged(found, books, name))
+            for receipt in receipts
+            if receipt.name not in unreadable
+            and (receipt.name in unlike or _is_damaged(found, books, receipt.name))
         ]
         rows = RowComparison(reader, made_columns(run, ledger) | {"raw_data"})
         results = _without_moved(list(run_tasks(rows, suspects, _task_options(run))))
+    comparison.shards, comparison.records = len(receipts), sum(item.read for item in receipts)
+    comparison.resumed, comparison.resumed_since = progress.resumed, progress.began
+    is_as_planned = _is_as_planned(run, marks)
     for name, words in unlike.items():
         if not _is_damaged(found, books, name):
             _judge(
@@ -182,7 +204,9 @@ def _compare(
     missing = len(run.plan.shards) - len(books.shards)
     if missing:
         comparison.open_questions.append(f"{counted(missing, 'shard is', 'shards are')} not copied")
-    return sum(content.read for content in contents.values()), unlike
+    if sample is None:
+        progress.forget()
+    return unlike
 
 
 def _is_damaged(found: TargetFindings, books: Books, shard: str) -> bool:
@@ -214,15 +238,47 @@ def _judge_target(
                 comparison.damage.append(_unnamed(run.plan.shards[int(name)].id, result))
 
 
-def _read_shards_again(run: Run, reader: SourceReader, books: Books) -> dict[str, SourceContent]:
-    """Read every committed shard of the source again: name of its entry -> what it gives now."""
-    shards = [_planned(run, receipt.name) for receipt in books.shards]
-    contents: dict[str, SourceContent] = {}
+def _draw_shards(receipts: Sequence[ShardReceipt], sample: int) -> list[ShardReceipt]:
+    """Draw shards until they hold as many records; other ones each time."""
+    order = np.random.default_rng().permutation(len(receipts)).tolist()
+    drawn: list[int] = []
+    records = 0
+    for number in order:
+        if records >= sample:
+            break
+        drawn.append(number)
+        records += receipts[number].read
+    return [receipts[number] for number in sorted(drawn)]
+
+
+def _read_shards_again(
+    run: Run, reader: SourceReader, receipts: Sequence[ShardReceipt], progress: ShardsCompared
+) -> tuple[dict[str, str], set[str]]:
+    """Read committed shards of the source again, but those that are known to be alike.
+
+    Returns:
+        name of an entry -> how the source is unlike what was copied; those of them that cannot be
+        read any more.
+    """
+    receipt_of = {
+        receipt.name: receipt for receipt in receipts if receipt.name not in progress.alike
+    }
+    shards = [_planned(run, name) for name in receipt_of]
+    figures = run.report.stage("source check")
+    unlike: dict[str, str] = {}
+    unreadable: set[str] = set()
     for content in run_tasks(partial(read_shard_again, reader), shards, _task_options(run)):
         run.source_session.check()
-        contents[str(content.number)] = content
-    run.report.stage("source check").rows = sum(content.read for content in contents.values())
-    return contents
+        name = str(content.number)
+        figures.rows += content.read
+        if words := _unlike(run, receipt_of[name], content):
+            unlike[name] = words
+        else:
+            progress.add(name, content.read)
+        if content.error:
+            unreadable.add(name)
+        failpoint.reach("compared")
+    return unlike, unreadable
 
 
 def _planned(run: Run, name: str) -> PlannedShard:
@@ -257,7 +313,17 @@ def _unlike(run: Run, receipt: ShardReceipt, content: SourceContent) -> str:
     return f"gives other values than were read: {', '.join(groups)}" if groups else ""
 
 
-def _is_as_planned(run: Run, context: Context) -> bool:
+def _marks(run: Run, context: Context) -> dict[str, str]:
+    """Mark the state of the source; empty where it has no marks, or its files are gone."""
+    try:
+        return run.job.source.marks(context) or {}
+    except SourceUnavailable:
+        raise
+    except SourceError:  # each shard says for itself that it cannot be read
+        return {}
+
+
+def _is_as_planned(run: Run, marks: dict[str, str]) -> bool:
     """Tell whether the source would certainly give the records that it gave when it was copied.
 
     Files are pinned: a file that was written again since cannot be read as the planned one.
@@ -265,7 +331,7 @@ def _is_as_planned(run: Run, context: Context) -> bool:
     source = run.job.source
     if not source.is_remote:
         return source.is_repeatable
-    return bool(run.plan.marks) and source.marks(context) == run.plan.marks
+    return bool(run.plan.marks) and marks == run.plan.marks
 
 
 def _judge(
@@ -367,11 +433,22 @@ def _note_differences(run: Run, differences: list[Difference]) -> None:
     report.notes.append(f"every difference, with hashes of the values: {report.differences_file}")
 
 
-def _compared(run: Run, read: int) -> str:
+def _compared(run: Run, comparison: _Comparison) -> str:
     """Say what was compared."""
     counts = run.report.counts
-    shards = counted(counts["shards"], "shard")
-    text = f"{counted(read, 'record')} of {shards} read again, converted and compared by hash"
+    planned = len(run.plan.shards)
+    shards = counted(comparison.shards, "shard")
+    if comparison.shards < planned:
+        shards = f"{comparison.shards:,} of {counted(planned, 'shard')}, drawn at random,"
+    text = (
+        f"{counted(comparison.records, 'record')} of {shards} read again, converted and compared "
+        "by hash"
+    )
+    if comparison.resumed:
+        text += (
+            f"; {counted(comparison.resumed, 'shard')} of them by a comparison that began at "
+            f"{comparison.resumed_since} and was stopped"
+        )
     if counts["quarantined"] or counts.get("replayed"):
         text += "; records that do not fit compared with those in quarantine"
     return text

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfray.engine.tasks import run_tasks
 from cfray.proving.read_target import Fragments, task_groups
@@ -35,15 +36,26 @@ class Queries:
         row_ids: ``(n,)``; a query's own row is none of its neighbours.
         vectors: ``(n, d)`` float32.
         metric: of the index.
+        collections: for each query, the value of the column ``collection`` that its neighbours must
+            have, or None; neighbours then are documents alone.  Empty: any row is a neighbour.
     """
 
     row_ids: npt.NDArray[np.int64]
     vectors: Floats32
     metric: Metric
+    collections: tuple[str | None, ...] = ()
 
     def part(self, start: int, end: int) -> Queries:
         """Give some of them."""
-        return Queries(self.row_ids[start:end], self.vectors[start:end], self.metric)
+        return Queries(
+            *(self.row_ids[start:end], self.vectors[start:end], self.metric),
+            self.collections[start:end],
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        """Name the columns that tell which rows are neighbours."""
+        return ["vector", *(["record_type", "collection"] if self.collections else [])]
 
 
 def distances(query: Floats32, vectors: Floats64, metric: Metric) -> Floats64:
@@ -88,7 +100,7 @@ def nearest_in(queries: Queries, k: int, fragments: Fragments) -> Floats64:
     """
     nearest = np.full((len(queries.vectors), k), np.inf)
     for number in fragments.ids:
-        for batch in fragments.batches(number, ["vector"]):
+        for batch in fragments.batches(number, queries.columns):
             nearest = np.sort(
                 np.concatenate([nearest, _nearest_of(queries, k, batch)], axis=1), axis=1
             )[:, :k]
@@ -99,12 +111,17 @@ def _nearest_of(queries: Queries, k: int, batch: pa.RecordBatch) -> Floats64:
     column = batch.column("vector")
     numbers = matrix(column)
     chosen = has_number(numbers) & column.is_valid().to_numpy(zero_copy_only=False)
+    if queries.collections:
+        chosen &= _equals(batch.column("record_type"), "document")
     vectors, row_ids = numbers[chosen].astype(np.float64), batch.column("_rowid").to_numpy()[chosen]
     nearest = np.full((len(queries.vectors), k), np.inf)
     if not len(vectors):
         return nearest
+    is_of = _rows_by_collection(queries, batch, chosen)
     for row, rough in enumerate(_rough_distances(queries, vectors)):
         rough[row_ids == queries.row_ids[row]] = np.inf
+        if queries.collections and queries.collections[row] is not None:
+            rough[~is_of[queries.collections[row]]] = np.inf
         count = min(len(rough), k + _SPARE)
         candidates = np.argpartition(rough, count - 1)[:count]
         candidates = candidates[np.isfinite(rough[candidates])]
@@ -112,6 +129,22 @@ def _nearest_of(queries: Queries, k: int, batch: pa.RecordBatch) -> Floats64:
         found = np.sort(exact)[:k]
         nearest[row, : len(found)] = found
     return nearest
+
+
+def _rows_by_collection(
+    queries: Queries, batch: pa.RecordBatch, chosen: npt.NDArray[np.bool_]
+) -> dict[str | None, npt.NDArray[np.bool_]]:
+    """Tell for each collection that is searched which of the chosen rows are its own."""
+    return {
+        name: _equals(batch.column("collection"), name)[chosen]
+        for name in set(queries.collections) - {None}
+    }
+
+
+def _equals(column: pa.StringArray, text: str | None) -> npt.NDArray[np.bool_]:
+    is_equal = pc.fill_null(pc.equal(column, text), pa.scalar(value=False))
+    as_numpy: npt.NDArray[np.bool_] = is_equal.to_numpy(zero_copy_only=False)
+    return as_numpy
 
 
 def _rough_distances(queries: Queries, vectors: Floats64) -> Floats64:

@@ -79,6 +79,10 @@ class Report:
         gate: what the gate said of a fitted map.
         search: how the vector index must be searched: ``index, metric, k, queries,
             recall_by_default, recall, wanted``, and the settings for Lance.
+        parity: how searches in the target agree with the source's own: ``searches, origins, k,
+            agreement, low, high, same_at, not_in_target, metric, source_metric, source_recall,
+            target_recall, source_seconds, target_seconds, target_searches_a_second,
+            farthest_hits, source_asked, baseline, wanted, causes``.
         pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and
             sums of the texts and tokens that they embedded in this run.
         operators: line (``copy``, ``embed``) -> its operators in this run, from Ray Data's own
@@ -116,6 +120,7 @@ class Report:
     clock: dict[str, float] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
     pool: dict[str, float] = field(default_factory=dict)
     operators: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     started: str = field(default_factory=utc_now)

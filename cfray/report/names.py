@@ -6,6 +6,10 @@ SOURCE_SINCE = "source since the plan"
 AGAINST_SOURCE = "every record against the source"
 #: The check how much of the true neighbours the vector index finds.
 INDEX_RECALL = "recall of the vector index"
+#: The check whether searches in the target find what searches in the source find.
+PARITY = "search parity"
+#: The check that compares some of the records with the source.
+SAMPLE_AGAINST_SOURCE = "sampled records against the source"
 #: The check whether the rows are those that a certificate was issued for.
 CERTIFICATE = "certificate"
 #: The checks of every report, whether they were made or not.
@@ -18,6 +22,7 @@ CHECKS = (
     "index coverage",
     "index files",
     INDEX_RECALL,
+    PARITY,
     CERTIFICATE,
     "source count",
     SOURCE_SINCE,

@@ -272,6 +272,11 @@ class Source(BaseModel, ABC):
         return False
 
     @property
+    def can_search(self) -> bool:
+        """Tell whether the store has a vector search of its own, and this is not its export."""
+        return self.is_remote and type(self).search is not Source.search
+
+    @property
     def request_rate(self) -> float | None:
         """Give the requests a second that all workers together may send.
 
@@ -436,8 +441,8 @@ class Source(BaseModel, ABC):
     def search(self, collection: str, vector: list[float], k: int) -> list[str]:
         """Find the k nearest records of a source collection, nearest first.
 
-        No command calls it; a store's tests do, and compare the order with the target's.  May be
-        repeated, and changes nothing at the store.
+        Called on the driver, for some hundred vectors, by ``baseline`` and ``verify --parity``.
+        May be repeated, and changes nothing at the store.
 
         Returns:
             Ids with their type's tag, as the target keeps them: ``i:42``.

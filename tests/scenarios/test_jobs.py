@@ -41,6 +41,7 @@ def run_job(monkeypatch, capfd):
 
 def test_every_job_is_run_here():
     assert {path.stem for path in JOBS.glob("*.py")} == {
+        "baseline",
         "embed",
         "migrate",
         "optimize",
@@ -75,7 +76,7 @@ def test_each_verb_ends_with_its_verdict(run_job, tmp_path):
 
 
 def test_a_job_that_is_refused_says_so(run_job, tmp_path):
-    for verb in ("plan", "migrate", "verify", "optimize", "replay", "embed"):
+    for verb in ("plan", "baseline", "migrate", "verify", "optimize", "replay", "embed"):
         code, last = run_job(verb, tmp_path / "no.yaml")
         assert (code, last["exit_code"]) == (2, 2)
         assert "no.yaml" in last["verdict"]

@@ -1,0 +1,190 @@
+"""``verify --parity``: the same questions to three real stores and to the target.
+
+What the target must find is worked out from the seeded vectors with NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+
+import lance
+import numpy as np
+import pytest
+
+from cfray.report.names import PARITY
+from tests.contract import oracle
+from tests.scenarios import runs, stores
+
+ROWS, DIMENSION, K = 600, 16, 10
+
+
+def rows_of(count: int, seed: int = 3) -> list[dict]:
+    vectors = np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
+    return [
+        {"id": f"r{number}", "text": f"text {number}", "vector": vector.tolist()}
+        for number, vector in enumerate(vectors)
+    ]
+
+
+def parity_of(ended: runs.Ended) -> tuple[str, str, dict]:
+    report = ended.document()
+    (check,) = [check for check in report["checks"] if check["name"] == PARITY]
+    return check["status"], check["detail"], report["parity"]
+
+
+def verify(cfray, bed, job, code: int, *arguments: str):
+    settings = stores.settings(bed.source("x"))
+    ended = cfray.run("verify", job.path, "--parity", *arguments, "--json", **settings)
+    return parity_of(ended.ended_with(code))
+
+
+def migrated(cfray, bed, folder, *names: str, **sections) -> runs.Job:
+    sections = {"mapping": {}, **sections}
+    job = stores.job_of(bed, folder, *names, **sections)
+    stores.migrate(cfray, bed, job, 0)
+    return job
+
+
+def nearest(bed, rows: list[dict], vector: list[float], metric: str) -> set[str]:
+    """Give the tagged ids of the nearest rows, by NumPy."""
+    vectors = np.array([row["vector"] for row in rows], np.float64)
+    query = np.array(vector, np.float64)
+    if metric == "l2":
+        order = np.argsort(((vectors - query) ** 2).sum(axis=1))
+    else:
+        lengths = np.linalg.norm(vectors, axis=1) if metric == "cosine" else 1.0
+        order = np.argsort(-(vectors @ query) / lengths)
+    ids = [stores.tagged(bed.expected(rows[number])["id"]) for number in order[:K]]
+    return {f"{tag}:{oracle.id_text(tag, value)}" for tag, value in ids}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(kind, marks=pytest.mark.server(kind))
+        for kind in ("weaviate", "elasticsearch", "postgres")
+    ],
+)
+def bed(request, shared_bed):
+    return shared_bed(stores.bed_of(request.param))
+
+
+def test_a_copy_finds_what_its_store_finds(bed, cfray, tmp_path):
+    """Live first, then by a baseline, when the store is no longer asked."""
+    rows = rows_of(ROWS)
+    name = bed.seed(rows)
+    job = migrated(cfray, bed, tmp_path, name)
+    status, detail, facts = verify(cfray, bed, job, 0)
+    assert status == "pass", detail
+    assert facts["searches"] == 200
+    assert facts["origins"] == {"drawn": 100, "shifted": 100}
+    assert facts["low"] >= 0.95
+    assert facts["target_recall"] == 1.0
+    assert facts["baseline"] is False
+    assert facts["not_in_target"] == 0
+
+    settings = stores.settings(bed.source("x"))
+    summary = cfray.run("baseline", job.path, "--json", **settings).ended_with(0).document()
+    assert (summary["searches"], summary["k"]) == (200, K)
+    assert [(item["name"], item["rows"]) for item in summary["collections"]] == [(name, ROWS)]
+    bed.drop(name)
+    status, detail, facts = verify(cfray, bed, job, 0)
+    assert status == "pass", detail
+    assert facts["baseline"] is True
+    assert facts["source_asked"] == summary["taken"]
+    baseline = json.loads((job.state / "baseline.json").read_text())
+    # the store's own answers, by NumPy over what was seeded
+    by_hand = [
+        len(set(search["ids"]) & nearest(bed, rows, search["vector"], facts["metric"])) / K
+        for search in baseline["searches"]
+    ]
+    assert facts["source_recall"] == pytest.approx(np.mean(by_hand), abs=0.001)
+
+
+def test_another_metric_than_the_stores_is_named_as_the_cause(bed, cfray, tmp_path):
+    """The beds' stores rank by l2, and vectors of many lengths rank otherwise by cosine."""
+    rows = rows_of(ROWS)
+    for number, row in enumerate(rows):
+        row["vector"] = (np.float32(row["vector"]) * np.float32(0.2 + number % 7)).tolist()
+    job = migrated(
+        cfray,
+        bed,
+        tmp_path,
+        bed.seed(rows),
+        index={"vector": {"metric": "cosine"}},
+        parity={"k": 5},
+    )
+    status, detail, facts = verify(cfray, bed, job, 4)
+    assert status == "fail"
+    assert facts["k"] == 5
+    assert facts["high"] < 0.95
+    assert "the source ranks by l2" in detail
+    assert "set index.vector.metric to l2" in detail
+    assert facts["target_recall"] == 1.0
+
+
+@pytest.fixture(scope="module")
+def chroma(shared_bed):
+    return shared_bed(stores.bed_of("chroma"))
+
+
+@pytest.mark.server("chroma")
+def test_each_collection_is_searched_for_itself(chroma, cfray, tmp_path):
+    """Two collections with the same ids and other vectors; the questions are the operator's."""
+    rows = {chroma.seed(some): some for some in (rows_of(90, 1), rows_of(90, 2))}
+    questions = [
+        {"collection": name, "vector": row["vector"]}
+        for name, some in rows.items()
+        for row in some[:50]
+    ]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    job = migrated(cfray, chroma, tmp_path, *rows, parity={"queries": "questions.jsonl"})
+    status, detail, facts = verify(cfray, chroma, job, 0)
+    assert status == "pass", detail
+    assert facts["origins"] == {"given": 100}
+    assert facts["same_at"]["10"] >= 0.99
+
+    # rows that are gone from the target are hits that are missed
+    lance.dataset(job.target).delete("record_type = 'document' AND title < 'text 4'")
+    status, detail, facts = verify(cfray, chroma, job, 4)
+    assert status == "fail"
+    assert facts["not_in_target"] > 100
+    assert "of the source are not in the target" in detail
+
+
+@pytest.mark.server("chroma")
+def test_too_few_questions_decide_nothing(chroma, cfray, tmp_path):
+    job = migrated(cfray, chroma, tmp_path, chroma.seed(rows_of(60)), parity={"searches": 10})
+    status, detail, facts = verify(cfray, chroma, job, 6)
+    assert status == "not_run"
+    assert detail.startswith("not decided: 1.000 of the source's 10 hits")
+    assert "ask more questions" in detail
+    assert facts["low"] < 0.95
+
+
+@pytest.mark.server("chroma")
+def test_a_wrong_question_is_named_by_its_line(chroma, cfray, tmp_path):
+    name = chroma.seed(rows_of(60))
+    (tmp_path / "questions.jsonl").write_text('{"vector": [1.0]}\n')
+    job = stores.job_of(chroma, tmp_path, name, mapping={}, parity={"queries": "questions.jsonl"})
+    ended = cfray.run("baseline", job.path).ended_with(2)
+    assert "line 1 of" in ended.err
+    assert "16 numbers" in ended.err
+    assert not job.state.exists()
+
+
+def test_files_answer_no_search(cfray, tmp_path):
+    job = runs.write_job(tmp_path, runs.export(tmp_path, 60, 8, 2))
+    assert "answer no search" in cfray.run("baseline", job.path).ended_with(2).err
+    cfray.run("migrate", job.path).ended_with(0)
+    ended = cfray.run("verify", job.path, "--parity", "--json").ended_with(6)
+    status, detail, facts = parity_of(ended)
+    assert status == "not_run"
+    assert "has no vector search of its own" in detail
+    assert facts == {}
+    # a command that was not asked for it says so, and is not undecided
+    ended = cfray.run("verify", job.path, "--json").ended_with(0)
+    assert parity_of(ended)[:2] == (
+        "not_run",
+        "cfray verify --parity asks source and target the same questions",
+    )
