@@ -65,6 +65,7 @@ from cfray.proving import (
     repair,
     source_since,
     up_to_date,
+    vector_sanity,
     verify,
 )
 from cfray.proving.progress_state import progress_state, stage_of
@@ -364,6 +365,7 @@ def verify_all(
             has_raw_data=run.job.mapping.raw_data is not None,
         ),
     )
+    run.timed("vectors", lambda: vector_sanity.describe_vectors(run))
     unlike = None
     if asked.compares_records:
         unlike = run.timed(

@@ -130,17 +130,22 @@ def compare_searches(run: Run) -> None:
 
 
 def leave_out_parity(run: Run) -> None:
-    """Say that a command did not compare searches, and what the last one found that did."""
-    detail = "cfray verify --parity asks source and target the same questions"
+    """Say that a command did not compare searches, and what the last one found that did.
+
+    A failure stays one for as long as nothing has changed in the dataset, its indexes included.
+    """
     for report in earlier_reports(run):
         for check in report.checks:
-            if check.name == PARITY and check.status != "not_run":
-                detail = (
-                    f"not made now; cfray {report.command} at {report.ended} found: "
-                    f"{check.status}, {check.detail}"
-                )
-                run.report.check(PARITY, "not_run", detail)
-                return
+            if check.name != PARITY or check.status == "not_run":
+                continue
+            past = f"cfray {report.command} at {report.ended} found: {check.detail}"
+            if check.status == "fail" and report.dataset_version == run.report.dataset_version:
+                run.report.check(PARITY, "fail", past)
+            else:
+                result = f"{check.status} at that time; {past}"
+                run.report.check(PARITY, "not_run", f"not made now; {result}")
+            return
+    detail = "cfray verify --parity asks source and target the same questions"
     run.report.check(PARITY, "not_run", detail)
 
 

@@ -64,6 +64,7 @@ def repeat(run: Run, verification: Report) -> None:
         if check.name not in known_names
     ]
     report.gate, report.search = verification.gate, verification.search
+    report.vectors, report.parity = verification.vectors, verification.parity
     committed = report.counts["shards"]
     report.counts |= {"shards_resumed": committed, "shards_adopted": 0, "shards_read": 0}
     if "dangling_references" in verification.counts:

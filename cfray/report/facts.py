@@ -83,6 +83,11 @@ class Report:
             agreement, low, high, same_at, not_in_target, metric, source_metric, source_recall,
             target_recall, source_seconds, target_seconds, target_searches_a_second,
             farthest_hits, source_asked, baseline, wanted, causes``.
+        vectors: of a sample of the documents: ``sampled, dimension, zero, null, not_finite``,
+            ``norm_smallest, norm_median, norm_largest`` (null where no vector has one) and
+            ``repeated`` of the other vectors (those that repeat an earlier one of the sample), and
+            ``projection``: the first two principal components of at most 500 of them, each with
+            ``collection, x, y`` (-1 to 1).  Empty where they were not looked at.
         pool: of the embedding actors: ``actors, loaded, busy, alive`` (the last two in seconds) and
             sums of the texts and tokens that they embedded in this run.
         operators: line (``copy``, ``embed``) -> its operators in this run, from Ray Data's own
@@ -121,6 +126,7 @@ class Report:
     gate: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    vectors: dict[str, Any] = field(default_factory=dict)
     pool: dict[str, float] = field(default_factory=dict)
     operators: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     started: str = field(default_factory=utc_now)

@@ -70,10 +70,28 @@ def test_the_settings_in_the_dataset_reach_the_recall_that_was_asked_for(indexed
     assert recall(dataset, **settings) > recall(dataset)
 
 
+def test_the_report_describes_a_sample_of_the_vectors(indexed):
+    """The corpus has 6,000 vectors of length 1, no two alike."""
+    dataset = lance.dataset(indexed.target)
+    report = indexed.report()
+    facts = report["vectors"]
+    points = facts.pop("projection")
+    lengths = [facts.pop(f"norm_{name}") for name in ("smallest", "median", "largest")]
+    assert lengths == pytest.approx([1, 1, 1], abs=1e-5)
+    counted = dict.fromkeys(("zero", "null", "not_finite", "repeated"), 0)
+    assert facts == {"sampled": 2_000, "dimension": DIMENSION, **counted}
+    names = dataset.to_table(columns=["collection"], filter="record_type = 'document'")
+    assert {point["collection"] for point in points} == set(names["collection"].to_pylist())
+    assert len(points) == 500
+    assert "vectors" in report["stages"]
+    assert "Vectors, by a sample of 2,000" in (indexed.state / "report.html").read_text()
+
+
 def test_verify_measures_again_and_adds_no_version(cfray, indexed):
     before = lance.dataset(indexed.target).version
     report = cfray.run("verify", indexed.path, "--json").ended_with(0).document()
     assert check_of(report)[0] == "pass"
+    assert report["vectors"] == indexed.report()["vectors"]
     assert lance.dataset(indexed.target).version == before
 
 

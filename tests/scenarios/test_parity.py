@@ -121,6 +121,11 @@ def test_another_metric_than_the_stores_is_named_as_the_cause(bed, cfray, tmp_pa
     assert "the source ranks by l2" in detail
     assert "set index.vector.metric to l2" in detail
     assert facts["target_recall"] == 1.0
+    # a command that does not ask again leaves the failure; another index lifts it
+    settings = stores.settings(bed.source("x"))
+    ended = cfray.run("verify", job.path, "--json", **settings).ended_with(4)
+    assert parity_of(ended)[0] == "fail"
+    assert (job.state / "report.html").read_text().count("the source ranks by l2") > 0
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,7 @@ def test_a_migrate_with_nothing_to_do_adds_no_version_and_needs_no_ray(local_cfr
         if check["status"] == "pass" and check["name"] != "source count"
     ), "a check that was not made now says when it was made"
     assert report["quarantine_reasons"] == first["quarantine_reasons"]
+    assert report["vectors"] == first["vectors"] != {}
     for name in ("read", "staged", "quarantined", "frames", "shards", "dangling_references"):
         assert report["counts"][name] == first["counts"][name], name
     assert "nothing was to be done: cfray migrate verified this version" in ended.out
