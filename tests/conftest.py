@@ -156,6 +156,7 @@ SERVERS = (
 )
 SHARING_FILES = (
     "test_stores.py",
+    "test_damage_of_stores.py",
     "test_vector_stores.py",
     "test_object_store.py",
     "test_object_stores.py",

@@ -19,11 +19,12 @@ from lance import LanceDataset
 
 from cfray.engine import cluster
 from cfray.engine.tasks import run_tasks
-from cfray.errors import ConfigError
+from cfray.errors import ConfigError, TargetError
 from cfray.job.spec import Index, VectorIndexSpec
 from cfray.planning.metric import DEFAULT
 from cfray.records.vectors import has_number, matrix
 from cfray.runtime import filesystems
+from cfray.runtime.error_text import describe_error
 from cfray.target.books import Books
 from cfray.target.commit import Target, guard_commit
 
@@ -335,16 +336,28 @@ def _count_vectors(work: tuple[str, int, int]) -> tuple[int, tuple[int, int]]:
 
 
 def _build_segment(segment: _Segment) -> Any:  # lance's Index
-    """Build a segment.  Body of a Ray task."""
+    """Build a segment.  Body of a Ray task.
+
+    Raises:
+        TargetError: Lance refuses the column's values.  So it does by l2 (pylance 14.0.2) where a
+            vector is longer than 1.8e19, for its square is no float32.
+    """
     options = filesystems.storage_options(segment.uri)
     dataset = lance.dataset(segment.uri, version=segment.version, storage_options=options)
-    return dataset.create_index_uncommitted(
-        segment.index.column,
-        segment.index.kind,
-        name=segment.index.name,
-        fragment_ids=segment.fragment_ids,
-        **segment.index.options,
-    )
+    try:
+        return dataset.create_index_uncommitted(
+            segment.index.column,
+            segment.index.kind,
+            name=segment.index.name,
+            fragment_ids=segment.fragment_ids,
+            **segment.index.options,
+        )
+    except ValueError as error:
+        raise TargetError(
+            f"the index on {segment.index.column} cannot be built: {describe_error(error)[:200]}",
+            "the rows are committed; set index.vector.type to none (by l2 no vector may be longer "
+            "than 1.8e19), then run the same command again",
+        ) from error
 
 
 def count_vectors(books: Books) -> VectorCount:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -116,8 +116,12 @@ def compare_searches(run: Run) -> None:
     try:
         comparison = _ask_target(run, dataset, options, collection_of, baseline)
         columns = [collection_of[search.collection] for search in baseline.searches]
-        find = partial(_farthest, run, dataset, comparison, columns)
-        facts = _measure(comparison, metric, _metric_of_source(run, metric), find)
+
+        @cache
+        def find(by: Metric) -> Floats64:
+            return _farthest(run, dataset, comparison, columns, by)
+
+        facts = _measure(comparison, metric, _metric_of_source(run, comparison, metric, find), find)
         causes = _causes(run, comparison, facts, find)
     except (OSError, ValueError, pa.ArrowException) as error:
         # the check of the content says what is damaged
@@ -189,10 +193,22 @@ def _how_to_search(run: Run, dataset: LanceDataset) -> tuple[Metric, dict[str, A
     return cast("Metric", index.metric_of(described) or "l2"), settings.as_nearest()
 
 
-def _metric_of_source(run: Run, metric: Metric) -> Metric:
-    """Give the distance by which the source ranks; the target's where it says none."""
+def _metric_of_source(
+    run: Run,
+    comparison: _Comparison,
+    metric: Metric,
+    find_farthest: Callable[[Metric], Floats64],
+) -> Metric:
+    """Give the distance by which the source ranks.
+
+    Where it says none, it is the one by which most of its hits are true neighbours; of equally good
+    ones the target's.
+    """
     known = run.plan.metric
-    return cast("Metric", known) if known in get_args(Metric) else metric
+    if known in get_args(Metric):
+        return cast("Metric", known)
+    metrics: list[Metric] = [metric, *(other for other in get_args(Metric) if other != metric)]
+    return max(metrics, key=lambda by: np.nan_to_num(comparison.recalls(find_farthest(by), by)[0]))
 
 
 def _condition(collection: str | None) -> str:

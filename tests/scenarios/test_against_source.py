@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lance
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cfray.report.names import AGAINST_SOURCE
-from tests.scenarios import runs
+from tests.scenarios import damages, runs
+from tests.scenarios.damages import Target, delete_a_row, differences, named, replaced
 from tests.scenarios.runs import Job
 
 ROWS, SHARDS, DIMENSION = 1_200, 4, 8
 #: The flawed rows of each shard: no id, NaN, and from the second shard on a repeated id.
 QUARANTINED = 3 * SHARDS - 1
+#: Parquet does not tell a null from a missing value.
+DAMAGES = [damage for damage in damages.OF_ROWS if damage is not damages.make_a_null_missing]
 
 
 @pytest.fixture(scope="module")
@@ -55,107 +55,6 @@ def compare(cfray, job: Job) -> tuple[runs.Ended, str, str]:
     return ended, check["status"], check["detail"]
 
 
-def differences(job: Job) -> list[dict[str, Any]]:
-    """Read every difference of the last verification."""
-    lines = Path(job.report()["differences_file"]).read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def replaced(job: Job, title: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change a row in place, as another writer would."""
-    dataset = lance.dataset(job.target)
-    columns = [name for name in dataset.schema.names if name != "raw_data"]
-    schema = pa.schema([dataset.schema.field(name) for name in columns])
-    (row,) = dataset.to_table(columns=columns, filter=f"title = '{title}'").to_pylist()
-    change(row)
-    table = pa.Table.from_pylist([row], schema=schema)
-    dataset.merge_insert("uuid").when_matched_update_all().execute(table)
-
-
-# damage to the target
-
-
-def delete_a_row(job: Job) -> None:
-    lance.dataset(job.target).delete("title = 'Title 700'")
-
-
-def double_a_row(job: Job) -> None:
-    dataset = lance.dataset(job.target)
-    columns = [name for name in dataset.schema.names if name != "raw_data"]
-    row = dataset.to_table(columns=columns, filter="title = 'Title 700'")
-    lance.write_dataset(row, job.target, mode="append")
-
-
-def change_a_letter(job: Job) -> None:
-    lance.dataset(job.target).update(
-        {"text_content": "concat(text_content, '.')"}, where="title = 'Title 700'"
-    )
-
-
-def flip_a_bit_of_a_vector(job: Job) -> None:
-    def flip(row: dict[str, Any]) -> None:
-        numbers = np.array(row["vector"], np.float32)
-        numbers.view(np.uint32)[3] ^= 1
-        row["vector"] = numbers.tolist()
-
-    replaced(job, "Title 700", flip)
-
-
-def change_a_metadata_type(job: Job) -> None:
-    def change(row: dict[str, Any]) -> None:
-        for entry in row["custom_metadata"]:
-            if entry["key"] == "year":
-                entry["value"] = f'"{entry["value"]}"'
-
-    replaced(job, "Title 700", change)
-
-
-def lose_a_metadata_key(job: Job) -> None:
-    def lose(row: dict[str, Any]) -> None:
-        row["custom_metadata"] = [
-            entry for entry in row["custom_metadata"] if entry["key"] != "score"
-        ]
-
-    replaced(job, "Title 700", lose)
-
-
-def redirect_a_relationship(job: Job) -> None:
-    def redirect(row: dict[str, Any]) -> None:
-        row["relationships"][0]["id"] = "00000000-0000-0000-0000-000000000000"
-
-    replaced(job, "Title 701", redirect)
-
-
-def swap_two_vectors(job: Job) -> None:
-    dataset = lance.dataset(job.target)
-    rows = dataset.to_table(
-        columns=["title", "vector"], filter="title IN ('Title 700', 'Title 701')"
-    ).to_pylist()
-    vectors = {row["title"]: row["vector"] for row in rows}
-    replaced(job, "Title 700", lambda row: row.update(vector=vectors["Title 701"]))
-    replaced(job, "Title 701", lambda row: row.update(vector=vectors["Title 700"]))
-
-
-def remove_a_header(job: Job) -> None:
-    lance.dataset(job.target).delete("record_type = 'collection_header'")
-
-
-DAMAGES = {
-    delete_a_row: [("doc-0000700", "source", [])],
-    double_a_row: [("doc-0000700", "target", [])],
-    change_a_letter: [("doc-0000700", "both", ["text_content"])],
-    flip_a_bit_of_a_vector: [("doc-0000700", "both", ["vector"])],
-    change_a_metadata_type: [("doc-0000700", "both", ["custom_metadata.year"])],
-    lose_a_metadata_key: [("doc-0000700", "both", ["custom_metadata.score"])],
-    redirect_a_relationship: [("doc-0000701", "both", ["relationships"])],
-    swap_two_vectors: [
-        ("doc-0000700", "both", ["vector"]),
-        ("doc-0000701", "both", ["vector"]),
-    ],
-    remove_a_header: [("the header of articles", "source", [])],
-}
-
-
 def test_an_exact_copy_passes(cfray, finished):
     ended, status, detail = compare(cfray, finished)
     ended.ended_with(3)
@@ -170,13 +69,12 @@ def test_an_exact_copy_passes(cfray, finished):
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_damage_is_named_by_id_and_field_and_repaired(cfray, finished, job, damage):
-    damage(job)
+    found = damage(Target(job.target))
     ended, status, detail = compare(cfray, job)
     ended.ended_with(4)
     assert status == "fail"
-    found = [(row["id"], row["side"], sorted(row["fields"])) for row in differences(job)]
-    assert sorted(found) == sorted(DAMAGES[damage])
-    for row, _, fields in DAMAGES[damage]:
+    assert named(job) == sorted(found.rows)
+    for row, _, fields in found.rows:
         assert row in detail
         assert all(field in detail for field in fields)
     check_repaired(cfray, job, finished)
@@ -209,7 +107,7 @@ def test_a_null_inside_a_vector_is_no_zero(cfray, tmp_path):
     job = runs.write_job(tmp_path, body)
     cfray.run("migrate", job.path).ended_with(0)
     before = runs.digests(job.target)
-    replaced(job, "Title 4", lambda row: row.update(vector=[1.0, None]))
+    replaced(job.target, "title = 'Title 4'", lambda row: row.update(vector=[1.0, None]))
     ended, status, detail = compare(cfray, job)
     ended.ended_with(4)
     assert status == "fail"
@@ -249,7 +147,7 @@ def test_a_column_that_is_gone_is_named(cfray, job, column):
 def test_a_column_of_somebody_else_stops_a_repair_with_its_name(cfray, job):
     lance.dataset(job.target).add_columns({"note": "'mine'"})
     compare(cfray, job)[0].ended_with(3)
-    delete_a_row(job)
+    delete_a_row(Target(job.target))
     ended = cfray.run("verify", job.path, "--against", "source", "--repair").ended_with(1)
     assert "the dataset has the column note" in ended.err
 
@@ -341,19 +239,9 @@ def test_a_lost_blob_file_is_named_and_repaired(cfray, tmp_path):
     )
     cfray.run("migrate", job.path).ended_with(0)
     before = raw_data(job)
-    files = [
-        file.path
-        for fragment in lance.dataset(job.target).get_fragments()
-        for file in fragment.metadata.files
-    ]
-    (blob, *_) = [
-        blob
-        for path in files
-        for blob in sorted(Path(job.target, "data", Path(path).stem).glob("*.blob"))
-    ]
-    blob.unlink()
+    (blob,) = damages.remove_a_blob_file(Target(job.target)).files
     ended = cfray.run("verify", job.path, "--against", "source", "--json").ended_with(4)
-    assert blob.name in ended.out
+    assert blob in ended.out
     cfray.run("verify", job.path, "--against", "source", "--repair").ended_with(0)
     assert raw_data(job) == before
     assert all(len(data) > 100_000 for data in before.values())
@@ -392,8 +280,7 @@ def test_a_difference_is_found_although_target_and_ledger_agree(cfray, tmp_path)
     ended, status, _ = compare(cfray, job)
     ended.ended_with(4)
     assert status == "fail"
-    found = [(row["id"], row["side"], sorted(row["fields"])) for row in differences(job)]
-    assert found == [("doc-17", "both", ["text_content", "title"])]
+    assert named(job) == [("doc-17", "both", ["text_content", "title"])]
 
 
 def test_a_file_that_was_written_again_is_not_decided(cfray, fresh):
@@ -420,7 +307,7 @@ def test_a_later_command_tells_what_was_found(cfray, job):
     checks = {check["name"]: check for check in ended.document()["checks"]}
     assert checks[AGAINST_SOURCE]["status"] == "not_run"
     assert f"{ROWS:,} records" in checks[AGAINST_SOURCE]["detail"]
-    delete_a_row(job)
+    delete_a_row(Target(job.target))
     compare(cfray, job)
     for command in ("verify", "migrate", "verify"):
         ended = cfray.run(command, job.path, "--json").ended_with(4)

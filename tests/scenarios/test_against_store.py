@@ -10,7 +10,8 @@ import pytest
 
 from cfray.report.names import AGAINST_SOURCE, SOURCE_SINCE
 from tests.scenarios import stores
-from tests.scenarios.test_against_source import compare, differences
+from tests.scenarios.damages import differences
+from tests.scenarios.test_against_source import compare
 
 pytestmark = pytest.mark.server("chroma")
 ROWS = 60

@@ -104,3 +104,25 @@ def test_an_index_that_no_search_helps_is_a_failure(cfray, tmp_path):
     search = job.report()["search"]
     assert search["recall"] >= search["recall_by_default"]
     assert "nprobes" in detail
+
+
+def test_vectors_that_lance_cannot_index_are_said_with_the_way_out(cfray, tmp_path):
+    """By l2 the square of a vector must be a float32."""
+    directions = np.random.default_rng(2).standard_normal((20_000, 4))  # of several partitions
+    lines = [
+        json.dumps({"id": f"i{row}", "v": (1e20 * vector).tolist()})
+        for row, vector in enumerate(directions)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    body = {
+        "name": "long",
+        "source": {"kind": "jsonl", "uri": "./rows.jsonl"},
+        "mapping": {"id": "id", "vector": "v"},
+        "target": {"uri": "long.lance"},
+        "index": {"vector": {"type": "IVF_FLAT", "metric": "l2"}, "text": [], "scalar": []},
+    }
+    ended = cfray.run("migrate", runs.write_job(tmp_path, body).path).ended_with(1)
+    assert "the index on vector cannot be built" in ended.err
+    assert "set index.vector.type to none" in ended.err
+    body["index"]["vector"]["type"] = "none"
+    cfray.run("migrate", runs.write_job(tmp_path, body).path).ended_with(0)

@@ -1,6 +1,6 @@
 """A repair of a target whose vectors a model made, with chunks or without, and of one that cannot be had.
 
-The damages themselves, and repairs of kept vectors, are in ``test_against_source.py``.
+The damages themselves are in ``damages.py``, repairs of kept vectors in ``test_against_source.py``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 
 from tests.scenarios import runs
 from tests.scenarios.corpora import held, served
+from tests.scenarios.damages import replaced
 from tests.scenarios.runs import Job
-from tests.scenarios.test_against_source import replaced
 from tests.scenarios.test_joining_vectors import (
     LIMITED,
     WIDTH,
@@ -25,6 +25,8 @@ from tests.scenarios.test_joining_vectors import (
 )
 from tests.testbeds.embedding_server import EmbeddingServer
 
+#: Finds the row that is damaged.
+FOURTH = "title = 'Title 4'"
 REPAIR = ("--against", "source", "--repair", "--json")
 
 
@@ -68,10 +70,10 @@ def test_documents_leave_and_come_with_their_chunks(cfray, tmp_path, server):
     ("damage", "rows"),
     [
         # the vectors of the rows that stay are proven: only the row itself comes anew
-        (lambda job: replaced(job, "Title 4", lambda row: row.update(title="Title four")), 1),
+        (lambda job: replaced(job.target, FOURTH, lambda row: row.update(title="four")), 1),
         # no row says which vector is wrong: all of the shard are made anew
-        (lambda job: replaced(job, "Title 4", flip), 22),
-        (lambda job: lance.dataset(job.target).delete("title = 'Title 4'"), 22),
+        (lambda job: replaced(job.target, FOURTH, flip), 22),
+        (lambda job: lance.dataset(job.target).delete(FOURTH), 22),
     ],
     ids=["title", "vector", "row"],
 )
@@ -108,7 +110,7 @@ def test_a_repair_that_is_killed_has_happened_or_not(cfray, tmp_path):
     job = job_of(tmp_path, {"policy": "keep"})
     cfray.run("migrate", job.path, "--quiet").ended_with(3)
     before = contents(job.target)
-    lance.dataset(job.target).delete("title = 'Title 4'")
+    lance.dataset(job.target).delete(FOURTH)
     killed = cfray.start("verify", job.path, *REPAIR, CFRAY_FAIL_AT="repair:1")
     killed.until_ended()
     assert killed.kill().code == -signal.SIGKILL
