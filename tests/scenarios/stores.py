@@ -27,6 +27,9 @@ KINDS = (
     *("chroma", "milvus", "pinecone", "qdrant", "weaviate"),
     *("dynamodb", "elasticsearch", "mongodb", "opensearch", "postgres"),
 )
+#: Stores over which ``make test`` runs what ``make prove`` runs over all: one that is read in pages
+#: of a point in time, one in a transaction, one in ranges.
+REPRESENTATIVE = ("opensearch", "postgres", "qdrant")
 ROWS, DIMENSION = (50_000, 384) if PROVE else (3_000, 24)
 SHARDS = 10
 

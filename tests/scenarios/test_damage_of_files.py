@@ -152,6 +152,7 @@ def job(finished, tmp_path) -> Job:
     return runs.copied(finished, tmp_path)
 
 
+@pytest.mark.prove(elsewhere=("csv", "delta", "filesystem"))
 def test_damaged_rows_are_named_and_repaired_at_once(cfray, finished, job, record_property):
     left_out = damages.check_found_and_repaired_together(cfray, finished, job)
     for damage, reason in left_out.items():

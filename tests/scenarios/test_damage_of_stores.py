@@ -62,6 +62,7 @@ def job(finished, tmp_path) -> Job:
     return runs.copied(finished, tmp_path)
 
 
+@pytest.mark.prove(elsewhere=stores.REPRESENTATIVE)
 def test_damaged_rows_are_named_and_repaired_at_once(bed, cfray, finished, job, record_property):
     settings = stores.settings(bed.source("x"))
     left_out = damages.check_found_and_repaired_together(cfray, finished, job, **settings)

@@ -98,12 +98,7 @@ def job(bed, seeded, tmp_path):
     return stores.job_of(bed, tmp_path, *seeded)
 
 
-#: The stores that a run is killed over in ``make test``: one that is read in pages of a point in
-#: time, one in a transaction, one in ranges.
-KILLED_OVER = ("opensearch", "postgres", "qdrant")
-
-
-@pytest.mark.prove(elsewhere=KILLED_OVER)
+@pytest.mark.prove(elsewhere=stores.REPRESENTATIVE)
 @pytest.mark.parametrize(
     "boundary",
     ["plan:1", "stage:2", "commit:2", "counted:1", "headers:1"] if PROVE else ["commit:2"],
@@ -130,7 +125,7 @@ def test_a_killed_run_is_brought_to_the_same_end(
     assert len(set(runs.uuids(job.target))) == len(runs.uuids(job.target))
 
 
-@pytest.mark.prove(elsewhere=KILLED_OVER)
+@pytest.mark.prove(elsewhere=stores.REPRESENTATIVE)
 def test_a_killed_worker_costs_its_shard_and_no_row(bed, seeded, cfray, tmp_path):
     """A page is held back, so that the worker is inside a shard for certain when it is killed."""
     name, rows = next(iter(seeded.items()))
