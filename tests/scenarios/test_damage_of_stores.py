@@ -1,6 +1,6 @@
 """What is damaged in a target is named and put right, whichever vector store it came from.
 
-``make test`` damages many rows at once; ``make prove`` does each kind of damage by itself.
+``make test`` damages many rows of some of them at once; ``make prove`` does each kind of damage by itself.
 """
 
 from __future__ import annotations
