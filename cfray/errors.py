@@ -6,7 +6,8 @@
     ├── LimitReached              exit 1: a limit of the job file was crossed
     ├── LeaseHeld                 exit 5: another run holds the target
     ├── SourceError               exit 1: the source refused, and will refuse again
-    │   └── SourceUnavailable     exit 1: the source may answer later, so cfray retries
+    │   ├── SourceUnavailable     exit 1: the source may answer later, so cfray retries
+    │   └── CannotFilter          exit 1: the store cannot search by this condition
     ├── EmbeddingError            exit 1: the embedding server or model refused, and will again
     │   └── EmbeddingUnavailable  exit 1: the embedding server may answer later, so cfray retries
     ├── TargetError               exit 1: the target's storage refused, and will refuse again
@@ -84,6 +85,10 @@ class SourceUnavailable(SourceError):
         super().__init__(what, remedy)
         self.args = (what, remedy, retry_after)
         self.retry_after = retry_after
+
+
+class CannotFilter(SourceError):
+    """The store cannot search by this condition: it does not compare the field as it stands."""
 
 
 class EmbeddingError(CfrayError):

@@ -101,11 +101,12 @@ class Index(Strict):
 class Parity(Strict):
     """How searches in the target are compared with those in the source (``verify --parity``)."""
 
-    #: File with a search a line, as JSON: ``{"vector": [..], "collection": NAME}``; the source
-    #: collection may be left out where there is only one.  Default: vectors of the source's.
+    #: File with a search a line, as JSON: ``{"vector": [..], "collection": NAME, "where": {COLUMN:
+    #: TEXT}}``; the source collection may be left out where there is only one, the filter always.
+    #: Default: vectors of the source's.
     queries: Location | None = None
     #: Searches by vectors that are drawn from the source; half of these vectors are shifted a
-    #: little, so that no record has them.
+    #: little, so that no record has them.  A fourth as many have a filter and come on top.
     searches: int = Field(default=200, ge=2, le=10_000)
     #: Nearest records that a search asks for.
     k: int = Field(default=10, ge=1, le=1_000)

@@ -18,7 +18,7 @@ from cfray.job.spec import JobSpec
 from cfray.planning.plan import take_survey
 from cfray.planning.sample import read_sample
 from cfray.planning.shape import work_out_shape
-from cfray.proving.source_search import Search, ask_source, quantiles
+from cfray.proving.source_search import Search, SourceAnswers, ask_source, quantiles
 from cfray.report.run import Run
 from cfray.runtime.clock import utc_now
 from cfray.runtime.plurals import counted
@@ -66,6 +66,7 @@ class Baseline:
             verification that had no baseline.
         searches: questions and answers; none where the store has no search of its own.
         no_searches: why there are none; empty where there are.
+        no_filters: why no search has a filter; empty where some have one.
     """
 
     taken: str
@@ -74,6 +75,7 @@ class Baseline:
     collections: list[SourceCollection]
     searches: list[Search]
     no_searches: str = ""
+    no_filters: str = ""
 
     def summary(self) -> dict[str, Any]:
         """Give what a program wants to know at once; the file has the rest."""
@@ -86,6 +88,7 @@ class Baseline:
             "searches": len(self.searches),
             "seconds": quantiles(seconds) if seconds else {},
             "no_searches": self.no_searches,
+            "no_filters": self.no_filters,
         }
 
     def sentence(self) -> str:
@@ -151,13 +154,21 @@ def record_baseline(job: JobSpec) -> Baseline:
     ):
         survey = take_survey(job, scratch, session)
         shape = work_out_shape(job, survey.description, survey.sample.batches)
-        searches, no_searches = [], ""
+        answers, no_searches = SourceAnswers([], ""), ""
         if job.source.can_search:
-            searches = ask_source(job, shape, survey.sample)
+            answers = ask_source(job, shape, survey.sample)
         else:
             no_searches = f"source kind {job.source.kind} has no vector search of its own"
     collections = [SourceCollection.of(item) for item in survey.description.collections]
-    return Baseline(utc_now(), job.source.address, job.parity.k, collections, searches, no_searches)
+    return Baseline(
+        taken=utc_now(),
+        source=job.source.address,
+        k=job.parity.k,
+        collections=collections,
+        searches=answers.searches,
+        no_searches=no_searches,
+        no_filters=answers.no_filters,
+    )
 
 
 def ask_now(run: Run) -> Baseline:
@@ -170,5 +181,12 @@ def ask_now(run: Run) -> Baseline:
     job = run.job
     with run.source_session as session:
         sample = read_sample(job, run.plan.shards, context_of(run, session))
-        searches = ask_source(job, run.plan.shape, sample)
-    return Baseline(utc_now(), job.source.address, job.parity.k, [], searches)
+        answers = ask_source(job, run.plan.shape, sample)
+    return Baseline(
+        taken=utc_now(),
+        source=job.source.address,
+        k=job.parity.k,
+        collections=[],
+        searches=answers.searches,
+        no_filters=answers.no_filters,
+    )

@@ -23,6 +23,8 @@ from cfray.target.origins import RowOrigins
 Metric = Literal["cosine", "l2", "dot"]
 Floats32: TypeAlias = npt.NDArray[np.float32]
 Floats64: TypeAlias = npt.NDArray[np.float64]
+#: Columns of text, each with the text that a row must have in it.
+Conditions: TypeAlias = tuple[tuple[str, str], ...]
 
 #: Candidates kept beyond the neighbours asked for: the product of matrices orders them roughly.
 _SPARE = 8
@@ -36,26 +38,27 @@ class Queries:
         row_ids: ``(n,)``; a query's own row is none of its neighbours.
         vectors: ``(n, d)`` float32.
         metric: of the index.
-        collections: for each query, the value of the column ``collection`` that its neighbours must
-            have, or None; neighbours then are documents alone.  Empty: any row is a neighbour.
+        conditions: for each query, columns of text and what a neighbour must have in them.  Empty:
+            any row is a neighbour.
     """
 
     row_ids: npt.NDArray[np.int64]
     vectors: Floats32
     metric: Metric
-    collections: tuple[str | None, ...] = ()
+    conditions: tuple[Conditions, ...] = ()
 
     def part(self, start: int, end: int) -> Queries:
         """Give some of them."""
         return Queries(
             *(self.row_ids[start:end], self.vectors[start:end], self.metric),
-            self.collections[start:end],
+            self.conditions[start:end],
         )
 
     @property
     def columns(self) -> list[str]:
         """Name the columns that tell which rows are neighbours."""
-        return ["vector", *(["record_type", "collection"] if self.collections else [])]
+        named = {column for conditions in self.conditions for column, _ in conditions}
+        return ["vector", *sorted(named)]
 
 
 def distances(query: Floats32, vectors: Floats64, metric: Metric) -> Floats64:
@@ -111,17 +114,17 @@ def _nearest_of(queries: Queries, k: int, batch: pa.RecordBatch) -> Floats64:
     column = batch.column("vector")
     numbers = matrix(column)
     chosen = has_number(numbers) & column.is_valid().to_numpy(zero_copy_only=False)
-    if queries.collections:
-        chosen &= _equals(batch.column("record_type"), "document")
     vectors, row_ids = numbers[chosen].astype(np.float64), batch.column("_rowid").to_numpy()[chosen]
     nearest = np.full((len(queries.vectors), k), np.inf)
     if not len(vectors):
         return nearest
-    is_of = _rows_by_collection(queries, batch, chosen)
+    fitting = {
+        conditions: _fits(conditions, batch)[chosen] for conditions in set(queries.conditions)
+    }
     for row, rough in enumerate(_rough_distances(queries, vectors)):
         rough[row_ids == queries.row_ids[row]] = np.inf
-        if queries.collections and queries.collections[row] is not None:
-            rough[~is_of[queries.collections[row]]] = np.inf
+        if queries.conditions:
+            rough[~fitting[queries.conditions[row]]] = np.inf
         count = min(len(rough), k + _SPARE)
         candidates = np.argpartition(rough, count - 1)[:count]
         candidates = candidates[np.isfinite(rough[candidates])]
@@ -131,20 +134,13 @@ def _nearest_of(queries: Queries, k: int, batch: pa.RecordBatch) -> Floats64:
     return nearest
 
 
-def _rows_by_collection(
-    queries: Queries, batch: pa.RecordBatch, chosen: npt.NDArray[np.bool_]
-) -> dict[str | None, npt.NDArray[np.bool_]]:
-    """Tell for each collection that is searched which of the chosen rows are its own."""
-    return {
-        name: _equals(batch.column("collection"), name)[chosen]
-        for name in set(queries.collections) - {None}
-    }
-
-
-def _equals(column: pa.StringArray, text: str | None) -> npt.NDArray[np.bool_]:
-    is_equal = pc.fill_null(pc.equal(column, text), pa.scalar(value=False))
-    as_numpy: npt.NDArray[np.bool_] = is_equal.to_numpy(zero_copy_only=False)
-    return as_numpy
+def _fits(conditions: Conditions, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    """Tell which rows have the texts that some conditions name."""
+    fits = np.ones(batch.num_rows, np.bool_)
+    for column, text in conditions:
+        is_equal = pc.fill_null(pc.equal(batch.column(column), text), pa.scalar(value=False))
+        fits &= is_equal.to_numpy(zero_copy_only=False)
+    return fits
 
 
 def _rough_distances(queries: Queries, vectors: Floats64) -> Floats64:

@@ -7,10 +7,8 @@ agreement has a named cause.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, get_args
 
@@ -23,11 +21,17 @@ from cfray.errors import ConfigError, SourceError
 from cfray.finishing import index
 from cfray.frames.schema import record_uuids, uuid_namespace
 from cfray.job.spec import JobSpec
-from cfray.proving.agreement import Answers, interval, recall
 from cfray.proving.baseline import Baseline, ask_now
-from cfray.proving.neighbours import Floats64, Metric, Queries, distances, farthest_neighbours
+from cfray.proving.neighbours import (
+    Conditions,
+    Floats64,
+    Metric,
+    Queries,
+    farthest_neighbours,
+)
+from cfray.proving.parity_evidence import Comparison, find_causes, measure
 from cfray.proving.read_target import Fragments
-from cfray.proving.source_search import Search, quantiles
+from cfray.proving.source_search import Search
 from cfray.records.vectors import matrix
 from cfray.report.names import PARITY
 from cfray.report.run import Run, earlier_reports
@@ -38,56 +42,6 @@ from cfray.target.search_settings import SearchSettings
 
 #: Uuids that one condition names.
 _NAMED_UUIDS = 1_000
-#: Points of the report's chart.
-_POINTS = 200
-#: A difference of recalls that is worth a word.
-_NOTABLE = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """The answers of both sides, and what the target holds of them.
-
-    Attributes:
-        searches: questions and the source's answers.
-        source, target: for each question, the uuids that the side found.
-        seconds: that each answer of the target took.
-        vectors: uuid -> vector, of what the target holds.
-        k: hits that were asked for.
-    """
-
-    searches: list[Search]
-    source: list[list[str]]
-    target: list[list[str]]
-    seconds: list[float]
-    vectors: dict[str, npt.NDArray[np.float64]]
-    k: int
-
-    def distances_of(self, uuids: list[str], row: int, metric: Metric) -> Floats64:
-        """Give the distances of the records that the target holds from a question."""
-        present = [self.vectors[uuid] for uuid in uuids if uuid in self.vectors]
-        if not present:
-            return np.zeros(0)
-        query = np.asarray(self.searches[row].vector, np.float32)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return distances(query, np.stack(present), metric)
-
-    def answers(self, row: int, metric: Metric) -> Answers:
-        """Give what both sides found for a question."""
-        source, target = self.source[row], self.target[row]
-        known = [uuid for uuid in dict.fromkeys([*source, *target]) if uuid in self.vectors]
-        found = self.distances_of(known, row, metric)
-        square = 1.0 if metric == "cosine" else float(np.square(self.searches[row].vector).sum())
-        return Answers(source, target, dict(zip(known, found.tolist(), strict=True)), square)
-
-    def recalls(self, farthest: Floats64, metric: Metric) -> tuple[float, float]:
-        """Give the shares of the true neighbours that source and target found."""
-        rows = range(len(self.searches))
-        source, target = (
-            recall([self.distances_of(side[row], row, metric) for row in rows], farthest, self.k)
-            for side in (self.source, self.target)
-        )
-        return source, target
 
 
 def compare_searches(run: Run) -> None:
@@ -114,21 +68,29 @@ def compare_searches(run: Run) -> None:
     dataset = run.target.open()
     metric, options = _how_to_search(run, dataset)
     try:
-        comparison = _ask_target(run, dataset, options, collection_of, baseline)
-        columns = [collection_of[search.collection] for search in baseline.searches]
+        conditions = [
+            _conditions(collection_of[search.collection], search) for search in baseline.searches
+        ]
+
+        comparison = _ask_target(run, dataset, options, conditions, baseline)
 
         @cache
         def find(by: Metric) -> Floats64:
-            return _farthest(run, dataset, comparison, columns, by)
+            return _farthest(run, dataset, comparison, conditions, by)
 
-        facts = _measure(comparison, metric, _metric_of_source(run, comparison, metric, find), find)
-        causes = _causes(run, comparison, facts, find)
+        facts = measure(comparison, metric, _metric_of_source(run, comparison, metric, find), find)
+        causes = find_causes(comparison, facts, run.job.parity.agreement, find)
     except (OSError, ValueError, pa.ArrowException) as error:
         # the check of the content says what is damaged
         report.leave_undecided(PARITY, f"the target was not read: {describe_error(error)[:200]}")
         return
     wanted = run.job.parity.agreement
-    taken = {"source_asked": baseline.taken, "baseline": is_recorded, "wanted": wanted}
+    taken = {
+        "source_asked": baseline.taken,
+        "baseline": is_recorded,
+        "wanted": wanted,
+        "no_filters": baseline.no_filters,
+    }
     report.parity = {**facts, **taken, "causes": causes}
     _judge(run, facts, causes, baseline, is_recorded=is_recorded)
 
@@ -195,7 +157,7 @@ def _how_to_search(run: Run, dataset: LanceDataset) -> tuple[Metric, dict[str, A
 
 def _metric_of_source(
     run: Run,
-    comparison: _Comparison,
+    comparison: Comparison,
     metric: Metric,
     find_farthest: Callable[[Metric], Floats64],
 ) -> Metric:
@@ -211,30 +173,36 @@ def _metric_of_source(
     return max(metrics, key=lambda by: np.nan_to_num(comparison.recalls(find_farthest(by), by)[0]))
 
 
-def _condition(collection: str | None) -> str:
-    documents = "record_type = 'document'"
-    if collection is None:
-        return documents
-    text = collection.replace("'", "''")
-    return f"{documents} AND collection = '{text}'"
+def _conditions(collection: str | None, search: Search) -> Conditions:
+    """Say which rows a search in the target may find."""
+    return (
+        ("record_type", "document"),
+        *([] if collection is None else [("collection", collection)]),
+        *search.where.items(),
+    )
+
+
+def _quoted(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
 
 
 def _ask_target(
     run: Run,
     dataset: LanceDataset,
     options: dict[str, Any],
-    collection_of: dict[str, str | None],
+    conditions: list[Conditions],
     baseline: Baseline,
-) -> _Comparison:
+) -> Comparison:
     target: list[list[str]] = []
     seconds: list[float] = []
-    for search in baseline.searches:
+    for search, own in zip(baseline.searches, conditions, strict=True):
         vector = np.asarray(search.vector, np.float32)
         begin = time.perf_counter()
         table = dataset.to_table(
             columns=["uuid", "_distance"],
             nearest={"column": "vector", "q": vector, "k": baseline.k, **options},
-            filter=_condition(collection_of[search.collection]),
+            filter=" AND ".join(f"{column} = {_quoted(text)}" for column, text in own),
             prefilter=True,
         )
         seconds.append(time.perf_counter() - begin)
@@ -242,7 +210,7 @@ def _ask_target(
     source = [_uuids(run.job, search) for search in baseline.searches]
     uuids = sorted({uuid for found in (*source, *target) for uuid in found})
     vectors = _vectors_of(dataset, uuids)
-    return _Comparison(baseline.searches, source, target, seconds, vectors, baseline.k)
+    return Comparison(baseline.searches, source, target, seconds, vectors, baseline.k)
 
 
 def _uuids(job: JobSpec, search: Search) -> list[str]:
@@ -267,8 +235,8 @@ def _vectors_of(dataset: LanceDataset, uuids: list[str]) -> dict[str, npt.NDArra
 def _farthest(
     run: Run,
     dataset: LanceDataset,
-    comparison: _Comparison,
-    collections: list[str | None],
+    comparison: Comparison,
+    conditions: list[Conditions],
     metric: Metric,
 ) -> Floats64:
     """Give the distance of the k-th true neighbour of each question, by a metric."""
@@ -276,120 +244,12 @@ def _farthest(
         np.full(len(comparison.searches), -1, np.int64),  # a question is no row
         np.asarray([search.vector for search in comparison.searches], np.float32),
         metric,
-        tuple(collections),
+        tuple(conditions),
     )
     ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
     origins = RowOrigins(run.plan, run.target.ledger())
     fragments = Fragments(run.target.uri, dataset.version, ids, origins)
     return farthest_neighbours(queries, fragments, comparison.k)
-
-
-def _measure(
-    comparison: _Comparison,
-    metric: Metric,
-    source_metric: Metric,
-    find_farthest: Callable[[Metric], Floats64],
-) -> dict[str, Any]:
-    """Work out the figures of the report."""
-    rows = range(len(comparison.searches))
-    answers = [comparison.answers(row, source_metric) for row in rows]
-    shares = [answer.agreement for answer in answers]
-    low, high = interval(shares)
-    source_recall, target_recall = comparison.recalls(find_farthest(metric), metric)
-    k = comparison.k
-    counts = [count for count in (1, 3, 5) if count < k] + [k]
-    return {
-        "searches": len(answers),
-        "origins": {
-            origin: sum(search.origin == origin for search in comparison.searches)
-            for origin in sorted({search.origin for search in comparison.searches})
-        },
-        "k": k,
-        "agreement": round(float(np.mean(shares)), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-        "same_at": {
-            str(count): round(float(np.mean([one.shared_among(count) for one in answers])), 4)
-            for count in counts
-        },
-        "not_in_target": sum(
-            uuid not in comparison.vectors for found in comparison.source for uuid in found
-        ),
-        "metric": metric,
-        "source_metric": source_metric,
-        "source_recall": _figure(source_recall),
-        "target_recall": _figure(target_recall),
-        "source_seconds": quantiles([search.seconds for search in comparison.searches]),
-        "target_seconds": quantiles(comparison.seconds),
-        "target_searches_a_second": round(len(answers) / sum(comparison.seconds), 1),
-        "farthest_hits": [_farthest_hits(answer) for answer in answers[:_POINTS]],
-    }
-
-
-def _figure(share: float) -> float | None:
-    return None if math.isnan(share) else round(share, 4)
-
-
-def _farthest_hits(answer: Answers) -> tuple[float, float]:
-    """Give the distances of the farthest hit of the source and of the target, for a chart."""
-    source, target = (
-        max((answer.distances.get(uuid, 0.0) for uuid in side), default=0.0)
-        for side in (answer.source, answer.target)
-    )
-    return round(source, 6), round(target, 6)
-
-
-def _causes(
-    run: Run,
-    comparison: _Comparison,
-    facts: dict[str, Any],
-    find_farthest: Callable[[Metric], Floats64],
-) -> list[str]:
-    """Name what explains an agreement below the one that was asked for."""
-    if facts["low"] >= run.job.parity.agreement:
-        return []
-    causes = []
-    if facts["not_in_target"]:
-        hits = counted(facts["not_in_target"], "hit")
-        causes.append(f"{hits} of the source are not in the target: in quarantine, or newer")
-    k = comparison.k
-    short = sum(len(found) < k for found in comparison.source)
-    if short > sum(len(found) < k for found in comparison.target):
-        causes.append(f"the source gave fewer than {k} hits to {counted(short, 'question')}")
-    metric: Metric = facts["metric"]
-    by_metric = {
-        other: comparison.recalls(find_farthest(other), other)[0]
-        for other in get_args(Metric)
-        if other != metric
-    }
-    own = facts["source_recall"] or 0.0
-    best = max(by_metric, key=lambda name: np.nan_to_num(by_metric[name]))
-    if by_metric[best] > own + _NOTABLE:
-        causes.append(
-            f"the source ranks by {best} ({by_metric[best]:.3f} of its hits are neighbours by it, "
-            f"{own:.3f} by {metric}); the target ranks by {metric}: set index.vector.metric to "
-            f"{best}, then run cfray optimize"
-        )
-    elif own < 1 - _NOTABLE:
-        causes.append(f"the source's own search finds {own:.3f} of the true neighbours")
-    target_recall = facts["target_recall"]
-    if target_recall is not None and target_recall < 1 - _NOTABLE:
-        causes.append(
-            f"the target's index finds {target_recall:.3f} of the true neighbours: raise "
-            "index.vector.recall, or name another index.vector.type, then run cfray optimize"
-        )
-    zeros = sum(
-        not comparison.vectors[uuid].any()
-        for found in comparison.target
-        for uuid in found
-        if uuid in comparison.vectors
-    )
-    if zeros:
-        causes.append(
-            f"{counted(zeros, 'hit')} of the target are records without a vector, which stand as "
-            "zeros: embedding.missing_vector null leaves them out"
-        )
-    return causes or ["no cause was found in the evidence"]
 
 
 def _judge(
@@ -404,13 +264,17 @@ def _judge(
     wanted = run.job.parity.agreement
     asked = f"of {baseline.taken} (baseline)" if is_recorded else "asked now"
     source, target = facts["source_seconds"], facts["target_seconds"]
+    filtered = facts["origins"].get("filtered", {"searches": 0})["searches"]
+    filters = (
+        f"no filters: {baseline.no_filters}" if baseline.no_filters else f"{filtered:,} filtered"
+    )
     detail = (
         f"{facts['agreement']:.3f} of the source's {facts['k']} hits (95 % interval "
         f"{facts['low']:.3f} to {facts['high']:.3f}) are found in the target, or outdone by nearer "
-        f"ones, over {counted(facts['searches'], 'search', 'searches')}, answers of the source "
-        f"{asked}; the same records: {facts['same_at'][str(facts['k'])]:.3f}; asked for: {wanted}; "
-        f"seconds at p50 and p99: source {source['p50']:.3f} and {source['p99']:.3f}, target "
-        f"{target['p50']:.3f} and {target['p99']:.3f}"
+        f"ones, over {counted(facts['searches'], 'search', 'searches')} ({filters}), answers of "
+        f"the source {asked}; the same records: {facts['same_at'][str(facts['k'])]:.3f}; "
+        f"asked for: {wanted}; seconds at p50 and p99: source {source['p50']:.3f} and "
+        f"{source['p99']:.3f}, target {target['p50']:.3f} and {target['p99']:.3f}"
     )
     reasons = f"; {'; '.join(causes)}" if causes else ""
     if facts["low"] >= wanted:

@@ -10,24 +10,34 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from cfray.conversion.convert import Conversion
 from cfray.engine import interrupts
-from cfray.errors import ConfigError
-from cfray.job.mapping import SourceShape
+from cfray.errors import CannotFilter, ConfigError
+from cfray.job.mapping import Path, SourceShape, as_path
 from cfray.job.spec import JobSpec
 from cfray.planning.sample import Sample
 from cfray.records.vectors import Floats, has_number, matrix
 from cfray.runtime.filesystems import open_filesystem
+from cfray.sources.base import FieldEquals
 
-#: Where the vector of a question is from: a record; a record's, shifted; the file of the job.
-Origin = Literal["drawn", "shifted", "given"]
+#: Where a question is from: a record's vector; a record's, shifted; a record's, among the records
+#: that have a text in common with it; the file of the job.
+Origin = Literal["drawn", "shifted", "filtered", "given"]
 #: Length of a shift, as a share of the vector's own.
 _SHIFT = 0.1
+#: Of the drawn vectors, each n-th is searched for with a filter, too.
+_FILTERED = 2
+#: Columns by whose texts applications filter; the first that the mapping has is taken.
+_FILTER_COLUMNS = ("author", "status", "title")
+_NO_FILTERS = "no record of the sample has a field that is mapped to " + " or ".join(
+    _FILTER_COLUMNS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class Search:
         vector: ``(d,)``, numbers of float32.
         ids: of the records that the source found, nearest first, with their tags (``i:42``).
         seconds: that the answer took.
+        where: column of the target -> text that the records must have; empty without a filter.
     """
 
     collection: str
@@ -47,6 +58,7 @@ class Search:
     vector: list[float]
     ids: list[str]
     seconds: float
+    where: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +66,23 @@ class _Question:
     collection: str
     origin: Origin
     vector: Floats
+    where: dict[str, str] = field(default_factory=dict)
 
 
-def ask_source(job: JobSpec, shape: SourceShape, sample: Sample) -> list[Search]:
+@dataclass(frozen=True, slots=True)
+class SourceAnswers:
+    """What the source answered.
+
+    Attributes:
+        searches: the questions with their answers.
+        no_filters: why no search has a filter; empty where some have one.
+    """
+
+    searches: list[Search]
+    no_filters: str
+
+
+def ask_source(job: JobSpec, shape: SourceShape, sample: Sample) -> SourceAnswers:
     """Ask the source what the job's section ``parity`` says.
 
     Args:
@@ -73,7 +99,18 @@ def ask_source(job: JobSpec, shape: SourceShape, sample: Sample) -> list[Search]
         questions = list(_given(job.parity.queries, collections, shape.read_dimension))
     else:
         questions = list(_draw(job, shape, sample))
-    return [_ask(job, question) for question in questions]
+    searches: list[Search] = []
+    no_filters = "" if any(question.where for question in questions) else _NO_FILTERS
+    for question in questions:
+        if question.where and no_filters:
+            continue
+        try:
+            searches.append(_ask(job, question))
+        except CannotFilter as error:
+            if question.origin == "given":
+                raise
+            no_filters = error.what
+    return SourceAnswers(searches, no_filters)
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -84,34 +121,66 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 def _ask(job: JobSpec, question: _Question) -> Search:
     interrupts.check()
     vector = [float(number) for number in question.vector]
+    conditions = [
+        FieldEquals(_path_of(job, column), text) for column, text in question.where.items()
+    ]
     begin = time.perf_counter()
-    ids = job.source.search(question.collection, vector, job.parity.k)
-    seconds = time.perf_counter() - begin
-    return Search(question.collection, question.origin, vector, ids, round(seconds, 6))
+    ids = job.source.search(question.collection, vector, job.parity.k, *conditions)
+    seconds = round(time.perf_counter() - begin, 6)
+    return Search(question.collection, question.origin, vector, ids, seconds, question.where)
+
+
+def _path_of(job: JobSpec, column: str) -> Path:
+    """Give the source field that a column is taken from as it stands.
+
+    Raises:
+        ConfigError: the mapping makes the column in another way.
+    """
+    rule = getattr(job.mapping, column, None) if column in _FILTER_COLUMNS else None
+    if job.mapping.cases or not isinstance(rule, str):
+        raise ConfigError(
+            f"no filter by {column}: the mapping does not take it from one field as it stands",
+            f"filter by one of {', '.join(_FILTER_COLUMNS)}, mapped by the name of a field",
+        )
+    return as_path(rule)
 
 
 def _draw(job: JobSpec, shape: SourceShape, sample: Sample) -> Iterator[_Question]:
     """Draw vectors of the sample; the same sample gives the same questions."""
     conversion = Conversion(job, shape)
+    column = _filter_column(job)
     vectors: list[Floats] = []
     collections: list[str] = []
+    texts: list[str | None] = []
     for batch, collection in zip(sample.batches, sample.collections, strict=True):
-        numbers = matrix(conversion.convert(batch, collection).frames.column("vector"))
-        with_number = numbers[has_number(numbers)]
-        vectors += list(with_number)
-        collections += [collection] * len(with_number)
+        frames = conversion.convert(batch, collection).frames
+        numbers = matrix(frames.column("vector"))
+        chosen = has_number(numbers)
+        vectors += list(numbers[chosen])
+        collections += [collection] * int(chosen.sum())
+        texts += frames.column(column or "author").filter(pa.array(chosen)).to_pylist()
     if not vectors:
         raise ConfigError(
             "no sampled record of the source has a vector to search for",
             "name a file of questions as parity.queries in the job file",
         )
     random = np.random.default_rng(0)
-    for row in _spread_over(collections, -(-job.parity.searches // 2), random):
-        vector, collection = vectors[row], collections[row]
+    for number, row in enumerate(_spread_over(collections, -(-job.parity.searches // 2), random)):
+        vector, collection, text = vectors[row], collections[row], texts[row]
         noise = random.standard_normal(len(vector))
         shift = noise * (_SHIFT * np.linalg.norm(vector) / np.linalg.norm(noise))
         yield _Question(collection, "drawn", vector)
         yield _Question(collection, "shifted", (vector + shift).astype(np.float32))
+        if column is not None and text and number % _FILTERED == 0:
+            yield _Question(collection, "filtered", vector, {column: text})
+
+
+def _filter_column(job: JobSpec) -> str | None:
+    """Choose a column that stands for one field of the source as it is; None: there is none."""
+    if job.mapping.cases:
+        return None
+    mapped = (name for name in _FILTER_COLUMNS if isinstance(getattr(job.mapping, name), str))
+    return next(mapped, None)
 
 
 def _spread_over(collections: list[str], count: int, random: np.random.Generator) -> list[int]:
@@ -155,13 +224,16 @@ def _given(location: str, collections: list[str], width: int) -> Iterator[_Quest
 
 
 def _parse(body: dict[str, Any], collections: list[str], width: int) -> _Question:
-    unknown = body.keys() - {"vector", "collection"}
+    unknown = body.keys() - {"vector", "collection", "where"}
     if unknown or "vector" not in body:
-        raise ValueError("its keys are vector and collection")
+        raise ValueError("its keys are vector, collection and where")
     vector = np.asarray(body["vector"], np.float32)
     if vector.shape != (width,) or not np.isfinite(vector).all() or not vector.any():
         raise ValueError(f"its vector must have {width} numbers, and not be zero")
     collection = body.get("collection", collections[0] if len(collections) == 1 else None)
     if collection not in collections:
         raise ValueError(f"its collection must be one of {', '.join(collections[:10])}")
-    return _Question(collection, "given", vector)
+    where = body.get("where", {})
+    if len(where) > 1 or any(not isinstance(text, str) for text in where.values()):
+        raise ValueError("where must be one column with a text")
+    return _Question(collection, "given", vector, dict(where))

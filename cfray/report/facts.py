@@ -82,7 +82,7 @@ class Report:
         parity: how searches in the target agree with the source's own: ``searches, origins, k,
             agreement, low, high, same_at, not_in_target, metric, source_metric, source_recall,
             target_recall, source_seconds, target_seconds, target_searches_a_second,
-            farthest_hits, source_asked, baseline, wanted, causes``.
+            farthest_hits, source_asked, baseline, wanted, no_filters, causes``.
         vectors: of a sample of the documents: ``sampled, dimension, zero, null, not_finite``,
             ``norm_smallest, norm_median, norm_largest`` (null where no vector has one) and
             ``repeated`` of the other vectors (those that repeat an earlier one of the sample), and

@@ -161,6 +161,24 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldEquals:
+    """A condition of a search: a field of the record is exactly this text.
+
+    Attributes:
+        path: of the field in the record.
+        text: that it must be, upper and lower case told apart.
+    """
+
+    path: tuple[str, ...]
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Give the dotted path."""
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """What a source says of itself before it is read.
 
@@ -438,7 +456,9 @@ class Source(BaseModel, ABC):
         """
         return {}
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Find the k nearest records of a source collection, nearest first.
 
         Called on the driver, for some hundred vectors, by ``baseline`` and ``verify --parity``.
@@ -449,6 +469,7 @@ class Source(BaseModel, ABC):
 
         Raises:
             SourceError: the store has no search, which is the default, or did not answer.
+            CannotFilter: it cannot compare the field of ``where`` exactly.
         """
         raise SourceError(
             f"source kind {self.kind} has no vector search of its own",

@@ -101,3 +101,24 @@ def test_rows_are_drawn_from_every_entry_and_only_once():
     assert len(set(drawn)) == 80
     assert set(drawn) <= {*range(50), *range(100, 150)}
     assert sorted(draw_row_ids(ranges, 500, seed=1)) == [*range(50), *range(100, 150)]
+
+
+def test_only_rows_with_the_texts_of_a_query_are_its_neighbours(vectors, tmp_path):
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION)
+    kinds = ["document" if row % 3 else None for row in range(ROWS)]
+    names = [f"c{row % 5}" for row in range(ROWS)]
+    table = pa.table({"vector": column, "record_type": kinds, "collection": names})
+    uri = str(tmp_path / "named.lance")
+    dataset = lance.write_dataset(table, uri, max_rows_per_file=700, enable_stable_row_ids=True)
+    document = ("record_type", "document")
+    conditions = ((document, ("collection", "c1")), (document,), (document, ("collection", "none")))
+    queries = Queries(np.full(3, -1), vectors[[4, 4, 4]], "l2", conditions)
+    ids = [fragment.fragment_id for fragment in dataset.get_fragments()]
+    found = nearest_in(queries, K, Fragments(uri, dataset.version, ids, origins()))
+    wide = vectors.astype(np.float64)
+    squares = ((wide - wide[4]) ** 2).sum(axis=1)
+    squares[30] = np.inf  # no vector
+    rows = np.arange(ROWS)
+    for number, fits in enumerate(((rows % 3 != 0) & (rows % 5 == 1), rows % 3 != 0)):
+        assert np.allclose(found[number], np.sort(squares[fits])[:K], rtol=1e-9)
+    assert np.isinf(found[2]).all()

@@ -13,13 +13,13 @@ import json
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast
 from urllib.parse import quote, urlsplit
 
 from cfray.errors import SourceError
 from cfray.runtime.retry_after import retry_after_seconds
 from cfray.runtime.sdk import import_sdk
-from cfray.sources.base import Json
+from cfray.sources.base import FieldEquals, Json
 from cfray.sources.chroma.errors import ErrorAnswer
 from cfray.sources.chroma.settings import ChromaSettings
 from cfray.sources.chroma.types import CollectionAddress, CollectionModel, parse_answer
@@ -142,10 +142,21 @@ class ChromaStore(ABC):
         return cast("list[list[float] | None]", vectors), cast("list[float | None]", distances)
 
     def nearest_ids(
-        self, address: CollectionAddress, model: CollectionModel, vector: list[float], k: int
+        self,
+        address: CollectionAddress,
+        model: CollectionModel,
+        vector: list[float],
+        k: int,
+        where: FieldEquals | None = None,
     ) -> list[str]:
         """Give the ids of the k nearest records, nearest first."""
-        body = {"query_embeddings": [vector], "n_results": k, "include": ["distances"]}
+        body: dict[str, Any] = {
+            "query_embeddings": [vector],
+            "n_results": k,
+            "include": ["distances"],
+        }
+        if where is not None:
+            body["where"] = {where.name: where.text}
         answer = parse_answer(self.send(address, "query", model, body))
         return cast("dict[str, list[list[str]]]", answer)["ids"][0]
 

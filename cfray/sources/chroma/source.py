@@ -18,7 +18,7 @@ import pyarrow as pa
 from cfray.formats.columns import split_by_bytes
 from cfray.records.record import Reject
 from cfray.sources import manifests, paging
-from cfray.sources.base import Context, Description, Shard
+from cfray.sources.base import Context, Description, FieldEquals, Shard
 from cfray.sources.chroma.client import WITHOUT_VECTORS, ChromaServer, ChromaStore
 from cfray.sources.chroma.describe import collection_notes, measure_space, to_collection
 from cfray.sources.chroma.export import DirectoryCopy
@@ -146,10 +146,12 @@ class Chroma(ChromaSettings):
                 for address, model in self._find_collections(store, context)
             )
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Search Chroma's own index, and give the tagged ids, nearest first."""
         address, context = CollectionAddress.parse(collection), Context()
         with self.open_store() as store:
             model = self.send_request(partial(store.describe_collection, address), context)
-            query = partial(store.nearest_ids, address, model, vector, k)
+            query = partial(store.nearest_ids, address, model, vector, k, where)
             return [f"s:{record_id}" for record_id in self.send_request(query, context)]

@@ -123,7 +123,9 @@ class ElasticServer(Server):
             yield f"{facts.name}: the server keeps its bfloat16 vectors rounded: {names}"
 
     @staticmethod
-    def nearest(field: str, vector: list[float], k: int) -> dict[str, Json]:
+    def nearest(
+        field: str, vector: list[float], k: int, condition: dict[str, Json] | None
+    ) -> dict[str, Json]:
         """Write the search for the k nearest vectors."""
         return {
             "knn": {
@@ -131,6 +133,7 @@ class ElasticServer(Server):
                 "query_vector": list[Json](vector),
                 "k": k,
                 "num_candidates": max(100, 2 * k),
+                **({} if condition is None else {"filter": condition}),
             }
         }
 

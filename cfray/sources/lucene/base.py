@@ -8,26 +8,35 @@ shard at every point in time.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, cast
 
 import pyarrow as pa
 
-from cfray.errors import SourceError
+from cfray.errors import CannotFilter, SourceError
 from cfray.records.record import Reject
 from cfray.sources import paging
-from cfray.sources.base import Collection, Context, Description, Json, Session, Shard
+from cfray.sources.base import Collection, Context, Description, FieldEquals, Json, Session, Shard
 from cfray.sources.lucene import export, plan
 from cfray.sources.lucene.describe import describe_index, index_notes
 from cfray.sources.lucene.errors import NoPermission
 from cfray.sources.lucene.indices import choose_indices, fetch_facts, list_catalog, mark_index
 from cfray.sources.lucene.pages import Page, read_slice
 from cfray.sources.lucene.records import convert_page
-from cfray.sources.lucene.schema import IndexSchema, VectorField, parse_schema, unread_fields
+from cfray.sources.lucene.schema import (
+    IndexSchema,
+    VectorField,
+    parse_schema,
+    unread_fields,
+    walk_fields,
+)
 from cfray.sources.lucene.server import Server, path_of, session_views
 from cfray.sources.lucene.settings import LuceneSettings
 from cfray.sources.paging import PageSize
+
+#: Bytes of a text up to which a keyword is indexed where ``ignore_above`` does not say: all.
+_WHOLE = 2**31 - 1
 
 
 class LuceneSource(LuceneSettings):
@@ -200,21 +209,45 @@ class LuceneSource(LuceneSettings):
                     total += plan.count_index(server, view, index)
         return total
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Search by the column ``vector``, or by the only vector of that width.
 
         Raises:
             SourceError: the store did not answer, or it is not clear which vector to search.
         """
         if self.uri:
-            return super().search(collection, vector, k)
+            return super().search(collection, vector, k, where)
         with self.open_server(Context()) as server:
             facts = fetch_facts(server, collection)
             schema = parse_schema(facts.mapping, server.parse_vector)
             field = _search_field(collection, schema, len(vector))
-            body = {"size": k, "_source": False, **server.nearest(field.path, vector, k)}
+            condition = None if where is None else _term_of(collection, facts.mapping, where)
+            nearest = server.nearest(field.path, vector, k, condition)
+            body = {"size": k, "_source": False, **nearest}
             answer = server.send("POST", path_of(collection, "_search"), body)
         return [f"s:{hit['_id']}" for hit in answer["hits"]["hits"]]
+
+
+def _term_of(index: str, mapping: Mapping[str, Any], where: FieldEquals) -> dict[str, Json]:
+    """Write a condition on a field that is a keyword, or has one beside it.
+
+    Raises:
+        CannotFilter: the field is none, or the keyword is changed on its way into the index.
+    """
+    for path, declared, nested in walk_fields(mapping):
+        if path != where.name or nested:
+            continue
+        inner = {f"{path}.{name}": field for name, field in (declared.get("fields") or {}).items()}
+        for name, field in {path: declared, **inner}.items():
+            is_whole = len(where.text.encode()) <= int(field.get("ignore_above", _WHOLE))
+            if field.get("type") == "keyword" and "normalizer" not in field and is_whole:
+                return {"term": {name: where.text}}
+    raise CannotFilter(
+        f"{index} has no keyword of {where.name}, by which it would be compared exactly",
+        "compare such searches by hand",
+    )
 
 
 def _search_field(index: str, schema: IndexSchema, width: int) -> VectorField:

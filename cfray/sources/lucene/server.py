@@ -75,7 +75,9 @@ class Server(ABC):
 
     @staticmethod
     @abstractmethod
-    def nearest(field: str, vector: list[float], k: int) -> dict[str, Json]:
+    def nearest(
+        field: str, vector: list[float], k: int, condition: dict[str, Json] | None
+    ) -> dict[str, Json]:
         """Write the search for the k nearest vectors."""
 
     def send(self, method: str, path: str, body: Json = None, **params: str | int) -> Any:

@@ -10,6 +10,7 @@ our throttle says; and it makes a Python float of every number of a vector.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfray.errors import SourceError
+from cfray.errors import CannotFilter, SourceError
 from cfray.runtime.sdk import import_sdk
-from cfray.sources.base import Context
+from cfray.sources.base import Context, FieldEquals
 from cfray.sources.milvus.errors import NO_INDEX_CODE, RefusedError
 from cfray.sources.milvus.schema import (
     CollectionInfo,
@@ -207,12 +208,17 @@ def fetch_indexes(connection: Connection, name: str) -> dict[str, dict[str, str]
 
 
 def search_nearest(
-    connection: Connection, collection: CollectionInfo, vector: list[float], k: int
+    connection: Connection,
+    collection: CollectionInfo,
+    vector: list[float],
+    k: int,
+    where: FieldEquals | None = None,
 ) -> list[str]:
     """Search the only float vector field of the vector's width; give tagged ids, nearest first.
 
     Raises:
         SourceError: the collection has no such field, or more than one.
+        CannotFilter: the condition is on a field within another.
     """
     from pymilvus.grpc_gen import common_pb2
 
@@ -224,6 +230,11 @@ def search_nearest(
     )
     group = common_pb2.PlaceholderGroup(placeholders=[placeholder])
     params = {"anns_field": field, "topk": str(k), "params": "{}", "round_decimal": "-1"}
+    if where is not None and len(where.path) > 1:
+        raise CannotFilter(
+            f"cfray writes no condition of Milvus on {where.name}", "compare such searches by hand"
+        )
+    condition = {} if where is None else {"dsl": f"{where.name} == {json.dumps(where.text)}"}
     reply = connection.call(
         "Search",
         collection_name=collection.name,
@@ -234,6 +245,7 @@ def search_nearest(
             common_pb2.KeyValuePair(key=key, value=value) for key, value in params.items()
         ],
         consistency_level=common_pb2.ConsistencyLevel.Strong,
+        **condition,
     )
     ids = reply.results.ids
     return [f"i:{key}" for key in ids.int_id.data] or [f"s:{key}" for key in ids.str_id.data]

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
-from cfray.sources.base import Context, Description, Json, Session, Shard
+from cfray.sources.base import Context, Description, FieldEquals, Json, Session, Shard
 from cfray.sources.milvus.client import (
     Connection,
     fetch_collection,
@@ -200,13 +200,15 @@ class Milvus(MilvusSettings):
                 for collection in list_collections(self, connection)
             )
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Search the collection's only float vector field of that width."""
         if self.uri:
-            return super().search(collection, vector, k)
+            return super().search(collection, vector, k, where)
         with open_connection(self, Context()) as connection:
             searched = fetch_collection(connection, self.collection_name(collection))
-            return search_nearest(connection, searched, vector, k)
+            return search_nearest(connection, searched, vector, k, where)
 
 
 def _count_collection(connection: Connection, collection: CollectionInfo) -> int:

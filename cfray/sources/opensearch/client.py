@@ -105,9 +105,14 @@ class OpenSearchServer(Server):
             )
 
     @staticmethod
-    def nearest(field: str, vector: list[float], k: int) -> dict[str, Json]:
+    def nearest(
+        field: str, vector: list[float], k: int, condition: dict[str, Json] | None
+    ) -> dict[str, Json]:
         """Write the search for the k nearest vectors."""
-        return {"query": {"knn": {field: {"vector": list[Json](vector), "k": k}}}}
+        query: dict[str, Json] = {"vector": list[Json](vector), "k": k}
+        if condition is not None:
+            query["filter"] = condition
+        return {"query": {"knn": {field: query}}}
 
 
 @contextmanager

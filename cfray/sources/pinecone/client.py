@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from cfray.errors import SourceError
+from cfray.errors import CannotFilter, SourceError
 from cfray.runtime.sdk import import_sdk
+from cfray.sources.base import FieldEquals
 from cfray.sources.pinecone.settings import PineconeSettings
 from cfray.sources.pinecone.types import DEFAULT_NAMESPACE, NamespaceSize, PineconeNamespace
 
@@ -160,21 +161,34 @@ def _without_default(namespace: str) -> str:
     return "" if namespace == DEFAULT_NAMESPACE else namespace
 
 
-def nearest_ids(index: Any, namespace: PineconeNamespace, vector: list[float], k: int) -> list[str]:
+def nearest_ids(
+    index: Any,
+    namespace: PineconeNamespace,
+    vector: list[float],
+    k: int,
+    where: FieldEquals | None = None,
+) -> list[str]:
     """Give the ids of the k nearest records by the first dense vector that the index declares.
 
     Raises:
         SourceError: the index declares no dense vector.
+        CannotFilter: a condition is given for an index of documents.
     """
     if not namespace.dense:
         raise SourceError(
             f"{namespace.host} has no dense vectors to search",
             "compare search quality on another collection",
         )
+    condition = None if where is None else {where.name: {"$eq": where.text}}
+    if namespace.holds_documents and condition is not None:
+        raise CannotFilter(
+            f"cfray does not search the documents of {namespace.host} with a condition",
+            "compare such searches by hand",
+        )
     if namespace.holds_documents:
         field = next(iter(namespace.dense))
         scoring = {"type": "dense_vector", "field": field, "values": vector}
         answer = index.documents.search(namespace=namespace.api_name, score_by=[scoring], top_k=k)
     else:
-        answer = index.query(vector=vector, top_k=k, namespace=namespace.name)
+        answer = index.query(vector=vector, top_k=k, namespace=namespace.name, filter=condition)
     return [str(match.id) for match in answer.matches]

@@ -27,7 +27,7 @@ from cfray.formats.columns import interleave, split_by_bytes
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
 from cfray.sources import manifests
-from cfray.sources.base import Context, Description, Shard
+from cfray.sources.base import Context, Description, FieldEquals, Shard
 from cfray.sources.paging import PageSize
 from cfray.sources.pinecone import client, export, plan
 from cfray.sources.pinecone.client import SendRequest
@@ -258,14 +258,16 @@ class Pinecone(PineconeSettings):
             return None
         return sum(described.collection.rows or 0 for described in self.find_namespaces(context))
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Search the index of a collection, and give the tagged ids, nearest first."""
         if self.uri:
-            return super().search(collection, vector, k)
+            return super().search(collection, vector, k, where)
         context = Context()
         only_this = self.model_copy(update={"collections": [collection]})
         (described,) = only_this.find_namespaces(context)
         namespace = described.namespace
         with client.open_index(self, namespace.host) as index:
-            query = partial(client.nearest_ids, index, namespace, vector, k)
+            query = partial(client.nearest_ids, index, namespace, vector, k, where)
             return [f"s:{record_id}" for record_id in self.send_request(query, context)]

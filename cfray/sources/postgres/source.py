@@ -17,7 +17,7 @@ from cfray.errors import SourceError
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
 from cfray.sources import paging
-from cfray.sources.base import Context, Description, Session, Shard
+from cfray.sources.base import Context, Description, FieldEquals, Session, Shard
 from cfray.sources.postgres import catalog
 from cfray.sources.postgres.blocks import block_condition, check_unmoved
 from cfray.sources.postgres.catalog import Relation, list_relations
@@ -169,11 +169,13 @@ class Postgres(PostgresSettings):
                 for relation in list_relations(self, connection)
             )
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Search the table's only column of vectors of that width."""
         if self.uri:
-            return super().search(collection, vector, k)
+            return super().search(collection, vector, k, where)
         with open_connection(self, Context()) as connection:
             searched = self.model_copy(update={"collections": [collection]})
             table = fetch_table(connection, list_relations(searched, connection)[0])
-            return search_nearest(connection, table, vector, k)
+            return search_nearest(connection, table, vector, k, where)

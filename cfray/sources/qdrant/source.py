@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,8 +19,9 @@ from cfray.errors import SourceError
 from cfray.formats.columns import split_by_bytes
 from cfray.records.record import Reject
 from cfray.runtime.models import MIB
+from cfray.runtime.sdk import import_sdk
 from cfray.sources import paging
-from cfray.sources.base import Collection, Context, Description, Json, Shard
+from cfray.sources.base import Collection, Context, Description, FieldEquals, Json, Shard
 from cfray.sources.paging import PageSize
 from cfray.sources.qdrant import export, plan, schema
 from cfray.sources.qdrant.client import open_client, server_knows_slices
@@ -147,14 +149,16 @@ class Qdrant(QdrantSettings):
                 reader.count(self._all_points(name)) for name in self._collection_names(reader)
             )
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Search by the unnamed vector, or by the only vector of that dimension.
 
         Raises:
             SourceError: the store did not answer, or it is not clear which vector to search.
         """
         if self.uri:
-            return super().search(collection, vector, k)
+            return super().search(collection, vector, k, where)
         with self._open_reader(Context()) as reader:
             info = reader.send(partial(reader.client.get_collection, collection))
             config = schema.collection_config(info)
@@ -163,10 +167,17 @@ class Qdrant(QdrantSettings):
                 collection,
                 query=vector,
                 using=schema.choose_search_vector(collection, config, len(vector)) or None,
+                query_filter=None if where is None else _field_condition(where),
                 limit=k,
                 with_payload=False,
             )
             return [tag_id(point.id) for point in reader.send(query).points]
+
+
+def _field_condition(where: FieldEquals) -> Any:  # a Filter of the client's
+    models = import_sdk("qdrant_client.models", "qdrant")
+    match = models.MatchValue(value=where.text)
+    return models.Filter(must=[models.FieldCondition(key=where.name, match=match)])
 
 
 def _list_aliases(reader: StoreReader) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from cfray.errors import SourceError
 from cfray.records.record import Reject
+from cfray.sources.base import FieldEquals
 from cfray.sources.paging import PageSize
 from cfray.sources.weaviate.client import Connection
 from cfray.sources.weaviate.errors import TooLargeError
@@ -109,7 +110,7 @@ class Cursor:
         objects, _ = self.fetch(format_id(number), limit, with_content=False)
         return [_id_number(result) for result in objects]
 
-    def search(self, vector: bytes, k: int) -> list[str]:
+    def search(self, vector: bytes, k: int, where: FieldEquals | None = None) -> list[str]:
         """Give the tagged ids of the objects that the index finds nearest, nearest first."""
         single_indexes = [
             (column, index.target_name)
@@ -128,10 +129,18 @@ class Cursor:
         targets = (
             protocol.base_search_pb2.Targets(target_vectors=[target_name]) if target_name else None
         )
+        filters = None
+        if where is not None:
+            filters = protocol.base_pb2.Filters(
+                operator="OPERATOR_EQUAL",
+                target=protocol.base_pb2.FilterTarget(property=where.name),
+                value_text=where.text,
+            )
         request = messages.SearchRequest(
             collection=self.collection.name,
             tenant=self.tenant,
             limit=k,
+            filters=filters,
             near_vector=protocol.base_search_pb2.NearVector(vectors=vectors, targets=targets),
             metadata=messages.MetadataRequest(uuid=True),
             properties=messages.PropertiesRequest(),

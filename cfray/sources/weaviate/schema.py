@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from cfray.errors import SourceError
-from cfray.sources.base import Metric
+from cfray.errors import CannotFilter, SourceError
+from cfray.sources.base import FieldEquals, Metric
 
 #: A gRPC message of the vendor's package, which ships no types.
 Message: TypeAlias = Any
@@ -83,6 +83,23 @@ class Definition:
         while property_names & set(keys):
             keys = [f"_{key}" for key in keys]
         return keys[0], keys[1]
+
+
+def check_exact(definition: Mapping[str, Any], where: FieldEquals) -> None:
+    """Refuse a condition that Weaviate would compare word by word, or without upper and lower case.
+
+    Raises:
+        CannotFilter: the property is no text whose index holds it as one token.
+    """
+    for declared in definition.get("properties") or []:
+        is_text = declared["dataType"] == ["text"] and declared.get("tokenization") == "field"
+        if declared["name"] == where.name and is_text and declared.get("indexFilterable", True):
+            return
+    raise CannotFilter(
+        f"Weaviate does not compare {where.name} of {definition['class']} exactly: that needs a "
+        "filterable text with tokenization field",
+        "compare such searches by hand",
+    )
 
 
 def parse_definition(definition: Mapping[str, Any]) -> Definition:

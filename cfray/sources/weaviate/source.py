@@ -23,7 +23,7 @@ import pyarrow as pa
 from cfray.errors import SourceError
 from cfray.formats.columns import split_by_bytes
 from cfray.records.record import Reject
-from cfray.sources.base import Context, Description, Json, Session, Shard
+from cfray.sources.base import Context, Description, FieldEquals, Json, Session, Shard
 from cfray.sources.paging import fetch_ahead
 from cfray.sources.weaviate import export
 from cfray.sources.weaviate.batches import build_page
@@ -37,7 +37,7 @@ from cfray.sources.weaviate.describe import (
 from cfray.sources.weaviate.pages import Cursor, format_id
 from cfray.sources.weaviate.ranges import split_ids
 from cfray.sources.weaviate.sample import take_sample
-from cfray.sources.weaviate.schema import Definition, parse_definition
+from cfray.sources.weaviate.schema import Definition, check_exact, parse_definition
 from cfray.sources.weaviate.settings import WeaviateSettings
 from cfray.sources.weaviate.tenants import SourceCollection, select_active, wake_tenants
 
@@ -211,16 +211,20 @@ class Weaviate(WeaviateSettings):
                 for active in select_active(self, connection)[0]
             )
 
-    def search(self, collection: str, vector: list[float], k: int) -> list[str]:
+    def search(
+        self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
+    ) -> list[str]:
         """Search the index of the column ``vector``, else that of the first named vector."""
         if self.uri:
-            return super().search(collection, vector, k)
+            return super().search(collection, vector, k, where)
         chosen = self.model_copy(update={"collections": [collection]})
         with open_connection(self, Context()) as connection:
             (searched, *_), _ = select_active(chosen, connection)
-            definition = parse_definition(connection.fetch_definitions()[searched.collection])
-            cursor = self._open_cursor(connection, definition, searched.tenant)
-            return cursor.search(np.asarray(vector, "<f4").tobytes(), k)
+            declared = connection.fetch_definitions()[searched.collection]
+            if where is not None:
+                check_exact(declared, where)
+            cursor = self._open_cursor(connection, parse_definition(declared), searched.tenant)
+            return cursor.search(np.asarray(vector, "<f4").tobytes(), k, where)
 
 
 def _woken_tenants(context: Context) -> list[Json]:
