@@ -170,7 +170,7 @@ def find_causes(
             f"{own:.3f} by {metric}); the target ranks by {metric}: set index.vector.metric to "
             f"{best}, then run cfray optimize"
         )
-    elif own < 1 - _NOTABLE:
+    elif own < 1 - _NOTABLE and not facts["not_in_target"]:
         causes.append(f"the source's own search finds {own:.3f} of the true neighbours")
     target_recall = facts["target_recall"]
     if target_recall is not None and target_recall < 1 - _NOTABLE:
