@@ -16,7 +16,7 @@ help:
 	@echo "make test         set up and run every test, JOBS=3 at a time; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make docs         write docs/reference from the code, type the tutorial's commands anew (make test compares both)"
-	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 ROUNDS=3 DOCUMENTS=60000 UUIDS=5000000); bench-migrate, -verify, -stores, -embed, -remap, -identities are its parts"
+	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 STORES='chroma postgres' ROUNDS=3 DOCUMENTS=60000 UUIDS=5000000); bench-migrate, -verify, -stores, -embed, -remap, -identities are its parts"
 	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store; 60,000 documents embedded (PROOFS='tests/scenarios/test_kill.py ...': some of them)"
 	@echo "make clean        remove the environment and what the quickstart wrote"
 
@@ -65,6 +65,7 @@ docs: $(VENV)/.base
 
 ROWS       ?= 500000 2000000
 STORE_ROWS ?= 100000
+STORES ?= chroma elasticsearch milvus opensearch postgres weaviate
 ROUNDS     ?= 3
 DOCUMENTS  ?= 60000
 UUIDS      ?= 5000000
@@ -77,7 +78,8 @@ bench-verify: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.verify --rows $(ROWS) --rounds $(ROUNDS)
 
 bench-stores: $(VENV)/.dev
-	$(RUN) -m tests.benchmarks.stores --rows $(STORE_ROWS) --rounds $(ROUNDS)
+	$(RUN) -m tests.benchmarks.stores --rows $(STORE_ROWS) --rounds $(ROUNDS) --stores $(STORES)
+	$(RUN) -m tests.benchmarks.postgres --rows $$(( 10 * $(STORE_ROWS) ))
 
 bench-embed: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.embed --documents $(DOCUMENTS) --naive $$(( $(DOCUMENTS) / 20 ))

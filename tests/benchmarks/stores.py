@@ -2,8 +2,8 @@
 
 One process each, no Ray and no Lance: what is compared is reading everything,
 vectors and payload.  Two readers, which share the shards, and the whole
-``cfray migrate`` stand beside it.  Doubles are left out: their speed says
-nothing of the store.  Milvus and Weaviate are behind a forwarder in Python
+``cfray migrate`` stand beside it.  Doubles are left out unless they are named: their
+speed says nothing of the store.  Milvus and Weaviate are behind a forwarder in Python
 (``tests/testbeds/jail.py``), which both sides pay.
 
     python -m tests.benchmarks.stores [--rows 100000] [--rounds 3] [--stores chroma milvus weaviate]
@@ -28,7 +28,7 @@ from tests.scenarios import stores
 from tests.scenarios.runs import Runner
 from tests.sources.store_bed import StoreBed
 
-REAL = ("chroma", "milvus", "weaviate")
+REAL = ("chroma", "elasticsearch", "milvus", "opensearch", "postgres", "weaviate")
 DIMENSION = 384
 
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--stores", nargs="+", choices=REAL, default=list(REAL))
+    parser.add_argument("--stores", nargs="+", choices=stores.KINDS, default=list(REAL))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     told = {}
