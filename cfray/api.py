@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rich.console import Console
 
 from cfray import pipeline
+from cfray.errors import ConfigError
 from cfray.job.python_job import Job, job_of, source_job
 from cfray.job.spec import JobSpec
 from cfray.pipeline import Against, Verification
@@ -93,7 +94,14 @@ def migrate(job: AnyJob, *, force: bool = False, progress: bool = False) -> Repo
     return pipeline.migrate(job_of(job), _shown(progress=progress), force=force)
 
 
-def verify(job: AnyJob, *, against: Against = "ledger", progress: bool = False) -> Report:
+def verify(
+    job: AnyJob,
+    *,
+    against: Against = "ledger",
+    sample: int | None = None,
+    parity: bool = False,
+    progress: bool = False,
+) -> Report:
     """Re-read the target and compare it with its ledger, or also with its source; change no row.
 
     Example::
@@ -104,6 +112,9 @@ def verify(job: AnyJob, *, against: Against = "ledger", progress: bool = False) 
     Args:
         job: path of a job file, its keys, or a job.
         against: ``ledger`` needs no source; ``source`` also reads every record of it again.
+        sample: with ``source``: only whole shards, drawn at random, that hold so many records.
+        parity: ask source and target the same searches; the source's answers are those of
+            ``cfray baseline``, where there are any.
         progress: show on stderr which step runs.
 
     Returns:
@@ -111,10 +122,13 @@ def verify(job: AnyJob, *, against: Against = "ledger", progress: bool = False) 
         that a comparison with it decides nothing: these raise nothing.
 
     Raises:
-        ConfigError: there is no target yet.
+        ConfigError: there is no target yet, or a sample is to be compared with the ledger.
         LedgerMismatch: another job made it.
     """
-    return pipeline.check(job_of(job), _shown(progress=progress), Verification(against))
+    if sample is not None and against != "source":
+        raise ConfigError("a sample is of the source", 'give against="source", too')
+    asked = Verification(against, sample=sample, parity=parity)
+    return pipeline.check(job_of(job), _shown(progress=progress), asked)
 
 
 def query(

@@ -210,6 +210,9 @@ def test_a_second_migration_in_this_process_has_nothing_to_do(migration, on_ray,
     assert again.exit_code == report.exit_code
     assert again.counts["staged"] == report.counts["staged"]
     assert cfray.verify(job).exit_code == 3
+    assert cfray.verify(job, against="source", sample=1).exit_code == 3
+    with pytest.raises(cfray.ConfigError):
+        cfray.verify(job, sample=1)
     assert capfd.readouterr() == ("", "")
 
 
