@@ -15,13 +15,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfray.conversion.convert import Conversion
+from cfray.conversion.fields import Fields
 from cfray.engine import interrupts
 from cfray.errors import CannotFilter, ConfigError
 from cfray.job.mapping import Path, SourceShape, as_path
 from cfray.job.spec import JobSpec
 from cfray.planning.sample import Sample
+from cfray.records.record import variant_texts, variant_types
 from cfray.records.vectors import Floats, has_number, matrix
 from cfray.runtime.filesystems import open_filesystem
 from cfray.sources.base import FieldEquals
@@ -34,10 +37,8 @@ _SHIFT = 0.1
 #: Of the drawn vectors, each n-th is searched for with a filter, too.
 _FILTERED = 2
 #: Columns by whose texts applications filter; the first that the mapping has is taken.
-_FILTER_COLUMNS = ("author", "status", "title")
-_NO_FILTERS = "no record of the sample has a field that is mapped to " + " or ".join(
-    _FILTER_COLUMNS
-)
+_FILTER_COLUMNS = ("author", "status")
+_NO_FILTERS = f"no record has a text in a field that is mapped to {' or '.join(_FILTER_COLUMNS)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class _Question:
     origin: Origin
     vector: Floats
     where: dict[str, str] = field(default_factory=dict)
+    condition: FieldEquals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def ask_source(job: JobSpec, shape: SourceShape, sample: Sample) -> SourceAnswer
     """
     collections = sorted(set(sample.collections))
     if job.parity.queries is not None:
-        questions = list(_given(job.parity.queries, collections, shape.read_dimension))
+        questions = list(_given(job, job.parity.queries, collections, shape.read_dimension))
     else:
         questions = list(_draw(job, shape, sample))
     searches: list[Search] = []
@@ -121,11 +123,8 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
 def _ask(job: JobSpec, question: _Question) -> Search:
     interrupts.check()
     vector = [float(number) for number in question.vector]
-    conditions = [
-        FieldEquals(_path_of(job, column), text) for column, text in question.where.items()
-    ]
     begin = time.perf_counter()
-    ids = job.source.search(question.collection, vector, job.parity.k, *conditions)
+    ids = job.source.search(question.collection, vector, job.parity.k, question.condition)
     seconds = round(time.perf_counter() - begin, 6)
     return Search(question.collection, question.origin, vector, ids, seconds, question.where)
 
@@ -153,12 +152,14 @@ def _draw(job: JobSpec, shape: SourceShape, sample: Sample) -> Iterator[_Questio
     collections: list[str] = []
     texts: list[str | None] = []
     for batch, collection in zip(sample.batches, sample.collections, strict=True):
-        frames = conversion.convert(batch, collection).frames
-        numbers = matrix(frames.column("vector"))
+        converted = conversion.convert(batch, collection)
+        numbers = matrix(converted.frames.column("vector"))
         chosen = has_number(numbers)
         vectors += list(numbers[chosen])
         collections += [collection] * int(chosen.sum())
-        texts += frames.column(column or "author").filter(pa.array(chosen)).to_pylist()
+        records = pa.array(converted.rows[chosen])
+        path = None if column is None else _path_of(job, column)
+        texts += _texts_of(batch, path).take(records).to_pylist()
     if not vectors:
         raise ConfigError(
             "no sampled record of the source has a vector to search for",
@@ -172,7 +173,24 @@ def _draw(job: JobSpec, shape: SourceShape, sample: Sample) -> Iterator[_Questio
         yield _Question(collection, "drawn", vector)
         yield _Question(collection, "shifted", (vector + shift).astype(np.float32))
         if column is not None and text and number % _FILTERED == 0:
-            yield _Question(collection, "filtered", vector, {column: text})
+            condition = FieldEquals(_path_of(job, column), text)
+            yield _Question(collection, "filtered", vector, {column: text}, condition)
+
+
+def _texts_of(batch: pa.RecordBatch, path: Path | None) -> pa.StringArray:
+    """Give a field's values that are texts; null for others, which the column has as texts, too."""
+    no_texts: pa.StringArray = pa.nulls(batch.num_rows, pa.string())
+    if path is None:
+        return no_texts
+    fields = Fields(batch, {path})
+    column = fields.columns.get(path)
+    if column is None or path in fields.copies:
+        return no_texts
+    if path in fields.variants:
+        is_text = pc.equal(variant_types(column), "string")
+        return pc.if_else(is_text, variant_texts(column), None)
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return column.cast(pa.string()) if is_text else no_texts
 
 
 def _filter_column(job: JobSpec) -> str | None:
@@ -196,7 +214,7 @@ def _spread_over(collections: list[str], count: int, random: np.random.Generator
     return drawn
 
 
-def _given(location: str, collections: list[str], width: int) -> Iterator[_Question]:
+def _given(job: JobSpec, location: str, collections: list[str], width: int) -> Iterator[_Question]:
     """Read the questions of a file.
 
     Raises:
@@ -205,7 +223,7 @@ def _given(location: str, collections: list[str], width: int) -> Iterator[_Quest
     try:
         system, path = open_filesystem(location)
         with system.open_input_stream(path) as stream:
-            lines = stream.read().decode().splitlines()
+            lines = stream.read().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"parity.queries cannot be read: {location}", "correct its address in the job file"
@@ -215,7 +233,9 @@ def _given(location: str, collections: list[str], width: int) -> Iterator[_Quest
         raise ConfigError(f"{location} has no question", 'write {"vector": [..]}, one a line')
     for number, line in numbered:
         try:
-            yield _parse(json.loads(line), collections, width)
+            yield _parse(job, json.loads(line), collections, width)
+        except ConfigError as error:
+            raise ConfigError(f"line {number} of {location}: {error.what}", error.remedy) from error
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"line {number} of {location} is no question: {error}",
@@ -223,7 +243,7 @@ def _given(location: str, collections: list[str], width: int) -> Iterator[_Quest
             ) from error
 
 
-def _parse(body: dict[str, Any], collections: list[str], width: int) -> _Question:
+def _parse(job: JobSpec, body: dict[str, Any], collections: list[str], width: int) -> _Question:
     unknown = body.keys() - {"vector", "collection", "where"}
     if unknown or "vector" not in body:
         raise ValueError("its keys are vector, collection and where")
@@ -236,4 +256,7 @@ def _parse(body: dict[str, Any], collections: list[str], width: int) -> _Questio
     where = body.get("where", {})
     if len(where) > 1 or any(not isinstance(text, str) for text in where.values()):
         raise ValueError("where must be one column with a text")
-    return _Question(collection, "given", vector, dict(where))
+    condition = None
+    for column, text in where.items():
+        condition = FieldEquals(_path_of(job, column), text)
+    return _Question(collection, "given", vector, dict(where), condition)
