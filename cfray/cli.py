@@ -371,6 +371,10 @@ def verify(
             raise ConfigError(
                 f"{option} needs --against source", f"give both, or leave {option} out"
             )
+    if certificate and (counts or sample is not None):
+        raise ConfigError(
+            "a certificate is of all records", "leave --counts and --sample out, or --certificate"
+        )
     if repair + counts + (sample is not None) > 1:
         raise ConfigError(
             "--repair compares every record, --sample some and --counts none",

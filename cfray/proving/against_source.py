@@ -49,7 +49,7 @@ from cfray.proving.read_target import FOREIGN, EntryName, Fragments
 from cfray.proving.shards_compared import ShardsCompared
 from cfray.proving.verify import TargetFindings
 from cfray.report.names import AGAINST_SOURCE, SAMPLE_AGAINST_SOURCE
-from cfray.report.run import Run, earlier_reports
+from cfray.report.run import Run, earlier_reports, said_by
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context
 from cfray.target.books import Books, read_books
@@ -148,7 +148,7 @@ def leave_out_source(run: Run) -> None:
         ]
         if not made:
             continue
-        past = f"cfray {report.command} at {report.ended} found: {made[0].detail}"
+        past = said_by(report, made[0].detail)
         if made[0].status == "fail" and report.ledger_digest == ledger.digest:
             run.report.check(AGAINST_SOURCE, "fail", past)
         else:
@@ -171,7 +171,8 @@ def _compare(
         reader = SourceReader(steps_of_copy(run), context_of(run, session))
         marks = _marks(run, reader.context)
         basis = {"ledger": ledger.digest, "marks": marks}
-        progress = ShardsCompared.resume(run.state, basis)
+        # a sample is drawn anew each time, and read as a whole
+        progress = ShardsCompared.resume(run.state, basis) if sample is None else None
         unlike, unreadable = _read_shards_again(run, reader, receipts, progress)
         left = left_for_quarantine(run, ledger, books)
         suspects = [
@@ -188,7 +189,8 @@ def _compare(
         rows = RowComparison(reader, made_columns(run, ledger) | {"raw_data"})
         results = _without_moved(list(run_tasks(rows, suspects, _task_options(run))))
     comparison.shards, comparison.records = len(receipts), sum(item.read for item in receipts)
-    comparison.resumed, comparison.resumed_since = progress.resumed, progress.began
+    if progress is not None:
+        comparison.resumed, comparison.resumed_since = progress.resumed, progress.began
     is_as_planned = _is_as_planned(run, marks)
     for name, words in unlike.items():
         if not _is_damaged(found, books, name):
@@ -204,7 +206,7 @@ def _compare(
     missing = len(run.plan.shards) - len(books.shards)
     if missing:
         comparison.open_questions.append(f"{counted(missing, 'shard is', 'shards are')} not copied")
-    if sample is None:
+    if progress is not None:
         progress.forget()
     return unlike
 
@@ -252,7 +254,10 @@ def _draw_shards(receipts: Sequence[ShardReceipt], sample: int) -> list[ShardRec
 
 
 def _read_shards_again(
-    run: Run, reader: SourceReader, receipts: Sequence[ShardReceipt], progress: ShardsCompared
+    run: Run,
+    reader: SourceReader,
+    receipts: Sequence[ShardReceipt],
+    progress: ShardsCompared | None,
 ) -> tuple[dict[str, str], set[str]]:
     """Read committed shards of the source again, but those that are known to be alike.
 
@@ -260,9 +265,8 @@ def _read_shards_again(
         name of an entry -> how the source is unlike what was copied; those of them that cannot be
         read any more.
     """
-    receipt_of = {
-        receipt.name: receipt for receipt in receipts if receipt.name not in progress.alike
-    }
+    known = progress.alike if progress is not None else {}
+    receipt_of = {receipt.name: receipt for receipt in receipts if receipt.name not in known}
     shards = [_planned(run, name) for name in receipt_of]
     figures = run.report.stage("source check")
     unlike: dict[str, str] = {}
@@ -273,7 +277,7 @@ def _read_shards_again(
         figures.rows += content.read
         if words := _unlike(run, receipt_of[name], content):
             unlike[name] = words
-        else:
+        elif progress is not None:
             progress.add(name, content.read)
         if content.error:
             unreadable.add(name)

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfray.proving.neighbours import Floats64
+from cfray.proving.neighbours import Floats64, Metric
 
-#: A store computes distances in float32: two records are equally near where their distances differ
-#: by less than this share of the larger one, or of the vector's own square.
-_TOLERANCE = 1e-5
+#: A store computes in float32: share of a distance, and of what its numbers are rounded by.
+_RELATIVE, _ROUNDING = 2e-6, 4e-7
 #: Quantile of the normal distribution for an interval of 95 %.
 _Z = 1.96
 
@@ -27,16 +26,23 @@ class Answers:
     """What both sides found for one question.
 
     Attributes:
-        source, target: uuids, nearest first.
+        source, target: uuids, nearest first, each once.
         distances: uuid -> distance from the question, by the source's metric, of each record that
             the target holds.
-        square: of the question's length, by which distances are judged.
+        metric: of the source.
+        length: of the question.
     """
 
     source: Sequence[str]
     target: Sequence[str]
     distances: dict[str, float]
-    square: float
+    metric: Metric
+    length: float
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether neither side found anything: such a question says nothing."""
+        return not self.source and not self.target
 
     @property
     def agreement(self) -> float:
@@ -45,37 +51,50 @@ class Answers:
         Where one side has fewer hits than the other, its missing ones are no agreement.
         """
         most = max(len(self.source), len(self.target))
-        if not most:
-            return 1.0
-        return (len(self.source) - self.missed) / most
+        return (len(self.source) - self.missed) / most if most else math.nan
 
     @property
     def missed(self) -> int:
         """Count the source's hits that the target neither gives nor outdoes."""
         shared = set(self.source) & set(self.target)
-        lost = sorted(
-            self.distances.get(uuid, -math.inf) for uuid in self.source if uuid not in shared
-        )
+        lost = [uuid for uuid in self.source if uuid not in shared]
         instead = sorted(self._distance(uuid) for uuid in self.target if uuid not in shared)
-        instead += [math.inf] * (len(lost) - len(instead))
-        return sum(
-            1
-            for mine, other in zip(lost, instead, strict=False)
-            if not other <= mine + self._tolerance(mine)
-        )
+        outdone = 0
+        # of hits that are not in the target nothing is known, so nothing outdoes them
+        for distance in sorted(self._distance(uuid) for uuid in lost if uuid in self.distances):
+            if outdone < len(instead) and instead[outdone] <= distance + self._tolerance(distance):
+                outdone += 1
+        return len(lost) - outdone
 
     def shared_among(self, count: int) -> float:
         """Give the share of the first hits that both sides have."""
         first = set(self.source[:count])
         most = max(len(first), len(self.target[:count]))
-        return len(first.intersection(self.target[:count])) / most if most else 1.0
+        return len(first.intersection(self.target[:count])) / most if most else math.nan
 
     def _distance(self, uuid: str) -> float:
         distance = self.distances.get(uuid, math.inf)
         return math.inf if math.isnan(distance) else distance
 
     def _tolerance(self, distance: float) -> float:
-        return 0.0 if math.isinf(distance) else _TOLERANCE * max(abs(distance), self.square)
+        return 0.0 if math.isinf(distance) else tolerance(distance, self.metric, self.length)
+
+
+def tolerance(distance: float, metric: Metric, length: float) -> float:
+    """Give by how much two distances may differ that are the same for a store.
+
+    The distance ``l2`` is squared: an error of a number by its last bit, which grows with the
+    length of the vectors, changes it by twice the difference of the vectors.
+
+    Args:
+        distance: of the farther record.
+        metric: by which it is measured.
+        length: of the question.
+    """
+    bound = _RELATIVE * abs(distance)
+    if metric == "l2":
+        return bound + _ROUNDING * length * math.sqrt(distance)
+    return bound + (_ROUNDING if metric == "cosine" else 0.0)
 
 
 def interval(shares: Sequence[float]) -> tuple[float, float]:
@@ -104,7 +123,7 @@ def recall(nearest: Sequence[Floats64], farthest: Floats64, k: int) -> float:
         k: neighbours asked for.
     """
     found = [
-        min(k, int(np.count_nonzero(hits <= bound + _TOLERANCE * abs(bound)))) / k
+        min(k, int(np.count_nonzero(hits <= bound + _RELATIVE * abs(bound)))) / k
         for hits, bound in zip(nearest, farthest, strict=True)
         if np.isfinite(bound)
     ]

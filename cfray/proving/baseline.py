@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
 
 from cfray.copying.driver import context_of
 from cfray.embedders.spec import Embedding
@@ -18,7 +21,14 @@ from cfray.job.spec import JobSpec
 from cfray.planning.plan import take_survey
 from cfray.planning.sample import read_sample
 from cfray.planning.shape import work_out_shape
-from cfray.proving.source_search import Search, SourceAnswers, ask_source, quantiles
+from cfray.proving.source_search import (
+    FILTER_COLUMNS,
+    Search,
+    SourceAnswers,
+    ask_source,
+    digest_of_questions,
+    quantiles,
+)
 from cfray.report.run import Run
 from cfray.runtime.clock import utc_now
 from cfray.runtime.plurals import counted
@@ -67,6 +77,7 @@ class Baseline:
         searches: questions and answers; none where the store has no search of its own.
         no_searches: why there are none; empty where there are.
         no_filters: why no search has a filter; empty where some have one.
+        terms: what a job must have in common with the one that asked: ``baseline_terms``.
     """
 
     taken: str
@@ -76,6 +87,7 @@ class Baseline:
     searches: list[Search]
     no_searches: str = ""
     no_filters: str = ""
+    terms: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Give what a program wants to know at once; the file has the rest."""
@@ -130,9 +142,29 @@ def _parse(data: bytes) -> Baseline:
     body: dict[str, Any] = json.loads(data)
     if body.pop("format") != _FORMAT:
         raise ValueError("of another format")
-    body["collections"] = [SourceCollection(**item) for item in body["collections"]]
-    body["searches"] = [Search(**item) for item in body["searches"]]
-    return Baseline(**body)
+    # pydantic's error is a ValueError
+    baseline = TypeAdapter(Baseline).validate_python(body)
+    named = {column for search in baseline.searches for column in search.where}
+    widths = {len(search.vector) for search in baseline.searches}
+    numbers = np.array([number for search in baseline.searches for number in search.vector])
+    is_asked = bool(baseline.searches) != bool(baseline.no_searches)
+    if named - set(FILTER_COLUMNS) or len(widths) > 1 or baseline.k < 1 or not is_asked:
+        raise ValueError("no baseline of cfray's")
+    if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
+        raise ValueError("vectors that are none")
+    return baseline
+
+
+def baseline_terms(job: JobSpec) -> dict[str, str]:
+    """Give what decides which questions a source is asked, and how its answers are read."""
+    parity = job.parity
+    return {
+        "job name": job.name,
+        "source": job.source.address,
+        "parity.k": str(parity.k),
+        "parity.searches": str(parity.searches),
+        "parity.queries": digest_of_questions(parity.queries) if parity.queries else "none",
+    }
 
 
 def record_baseline(job: JobSpec) -> Baseline:
@@ -147,6 +179,7 @@ def record_baseline(job: JobSpec) -> Baseline:
             f"source kind {job.source.kind} is read from files, which answer no search",
             "record a baseline of the store that the files were exported from",
         )
+    terms = baseline_terms(job)
     job = job.with_embedding(Embedding())  # the source's own vectors are searched
     with (
         tempfile.TemporaryDirectory(prefix="cfray-baseline-") as scratch,
@@ -168,6 +201,7 @@ def record_baseline(job: JobSpec) -> Baseline:
         searches=answers.searches,
         no_searches=no_searches,
         no_filters=answers.no_filters,
+        terms=terms,
     )
 
 

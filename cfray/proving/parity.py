@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, get_args
 
@@ -17,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from lance import LanceDataset
 
-from cfray.errors import ConfigError, SourceError
+from cfray.errors import ConfigError, SourceError, TargetError
 from cfray.finishing import index
 from cfray.frames.schema import record_uuids, uuid_namespace
 from cfray.job.spec import JobSpec
-from cfray.proving.baseline import Baseline, ask_now
+from cfray.proving.baseline import Baseline, ask_now, baseline_terms
 from cfray.proving.neighbours import (
     Conditions,
     Floats64,
@@ -34,10 +35,11 @@ from cfray.proving.read_target import Fragments
 from cfray.proving.source_search import Search
 from cfray.records.vectors import matrix
 from cfray.report.names import PARITY
-from cfray.report.run import Run, earlier_reports
+from cfray.report.run import Run, earlier_reports, said_by
 from cfray.runtime.error_text import describe_error
 from cfray.runtime.plurals import counted
 from cfray.target.origins import RowOrigins
+from cfray.target.receipts import Status
 from cfray.target.search_settings import SearchSettings
 
 #: Uuids that one condition names.
@@ -46,53 +48,54 @@ _NAMED_UUIDS = 1_000
 
 def compare_searches(run: Run) -> None:
     """Ask source and target the same questions; note how far they agree, and why they do not."""
-    report = run.report
     try:
         collection_of = _searchable(run)
         baseline = Baseline.load(run.state)
-        is_recorded = baseline is not None
-        baseline = baseline or ask_now(run)
-    except (SourceError, ConfigError) as error:
-        report.leave_undecided(PARITY, f"{error.what} ({error.remedy})")
+        if baseline is not None:
+            _check_baseline(run, baseline, collection_of)
+        answered = baseline or ask_now(run)
+        facts, causes = _compare(run, answered, collection_of)
+    except (SourceError, ConfigError, TargetError) as error:
+        _leave_open(run, f"{error.what} ({error.remedy})")
         return
-    if baseline.no_searches:
-        report.leave_undecided(PARITY, baseline.no_searches)
-        return
-    unknown = {search.collection for search in baseline.searches} - collection_of.keys()
-    if unknown:
-        report.leave_undecided(
-            PARITY,
-            f"the baseline of {baseline.taken} searched {min(unknown)}, which was not copied",
-        )
-        return
+    run.report.parity = {
+        **facts,
+        "source_asked": answered.taken,
+        "baseline": baseline is not None,
+        "wanted": run.job.parity.agreement,
+        "no_filters": answered.no_filters,
+        "causes": causes,
+    }
+    _judge(run, facts, causes, answered, is_recorded=baseline is not None)
+
+
+def _compare(
+    run: Run, answered: Baseline, collection_of: dict[str, str | None]
+) -> tuple[dict[str, Any], list[str]]:
+    """Ask the target, too; give the figures, and the causes of a poor agreement.
+
+    Raises:
+        TargetError: the target cannot be searched.
+    """
     dataset = run.target.open()
     metric, options = _how_to_search(run, dataset)
+    conditions = [
+        _conditions(collection_of[search.collection], search) for search in answered.searches
+    ]
     try:
-        conditions = [
-            _conditions(collection_of[search.collection], search) for search in baseline.searches
-        ]
-
-        comparison = _ask_target(run, dataset, options, conditions, baseline)
+        comparison = _ask_target(run, dataset, options, conditions, answered)
 
         @cache
         def find(by: Metric) -> Floats64:
             return _farthest(run, dataset, comparison, conditions, by)
 
         facts = measure(comparison, metric, _metric_of_source(run, comparison, metric, find), find)
-        causes = find_causes(comparison, facts, run.job.parity.agreement, find)
+        return facts, find_causes(comparison, facts, run.job.parity.agreement, find)
     except (OSError, ValueError, pa.ArrowException) as error:
-        # the check of the content says what is damaged
-        report.leave_undecided(PARITY, f"the target was not read: {describe_error(error)[:200]}")
-        return
-    wanted = run.job.parity.agreement
-    taken = {
-        "source_asked": baseline.taken,
-        "baseline": is_recorded,
-        "wanted": wanted,
-        "no_filters": baseline.no_filters,
-    }
-    report.parity = {**facts, **taken, "causes": causes}
-    _judge(run, facts, causes, baseline, is_recorded=is_recorded)
+        raise TargetError(
+            f"the target cannot be searched: {describe_error(error)[:200]}",
+            "the other checks say what is damaged",
+        ) from error
 
 
 def leave_out_parity(run: Run) -> None:
@@ -100,19 +103,81 @@ def leave_out_parity(run: Run) -> None:
 
     A failure stays one for as long as nothing has changed in the dataset, its indexes included.
     """
+    last = _last_comparison(run)
+    if last is None:
+        detail = "cfray verify --parity asks source and target the same questions"
+        run.report.check(PARITY, "not_run", detail)
+    elif last.status == "fail" and last.is_current:
+        run.report.check(PARITY, "fail", last.detail)
+    else:
+        detail = f"not made now; {last.status} at that time; {last.detail}"
+        run.report.check(PARITY, "not_run", detail)
+
+
+def _leave_open(run: Run, reason: str) -> None:
+    """Note that the searches could not be compared; a failure of before stays one."""
+    last = _last_comparison(run)
+    if last is not None and last.status == "fail" and last.is_current:
+        run.report.check(PARITY, "fail", f"{last.detail}; now: {reason}")
+    else:
+        run.report.leave_undecided(PARITY, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What the last command found that compared searches.
+
+    Attributes:
+        is_current: whether the dataset is the same since.
+    """
+
+    status: Status
+    detail: str
+    is_current: bool
+
+
+def _last_comparison(run: Run) -> _Last | None:
     for report in earlier_reports(run):
         for check in report.checks:
-            if check.name != PARITY or check.status == "not_run":
-                continue
-            past = f"cfray {report.command} at {report.ended} found: {check.detail}"
-            if check.status == "fail" and report.dataset_version == run.report.dataset_version:
-                run.report.check(PARITY, "fail", past)
-            else:
-                result = f"{check.status} at that time; {past}"
-                run.report.check(PARITY, "not_run", f"not made now; {result}")
-            return
-    detail = "cfray verify --parity asks source and target the same questions"
-    run.report.check(PARITY, "not_run", detail)
+            if check.name == PARITY and check.status != "not_run":
+                is_current = report.dataset_version == run.report.dataset_version
+                return _Last(check.status, said_by(report, check.detail), is_current)
+    return None
+
+
+def _check_baseline(run: Run, baseline: Baseline, collection_of: dict[str, str | None]) -> None:
+    """Refuse a baseline that does not answer what the job file asks.
+
+    Raises:
+        ConfigError: names the difference.
+    """
+    if baseline.no_searches:
+        raise ConfigError(
+            f"the baseline of {baseline.taken} has no searches: {baseline.no_searches}",
+            "compare the results of your application by hand",
+        )
+    remedy = "record another one with cfray baseline, undo the change, or remove baseline.json"
+    now = baseline_terms(run.job)
+    for key, was in baseline.terms.items():
+        if was != now.get(key):
+            raise ConfigError(
+                f"the baseline of {baseline.taken} is of another {key} ({was}) than the job file's "
+                f"({now.get(key)})",
+                remedy,
+            )
+    unknown = {search.collection for search in baseline.searches} - collection_of.keys()
+    if unknown:
+        raise ConfigError(
+            f"the baseline of {baseline.taken} searched {min(unknown)}, which was not copied",
+            remedy,
+        )
+    width = run.plan.shape.dimension
+    if any(len(search.vector) != width for search in baseline.searches):
+        raise ConfigError(
+            f"the baseline of {baseline.taken} has vectors of another width than the target's "
+            f"({width})",
+            remedy,
+        )
 
 
 def _searchable(run: Run) -> dict[str, str | None]:
@@ -207,16 +272,22 @@ def _ask_target(
         )
         seconds.append(time.perf_counter() - begin)
         target.append(table.column("uuid").to_pylist())
-    source = [_uuids(run.job, search) for search in baseline.searches]
-    uuids = sorted({uuid for found in (*source, *target) for uuid in found})
+    source = [_uuids(run.job, search, search.ids) for search in baseline.searches]
+    drawn = [
+        uuid
+        for search in baseline.searches
+        for uuid in _uuids(run.job, search, [search.record]) or [""]
+    ]
+    uuids = sorted({uuid for found in (*source, *target, drawn) for uuid in found if uuid})
     vectors = _vectors_of(dataset, uuids)
-    return Comparison(baseline.searches, source, target, seconds, vectors, baseline.k)
+    return Comparison(baseline.searches, source, target, drawn, seconds, vectors, baseline.k)
 
 
-def _uuids(job: JobSpec, search: Search) -> list[str]:
-    """Compute the uuids of the records that a source found."""
+def _uuids(job: JobSpec, search: Search, ids: list[str]) -> list[str]:
+    """Compute the uuids of records that a source named, each once."""
     space = uuid_namespace(job.name, search.collection)
-    uuids: list[str] = record_uuids(space, pa.array(search.ids, pa.string())).to_pylist()
+    distinct = [tagged_id for tagged_id in dict.fromkeys(ids) if tagged_id]
+    uuids: list[str] = record_uuids(space, pa.array(distinct, pa.string())).to_pylist()
     return uuids
 
 
@@ -276,12 +347,16 @@ def _judge(
         f"asked for: {wanted}; seconds at p50 and p99: source {source['p50']:.3f} and "
         f"{source['p99']:.3f}, target {target['p50']:.3f} and {target['p99']:.3f}"
     )
+    if facts["found_nothing"]:
+        empty = counted(facts["found_nothing"], "further search", "further searches")
+        detail += f"; {empty} found nothing on either side"
     reasons = f"; {'; '.join(causes)}" if causes else ""
-    if facts["low"] >= wanted:
-        run.report.check(PARITY, "pass", detail)
-    elif facts["high"] < wanted:
+    # a record whose vector is another one now: damage, unless the source was asked before the copy
+    is_moved = facts["other_vectors"] and is_recorded
+    if facts["high"] < wanted or (facts["other_vectors"] and not is_recorded):
         run.report.check(PARITY, "fail", f"{detail}{reasons}")
+    elif facts["low"] >= wanted and not is_moved:
+        run.report.check(PARITY, "pass", detail)
     else:
-        run.report.leave_undecided(
-            PARITY, f"{detail}; ask more questions (parity.searches){reasons}"
-        )
+        more = "" if is_moved else "; ask more questions (parity.searches)"
+        _leave_open(run, f"{detail}{more}{reasons}")

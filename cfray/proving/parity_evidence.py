@@ -19,6 +19,9 @@ from cfray.runtime.plurals import counted
 _POINTS = 200
 #: A difference of recalls that is worth a word.
 _NOTABLE = 0.02
+#: Share of the true neighbours below which no hit of the source counts as outdone: an index that
+#: finds so few is broken, or the vectors stand at other records.
+_PLAUSIBLE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Comparison:
     Attributes:
         searches: questions and the source's answers.
         source, target: for each question, the uuids that the side found.
+        drawn: for each question, the uuid of the record whose vector it has; empty without one.
         seconds: that each answer of the target took.
         vectors: uuid -> vector, of what the target holds.
         k: hits that were asked for.
@@ -36,6 +40,7 @@ class Comparison:
     searches: list[Search]
     source: list[list[str]]
     target: list[list[str]]
+    drawn: list[str]
     seconds: list[float]
     vectors: dict[str, npt.NDArray[np.float64]]
     k: int
@@ -54,8 +59,20 @@ class Comparison:
         source, target = self.source[row], self.target[row]
         known = [uuid for uuid in dict.fromkeys([*source, *target]) if uuid in self.vectors]
         found = self.distances_of(known, row, metric)
-        square = 1.0 if metric == "cosine" else float(np.square(self.searches[row].vector).sum())
-        return Answers(source, target, dict(zip(known, found.tolist(), strict=True)), square)
+        length = float(np.linalg.norm(np.asarray(self.searches[row].vector)))
+        distance_of = dict(zip(known, found.tolist(), strict=True))
+        return Answers(source, target, distance_of, metric, length)
+
+    @property
+    def others(self) -> list[str]:
+        """Name the drawn records that have another vector in the target than the question."""
+        return [
+            uuid
+            for uuid, search in zip(self.drawn, self.searches, strict=True)
+            if uuid in self.vectors
+            and self.vectors[uuid].astype(np.float32).tobytes()
+            != np.asarray(search.vector, np.float32).tobytes()
+        ]
 
     def recalls(self, farthest: Floats64, metric: Metric) -> tuple[float, float]:
         """Give the shares of the true neighbours that source and target found."""
@@ -73,36 +90,45 @@ def measure(
     source_metric: Metric,
     find_farthest: Callable[[Metric], Floats64],
 ) -> dict[str, Any]:
-    """Work out the figures of the report."""
-    rows = range(len(comparison.searches))
-    answers = [comparison.answers(row, source_metric) for row in rows]
-    shares = [answer.agreement for answer in answers]
+    """Work out the figures of the report; questions that found nothing at all are left out."""
+    k = comparison.k
+    asked = [
+        (answer, search)
+        for row, search in enumerate(comparison.searches)
+        if not (answer := comparison.answers(row, source_metric)).is_empty
+    ]
+    answers = [answer for answer, _ in asked]
+    own_recall, _ = comparison.recalls(find_farthest(source_metric), source_metric)
+    is_plausible = not own_recall < _PLAUSIBLE
+    shares = [answer.agreement if is_plausible else answer.shared_among(k) for answer in answers]
     low, high = interval(shares)
     by_origin = {
         str(origin): [
             share
-            for share, search in zip(shares, comparison.searches, strict=True)
+            for share, (_, search) in zip(shares, asked, strict=True)
             if search.origin == origin
         ]
-        for origin in sorted({search.origin for search in comparison.searches})
+        for origin in sorted({search.origin for _, search in asked})
     }
     source_recall, target_recall = comparison.recalls(find_farthest(metric), metric)
-    k = comparison.k
     counts = [count for count in (1, 3, 5) if count < k] + [k]
     return {
         "searches": len(answers),
+        "found_nothing": len(comparison.searches) - len(answers),
         "origins": {
-            origin: {"searches": len(own), "agreement": round(float(np.mean(own)), 4)}
+            origin: {"searches": len(own), "agreement": _mean(own)}
             for origin, own in by_origin.items()
         },
         "k": k,
-        "agreement": round(float(np.mean(shares)), 4),
+        "agreement": _mean(shares),
         "low": round(low, 4),
         "high": round(high, 4),
         "same_at": {
-            str(count): round(float(np.mean([one.shared_among(count) for one in answers])), 4)
+            str(count): _mean([answer.shared_among(count) for answer in answers])
             for count in counts
         },
+        "other_vectors": len(comparison.others),
+        "is_plausible": is_plausible,
         "not_in_target": sum(
             uuid not in comparison.vectors for found in comparison.source for uuid in found
         ),
@@ -112,11 +138,17 @@ def measure(
         "target_recall": _figure(target_recall),
         "source_seconds": quantiles([search.seconds for search in comparison.searches]),
         "target_seconds": quantiles(comparison.seconds),
-        "target_searches_a_second": round(len(answers) / sum(comparison.seconds), 1),
+        "target_searches_a_second": round(
+            len(comparison.seconds) / max(sum(comparison.seconds), 1e-9), 1
+        ),
         "farthest_hits": [
             pair for answer in answers[:_POINTS] if all(map(math.isfinite, pair := _ends(answer)))
         ],
     }
+
+
+def _mean(shares: list[float]) -> float:
+    return round(float(np.mean(shares)), 4) if shares else 0.0
 
 
 def _figure(share: float) -> float | None:
@@ -146,45 +178,27 @@ def find_causes(
         wanted: agreement that was asked for.
         find_farthest: gives the distances of the k-th true neighbours by a metric.
     """
-    if facts["low"] >= wanted:
+    if facts["agreement"] >= wanted and not facts["other_vectors"]:
         return []
     causes = []
+    if facts["other_vectors"]:
+        records = counted(facts["other_vectors"], "record")
+        causes.append(
+            f"{records} whose vectors were searched for have other vectors in the target: the "
+            "vectors stand at other records, or the source was written to in between"
+        )
     if facts["not_in_target"]:
         hits = counted(facts["not_in_target"], "hit")
         causes.append(f"{hits} of the source are not in the target: in quarantine, or newer")
-    k = comparison.k
-    short = sum(len(found) < k for found in comparison.source)
-    if short > sum(len(found) < k for found in comparison.target):
-        causes.append(f"the source gave fewer than {k} hits to {counted(short, 'question')}")
-    metric: Metric = facts["metric"]
-    by_metric = {
-        other: comparison.recalls(find_farthest(other), other)[0]
-        for other in get_args(Metric)
-        if other != metric
-    }
-    own = facts["source_recall"] or 0.0
-    best = max(by_metric, key=lambda name: np.nan_to_num(by_metric[name]))
-    if by_metric[best] > own + _NOTABLE:
+    source_hits, target_hits = (
+        sum(map(len, side)) for side in (comparison.source, comparison.target)
+    )
+    if source_hits != target_hits:
         causes.append(
-            f"the source ranks by {best} ({by_metric[best]:.3f} of its hits are neighbours by it, "
-            f"{own:.3f} by {metric}); the target ranks by {metric}: set index.vector.metric to "
-            f"{best}, then run cfray optimize"
+            f"the source gave {counted(source_hits, 'hit')}, the target {target_hits:,} to the "
+            "same questions"
         )
-    elif own < 1 - _NOTABLE and not facts["not_in_target"]:
-        causes.append(f"the source's own search finds {own:.3f} of the true neighbours")
-    target_recall = facts["target_recall"]
-    if target_recall is not None and target_recall < 1 - _NOTABLE:
-        causes.append(
-            f"the target's index finds {target_recall:.3f} of the true neighbours: raise "
-            "index.vector.recall, or name another index.vector.type, then run cfray optimize"
-        )
-    agreements = {name: part["agreement"] for name, part in facts["origins"].items()}
-    filtered = agreements.pop("filtered", None)
-    if filtered is not None and filtered < min(agreements.values()) - _NOTABLE:
-        causes.append(
-            f"searches with a filter agree least ({filtered:.3f}): source and target compare the "
-            "field in another way, or the source's index is poor under a filter"
-        )
+    causes += _causes_in_rankings(comparison, facts, find_farthest)
     zeros = sum(
         not comparison.vectors[uuid].any()
         for found in comparison.target
@@ -193,7 +207,49 @@ def find_causes(
     )
     if zeros:
         causes.append(
-            f"{counted(zeros, 'hit')} of the target are records without a vector, which stand as "
-            "zeros: embedding.missing_vector null leaves them out"
+            f"the vectors of {counted(zeros, 'hit')} of the target are zeros; where they stand for "
+            "no vector, embedding.missing_vector null leaves them out"
+        )
+    agreements = {name: part["agreement"] for name, part in facts["origins"].items()}
+    filtered = agreements.pop("filtered", None)
+    if not causes and filtered is not None and filtered < min(agreements.values()) - _NOTABLE:
+        causes.append(
+            f"searches with a filter agree least ({filtered:.3f}): source and target compare the "
+            "field in another way"
         )
     return causes or ["no cause was found in the evidence"]
+
+
+def _causes_in_rankings(
+    comparison: Comparison,
+    facts: dict[str, Any],
+    find_farthest: Callable[[Metric], Floats64],
+) -> list[str]:
+    """Say whether both sides rank by different distances, and whose index finds too little."""
+    metric: Metric = facts["metric"]
+    own, target_recall = facts["source_recall"], facts["target_recall"]
+    causes = []
+    if target_recall is not None and target_recall < 1 - _NOTABLE:
+        causes.append(
+            f"the target's index finds {target_recall:.3f} of the true neighbours: raise "
+            "index.vector.recall, or name another index.vector.type, then run cfray optimize"
+        )
+    if own is None:
+        return causes
+    by_metric = {
+        other: comparison.recalls(find_farthest(other), other)[0]
+        for other in get_args(Metric)
+        if other != metric
+    }
+    best = max(by_metric, key=lambda name: np.nan_to_num(by_metric[name]))
+    if by_metric[best] > own + _NOTABLE:
+        remedy = f"set index.vector.metric to {best}, then run cfray optimize"
+        if len({search.collection for search in comparison.searches}) > 1:
+            remedy = "an index has one distance, and the source collections may have several"
+        causes.append(
+            f"the source ranks by {best} ({by_metric[best]:.3f} of its hits are neighbours by it, "
+            f"{own:.3f} by {metric}); the target ranks by {metric}: {remedy}"
+        )
+    elif own < 1 - _NOTABLE and not facts["not_in_target"]:
+        causes.append(f"the source's own search finds {own:.3f} of the true neighbours")
+    return causes

@@ -18,7 +18,8 @@ from cfray.target.state import State
 
 #: File in the folder beside the target, while a comparison is under way.
 FILE = "compared.json"
-#: Seconds for which a shard of a source that keeps no mark of its writes counts as alike: a day.
+#: Seconds for which a shard counts as alike: a day.  Marks of writes do not show everything: a
+#: file may be changed and given its old time.
 _VALID = 86_400
 #: Writing the file may take a twentieth of the time.
 _SHARE = 20
@@ -53,7 +54,7 @@ class ShardsCompared:
         try:
             body = parse_document(data, f"{state.folder.uri}/{FILE}", json.loads)
             is_old = time.time() - seconds_of(body["began"]) > _VALID
-            if body["basis"] != basis or (is_old and not basis["marks"]):
+            if body["basis"] != basis or is_old:
                 return cls(state, basis)
             alike = {str(name): int(records) for name, records in body["alike"].items()}
             return cls(state, basis, str(body["began"]), alike, len(alike))

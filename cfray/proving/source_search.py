@@ -7,6 +7,7 @@ connector has: a connection of its own for each question is part of the time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -37,8 +38,9 @@ _SHIFT = 0.1
 #: Of the drawn vectors, each n-th is searched for with a filter, too.
 _FILTERED = 2
 #: Columns by whose texts applications filter; the first that the mapping has is taken.
-_FILTER_COLUMNS = ("author", "status")
-_NO_FILTERS = f"no record has a text in a field that is mapped to {' or '.join(_FILTER_COLUMNS)}"
+FILTER_COLUMNS = ("author", "status")
+_NO_FILTERS = f"no field that is mapped to {' or '.join(FILTER_COLUMNS)} holds texts alone"
+_FORM = 'write {"vector": [..], "collection": NAME, "where": {"author": TEXT}}, one a line'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Search:
         ids: of the records that the source found, nearest first, with their tags (``i:42``).
         seconds: that the answer took.
         where: column of the target -> text that the records must have; empty without a filter.
+        record: tagged id of the record whose vector it is; empty where it is none's.
     """
 
     collection: str
@@ -60,6 +63,7 @@ class Search:
     ids: list[str]
     seconds: float
     where: dict[str, str] = field(default_factory=dict)
+    record: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class _Question:
     vector: Floats
     where: dict[str, str] = field(default_factory=dict)
     condition: FieldEquals | None = None
+    record: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,8 @@ def ask_source(job: JobSpec, shape: SourceShape, sample: Sample) -> SourceAnswer
         questions = list(_draw(job, shape, sample))
     searches: list[Search] = []
     no_filters = "" if any(question.where for question in questions) else _NO_FILTERS
+    if no_filters and job.parity.queries is not None:
+        no_filters = "the questions of the file have none"
     for question in questions:
         if question.where and no_filters:
             continue
@@ -126,7 +133,10 @@ def _ask(job: JobSpec, question: _Question) -> Search:
     begin = time.perf_counter()
     ids = job.source.search(question.collection, vector, job.parity.k, question.condition)
     seconds = round(time.perf_counter() - begin, 6)
-    return Search(question.collection, question.origin, vector, ids, seconds, question.where)
+    return Search(
+        *(question.collection, question.origin, vector, ids, seconds),
+        *(question.where, question.record),
+    )
 
 
 def _path_of(job: JobSpec, column: str) -> Path:
@@ -135,11 +145,11 @@ def _path_of(job: JobSpec, column: str) -> Path:
     Raises:
         ConfigError: the mapping makes the column in another way.
     """
-    rule = getattr(job.mapping, column, None) if column in _FILTER_COLUMNS else None
+    rule = getattr(job.mapping, column, None) if column in FILTER_COLUMNS else None
     if job.mapping.cases or not isinstance(rule, str):
         raise ConfigError(
             f"no filter by {column}: the mapping does not take it from one field as it stands",
-            f"filter by one of {', '.join(_FILTER_COLUMNS)}, mapped by the name of a field",
+            f"filter by one of {', '.join(FILTER_COLUMNS)}, mapped by the name of a field",
         )
     return as_path(rule)
 
@@ -151,6 +161,8 @@ def _draw(job: JobSpec, shape: SourceShape, sample: Sample) -> Iterator[_Questio
     vectors: list[Floats] = []
     collections: list[str] = []
     texts: list[str | None] = []
+    ids: list[str] = []
+    has_lists = False
     for batch, collection in zip(sample.batches, sample.collections, strict=True):
         converted = conversion.convert(batch, collection)
         numbers = matrix(converted.frames.column("vector"))
@@ -160,6 +172,8 @@ def _draw(job: JobSpec, shape: SourceShape, sample: Sample) -> Iterator[_Questio
         records = pa.array(converted.rows[chosen])
         path = None if column is None else _path_of(job, column)
         texts += _texts_of(batch, path).take(records).to_pylist()
+        has_lists |= _has_lists(batch, path)
+        ids += converted.tagged_ids.filter(pa.array(chosen)).to_pylist()
     if not vectors:
         raise ConfigError(
             "no sampled record of the source has a vector to search for",
@@ -168,13 +182,25 @@ def _draw(job: JobSpec, shape: SourceShape, sample: Sample) -> Iterator[_Questio
     random = np.random.default_rng(0)
     for number, row in enumerate(_spread_over(collections, -(-job.parity.searches // 2), random)):
         vector, collection, text = vectors[row], collections[row], texts[row]
-        noise = random.standard_normal(len(vector))
-        shift = noise * (_SHIFT * np.linalg.norm(vector) / np.linalg.norm(noise))
-        yield _Question(collection, "drawn", vector)
-        yield _Question(collection, "shifted", (vector + shift).astype(np.float32))
-        if column is not None and text and number % _FILTERED == 0:
+        yield _Question(collection, "drawn", vector, record=ids[row])
+        shifted = _shifted(vector, random)
+        if np.isfinite(shifted).all():
+            yield _Question(collection, "shifted", shifted)
+        if column is not None and text and number % _FILTERED == 0 and not has_lists:
             condition = FieldEquals(_path_of(job, column), text)
-            yield _Question(collection, "filtered", vector, {column: text}, condition)
+            where = {column: text}
+            yield _Question(collection, "filtered", vector, where, condition, ids[row])
+
+
+def _shifted(vector: Floats, random: np.random.Generator) -> Floats:
+    """Shift a vector; in float64, for the square of a large float32 is infinite."""
+    noise = random.standard_normal(len(vector))
+    length = np.linalg.norm(vector.astype(np.float64))
+    with np.errstate(over="ignore"):
+        shifted: Floats = (vector + noise * (_SHIFT * length / np.linalg.norm(noise))).astype(
+            np.float32
+        )
+    return shifted
 
 
 def _texts_of(batch: pa.RecordBatch, path: Path | None) -> pa.StringArray:
@@ -193,11 +219,24 @@ def _texts_of(batch: pa.RecordBatch, path: Path | None) -> pa.StringArray:
     return column.cast(pa.string()) if is_text else no_texts
 
 
+def _has_lists(batch: pa.RecordBatch, path: Path | None) -> bool:
+    """Tell whether a field holds lists: some stores look for the text among their items."""
+    if path is None:
+        return False
+    fields = Fields(batch, {path})
+    column = fields.columns.get(path)
+    if column is None:
+        return False
+    if path not in fields.variants:
+        return bool(pa.types.is_nested(column.type))
+    return bool(pc.any(pc.starts_with(variant_types(column), "list")).as_py())
+
+
 def _filter_column(job: JobSpec) -> str | None:
     """Choose a column that stands for one field of the source as it is; None: there is none."""
     if job.mapping.cases:
         return None
-    mapped = (name for name in _FILTER_COLUMNS if isinstance(getattr(job.mapping, name), str))
+    mapped = (name for name in FILTER_COLUMNS if isinstance(getattr(job.mapping, name), str))
     return next(mapped, None)
 
 
@@ -221,42 +260,99 @@ def _given(job: JobSpec, location: str, collections: list[str], width: int) -> I
         ConfigError: names the line that is wrong, and why.
     """
     try:
-        system, path = open_filesystem(location)
-        with system.open_input_stream(path) as stream:
-            lines = stream.read().decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"parity.queries cannot be read: {location}", "correct its address in the job file"
-        ) from error
+        lines = _read_questions(location).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{location} is no UTF-8", f"write it in UTF-8; {_FORM}") from error
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not numbered:
-        raise ConfigError(f"{location} has no question", 'write {"vector": [..]}, one a line')
+        raise ConfigError(f"{location} has no question", _FORM)
     for number, line in numbered:
         try:
             yield _parse(job, json.loads(line), collections, width)
         except ConfigError as error:
             raise ConfigError(f"line {number} of {location}: {error.what}", error.remedy) from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
-                f"line {number} of {location} is no question: {error}",
-                'write {"vector": [..], "collection": NAME}, one a line',
+                f"line {number} of {location} is no question: {error}", _FORM
             ) from error
 
 
-def _parse(job: JobSpec, body: dict[str, Any], collections: list[str], width: int) -> _Question:
+def digest_of_questions(location: str) -> str:
+    """Give the SHA-256 of a file of questions.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return hashlib.sha256(_read_questions(location)).hexdigest()
+
+
+def _read_questions(location: str) -> bytes:
+    try:
+        system, path = open_filesystem(location)
+        with system.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except OSError as error:
+        raise ConfigError(
+            f"parity.queries cannot be read: {location}", "correct its address in the job file"
+        ) from error
+
+
+def _parse(job: JobSpec, body: Any, collections: list[str], width: int) -> _Question:
+    """Read a question.
+
+    Raises:
+        ValueError: it is none; says why.
+        ConfigError: the target cannot be searched with its filter.
+    """
+    if not isinstance(body, dict) or "vector" not in body:
+        raise ValueError("it must have a vector")
     unknown = body.keys() - {"vector", "collection", "where"}
-    if unknown or "vector" not in body:
-        raise ValueError("its keys are vector, collection and where")
-    vector = np.asarray(body["vector"], np.float32)
-    if vector.shape != (width,) or not np.isfinite(vector).all() or not vector.any():
-        raise ValueError(f"its vector must have {width} numbers, and not be zero")
+    if unknown:
+        raise ValueError(f"it has the unknown key {min(unknown)}")
     collection = body.get("collection", collections[0] if len(collections) == 1 else None)
     if collection not in collections:
         raise ValueError(f"its collection must be one of {', '.join(collections[:10])}")
     where = body.get("where", {})
-    if len(where) > 1 or any(not isinstance(text, str) for text in where.values()):
+    if not isinstance(where, dict) or len(where) > 1 or not all(map(_is_plain, where.values())):
         raise ValueError("where must be one column with a text")
     condition = None
     for column, text in where.items():
         condition = FieldEquals(_path_of(job, column), text)
+    vector = _vector(body["vector"], width)
     return _Question(collection, "given", vector, dict(where), condition)
+
+
+def _is_plain(text: object) -> bool:
+    """Tell whether a value is a text that every store takes: no half character, no NUL."""
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _vector(numbers: Any, width: int) -> Floats:
+    """Read a vector.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    is_number = (
+        [isinstance(number, int | float) and not isinstance(number, bool) for number in numbers]
+        if isinstance(numbers, list)
+        else [False]
+    )
+    if len(is_number) != width or not all(is_number):
+        raise ValueError(f"its vector must be a list of {width} numbers")
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.asarray([float(number) for number in numbers]).astype(np.float32)
+    except OverflowError:
+        vector = np.full(width, np.inf, np.float32)
+    if not np.isfinite(vector).all():
+        raise ValueError("a number of its vector is no finite float32")
+    if not vector.any():
+        raise ValueError("its vector must not be zero")
+    return vector

@@ -324,9 +324,24 @@ class Report:
         Raises:
             TargetError: a report is damaged, or another program's.
         """
+        for name in cls.names_newest_first(state):
+            yield cls.named(state, name)
+
+    @staticmethod
+    def names_newest_first(state: State) -> list[str]:
+        """List the files of the kept reports."""
         history = state.folder.child(HISTORY)
-        for name in sorted(history.list_names(), key=_age, reverse=True):
-            yield cls._parse(history.read(name) or b"", f"{history.uri}/{name}")
+        return sorted(history.list_names(), key=_age, reverse=True)
+
+    @classmethod
+    def named(cls, state: State, name: str) -> Report:
+        """Read a kept report.
+
+        Raises:
+            TargetError: it is damaged, or another program's.
+        """
+        history = state.folder.child(HISTORY)
+        return cls._parse(history.read(name) or b"", f"{history.uri}/{name}")
 
     @classmethod
     def _parse(cls, data: bytes, location: str) -> Report:

@@ -42,6 +42,8 @@ def judge_retirement(
         return Retirement(
             "not decided", f"whether the source has gone on is not known: {since_detail}"
         )
+    if exit_code == 6:
+        return Retirement("not decided", verdict)
     if quarantined:
         records = counted(quarantined, "record is", "records are")
         return Retirement(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,14 +22,24 @@ T = TypeVar("T")
 
 
 def earlier_reports(run: Run) -> Iterator[Report]:
-    """Read the kept reports of a target, the newest first, up to one that is damaged.
+    """Read the kept reports of a target, the newest first, but those that are damaged.
 
     What earlier commands found helps this one; a report that somebody damaged must not stop it.
     """
-    try:
-        yield from Report.newest_first(run.state)
-    except TargetError as error:
-        run.report.notes.append(f"earlier reports were not read: {error.what}")
+    for name in Report.names_newest_first(run.state):
+        try:
+            yield Report.named(run.state, name)
+        except TargetError as error:
+            note = f"an earlier report was not read: {error.what}"
+            if note not in run.report.notes:
+                run.report.notes.append(note)
+
+
+def said_by(report: Report, detail: str) -> str:
+    """Say which command found something; a detail that says so already stays as it is."""
+    if re.match(r"cfray [\w ]+ at \S+ found: ", detail):
+        return detail
+    return f"cfray {report.command} at {report.ended} found: {detail}"
 
 
 @dataclass(slots=True)

@@ -82,6 +82,18 @@ def test_half_of_the_vectors_are_shifted_by_a_tenth():
         shift = np.subtract(shifted.vector, drawn.vector)
         assert np.linalg.norm(shift) == pytest.approx(0.1 * np.linalg.norm(drawn.vector), rel=1e-5)
     assert "mapped to author or status" in answers.no_filters
+    assert {search.record[:3] for search in answers.searches[::2]} == {"s:i"}
+    assert {search.record for search in answers.searches[1::2]} == {""}
+
+
+def test_huge_vectors_are_shifted_without_an_overflow():
+    sample = sample_of(text=["a"] * 4)
+    huge = (np.random.default_rng(0).standard_normal((4, WIDTH)) * 1e38).astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(huge.ravel()), WIDTH)
+    batch = sample.batches[0].set_column(1, "vector", column)
+    answers = ask(job_of(parity={"searches": 8}), Sample([batch], ["c"], []))
+    assert {search.origin for search in answers.searches} == {"drawn", "shifted"}
+    assert all(np.isfinite(search.vector).all() for search in answers.searches)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +101,7 @@ def test_half_of_the_vectors_are_shifted_by_a_tenth():
     [
         (["x", "y", None, ""] * 10, {"x", "y"}),
         ([1, 2, 3, 4] * 10, set()),  # the column has texts, the store numbers
+        ([["x"], ["y"]] * 20, set()),  # some stores look for the text among the items
     ],
 )
 def test_a_filter_takes_a_text_of_the_source_alone(values, filtered):
@@ -126,13 +139,20 @@ def test_questions_of_a_file_are_asked_as_they_are(tmp_path):
     ("line", "word"),
     [
         ("{", "line 2"),
-        ("[1]", "line 2"),
-        ('{"vector": [1, 2]}', "4 numbers"),
-        ('{"vector": [1, 2, 3, NaN]}', "4 numbers"),
+        ("[1]", "must have a vector"),
+        ("[" * 200_000, "line 2"),
+        ('{"vector": [1, 2]}', "list of 4 numbers"),
+        ('{"vector": [1, 2, 3, true]}', "list of 4 numbers"),
+        ('{"vector": [1, 2, 3, "4"]}', "list of 4 numbers"),
+        ('{"vector": [1, 2, 3, NaN]}', "no finite float32"),
+        ('{"vector": [1, 2, 3, 1e39]}', "no finite float32"),
+        ('{"vector": [1, 2, 3, 1' + "0" * 400 + "]}", "no finite float32"),
         ('{"vector": [0, 0, 0, 0]}', "not be zero"),
-        ('{"vector": "abcd"}', "line 2"),
+        ('{"vector": "abcd"}', "list of 4 numbers"),
         ('{"vector": [1, 2, 3, 4], "collection": "d"}', "one of c"),
-        ('{"vector": [1, 2, 3, 4], "k": 3}', "its keys are"),
+        ('{"vector": [1, 2, 3, 4], "k": 3}', "unknown key k"),
+        ('{"vector": [1, 2, 3, 4], "where": {"author": "\\ud800"}}', "one column with a text"),
+        ('{"vector": [1, 2, 3, 4], "where": {"author": "a\\u0000"}}', "one column with a text"),
         ('{"vector": [1, 2, 3, 4], "where": {"author": 3}}', "one column with a text"),
         ('{"vector": [1, 2, 3, 4], "where": {"year": "3"}}', "no filter by year"),
     ],

@@ -156,7 +156,7 @@ def test_a_damaged_report_of_an_earlier_command_stops_nothing(cfray, job):
     path = max((job.state / "reports").iterdir())
     path.write_text("{")
     report = compare(cfray, job)[0].ended_with(3).document()
-    assert "earlier reports were not read" in " ".join(report["notes"])
+    assert "an earlier report was not read" in " ".join(report["notes"])
 
 
 def test_a_receipt_that_was_changed_is_told_from_a_row_that_was(cfray, job):

@@ -197,6 +197,13 @@ def test_each_collection_is_searched_for_itself(chroma, cfray, tmp_path):
     assert facts["not_in_target"] > 100
     assert "of the source are not in the target" in detail
 
+    # a store that cannot be asked any more lifts no failure
+    for name in rows:
+        chroma.drop(name)
+    status, again, _ = verify(cfray, chroma, job, 4)
+    assert status == "fail"
+    assert detail in again
+
 
 @pytest.mark.parametrize(
     "kind",
@@ -229,12 +236,70 @@ def test_a_store_that_would_compare_words_is_not_asked_with_a_filter(shared_bed,
 
 
 @pytest.mark.server("chroma")
+def test_vectors_at_other_records_are_no_agreement(chroma, cfray, tmp_path):
+    """Every hit of the source is then far away, and would be outdone by any record."""
+    rows = rows_of(300)
+    job = migrated(cfray, chroma, tmp_path, chroma.seed(rows))
+    settings = stores.settings(chroma.source("x"))
+    cfray.run("baseline", job.path, **settings).ended_with(0)
+    assert verify(cfray, chroma, job, 0)[0] == "pass"
+    dataset = lance.dataset(job.target)
+    table = dataset.to_table(filter="record_type = 'document'").drop_columns(["raw_data"])
+    order = np.roll(np.arange(table.num_rows), 7)
+    moved = table.set_column(
+        table.schema.get_field_index("vector"), "vector", table["vector"].take(order)
+    )
+    dataset.merge_insert("uuid").when_matched_update_all().execute(moved)
+    status, detail, facts = verify(cfray, chroma, job, 4)
+    assert status == "fail"
+    assert facts["other_vectors"] > 100
+    assert facts["is_plausible"] is False
+    assert "have other vectors in the target" in detail
+    # asked now, and not by a baseline, it fails as well
+    (job.state / "baseline.json").unlink()
+    assert verify(cfray, chroma, job, 4)[0] == "fail"
+
+
+@pytest.mark.server("chroma")
+def test_a_baseline_answers_only_what_the_job_file_asks(chroma, cfray, tmp_path):
+    job = migrated(cfray, chroma, tmp_path, chroma.seed(rows_of(60)), parity={"k": 3})
+    settings = stores.settings(chroma.source("x"))
+    cfray.run("baseline", job.path, **settings).ended_with(0)
+    path = job.state / "baseline.json"
+    recorded = path.read_text()
+    other = job.changed(parity={"k": 5})
+    status, detail, facts = verify(cfray, chroma, other, 6)
+    assert (status, facts) == ("not_run", {})
+    assert "is of another parity.k (3) than the job file's (5)" in detail
+    path.write_text(recorded[:100])
+    ended = cfray.run("verify", job.path, "--against", "source", "--parity", "--json", **settings)
+    checks = {check["name"]: check for check in ended.ended_with(6).document()["checks"]}
+    assert "baseline.json is damaged" in checks[PARITY]["detail"]
+    # what was compared beside it is not lost, and the answer is not yes
+    assert checks["every record against the source"]["status"] == "pass"
+    assert "not decided: not decided: search parity" in cfray.run("report", job.path).out
+
+
+@pytest.mark.server("chroma")
+def test_questions_that_find_nothing_decide_nothing(chroma, cfray, tmp_path):
+    questions = [{"vector": row["vector"], "where": {"author": "nobody"}} for row in rows_of(60)]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    name = chroma.seed(rows_of(60))
+    job = migrated(cfray, chroma, tmp_path, name, parity={"queries": "questions.jsonl"})
+    status, detail, facts = verify(cfray, chroma, job, 6)
+    assert status == "not_run"
+    assert "60 further searches found nothing on either side" in detail
+    assert facts["searches"] == 0
+
+
+@pytest.mark.server("chroma")
 def test_too_few_questions_decide_nothing(chroma, cfray, tmp_path):
     job = migrated(cfray, chroma, tmp_path, chroma.seed(rows_of(60)), parity={"searches": 10})
     status, detail, facts = verify(cfray, chroma, job, 6)
     assert status == "not_run"
     assert detail.startswith("not decided: 1.000 of the source's 10 hits")
     assert "ask more questions" in detail
+    assert "cause" not in detail
     assert facts["low"] < 0.95
 
 

@@ -51,6 +51,9 @@ def test_a_sample_is_no_proof_of_every_record(cfray, job):
         "cfray verify --against source reads the source again",
     )
     assert "not decided" in cfray.run("report", job.path).out
+    # what a sample has seen saves no later comparison its work
+    verify(cfray, job, 0)
+    assert job.report()["stages"]["source check"]["rows"] == ROWS
 
 
 def test_a_difference_in_a_sample_is_a_failure_that_stays(cfray, job):
@@ -60,8 +63,15 @@ def test_a_difference_in_a_sample_is_a_failure_that_stays(cfray, job):
     assert "doc-0000700" in checks[AGAINST_SOURCE][1]
     assert SAMPLE_AGAINST_SOURCE not in checks
     ended = cfray.run("verify", job.path, "--json").ended_with(4)
-    statuses = {check["name"]: check["status"] for check in ended.document()["checks"]}
-    assert statuses[AGAINST_SOURCE] == "fail"
+    checks = {check["name"]: check for check in ended.document()["checks"]}
+    assert checks[AGAINST_SOURCE]["status"] == "fail"
+    # neither a report that was damaged nor the number of later commands changes that
+    first = checks[AGAINST_SOURCE]["detail"]
+    max((job.state / "reports").iterdir()).write_text("{")
+    ended = cfray.run("verify", job.path, "--json").ended_with(4)
+    checks = {check["name"]: check for check in ended.document()["checks"]}
+    assert checks[AGAINST_SOURCE]["detail"] == first
+    assert "an earlier report was not read" in " ".join(ended.document()["notes"])
 
 
 @pytest.mark.parametrize(
@@ -72,6 +82,8 @@ def test_a_difference_in_a_sample_is_a_failure_that_stays(cfray, job):
         ["--against", "source", "--sample", "5", "--counts"],
         ["--against", "source", "--sample", "5", "--repair"],
         ["--against", "source", "--sample", "0"],
+        ["--against", "source", "--sample", "5", "--certificate"],
+        ["--against", "source", "--counts", "--certificate"],
     ],
 )
 def test_options_that_do_not_go_together_are_refused(cfray, job, arguments):
