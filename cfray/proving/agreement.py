@@ -122,9 +122,9 @@ def recall(nearest: Sequence[Floats64], farthest: Floats64, k: int) -> float:
         farthest: ``(n,)``, for each question the distance of its k-th true neighbour.
         k: neighbours asked for.
     """
-    found = [
+    shares = [
         min(k, int(np.count_nonzero(hits <= bound + _RELATIVE * abs(bound)))) / k
         for hits, bound in zip(nearest, farthest, strict=True)
         if np.isfinite(bound)
     ]
-    return float(np.mean(found)) if found else math.nan
+    return float(np.mean(shares)) if shares else math.nan

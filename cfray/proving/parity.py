@@ -62,7 +62,7 @@ def compare_searches(run: Run) -> None:
         **facts,
         "source_asked": answered.taken,
         "baseline": baseline is not None,
-        "wanted": run.job.parity.agreement,
+        "threshold": run.job.parity.agreement,
         "no_filters": answered.no_filters,
         "causes": causes,
     }
@@ -261,13 +261,13 @@ def _ask_target(
 ) -> Comparison:
     target: list[list[str]] = []
     seconds: list[float] = []
-    for search, own in zip(baseline.searches, conditions, strict=True):
+    for search, filters in zip(baseline.searches, conditions, strict=True):
         vector = np.asarray(search.vector, np.float32)
         begin = time.perf_counter()
         table = dataset.to_table(
             columns=["uuid", "_distance"],
             nearest={"column": "vector", "q": vector, "k": baseline.k, **options},
-            filter=" AND ".join(f"{column} = {_quoted(text)}" for column, text in own),
+            filter=" AND ".join(f"{column} = {_quoted(text)}" for column, text in filters),
             prefilter=True,
         )
         seconds.append(time.perf_counter() - begin)
@@ -278,7 +278,7 @@ def _ask_target(
         for search in baseline.searches
         for uuid in _uuids(run.job, search, [search.record]) or [""]
     ]
-    uuids = sorted({uuid for found in (*source, *target, drawn) for uuid in found if uuid})
+    uuids = sorted({uuid for hits in (*source, *target, drawn) for uuid in hits if uuid})
     vectors = _vectors_of(dataset, uuids)
     return Comparison(baseline.searches, source, target, drawn, seconds, vectors, baseline.k)
 
@@ -332,7 +332,7 @@ def _judge(
     is_recorded: bool,
 ) -> None:
     """Give the check its status: the interval must lie on one side of what was asked for."""
-    wanted = run.job.parity.agreement
+    threshold = run.job.parity.agreement
     asked = f"of {baseline.taken} (baseline)" if is_recorded else "asked now"
     source, target = facts["source_seconds"], facts["target_seconds"]
     filtered = facts["origins"].get("filtered", {"searches": 0})["searches"]
@@ -344,7 +344,7 @@ def _judge(
         f"{facts['low']:.3f} to {facts['high']:.3f}) are found in the target, or outdone by nearer "
         f"ones, over {counted(facts['searches'], 'search', 'searches')} ({filters}), answers of "
         f"the source {asked}; the same records: {facts['same_at'][str(facts['k'])]:.3f}; "
-        f"asked for: {wanted}; seconds at p50 and p99: source {source['p50']:.3f} and "
+        f"asked for: {threshold}; seconds at p50 and p99: source {source['p50']:.3f} and "
         f"{source['p99']:.3f}, target {target['p50']:.3f} and {target['p99']:.3f}"
     )
     if facts["found_nothing"]:
@@ -353,9 +353,9 @@ def _judge(
     reasons = f"; {'; '.join(causes)}" if causes else ""
     # a record whose vector is another one now: damage, unless the source was asked before the copy
     is_moved = facts["other_vectors"] and is_recorded
-    if facts["high"] < wanted or (facts["other_vectors"] and not is_recorded):
+    if facts["high"] < threshold or (facts["other_vectors"] and not is_recorded):
         run.report.check(PARITY, "fail", f"{detail}{reasons}")
-    elif facts["low"] >= wanted and not is_moved:
+    elif facts["low"] >= threshold and not is_moved:
         run.report.check(PARITY, "pass", detail)
     else:
         more = "" if is_moved else "; ask more questions (parity.searches)"

@@ -58,13 +58,13 @@ class Comparison:
         """Give what both sides found for a question."""
         source, target = self.source[row], self.target[row]
         known = [uuid for uuid in dict.fromkeys([*source, *target]) if uuid in self.vectors]
-        found = self.distances_of(known, row, metric)
+        from_question = self.distances_of(known, row, metric)
         length = float(np.linalg.norm(np.asarray(self.searches[row].vector)))
-        distance_of = dict(zip(known, found.tolist(), strict=True))
+        distance_of = dict(zip(known, from_question.tolist(), strict=True))
         return Answers(source, target, distance_of, metric, length)
 
     @property
-    def others(self) -> list[str]:
+    def moved_records(self) -> list[str]:
         """Name the drawn records that have another vector in the target than the question."""
         return [
             uuid
@@ -116,8 +116,8 @@ def measure(
         "searches": len(answers),
         "found_nothing": len(comparison.searches) - len(answers),
         "origins": {
-            origin: {"searches": len(own), "agreement": _mean(own)}
-            for origin, own in by_origin.items()
+            origin: {"searches": len(part), "agreement": _mean(part)}
+            for origin, part in by_origin.items()
         },
         "k": k,
         "agreement": _mean(shares),
@@ -127,10 +127,10 @@ def measure(
             str(count): _mean([answer.shared_among(count) for answer in answers])
             for count in counts
         },
-        "other_vectors": len(comparison.others),
+        "other_vectors": len(comparison.moved_records),
         "is_plausible": is_plausible,
         "not_in_target": sum(
-            uuid not in comparison.vectors for found in comparison.source for uuid in found
+            uuid not in comparison.vectors for hits in comparison.source for uuid in hits
         ),
         "metric": metric,
         "source_metric": source_metric,
@@ -167,7 +167,7 @@ def _ends(answer: Answers) -> tuple[float, float]:
 def find_causes(
     comparison: Comparison,
     facts: dict[str, Any],
-    wanted: float,
+    threshold: float,
     find_farthest: Callable[[Metric], Floats64],
 ) -> list[str]:
     """Name what explains an agreement below the one that was asked for.
@@ -175,10 +175,10 @@ def find_causes(
     Args:
         comparison: of the answers of both sides.
         facts: that ``measure`` found.
-        wanted: agreement that was asked for.
+        threshold: agreement that was asked for.
         find_farthest: gives the distances of the k-th true neighbours by a metric.
     """
-    if facts["agreement"] >= wanted and not facts["other_vectors"]:
+    if facts["agreement"] >= threshold and not facts["other_vectors"]:
         return []
     causes = []
     if facts["other_vectors"]:
@@ -201,8 +201,8 @@ def find_causes(
     causes += _causes_in_rankings(comparison, facts, find_farthest)
     zeros = sum(
         not comparison.vectors[uuid].any()
-        for found in comparison.target
-        for uuid in found
+        for hits in comparison.target
+        for uuid in hits
         if uuid in comparison.vectors
     )
     if zeros:
@@ -227,14 +227,14 @@ def _causes_in_rankings(
 ) -> list[str]:
     """Say whether both sides rank by different distances, and whose index finds too little."""
     metric: Metric = facts["metric"]
-    own, target_recall = facts["source_recall"], facts["target_recall"]
+    source_recall, target_recall = facts["source_recall"], facts["target_recall"]
     causes = []
     if target_recall is not None and target_recall < 1 - _NOTABLE:
         causes.append(
             f"the target's index finds {target_recall:.3f} of the true neighbours: raise "
             "index.vector.recall, or name another index.vector.type, then run cfray optimize"
         )
-    if own is None:
+    if source_recall is None:
         return causes
     by_metric = {
         other: comparison.recalls(find_farthest(other), other)[0]
@@ -242,14 +242,14 @@ def _causes_in_rankings(
         if other != metric
     }
     best = max(by_metric, key=lambda name: np.nan_to_num(by_metric[name]))
-    if by_metric[best] > own + _NOTABLE:
+    if by_metric[best] > source_recall + _NOTABLE:
         remedy = f"set index.vector.metric to {best}, then run cfray optimize"
         if len({search.collection for search in comparison.searches}) > 1:
             remedy = "an index has one distance, and the source collections may have several"
         causes.append(
             f"the source ranks by {best} ({by_metric[best]:.3f} of its hits are neighbours by it, "
-            f"{own:.3f} by {metric}); the target ranks by {metric}: {remedy}"
+            f"{source_recall:.3f} by {metric}); the target ranks by {metric}: {remedy}"
         )
-    elif own < 1 - _NOTABLE and not facts["not_in_target"]:
-        causes.append(f"the source's own search finds {own:.3f} of the true neighbours")
+    elif source_recall < 1 - _NOTABLE and not facts["not_in_target"]:
+        causes.append(f"the source's own search finds {source_recall:.3f} of the true neighbours")
     return causes

@@ -79,10 +79,11 @@ class Report:
         gate: what the gate said of a fitted map.
         search: how the vector index must be searched: ``index, metric, k, queries,
             recall_by_default, recall, wanted``, and the settings for Lance.
-        parity: how searches in the target agree with the source's own: ``searches, origins, k,
-            agreement, low, high, same_at, not_in_target, metric, source_metric, source_recall,
+        parity: how searches in the target agree with the source's own: ``searches, found_nothing,
+            origins, k, agreement, low, high, same_at, other_vectors, is_plausible,
+            not_in_target, metric, source_metric, source_recall,
             target_recall, source_seconds, target_seconds, target_searches_a_second,
-            farthest_hits, source_asked, baseline, wanted, no_filters, causes``.
+            farthest_hits, source_asked, baseline, threshold, no_filters, causes``.
         vectors: of a sample of the documents: ``sampled, dimension, zero, null, not_finite``,
             ``norm_smallest, norm_median, norm_largest`` (null where no vector has one) and
             ``repeated`` of the other vectors (those that repeat an earlier one of the sample), and

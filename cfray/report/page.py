@@ -162,7 +162,7 @@ def _parity(report: Report) -> ParityCharts | None:
         "found in the target": facts["agreement"],
         "at least (95 % interval)": facts["low"],
         "at most (95 % interval)": facts["high"],
-        "asked for": facts["wanted"],
+        "asked for": facts["threshold"],
     }
     same = {f"of the first {count}": share for count, share in facts["same_at"].items()}
     recalls = {"source": facts["source_recall"], "target": facts["target_recall"]}

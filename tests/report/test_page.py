@@ -207,7 +207,7 @@ def parity_of(pairs: list[tuple[float, float]]) -> dict:
         "agreement": 0.75,
         "low": 0.7,
         "high": 0.8,
-        "wanted": 0.95,
+        "threshold": 0.95,
         "same_at": {"1": 0.9, "10": 0.6},
         "metric": "l2",
         "source_metric": "cosine",
