@@ -137,6 +137,7 @@ def test_a_copy_finds_what_its_store_finds(bed, cfray, tmp_path):
     assert facts["source_recall"] == pytest.approx(np.mean(by_hand), abs=0.001)
 
 
+@pytest.mark.prove(elsewhere=("postgres",))
 def test_another_metric_than_the_stores_is_named_as_the_cause(bed, cfray, tmp_path):
     """Vectors of many lengths rank otherwise by cosine than by l2.
 
