@@ -1,8 +1,9 @@
 """Parse one JSON text so that nothing in it is changed or dropped without a word.
 
 orjson is fast but keeps the last of two equal keys, turns integers beyond 64 bits into floats
-and refuses NaN.  It is believed only where the text proves that none of this happened;
-everything else takes the slow, exact path.
+and refuses NaN.  It is believed only where the text proves that none of this happened.  Python's
+own parser keeps such integers, and is believed where no key is repeated and no number is beyond
+float64; everything else takes the slow, exact path, on which it calls back for each number.
 
 Proof against duplicate keys: each member of an object shows in the text as a quote, optional
 white space and a colon.  Strings may show the same, so the text has at least as many of these
@@ -68,15 +69,21 @@ def parse_json(data: bytes) -> object:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
         return _parse_exactly(data)
-    if len(_MEMBER_MARK.findall(data)) == _count_members(value, 0):
+    marks = len(_MEMBER_MARK.findall(data))
+    if marks == _count_members(value, 0, _SAFE_MAGNITUDE):
         return value
-    return _parse_exactly(data)
+    try:
+        # orjson has seen that it is JSON in UTF-8, without half a character
+        value = json.loads(data.decode())
+    except ValueError:  # an integer of more digits than Python reads
+        return _parse_exactly(data)
+    return value if marks == _count_members(value, 0, math.inf) else _parse_exactly(data)
 
 
-def _count_members(value: object, depth: int) -> float:
+def _count_members(value: object, depth: int, limit: float) -> float:
     """Count the members of all objects in a value.
 
-    Infinite if a number in it may have been an integer.
+    Infinite if the magnitude of a float in it is not below the limit.
     """
     if depth > MAX_DEPTH:
         raise InexactJson(f"nested deeper than {MAX_DEPTH} levels")
@@ -87,15 +94,15 @@ def _count_members(value: object, depth: int) -> float:
         try:
             # The length of a vector is at least its largest magnitude, and the fastest way to look
             # at all of its numbers.
-            return 0 if math.hypot(*value) < _SAFE_MAGNITUDE else math.inf
+            return 0 if math.hypot(*value) < limit else math.inf
         except (TypeError, OverflowError):
             count, inner_values = 0, value
     else:
-        return math.inf if isinstance(value, float) and abs(value) >= _SAFE_MAGNITUDE else 0
+        return math.inf if isinstance(value, float) and abs(value) >= limit else 0
     # A loop, not a generator: a single stack frame for each level.
     for item in inner_values:
         if type(item) not in _PLAIN_TYPES:
-            count += _count_members(item, depth + 1)
+            count += _count_members(item, depth + 1, limit)
     return count
 
 
@@ -110,7 +117,7 @@ def _parse_exactly(data: bytes) -> object:
         raise InvalidJson(f"not JSON: {error.msg} at its character {error.pos}") from error
     except RecursionError as error:
         raise InexactJson(f"nested deeper than {MAX_DEPTH} levels") from error
-    _count_members(value, 0)
+    _count_members(value, 0, _SAFE_MAGNITUDE)
     if b"\\u" in data:
         try:
             canonical(value).encode()

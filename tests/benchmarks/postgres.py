@@ -31,6 +31,7 @@ DIMENSION = 384
 #: Rows that are made; the table repeats them under other ids, for making vectors takes longest.
 _DISTINCT = 10_000
 _TABLE = "benchmark"
+_STAGES = ("read", "convert", "write")
 _FLOORS = Path(__file__).with_name("floors.py")
 
 
@@ -95,8 +96,8 @@ def lance_floor(folder: Path, place: Path) -> float:
     )
 
 
-def migrate(bed: PostgresBed, rows: int, place: Path) -> float:
-    """Migrate the table; give the seconds of the copy."""
+def migrate(bed: PostgresBed, rows: int, place: Path) -> tuple[float, str]:
+    """Migrate the table; give the seconds of the copy, and those of the workers by stage."""
     source = bed.source(_TABLE).model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     body: dict[str, Any] = {
         "name": "benchmark",
@@ -110,7 +111,8 @@ def migrate(bed: PostgresBed, rows: int, place: Path) -> float:
     report = json.loads(ran.out)
     if report["counts"]["staged"] != rows:
         sys.exit(f"{rows:,} rows expected, the report counts {report['counts']}")
-    return float(report["clock"]["copy_seconds"])
+    stages = (f"{name} {report['stages'][name]['seconds']:.1f}" for name in _STAGES)
+    return float(report["clock"]["copy_seconds"]), ", ".join(stages)
 
 
 def _ran(command: list[str]) -> tree.Run:
@@ -141,11 +143,11 @@ def main() -> None:
                 with tempfile.TemporaryDirectory(dir=folder) as place:
                     written = lance_floor(export, Path(place))
                 with tempfile.TemporaryDirectory(dir=folder) as place:
-                    migrated = migrate(bed, rows, Path(place))
+                    migrated, stages = migrate(bed, rows, Path(place))
                 ratios.append(migrated / (copied + written))
                 print(
                     f"{rows:,} rows: COPY {copied:.1f} s, Lance {written:.1f} s, cfray "
-                    f"{migrated:.1f} s = {ratios[-1]:.2f} of both",
+                    f"{migrated:.1f} s = {ratios[-1]:.2f} of both (seconds of workers: {stages})",
                     flush=True,
                 )
     print(f"median: {statistics.median(ratios):.2f}")

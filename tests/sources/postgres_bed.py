@@ -6,6 +6,7 @@ missing values.
 
 from __future__ import annotations
 
+import itertools
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
+import pyarrow as pa
 
 from cfray.runtime.credentials import Secret
 from cfray.sources.postgres.names import quote_name
@@ -182,7 +184,7 @@ class PostgresBed(StoreBed):
         }
 
     def vendor_read(self, name: str) -> int:
-        """Copy a table in binary through psycopg, and decode its rows by its own loaders."""
+        """Copy a table in binary through psycopg, and decode it into Arrow, 10,000 rows at a time."""
         types = [
             kind.split("(")[0]
             for _, kind in self.execute(
@@ -196,7 +198,14 @@ class PostgresBed(StoreBed):
             cursor.copy(f"COPY {quote_name(name)} TO STDOUT (FORMAT binary)") as copy,
         ):
             copy.set_types(["bytea" if kind in _RAW_TYPES else kind for kind in types])
-            return sum(1 for _ in copy.rows())
+            read, rows = 0, copy.rows()
+            while block := list(itertools.islice(rows, 10_000)):
+                columns = zip(*block, strict=True)
+                arrays = [
+                    _arrow_array(kind, values) for kind, values in zip(types, columns, strict=True)
+                ]
+                read += len(arrays[0])
+            return read
 
     def proxied(self, name: str) -> tuple[PostgresProxy, Postgres]:
         proxy = PostgresProxy(urlsplit(self.url).port or 5432)
@@ -208,8 +217,22 @@ class PostgresBed(StoreBed):
         return "COPY (SELECT"
 
 
-#: Types that psycopg has no binary loader for.
-_RAW_TYPES = ("vector", "halfvec", "sparsevec", "bit", "int8range")
+#: Types that psycopg has no binary loader for, or whose values Arrow has no type for.
+_RAW_TYPES = ("vector", "halfvec", "sparsevec", "bit", "int8range", "jsonb")
+#: Type of pgvector -> type of its numbers, which follow four bytes.
+_NUMBERS = {"vector": ">f4", "halfvec": ">f2"}
+
+
+def _arrow_array(kind: str, values: Sequence[Any]) -> pa.Array:
+    if kind not in _NUMBERS:
+        return pa.array(list(map(str, values)) if kind in ("numeric", "uuid") else values)
+    numbers = np.frombuffer(b"".join(value[4:] for value in values if value), _NUMBERS[kind])
+    numbers = numbers.astype(numbers.dtype.newbyteorder("<"))
+    width = next((len(value) - 4 for value in values if value), 0) // numbers.itemsize
+    vectors = iter(pa.FixedSizeListArray.from_arrays(numbers, width) if width else ())
+    if all(values):
+        return pa.FixedSizeListArray.from_arrays(numbers, width)
+    return pa.array([next(vectors) if value else None for value in values])
 
 
 def _sparse(text: str) -> Row:
