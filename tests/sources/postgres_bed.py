@@ -226,13 +226,13 @@ _NUMBERS = {"vector": ">f4", "halfvec": ">f2"}
 def _arrow_array(kind: str, values: Sequence[Any]) -> pa.Array:
     if kind not in _NUMBERS:
         return pa.array(list(map(str, values)) if kind in ("numeric", "uuid") else values)
-    numbers = np.frombuffer(b"".join(value[4:] for value in values if value), _NUMBERS[kind])
+    size = next((len(value) - 4 for value in values if value), 0)
+    data = b"".join(value[4:] if value else bytes(size) for value in values)
+    numbers = np.frombuffer(data, _NUMBERS[kind])
     numbers = numbers.astype(numbers.dtype.newbyteorder("<"))
-    width = next((len(value) - 4 for value in values if value), 0) // numbers.itemsize
-    vectors = iter(pa.FixedSizeListArray.from_arrays(numbers, width) if width else ())
-    if all(values):
-        return pa.FixedSizeListArray.from_arrays(numbers, width)
-    return pa.array([next(vectors) if value else None for value in values])
+    return pa.FixedSizeListArray.from_arrays(
+        numbers, size // numbers.itemsize, mask=pa.array([value is None for value in values])
+    )
 
 
 def _sparse(text: str) -> Row:
