@@ -189,7 +189,8 @@ def _searchable(run: Run) -> dict[str, str | None]:
         ConfigError: the target cannot be searched as the source can.
     """
     mapping = run.job.mapping
-    if run.target.recipe().policy != "keep":
+    recipe = run.target.recipe()
+    if recipe.policy != "keep" or recipe.reduction:
         raise ConfigError(
             "the vectors were made anew, and have other neighbours than the source's",
             "cfray query shows what they find",
