@@ -36,7 +36,12 @@ import pytest
 import yaml
 
 from tests.testbeds.processes import MARK, PATIENCE, kill_all, members, title, until
-from tests.testbeds.shared_ray import RAY_DATA_ACTORS, SharedRay, without_settings
+from tests.testbeds.shared_ray import (
+    PATIENCE_WITH_NODES,
+    RAY_DATA_ACTORS,
+    SharedRay,
+    without_settings,
+)
 
 #: The long proofs at full size (``make prove``); CI runs the same tests smaller.
 PROVE = os.environ.get("CFRAY_PROVE") == "1"
@@ -201,6 +206,7 @@ class Runner:
         )  # short: Ray's sockets live in it, and their paths have a limit of 107 bytes
         environment = {
             **without_settings(os.environ),
+            **PATIENCE_WITH_NODES,
             **(self.ray.environment if self.ray else {}),
             MARK: mark,
             "TMPDIR": str(folder),

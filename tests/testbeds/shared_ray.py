@@ -36,6 +36,12 @@ ROOT = Path(__file__).parents[2]
 #: Ray's constant for machines whose firewall asks the user at each open port; it makes every one
 #: of Ray's processes listen on 127.0.0.1 only.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+#: A crowded machine lets a raylet wait for a core longer than the half minute after which Ray takes
+#: its node for dead.
+PATIENCE_WITH_NODES = {
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "10",
+}
 #: What stays on a cluster after a program that used Ray Data: its statistics, its requests for
 #: nodes, and where its actors are.  They are actors of Ray's own.
 RAY_DATA_ACTORS = (
@@ -82,6 +88,7 @@ class SharedRay:
             cwd=ROOT,
             env={
                 **without_settings(os.environ),
+                **PATIENCE_WITH_NODES,
                 **settings,
                 **guarded,
                 # workers of drivers that come and go: a worker costs two seconds to start
