@@ -333,6 +333,10 @@ def _judge(
     is_recorded: bool,
 ) -> None:
     """Give the check its status: the interval must lie on one side of what was asked for."""
+    if not facts["searches"]:
+        empty = counted(facts["found_nothing"], "search", "searches")
+        _leave_open(run, f"{empty} found nothing on either side, and no other was asked")
+        return
     threshold = run.job.parity.agreement
     asked = f"of {baseline.taken} (baseline)" if is_recorded else "asked now"
     source, target = facts["source_seconds"], facts["target_seconds"]

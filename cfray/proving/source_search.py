@@ -204,7 +204,7 @@ def _shifted(vector: Floats, random: np.random.Generator) -> Floats:
 
 
 def _texts_of(batch: pa.RecordBatch, path: Path | None) -> pa.StringArray:
-    """Give a field's values that are texts; null for others, which the column has as texts, too."""
+    """Give a field's values that are texts at the source; null for numbers and other types."""
     no_texts: pa.StringArray = pa.nulls(batch.num_rows, pa.string())
     if path is None:
         return no_texts

@@ -156,7 +156,7 @@ class ParityCharts:
 def _parity(report: Report) -> ParityCharts | None:
     """Draw what a comparison of searches found; None where none was made."""
     facts = report.parity
-    if not facts:
+    if not facts or not facts["searches"]:
         return None
     agreement = {
         "found in the target": facts["agreement"],
