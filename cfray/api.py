@@ -66,7 +66,9 @@ def plan(job: AnyJob) -> Preview:
     return Preview(given.name, *pipeline.forecast(given))
 
 
-def migrate(job: AnyJob, *, force: bool = False, progress: bool = False) -> Report:
+def migrate(
+    job: AnyJob, *, force: bool = False, extend: bool = False, progress: bool = False
+) -> Report:
     """Move the whole source into the target and prove it; resume what an earlier call left.
 
     Ray is started on this machine and stopped at the end, unless it runs already or
@@ -80,6 +82,7 @@ def migrate(job: AnyJob, *, force: bool = False, progress: bool = False) -> Repo
     Args:
         job: path of a job file, its keys, or a job.
         force: use a fitted map although the gate refuses it.
+        extend: copy the files, too, that have appeared at the source since the plan.
         progress: show on stderr how far the run is.
 
     Returns:
@@ -91,7 +94,7 @@ def migrate(job: AnyJob, *, force: bool = False, progress: bool = False) -> Repo
         LeaseHeld: another run holds the target.
         CfrayError: the run failed or stopped; what is committed stays, and the report is saved.
     """
-    return pipeline.migrate(job_of(job), _shown(progress=progress), force=force)
+    return pipeline.migrate(job_of(job), _shown(progress=progress), force=force, extend=extend)
 
 
 def verify(

@@ -91,6 +91,13 @@ Restart = Annotated[
         "that is. Committed rows are removed only after confirmation (or with --yes).",
     ),
 ]
+Extend = Annotated[
+    bool,
+    typer.Option(
+        "--extend",
+        help="Copy the files, too, that have appeared at the source since the plan.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Confirm what --restart removes.")]
 KeepVersions = Annotated[
     int | None,
@@ -194,6 +201,7 @@ def migrate(
     job_file: JobFile,
     *,
     force: Force = False,
+    extend: Extend = False,
     restart: Restart = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -206,7 +214,8 @@ def migrate(
     job = _read_job(job_file)
     if restart:
         runs.restart_target(job, _say, lambda: yes or _confirmed("Remove them?"))
-    _finish(pipeline.migrate(job, _progress(quiet=quiet), force=force), as_json=as_json)
+    report = pipeline.migrate(job, _progress(quiet=quiet), force=force, extend=extend)
+    _finish(report, as_json=as_json)
 
 
 @app.command()

@@ -52,6 +52,7 @@ from cfray.finishing import compact, index
 from cfray.job.file import read_job
 from cfray.job.spec import JobSpec, VectorIndexSpec
 from cfray.joining import headers
+from cfray.joining.extend import extend_plan
 from cfray.joining.quarantine import quarantined_rows
 from cfray.joining.replay import replay_quarantined
 from cfray.planning import plan
@@ -160,18 +161,28 @@ def _present_state(job: JobSpec) -> list[str]:
         return [f"the target {sentence}; what is said here is of a new target"]
 
 
-def migrate(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
+def migrate(
+    job: JobSpec, progress: Progress, *, force: bool = False, extend: bool = False
+) -> Report:
     """Move the whole source into the target and prove it; resume whatever an earlier run left.
 
     A target on which nothing is to be done is only looked at.
 
-    ``force``: use a fitted map although the gate refuses it.
+    Args:
+        job: the job file.
+        progress: where the run is shown.
+        force: use a fitted map although the gate refuses it.
+        extend: copy the files, too, that have appeared at the source since the plan.
     """
-    report = _report_of_up_to_date(job, progress)
+    is_planned = State(job.target.uri).plan() is not None
+    report = None if extend else _report_of_up_to_date(job, progress)
     if report is not None:
         return report
     with held("migrate", job, progress, must_exist=False) as run, ray_for_command():
         run.report.clock["ray_ready"] = time.time()
+        if extend and is_planned:
+            with refused():
+                extend_plan(run)
         # what the plan said of the source holds for what was read from it
         run.report.notes += run.plan.notes
         check_target_is_shared(job.target.uri)

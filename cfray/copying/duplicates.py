@@ -76,12 +76,11 @@ def remove_duplicates(
             "choose another mapping.id for a new target, or raise limits.max_quarantined and run "
             "the same command again",
         )
-    removal = remove_documents(
-        target.open(), RowOrigins(plan, target.ledger()), duplicates, COMMIT_STAGE
-    )
+    ledger = target.ledger()
+    removal = remove_documents(target.open(), RowOrigins(plan, ledger), duplicates, COMMIT_STAGE)
     quarantined = len(removal.rejected)
     receipt = DuplicatesReceipt(
-        name=EntryKind.DUPLICATES.value,
+        name=_next_name(ledger),
         nonce=new_nonce(),
         quarantined=quarantined,
         centroids=removal.tally.centroids(),
@@ -97,3 +96,12 @@ def remove_duplicates(
 
     commit(target, change, rewrite=lambda latest: without_rows(latest, removal.row_ids))
     return receipt
+
+
+def _next_name(ledger: Ledger) -> str:
+    """Name the entry of a removal: after the first one, which has the kind's name, with a number.
+
+    A plan that was extended brings records whose identity an earlier one has.
+    """
+    first = EntryKind.DUPLICATES.value
+    return first if first not in ledger.entries else ledger.next_name(EntryKind.DUPLICATES)

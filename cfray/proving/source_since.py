@@ -15,11 +15,14 @@ from cfray.errors import SourceError
 from cfray.report.names import SOURCE_SINCE
 from cfray.report.run import Run, earlier_reports
 from cfray.runtime.plurals import counted
-from cfray.sources.base import Context
+from cfray.sources.base import Context, Source
 from cfray.target.receipts import Status
 
 #: Findings that a report names in full.
 _NAMED = 5
+#: What can be done about files that appeared, and about anything else.
+_EXTEND = "cfray migrate JOB --extend brings in the files that have appeared"
+_ANEW = "migrate it into a new target.uri, for this target holds it as it was planned"
 
 
 def look_again(run: Run) -> None:
@@ -29,15 +32,12 @@ def look_again(run: Run) -> None:
     A source that cannot be reached, or is gone, fails nothing: the report says so.
     """
     try:
-        status, detail = _compare(run)
+        status, detail, remedy = _compare(run)
     except SourceError as error:
-        status, detail = "not_run", f"the source did not answer: {error.what}"
+        status, detail, remedy = "not_run", f"the source did not answer: {error.what}", ""
     run.report.check(SOURCE_SINCE, status, detail)
-    if status == "fail":
-        run.report.notes.append(
-            "remedy: do not switch the source off; migrate it into a new target.uri, for this "
-            "target holds it as it was planned"
-        )
+    if remedy:
+        run.report.notes.append(f"remedy: do not switch the source off; {remedy}")
 
 
 def leave_out(run: Run) -> None:
@@ -59,8 +59,10 @@ def recall_last_look(run: Run) -> str:
     return "no command has looked at it since it was read"
 
 
-def _compare(run: Run) -> tuple[Status, str]:
+def _compare(run: Run) -> tuple[Status, str, str]:
+    """Compare; give the status, the sentence of the check, and what can be done."""
     source = run.job.source
+    appeared: list[str] = []
     with run.source_session as session:
         context = Context(session=session.state, throttle=throttle.local_budget(source))
         marks = source.marks(context)
@@ -68,16 +70,20 @@ def _compare(run: Run) -> tuple[Status, str]:
         findings = [*_count_findings(run, count)]
         planned = _planned_marks(run)
         if marks is not None and planned is not None:
-            findings += _mark_findings(run, planned, marks, context)
+            appeared = list(_appeared(source, planned, marks, context))
+            findings += [*appeared, *_changed(planned, marks)]
     if findings:
         further = len(findings) - _NAMED
         more = [f"and {further:,} more"] if further > 0 else []
-        return "fail", "; ".join([*findings[:_NAMED], *more])
+        comes_in = appeared if source.grows_by_files else []
+        remedy = [_EXTEND] * bool(comes_in) + [_ANEW] * (len(findings) > len(comes_in))
+        return "fail", "; ".join([*findings[:_NAMED], *more]), "; ".join(remedy)
     if source.is_remote:
-        return _quiet_store(count, has_marks=marks is not None and planned is not None)
+        return *_quiet_store(count, has_marks=marks is not None and planned is not None), ""
     if marks is None or planned is None:
-        return "not_run", "this kind of source does not say whether it was written to since"
-    return "pass", f"{counted(len(planned), 'file is', 'files are')} as planned, and none appeared"
+        return "not_run", "this kind of source does not say whether it was written to since", ""
+    files = counted(len(planned), "file is", "files are")
+    return "pass", f"{files} as planned, and none appeared", ""
 
 
 def _planned_marks(run: Run) -> Mapping[str, str] | None:
@@ -102,10 +108,9 @@ def _count_findings(run: Run, count: int | None) -> Iterator[str]:
         yield f"the source counts {difference} {side} than the {read:,} that were read"
 
 
-def _mark_findings(
-    run: Run, planned: Mapping[str, str], marks: Mapping[str, str], context: Context
+def _appeared(
+    source: Source, planned: Mapping[str, str], marks: Mapping[str, str], context: Context
 ) -> Iterator[str]:
-    source = run.job.source
     appeared = sorted(marks.keys() - planned.keys())
     rows = source.count_in(appeared, context) if appeared else {}
     for name in appeared:
@@ -115,6 +120,9 @@ def _mark_findings(
         elif count:
             has = counted(count, "record has", "records have")
             yield f"{has} appeared in {name} and {'is' if count == 1 else 'are'} not in the target"
+
+
+def _changed(planned: Mapping[str, str], marks: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(planned.keys() - marks.keys()):
         yield f"{name} is gone"
     for name in sorted(planned.keys() & marks.keys()):

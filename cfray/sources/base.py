@@ -295,6 +295,11 @@ class Source(BaseModel, ABC):
         return self.is_remote and type(self).search is not Source.search
 
     @property
+    def grows_by_files(self) -> bool:
+        """Tell whether files that appear can be copied into a finished target."""
+        return type(self).shards_of is not Source.shards_of
+
+    @property
     def request_rate(self) -> float | None:
         """Give the requests a second that all workers together may send.
 
@@ -455,6 +460,25 @@ class Source(BaseModel, ABC):
             SourceError: the source is gone, or did not answer.
         """
         return {}
+
+    def shards_of(self, appeared: list[str], planned: int, context: Context) -> list[Shard]:
+        """Divide the files or source collections that appeared since the plan, as ``shards`` does.
+
+        Called on the driver by ``migrate --extend``.  No id may be that of a planned shard.
+
+        Args:
+            appeared: names of ``marks`` that the plan does not have.
+            planned: shards of the plan.
+            context: as of ``shards``.
+
+        Raises:
+            SourceError: what appeared cannot be read beside what was planned; or, which is the
+                default, records of this source do not come as files that appear.
+        """
+        raise SourceError(
+            f"a source of the kind {self.kind} does not grow by files",
+            "migrate it into a new target.uri",
+        )
 
     def search(
         self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None

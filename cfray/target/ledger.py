@@ -29,8 +29,8 @@ _NEWER_CFRAY = "use the version of cfray that wrote the target, or a newer one"
 class EntryKind(StrEnum):
     """What an entry of the ledger stands for.
 
-    The value is what the ledger and the receipt write down.  Of headers, duplicates and the source
-    count a ledger has at most one entry, whose name is the value.
+    The value is what the ledger and the receipt write down.  Of headers and the source count a
+    ledger has at most one entry, whose name is the value; so has the first removal of duplicates.
     """
 
     #: A shard of the plan; its name is the shard's number.

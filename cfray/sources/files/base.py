@@ -154,10 +154,22 @@ class FileSource(Source):
     def shards(self, context: Context) -> list[Shard]:
         """Cut every file into parts and pack small parts together."""
         files = self.find_files()
+        return self._cut(files, files, context)
+
+    def shards_of(self, appeared: list[str], planned: int, context: Context) -> list[Shard]:
+        """Cut the files that appeared; they must agree with those that are there."""
+        files = self.find_files()
+        names = set(appeared)
+        return self._cut(files, [file for file in files if file.name in names], context)
+
+    def _cut(
+        self, files: list[PinnedFile], chosen: list[PinnedFile], context: Context
+    ) -> list[Shard]:
+        """Check all files together, and cut the chosen ones of them."""
         self.check_files(files, context)
         self.check_types(files, context)
         partitions.check_values(self.types, files)
-        parts = [part for file in files for part in self.split_file(file, context)]
+        parts = [part for file in chosen for part in self.split_file(file, context)]
         return pack_parts(parts, self.shard_bytes)
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:

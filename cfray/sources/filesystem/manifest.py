@@ -38,7 +38,7 @@ class ListedFile:
 
 
 def write_shards(
-    root: str, files: Sequence[Entry], shard_bytes: int, context: Context
+    root: str, files: Sequence[Entry], shard_bytes: int, context: Context, *, first: int = 0
 ) -> list[Shard]:
     """Cut the list into shards of about ``shard_bytes``, and write each down.
 
@@ -47,9 +47,10 @@ def write_shards(
         files: sorted.
         shard_bytes: what a shard aims at.
         context: of the run; its scratch folder takes the list.
+        first: number of the first shard.
     """
     folder, shards = Folder(context.scratch), []
-    for number, group in enumerate(_groups(files, shard_bytes)):
+    for number, group in enumerate(_groups(files, shard_bytes), first):
         lines = [json.dumps([file.name, file.size, file.modified, file.links]) for file in group]
         data = "".join(f"{line}\n" for line in lines).encode()
         digest = hashlib.sha256(data).hexdigest()

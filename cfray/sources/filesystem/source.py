@@ -50,6 +50,13 @@ class Filesystem(Settings):
         self._check_extractor([entry.name for entry in tree.files])
         return write_shards(tree.root, tree.files, self.shard_bytes, context)
 
+    def shards_of(self, appeared: list[str], planned: int, context: Context) -> list[Shard]:
+        """Write down the files that appeared, and cut their list by bytes."""
+        tree, names = self._list(), set(appeared)
+        files = [entry for entry in tree.files if printable(entry.name) in names]
+        self._check_extractor([entry.name for entry in files])
+        return write_shards(tree.root, files, self.shard_bytes, context, first=planned)
+
     def _check_extractor(self, names: list[str]) -> None:
         """Refuse documents for which the extractor is missing."""
         if self.extract == "none" or find_spec("kreuzberg") is not None:
