@@ -118,6 +118,7 @@ def _copy_once(task: CopyTask, state: State, planned: PlannedShard) -> ShardRece
         fragments=fragments,
         files=files,
         sums=tally.sums,
+        raw_sum=tally.raw_sum,
         centroids=tally.centroids(),
         counts=dict(+shard_copy.counts),
         seconds=shard_copy.stage_seconds(time.perf_counter() - begin),

@@ -55,6 +55,7 @@ class Tally:
         frames: rows so far.
         size: bytes of Arrow data so far.
         sums: column group -> sum of row hashes modulo 2**64.
+        raw_sum: the same of the bytes of ``raw_data``.
         collections: name -> its vectors, summed.
     """
 
@@ -62,6 +63,7 @@ class Tally:
     frames: int = 0
     size: int = 0
     sums: dict[str, int] = field(default_factory=dict)
+    raw_sum: int = 0
     collections: dict[str, CollectionVectors] = field(default_factory=dict)
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -69,6 +71,8 @@ class Tally:
         self.frames += batch.num_rows
         self.size += batch.nbytes
         self.sums = digests.add_hashes(self.sums, digests.content_hashes(batch))
+        raw = digests.raw_hashes(batch)
+        self.raw_sum = (self.raw_sum + int(np.add.reduce(raw, dtype=np.uint64))) % digests.MODULUS
         if self.has_members:
             add_vectors(self.collections, batch)
 

@@ -92,6 +92,25 @@ def group_hashes(frames: pa.RecordBatch, group: str) -> Hashes:
     return _hash_group(frames, row_hashes(frames.column("uuid")), names)
 
 
+def raw_hashes(frames: pa.RecordBatch) -> Hashes:
+    """Hash the bytes of ``raw_data`` of each row that has any.
+
+    They belong to no group: to read them again from a dataset costs as much as all the rest, and
+    there the digests of their files vouch for them.
+
+    Returns:
+        ``(m,)`` uint64, m rows have bytes.
+    """
+    if "raw_data" not in frames.schema.names:
+        return np.empty(0, np.uint64)
+    column = frames.column("raw_data")
+    if column.null_count == len(column):
+        return np.empty(0, np.uint64)
+    has_bytes = column.is_valid()
+    uuids = frames.column("uuid").filter(has_bytes)
+    return combine(row_hashes(uuids), row_hashes(column.filter(has_bytes)))
+
+
 def _hash_group(frames: pa.RecordBatch, uuid_hashes: Hashes, names: list[str]) -> Hashes:
     hashes = uuid_hashes.copy()
     for name in names:

@@ -314,6 +314,8 @@ def _unlike(run: Run, receipt: ShardReceipt, content: SourceContent) -> str:
     groups = [
         group for group, total in receipt.sums.items() if content.rows.sums.get(group) != total
     ]
+    if receipt.raw_sum not in (None, content.raw_sum):
+        groups.append("bytes of raw_data")
     return f"gives other values than were read: {', '.join(groups)}" if groups else ""
 
 
@@ -468,7 +470,8 @@ def _not_compared(run: Run) -> Iterator[str]:
             "the source's vectors compared with what was copied, those that cfray made of them "
             "with what was made"
         )
-    if run.job.mapping.raw_data is not None:
+    shards = read_books(run.state, run.target.ledger()).shards
+    if run.job.mapping.raw_data is not None and any(item.raw_sum is None for item in shards):
         yield "bytes of raw_data: only compared with the digests of their files"
     if run.report.counts.get("replayed"):
         replayed = counted(run.report.counts["replayed"], "record")

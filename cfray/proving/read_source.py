@@ -60,6 +60,7 @@ class SourceContent:
         refused: records that do not fit.
         rejects: sum of the hashes of these, modulo 2**64.
         rows: the frames of the others, as the copy would write them.
+        raw_sum: sum of the hashes of their ``raw_data``, modulo 2**64.
         error: why the shard cannot be read any more; empty where it can.
     """
 
@@ -68,6 +69,7 @@ class SourceContent:
     refused: int = 0
     rejects: int = 0
     rows: Content = field(default_factory=Content)
+    raw_sum: int = 0
     error: str = ""
 
 
@@ -132,4 +134,5 @@ def _read_once(reader: SourceReader, planned: PlannedShard) -> SourceContent:
         len(refused),
         sum(row.digest for row in refused) % MODULUS,
         Content(tally.frames, tally.sums),
+        tally.raw_sum,
     )

@@ -127,6 +127,8 @@ class ShardReceipt(RowsReceipt):
         session: id of the source's session that the shard was read under; empty in receipts of
             earlier versions.
         epoch: of the run that read the shard; 0 in receipts of earlier versions.
+        raw_sum: sum of the hashes of the bytes of ``raw_data``, modulo 2**64; None in receipts of
+            earlier versions.
     """
 
     kind = EntryKind.SHARD
@@ -137,6 +139,7 @@ class ShardReceipt(RowsReceipt):
     centroids: Centroids = field(default_factory=dict)
     session: str = ""
     epoch: int = 0
+    raw_sum: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
