@@ -91,6 +91,10 @@ class CannotFilter(SourceError):
     """The store cannot search by this condition: it does not compare the field as it stands."""
 
 
+class CannotSearchWords(SourceError):
+    """The store cannot search this field by words, or cfray does not know how."""
+
+
 class EmbeddingError(CfrayError):
     """The embedding server or the model refused and will refuse again."""
 

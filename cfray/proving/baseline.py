@@ -29,6 +29,7 @@ from cfray.proving.source_search import (
     digest_of_questions,
     quantiles,
 )
+from cfray.proving.word_search import WordSearch, ask_words
 from cfray.report.run import Run
 from cfray.runtime.clock import utc_now
 from cfray.runtime.plurals import counted
@@ -77,6 +78,9 @@ class Baseline:
         searches: questions and answers; none where the store has no search of its own.
         no_searches: why there are none; empty where there are.
         no_filters: why no search has a filter; empty where some have one.
+        word_searches: questions in words and answers; none where the source is not asked so, and in
+            baselines of earlier versions.
+        no_words: why there are none; empty where there are.
         terms: what a job must have in common with the one that asked: ``baseline_terms``.
     """
 
@@ -87,6 +91,8 @@ class Baseline:
     searches: list[Search]
     no_searches: str = ""
     no_filters: str = ""
+    word_searches: list[WordSearch] = field(default_factory=list)
+    no_words: str = ""
     terms: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
@@ -101,6 +107,8 @@ class Baseline:
             "seconds": quantiles(seconds) if seconds else {},
             "no_searches": self.no_searches,
             "no_filters": self.no_filters,
+            "word_searches": len(self.word_searches),
+            "no_words": self.no_words,
         }
 
     def sentence(self) -> str:
@@ -188,6 +196,7 @@ def record_baseline(job: JobSpec) -> Baseline:
         survey = take_survey(job, scratch, session)
         shape = work_out_shape(job, survey.description, survey.sample.batches)
         answers, no_searches = SourceAnswers([], ""), ""
+        word_searches, no_words = ask_words(job, shape, survey.sample)
         if job.source.can_search:
             answers = ask_source(job, shape, survey.sample)
         else:
@@ -201,6 +210,8 @@ def record_baseline(job: JobSpec) -> Baseline:
         searches=answers.searches,
         no_searches=no_searches,
         no_filters=answers.no_filters,
+        word_searches=word_searches,
+        no_words=no_words,
         terms=terms,
     )
 
@@ -216,6 +227,7 @@ def ask_now(run: Run) -> Baseline:
     with run.source_session as session:
         sample = read_sample(job, run.plan.shards, context_of(run, session))
         answers = ask_source(job, run.plan.shape, sample)
+        word_searches, no_words = ask_words(job, run.plan.shape, sample)
     return Baseline(
         taken=utc_now(),
         source=job.source.address,
@@ -223,4 +235,6 @@ def ask_now(run: Run) -> Baseline:
         collections=[],
         searches=answers.searches,
         no_filters=answers.no_filters,
+        word_searches=word_searches,
+        no_words=no_words,
     )

@@ -8,7 +8,7 @@ agreement has a named cause.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, get_args
@@ -33,6 +33,7 @@ from cfray.proving.neighbours import (
 from cfray.proving.parity_evidence import Comparison, find_causes, measure
 from cfray.proving.read_target import Fragments
 from cfray.proving.source_search import Search
+from cfray.proving.word_search import WordHits, compare_words, sentence_about
 from cfray.records.vectors import matrix
 from cfray.report.names import PARITY
 from cfray.report.run import Run, earlier_reports, said_by
@@ -40,6 +41,7 @@ from cfray.runtime.error_text import describe_error
 from cfray.runtime.plurals import counted
 from cfray.target.origins import RowOrigins
 from cfray.target.receipts import Status
+from cfray.target.search import Question, search_target
 from cfray.target.search_settings import SearchSettings
 
 #: Uuids that one condition names.
@@ -55,18 +57,56 @@ def compare_searches(run: Run) -> None:
             _check_baseline(run, baseline, collection_of)
         answered = baseline or ask_now(run)
         facts, causes = _compare(run, answered, collection_of)
+        words = _compare_words(run, answered, collection_of)
     except (SourceError, ConfigError, TargetError) as error:
         _leave_open(run, f"{error.what} ({error.remedy})")
         return
     run.report.parity = {
         **facts,
+        "words": words,
         "source_asked": answered.taken,
         "baseline": baseline is not None,
         "threshold": run.job.parity.agreement,
         "no_filters": answered.no_filters,
         "causes": causes,
     }
-    _judge(run, facts, causes, answered, is_recorded=baseline is not None)
+    _judge(run, facts, causes, answered, words, is_recorded=baseline is not None)
+
+
+def _compare_words(
+    run: Run, answered: Baseline, collection_of: dict[str, str | None]
+) -> dict[str, Any]:
+    """Search the target by the words that the source was asked for; give the figures."""
+    searches = answered.word_searches
+    if not searches:
+        why = answered.no_words or "the baseline of an earlier version has none"
+        return {"none": why}
+    try:
+        hits = list(_search_by_words(run, answered, collection_of))
+    except ConfigError as error:
+        return {"none": error.what}
+    return compare_words(run.target.open(), searches, hits, answered.k)
+
+
+def _search_by_words(
+    run: Run, answered: Baseline, collection_of: dict[str, str | None]
+) -> Iterator[WordHits]:
+    """Search the target as ``cfray query --mode text`` does.
+
+    Raises:
+        ConfigError: the target cannot be searched by words.
+    """
+    for search in answered.word_searches:
+        collection = collection_of[search.collection]
+        where = None if collection is None else f"collection = {_quoted(collection)}"
+        begin = time.perf_counter()
+        answer = search_target(
+            run.target.uri, Question(search.words, answered.k, mode="text", where=where)
+        )
+        seconds = time.perf_counter() - begin
+        (record,) = _uuids(run.job, search.collection, [search.record])
+        found = [str(hit["uuid"]) for hit in answer.hits]
+        yield WordHits(_uuids(run.job, search.collection, search.ids), found, record, seconds)
 
 
 def _compare(
@@ -273,20 +313,20 @@ def _ask_target(
         )
         seconds.append(time.perf_counter() - begin)
         target.append(table.column("uuid").to_pylist())
-    source = [_uuids(run.job, search, search.ids) for search in baseline.searches]
+    source = [_uuids(run.job, search.collection, search.ids) for search in baseline.searches]
     drawn = [
         uuid
         for search in baseline.searches
-        for uuid in _uuids(run.job, search, [search.record]) or [""]
+        for uuid in _uuids(run.job, search.collection, [search.record]) or [""]
     ]
     uuids = sorted({uuid for hits in (*source, *target, drawn) for uuid in hits if uuid})
     vectors = _vectors_of(dataset, uuids)
     return Comparison(baseline.searches, source, target, drawn, seconds, vectors, baseline.k)
 
 
-def _uuids(job: JobSpec, search: Search, ids: list[str]) -> list[str]:
+def _uuids(job: JobSpec, collection: str, ids: list[str]) -> list[str]:
     """Compute the uuids of records that a source named, each once."""
-    space = uuid_namespace(job.name, search.collection)
+    space = uuid_namespace(job.name, collection)
     distinct = [tagged_id for tagged_id in dict.fromkeys(ids) if tagged_id]
     uuids: list[str] = record_uuids(space, pa.array(distinct, pa.string())).to_pylist()
     return uuids
@@ -329,10 +369,11 @@ def _judge(
     facts: dict[str, Any],
     causes: list[str],
     baseline: Baseline,
+    words: dict[str, Any],
     *,
     is_recorded: bool,
 ) -> None:
-    """Give the check its status: the interval must lie on one side of what was asked for."""
+    """Give the check its status: the intervals must lie on one side of what was asked for."""
     if not facts["searches"]:
         empty = counted(facts["found_nothing"], "search", "searches")
         _leave_open(run, f"{empty} found nothing on either side, and no other was asked")
@@ -355,12 +396,14 @@ def _judge(
     if facts["found_nothing"]:
         empty = counted(facts["found_nothing"], "further search", "further searches")
         detail += f"; {empty} found nothing on either side"
+    detail += f"; {sentence_about(words)}"
     reasons = f"; {'; '.join(causes)}" if causes else ""
     # a record whose vector is another one now: damage, unless the source was asked before the copy
     is_moved = facts["other_vectors"] and is_recorded
-    if facts["high"] < threshold or (facts["other_vectors"] and not is_recorded):
+    low, high = min(facts["low"], words.get("low", 1.0)), min(facts["high"], words.get("high", 1.0))
+    if high < threshold or (facts["other_vectors"] and not is_recorded):
         run.report.check(PARITY, "fail", f"{detail}{reasons}")
-    elif facts["low"] >= threshold and not is_moved:
+    elif low >= threshold and not is_moved:
         run.report.check(PARITY, "pass", detail)
     else:
         more = "" if is_moved else "; ask more questions (parity.searches)"

@@ -180,7 +180,7 @@ def _draw(job: JobSpec, shape: SourceShape, sample: Sample) -> Iterator[_Questio
             "name a file of questions as parity.queries in the job file",
         )
     random = np.random.default_rng(0)
-    for number, row in enumerate(_spread_over(collections, -(-job.parity.searches // 2), random)):
+    for number, row in enumerate(spread_over(collections, -(-job.parity.searches // 2), random)):
         vector, collection, text = vectors[row], collections[row], texts[row]
         yield _Question(collection, "drawn", vector, record=ids[row])
         shifted = _shifted(vector, random)
@@ -240,7 +240,7 @@ def _filter_column(job: JobSpec) -> str | None:
     return next(mapped, None)
 
 
-def _spread_over(collections: list[str], count: int, random: np.random.Generator) -> list[int]:
+def spread_over(collections: list[str], count: int, random: np.random.Generator) -> list[int]:
     """Draw rows, of each source collection about as many."""
     rows_of: dict[str, list[int]] = {}
     for row in random.permutation(len(collections)).tolist():

@@ -83,7 +83,9 @@ class Report:
             origins, k, agreement, low, high, same_at, other_vectors, is_plausible,
             not_in_target, metric, source_metric, source_recall,
             target_recall, source_seconds, target_seconds, target_searches_a_second,
-            farthest_hits, source_asked, baseline, threshold, no_filters, causes``.
+            farthest_hits, source_asked, baseline, threshold, no_filters, causes, words`` (``none``,
+            or ``searches, k, source_found, target_found, kept, low, high, same, source_seconds,
+            target_seconds``).
         vectors: of a sample of the documents: ``sampled, dimension, zero, null, not_finite``,
             ``norm_smallest, norm_median, norm_largest`` (null where no vector has one) and
             ``repeated`` of the other vectors (those that repeat an earlier one of the sample), and

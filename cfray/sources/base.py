@@ -32,7 +32,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from cfray.errors import SourceError
+from cfray.errors import CannotSearchWords, SourceError
 from cfray.records.record import Reject
 from cfray.runtime import filesystems
 from cfray.runtime.clock import utc_now
@@ -498,4 +498,30 @@ class Source(BaseModel, ABC):
         raise SourceError(
             f"source kind {self.kind} has no vector search of its own",
             "compare search quality with a store that has one",
+        )
+
+    def search_words(
+        self, collection: str, words: str, field: tuple[str, ...], k: int
+    ) -> list[str]:
+        """Find the k records of a source collection that match some words best, best first.
+
+        Called as ``search`` is.
+
+        Args:
+            collection: source collection.
+            words: separated by spaces; a record need not hold all of them.
+            field: path of the field that is searched.
+            k: records to find.
+
+        Returns:
+            Ids with their type's tag, as the target keeps them: ``i:42``.
+
+        Raises:
+            CannotSearchWords: the field is not searched by words, or the store has no such search
+                that cfray knows, which is the default.
+            SourceError: the store did not answer.
+        """
+        raise CannotSearchWords(
+            f"cfray does not search a source of the kind {self.kind} by words",
+            "compare such searches by hand",
         )

@@ -46,12 +46,16 @@ def verify(cfray, bed, job, code: int, *arguments: str):
     return parity_of(ended.ended_with(code))
 
 
-def seeded(bed, rows: list[dict]) -> str:
-    """Fill a collection; some stores must be told to compare titles exactly."""
+def seeded(bed, rows: list[dict], *, split_texts: bool = False) -> str:
+    """Fill a collection; some stores must be told to compare titles exactly, or to split texts."""
     if bed.kind == "weaviate":
         name = bed.fresh()
         texts = [
-            {"name": key, "dataType": ["text"], "tokenization": "field"}
+            {
+                "name": key,
+                "dataType": ["text"],
+                "tokenization": "word" if split_texts and key == "text" else "field",
+            }
             for key in ("doc_id", "text", "title")
         ]
         bed.fill(bed.create(name, {}, properties=texts), rows)
@@ -61,7 +65,8 @@ def seeded(bed, rows: list[dict]) -> str:
         title = {"type": "text", "fields": {"keyword": {"type": "keyword"}}}
         vector = bed.vector_mapping("float", DIMENSION)
         with bed.client() as client:
-            bed.create(client, name, {"vector": vector, "title": title})
+            text = {"text": {"type": "text"}} if split_texts else {}
+            bed.create(client, name, {"vector": vector, "title": title, **text})
             bed.bulk(client, (bed.action(name, row) for row in rows))
         return name
     return bed.seed(rows)
@@ -135,6 +140,30 @@ def test_a_copy_finds_what_its_store_finds(bed, cfray, tmp_path):
         *((title,) for title in TITLES),
     }
     assert facts["source_recall"] == pytest.approx(np.mean(by_hand), abs=0.001)
+
+
+def test_searches_by_words_are_compared_where_the_store_has_them(bed, cfray, tmp_path):
+    """Nine in ten texts of the target are overwritten then, and found no longer."""
+    rows = rows_of(ROWS)
+    for number, row in enumerate(rows):
+        row["text"] = " ".join(f"stone {word}{number}x" for word in "abcdefg")
+    job = migrated(cfray, bed, tmp_path, seeded(bed, rows, split_texts=True))
+    _, detail, facts = verify(cfray, bed, job, 0)
+    if bed.kind == "postgres":
+        assert facts["words"] == {
+            "none": "cfray does not search a source of the kind postgres by words"
+        }
+        assert "searches by words were not compared" in detail
+        return
+    found = facts["words"]
+    assert found.get("searches") == 100, found
+    assert found["source_found"] == 100
+    assert found["kept"] == 1.0
+    assert f"the source finds {found['source_found']}" in detail
+    lance.dataset(job.target).update({"text_content": "'nothing'"}, where="title LIKE '%'")
+    status, _, facts = verify(cfray, bed, job, 4)
+    assert status == "fail"
+    assert facts["words"]["kept"] < 0.5
 
 
 @pytest.mark.prove(elsewhere=("postgres",))

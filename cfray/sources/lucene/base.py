@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from cfray.errors import CannotFilter, SourceError
+from cfray.errors import CannotFilter, CannotSearchWords, SourceError
 from cfray.records.record import Reject
 from cfray.sources import paging
 from cfray.sources.base import Collection, Context, Description, FieldEquals, Json, Session, Shard
@@ -228,6 +228,38 @@ class LuceneSource(LuceneSettings):
             body = {"size": k, "_source": False, **nearest}
             answer = server.send("POST", path_of(collection, "_search"), body)
         return [f"s:{hit['_id']}" for hit in answer["hits"]["hits"]]
+
+    def search_words(
+        self, collection: str, words: str, field: tuple[str, ...], k: int
+    ) -> list[str]:
+        """Search a field of texts by ``match``."""
+        if self.uri:
+            return super().search_words(collection, words, field, k)
+        name = ".".join(field)
+        with self.open_server(Context()) as server:
+            _check_searched_by_words(collection, fetch_facts(server, collection).mapping, name)
+            query: dict[str, Json] = {"match": {name: words}}
+            body: dict[str, Json] = {"size": k, "_source": False, "query": query}
+            answer = server.send("POST", path_of(collection, "_search"), body)
+        return [f"s:{hit['_id']}" for hit in answer["hits"]["hits"]]
+
+
+def _check_searched_by_words(index: str, mapping: Mapping[str, Any], name: str) -> None:
+    """Refuse a field of which the index keeps no words.
+
+    Raises:
+        CannotSearchWords: says what the field is.
+    """
+    types = [
+        declared.get("type", "object")
+        for path, declared, nested in walk_fields(mapping)
+        if path == name and not nested and declared.get("index", True)
+    ]
+    if types != ["text"]:
+        raise CannotSearchWords(
+            f"{name} of {index} is not searched by words ({', '.join(types) or 'no such field'})",
+            "compare such searches by hand",
+        )
 
 
 def _term_of(index: str, mapping: Mapping[str, Any], where: FieldEquals) -> dict[str, Json]:

@@ -124,11 +124,11 @@ class Cursor:
             )
         _, target_name = min(single_indexes)
         protocol = self.connection.protocol
-        messages = protocol.search_get_pb2
         vectors = [protocol.base_pb2.Vectors(vector_bytes=vector, type="VECTOR_TYPE_SINGLE_FP32")]
         targets = (
             protocol.base_search_pb2.Targets(target_vectors=[target_name]) if target_name else None
         )
+        near = protocol.base_search_pb2.NearVector(vectors=vectors, targets=targets)
         filters = None
         if where is not None:
             filters = protocol.base_pb2.Filters(
@@ -136,14 +136,23 @@ class Cursor:
                 target=protocol.base_pb2.FilterTarget(property=where.name),
                 value_text=where.text,
             )
+        return self._find(k, near_vector=near, filters=filters)
+
+    def search_words(self, words: str, name: str, k: int) -> list[str]:
+        """Give the tagged ids of the objects whose property matches words best by BM25."""
+        search = self.connection.protocol.base_search_pb2.BM25(query=words, properties=[name])
+        return self._find(k, bm25_search=search)
+
+    def _find(self, k: int, **search: Any) -> list[str]:
+        """Send a search; give the tagged ids that it finds, best first."""
+        messages = self.connection.protocol.search_get_pb2
         request = messages.SearchRequest(
             collection=self.collection.name,
             tenant=self.tenant,
             limit=k,
-            filters=filters,
-            near_vector=protocol.base_search_pb2.NearVector(vectors=vectors, targets=targets),
             metadata=messages.MetadataRequest(uuid=True),
             properties=messages.PropertiesRequest(),
+            **search,
             **_API_FLAGS,
         )
         reply = messages.SearchReply.FromString(self.connection.call_grpc("Search", request))

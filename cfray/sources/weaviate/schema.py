@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from cfray.errors import CannotFilter, SourceError
+from cfray.errors import CannotFilter, CannotSearchWords, SourceError
 from cfray.sources.base import FieldEquals, Metric
 
 #: A gRPC message of the vendor's package, which ships no types.
@@ -98,6 +98,22 @@ def check_exact(definition: Mapping[str, Any], where: FieldEquals) -> None:
     raise CannotFilter(
         f"Weaviate does not compare {where.name} of {definition['class']} exactly: that needs a "
         "filterable text with tokenization field",
+        "compare such searches by hand",
+    )
+
+
+def check_searchable(definition: Mapping[str, Any], name: str) -> None:
+    """Refuse a property of which Weaviate keeps no words.
+
+    Raises:
+        CannotSearchWords: the property is no text, or has no inverted index for BM25.
+    """
+    for declared in definition.get("properties") or []:
+        is_text = declared["dataType"] in (["text"], ["text[]"])
+        if declared["name"] == name and is_text and declared.get("indexSearchable", True):
+            return
+    raise CannotSearchWords(
+        f"{name} of {definition['class']} is not searched by words",
         "compare such searches by hand",
     )
 

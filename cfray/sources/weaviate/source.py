@@ -37,7 +37,12 @@ from cfray.sources.weaviate.describe import (
 from cfray.sources.weaviate.pages import Cursor, format_id
 from cfray.sources.weaviate.ranges import split_ids
 from cfray.sources.weaviate.sample import take_sample
-from cfray.sources.weaviate.schema import Definition, check_exact, parse_definition
+from cfray.sources.weaviate.schema import (
+    Definition,
+    check_exact,
+    check_searchable,
+    parse_definition,
+)
 from cfray.sources.weaviate.settings import WeaviateSettings
 from cfray.sources.weaviate.tenants import SourceCollection, select_active, wake_tenants
 
@@ -225,6 +230,21 @@ class Weaviate(WeaviateSettings):
                 check_exact(declared, where)
             cursor = self._open_cursor(connection, parse_definition(declared), searched.tenant)
             return cursor.search(np.asarray(vector, "<f4").tobytes(), k, where)
+
+    def search_words(
+        self, collection: str, words: str, field: tuple[str, ...], k: int
+    ) -> list[str]:
+        """Search a property of texts by BM25."""
+        if self.uri:
+            return super().search_words(collection, words, field, k)
+        chosen = self.model_copy(update={"collections": [collection]})
+        with open_connection(self, Context()) as connection:
+            (searched, *_), _ = select_active(chosen, connection)
+            declared = connection.fetch_definitions()[searched.collection]
+            name = ".".join(field)
+            check_searchable(declared, name)
+            cursor = self._open_cursor(connection, parse_definition(declared), searched.tenant)
+            return cursor.search_words(words, name, k)
 
 
 def _woken_tenants(context: Context) -> list[Json]:
