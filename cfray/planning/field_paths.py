@@ -78,7 +78,7 @@ def _leads_to_item(path: Path, batches: list[pa.RecordBatch]) -> bool:
 
 def _no_field(job: JobSpec, key: str, path: Path, paths: set[Path]) -> ConfigError:
     """Say that a rule names a field that does not exist."""
-    names = sorted(dotted(other) for other in paths)
+    names = sorted(map(_written, paths))
     nearest = difflib.get_close_matches(dotted(path), names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]}?" if nearest else f"it has {_shortened(names)}"
     is_default = key == "id" and "id" not in job.mapping.model_fields_set
@@ -93,6 +93,13 @@ def _no_field(job: JobSpec, key: str, path: Path, paths: set[Path]) -> ConfigErr
         f"{dotted(path)}; {hint}",
         "correct the mapping in the job file; nothing was created",
     )
+
+
+def _written(path: Path) -> str:
+    """Write a path as a mapping takes it: a name with a dot is no path of two."""
+    name = dotted(path)
+    is_plain = len(path) == name.count(".") + 1
+    return name if is_plain else f"{{path: [{', '.join(path)}]}}"
 
 
 def _other_delimiter(job: JobSpec, names: list[str]) -> str:

@@ -114,7 +114,9 @@ def _has_secret(url: str) -> bool:
         port = host.rpartition(":")[2]
         if not port.isdigit() or scheme == "s3":
             return True
-    return any(_names_secret(name) for name, value in _parameters(address) if value)
+    return any(
+        _names_secret(name) or _holds_secret(value) for name, value in _parameters(address) if value
+    )
 
 
 def _parameters(address: str) -> list[tuple[str, str]]:
@@ -124,6 +126,12 @@ def _parameters(address: str) -> list[tuple[str, str]]:
     except ValueError:  # a bracket that opens no IPv6 address: refused where the address is opened
         return []
     return parse_qsl(parts.query) + parse_qsl(parts.fragment)
+
+
+def _holds_secret(value: str) -> bool:
+    """Tell whether a value is a list of names with values (``AWS_SESSION_TOKEN:x,...``)."""
+    pairs = (pair.partition(":") for pair in value.split(","))
+    return any(inner and _names_secret(name) for name, _, inner in pairs)
 
 
 def _names_secret(parameter: str) -> bool:

@@ -99,6 +99,8 @@ class TestParse:
         [
             (b'{"a": 1e400}', "the number 1e400 is beyond float64"),
             (b"[-1.0E999]", "the number -1.0E999 is beyond float64"),
+            (b'{"a": 1e-400}', "the number 1e-400 is beyond float64"),
+            (b"[0.5, -20.0E-999]", "the number -20.0E-999 is beyond float64"),
             (b'{"a": "\\ud800"}', r"a lone surrogate escape \ud800"),
             (b'{"\\uDC00x": 1}', r"a lone surrogate escape \udc00"),
             (b'{"a": "\xff"}', "invalid UTF-8 at its byte 7"),

@@ -24,6 +24,7 @@ from cfray.runtime.credentials import check_no_secret_in_url
         "host:8000?password=hush",
         "s3://bucket/x?access_key=KEY&secret_key=hush",
         "https://bucket.s3.amazonaws.com/x?X-Amz-Signature=hush",
+        "mongodb://host/?authMechanismProperties=SERVICE_NAME:x,AWS_SESSION_TOKEN:hush",
         "https://account.blob.core.windows.net/x?sv=2022&sig=hush",
         "abfs://container@account/x?client_secret=hush",
     ],

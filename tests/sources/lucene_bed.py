@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import numpy as np
 
@@ -77,10 +78,11 @@ class LuceneBed(StoreBed):
         """List the numbers of slices that the server can cut an index into."""
         return [1, 2, 3, 5]
 
-    def put_raw(self, name: str, record_id: str, content: bytes) -> None:
+    def put_raw(self, name: str, record_id: str, content: bytes, *, refresh: bool = True) -> None:
         """Index a document whose bytes no client would write."""
+        refreshed = "true" if refresh else "false"
         request = urllib.request.Request(
-            f"{self.url}/{name}/_doc/{record_id}?refresh=true",
+            f"{self.url}/{name}/_doc/{quote(record_id, safe='')}?refresh={refreshed}",
             content,
             {"Content-Type": "application/json"},
             method="PUT",

@@ -385,18 +385,73 @@ class LuceneCases:
             bed.put_index_setting(client, name, "max_result_window", 7)
         assert row_counts(rows(source, shards)) == row_counts(map(bed.expected, CORPUS))
 
-    def test_a_text_that_is_no_unicode_is_a_reject_and_the_others_are_read(self, bed):
-        name = bed.seed(CORPUS[:20])
-        bed.put_raw(name, "broken", b'{"text": "half of a pair: \\ud83d"}')
-        read_items = [item for _, item in items(bed.source(name))]
-        (reject,) = [item for item in read_items if isinstance(item, Reject)]
-        assert "surrogate" in reject.reason
-        assert reject.position == f"{name}, _id broken"
-        assert b"half of a pair" in reject.content
-        read_rows = [
-            row for item in read_items if not isinstance(item, Reject) for row in plain_rows(item)
+    @pytest.mark.parametrize("read_by", ["point_in_time", "scroll"])
+    def test_documents_whose_json_cannot_be_kept_are_rejects_and_the_others_are_read(
+        self, bed, read_by
+    ):
+        """Their content is the document alone: every read of it gives the same bytes.
+
+        The index has no vectors: where the server puts these back it writes documents anew.
+        """
+        odd = {
+            "broken": (b'{"text": "half of a pair: \\ud83d"}', "surrogate"),
+            "large": (b'{"text": "a", "odd": {"n": 1e400}}', "beyond float64"),
+            'tiny "_source": {': (
+                b'{"text": "b \\"_source\\": 1", "odd": {"n": 1e-400}}',
+                "beyond float64",
+            ),
+        }
+        name = bed.fresh()
+        plain = [{"id": f"p{number}", "text": "plain"} for number in range(20)]
+        with bed.client() as client:
+            bed.create(client, name, {"odd": {"type": "object", "enabled": False}})
+            bed.bulk(client, (bed.action(name, row) for row in plain))
+        for record_id, (content, _) in odd.items():
+            bed.put_raw(name, record_id, content)
+        source = bed.source(name, read_by=read_by, slices=1)
+        reads = [[item for _, item in items(source)] for _ in range(2)]
+        rejects = [
+            {item.position: item for item in read_items if isinstance(item, Reject)}
+            for read_items in reads
         ]
-        assert row_counts(read_rows) == row_counts(map(bed.expected, CORPUS[:20]))
+        assert rejects[0] == rejects[1]
+        for record_id, (content, reason) in odd.items():
+            reject = rejects[0][f"{name}, _id {record_id}"]
+            assert reason in reject.reason
+            found = json.loads(reject.content)
+            assert found == {"_id": record_id, "_source": content.decode()}
+        ids = [
+            row["id"]
+            for item in reads[0]
+            if not isinstance(item, Reject)
+            for row in plain_rows(item)
+        ]
+        assert sorted(ids) == sorted(row["id"] for row in plain)
+
+    @pytest.mark.parametrize("read_by", ["point_in_time", "scroll"])
+    def test_documents_that_were_not_refreshed_yet_are_read(self, bed, read_by):
+        name = bed.seed(CORPUS[:20])
+        with bed.client() as client:
+            bed.put_index_setting(client, name, "refresh_interval", "-1")
+        bed.put_raw(name, "late", b'{"text": "acknowledged"}', refresh=False)
+        source = bed.source(name, read_by=read_by)
+        assert source.count(CONTEXT) == 20
+        with in_session(source) as (_, context):
+            shards = source.shards(context)
+            description = source.describe(context, shards)
+            assert description.rows == 21
+            assert description.unread == ()
+            assert len(rows(source, shards, context)) == 21
+            assert source.count(context) == 21
+
+    def test_an_index_that_the_credential_may_not_refresh_is_named(self, bed):
+        name = bed.seed(CORPUS[:20])
+        proxy, source = bed.proxied(name)
+        with closing(proxy):
+            proxy.fail(Status(403), times=1, matching="/_refresh")
+            with in_session(source) as (_, context):
+                unread = source.describe(context, source.shards(context)).unread
+        assert any(f"{name} could not be refreshed" in sentence for sentence in unread)
 
     def test_the_mapping_and_the_settings_are_facts_of_the_collection(self, bed):
         name = bed.seed(CORPUS, lucene_shards=3)

@@ -321,6 +321,10 @@ class TestIncrementalExports:
         assert "incremental" in what
         assert "not the table docs" in what
 
+    def test_changes_of_another_table_of_that_name_are_refused(self, exports):
+        write_changes(exports / "02", [], 1, 2, tableId="99999a99-abcd-123a-ab12-1234abc12345")
+        assert "deleted and made again" in refusal(source_of(exports))
+
     def test_a_gap_between_two_exports_is_refused(self, exports):
         write_changes(exports / "02", [], 1, 2)
         write_changes(exports / "03", [], 3, 4)

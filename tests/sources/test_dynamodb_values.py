@@ -78,9 +78,13 @@ class TestNumbers:
             assert Decimal(str(read)) == Decimal(text)
 
     def test_a_text_that_is_no_number_is_refused(self):
-        for text in ("", "x", "1,5", "x5", None):
+        for text in ("", "x", "1,5", "x5", None, "1_000", " 5 ", "NaN", "Infinity", "\u0665"):
             with pytest.raises(UnreadableItem):
                 read_number(text)
+
+    def test_a_text_is_no_boolean(self):
+        with pytest.raises(UnreadableItem):
+            read_value({"BOOL": "false"})
 
     def test_38_digits_come_back_from_the_store(self, bed):
         digits = "1.2345678901234567890123456789012345678"

@@ -239,6 +239,16 @@ class TestDamage:
         with pytest.raises(SourceError, match="damaged"):
             rows(dump_source(tmp_path))
 
+    def test_a_document_of_unknown_types_is_a_reject_and_the_others_are_read(self, tmp_path):
+        damaged = raw_document(7, b"\x20strange\0")
+        write_dump(tmp_path, damaged + bson_bytes(CORPUS))
+        source = dump_source(tmp_path)
+        shards = source.shards(CONTEXT)
+        source.describe(CONTEXT, shards)
+        found = [item for shard in shards for item in source.read(shard, CONTEXT)]
+        (reject,) = [item for item in found if isinstance(item, Reject)]
+        assert "type 32 does not exist" in reject.reason
+
     @pytest.mark.parametrize("junk", [b"\0" * 50, b"junk" * 20])
     def test_bytes_behind_the_last_document_are_refused(self, tmp_path, junk):
         write_dump(tmp_path, bson_bytes(CORPUS) + junk)

@@ -166,6 +166,16 @@ def test_foreign_keys_are_references_of_their_tables(bed):
     assert "REFERENCES" in doc.facts["foreign keys"]
 
 
+def test_a_column_of_a_larger_key_that_is_called_id_keeps_its_name(bed):
+    name = bed.fresh()
+    bed.execute(f'CREATE TABLE "{name}" (tenant int, id int, body text, PRIMARY KEY (tenant, id))')
+    bed.execute(f"INSERT INTO \"{name}\" VALUES (1, 7, 'a'), (2, 7, 'b')")
+    source = bed.source(name)
+    assert sorted((row["tenant"], row["id"]) for row in rows(source)) == [(1, 7), (2, 7)]
+    notes = source.describe(CONTEXT, source.shards(CONTEXT)).notes
+    assert any("mapping.id: {key: [tenant, id]}" in note for note in notes)
+
+
 def test_a_table_without_a_key_is_divided_by_blocks(bed):
     name = bed.fresh()
     bed.execute(f'CREATE TABLE "{name}" (id int, body text)')
@@ -176,7 +186,7 @@ def test_a_table_without_a_key_is_divided_by_blocks(bed):
     shards = source.shards(CONTEXT)
     assert len(shards) > 4
     assert all("blocks" in shard.where for shard in shards)
-    assert sorted(row["columns.id"] for row in rows(source, context=LARGE_BATCHES)) == sorted(
+    assert sorted(row["id"] for row in rows(source, context=LARGE_BATCHES)) == sorted(
         n % 90 for n in range(200)
     )
     with pytest.raises(SourceError, match="no primary key"):

@@ -49,8 +49,9 @@ def choose_histories(settings: DynamoDBSettings) -> list[History]:
     """Find the exports of the tables that are read, sorted by table.
 
     Raises:
-        SourceError: there is none; a table has several full exports, or none; changes between two
-            exports are missing; or the job file names no key.
+        SourceError: there is none; a table has several full exports, or none; exports are of two
+            tables of one name; changes between two exports are missing; or the job file names no
+            key.
     """
     assert settings.uri is not None
     exports: dict[str, list[Export]] = {}
@@ -89,6 +90,14 @@ def _order(uri: str, exports: list[Export]) -> History:
             "name the folder of one of them in source.uri",
         )
     [full] = full_exports
+    for export in incremental:
+        if export.identity != full.identity:
+            raise SourceError(
+                f"{export.folder} is an export of another table {table} ({export.identity}) than "
+                f"{full.folder} ({full.identity}): the one was deleted and made again, or they "
+                "are of two accounts or regions",
+                "name the folder of one of them in source.uri",
+            )
     changes: list[Export] = []
     unused: list[Export] = []
     covered = full.until

@@ -88,6 +88,11 @@ class Export:
         return sum(file.items for file in self.files)
 
     @property
+    def identity(self) -> str:
+        """Name the table beyond its name: a table that was made again has another id."""
+        return f"{self.summary.get('tableArn')}, id {self.summary.get('tableId', 'unknown')}"
+
+    @property
     def is_full(self) -> bool:
         """Tell whether the export holds the table; else it holds changes of a time."""
         return str(self.summary.get("exportType", "FULL_EXPORT")) == "FULL_EXPORT"

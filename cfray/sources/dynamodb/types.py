@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -33,6 +34,10 @@ BINARY, DECIMAL = "binary", "decimal"
 STRING_SET, NUMBER_SET, BINARY_SET = "list<SS>", "list<NS>", "list<BS>"
 #: Type of an id that consists of several key attributes: canonical JSON of the array of them.
 KEY = "key"
+
+
+#: How DynamoDB writes a number.
+_NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
 
 
 class UnreadableItem(Exception):
@@ -75,6 +80,8 @@ def read_number(text: str) -> int | float | None:
     Raises:
         UnreadableItem: the text is no number.
     """
+    if not isinstance(text, str) or _NUMBER.fullmatch(text) is None:
+        raise UnreadableItem(f"{str(text)[:60]!r} is no number")
     try:
         if text.isdigit() or text[1:].isdigit():
             return int(text)
@@ -84,7 +91,7 @@ def read_number(text: str) -> int | float | None:
         exact = Decimal(text)
         if exact == exact.to_integral_value():
             return int(exact)
-    except (ValueError, ArithmeticError, TypeError, AttributeError):
+    except (ValueError, ArithmeticError):
         raise UnreadableItem(f"{str(text)[:60]!r} is no number") from None
     return number if math.isfinite(number) and Decimal(repr(number)) == exact else None
 
@@ -137,9 +144,15 @@ def _read_number_set(values: list[str]) -> Typed:
     return Typed(NUMBER_SET, numbers)
 
 
+def _read_bool(content: object) -> bool:
+    if not isinstance(content, bool):
+        raise UnreadableItem(f"{str(content)[:60]!r} is neither true nor false")
+    return content
+
+
 #: Type -> how an attribute of this type is read.
 _ATTRIBUTES: dict[str, Callable[[Any], object]] = {
-    "BOOL": bool,
+    "BOOL": _read_bool,
     "NULL": lambda _: None,
     "B": lambda content: Typed(BINARY, str(content)),
     "SS": lambda content: Typed(STRING_SET, _sorted_set("SS", content)),
@@ -153,7 +166,7 @@ _ATTRIBUTES: dict[str, Callable[[Any], object]] = {
 _NESTED: dict[str, Callable[[Any], object]] = {
     "S": lambda content: content,
     "N": _nest_number,
-    "BOOL": bool,
+    "BOOL": _read_bool,
     "NULL": lambda _: None,
     "B": lambda content: {"B": str(content)},
     "SS": lambda content: {"SS": _sorted_set("SS", content)},

@@ -21,7 +21,13 @@ from cfray.sources.base import Collection, Context, Description, FieldEquals, Js
 from cfray.sources.lucene import export, plan
 from cfray.sources.lucene.describe import describe_index, index_notes
 from cfray.sources.lucene.errors import NoPermission
-from cfray.sources.lucene.indices import choose_indices, fetch_facts, list_catalog, mark_index
+from cfray.sources.lucene.indices import (
+    choose_indices,
+    fetch_facts,
+    list_catalog,
+    mark_index,
+    refresh,
+)
 from cfray.sources.lucene.pages import Page, read_slice
 from cfray.sources.lucene.records import convert_page
 from cfray.sources.lucene.schema import (
@@ -57,23 +63,30 @@ class LuceneSource(LuceneSettings):
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Open a point in time of each index, and let them go at the end.
+        """Refresh each index, open a point in time of it, and let these go at the end.
+
+        A document that was written and not refreshed yet is in no point in time.
 
         Their newest ids stand in the session's state: ``keep_alive`` puts them there, so that
         shards that are begun later ask with those.
         """
-        if self.uri or self.read_by == "scroll":
+        if self.uri:
             yield Session()
             return
         views: dict[str, Json] = {}
         with self.open_server(Context()) as server:
+            chosen = choose_indices(server, list_catalog(server))
+            unrefreshed: list[Json] = [index for index in chosen if not refresh(server, index)]
+            if self.read_by == "scroll":
+                yield Session(state={"unrefreshed": unrefreshed})
+                return
             try:
-                for index in choose_indices(server, list_catalog(server)):
+                for index in chosen:
                     views[index] = server.open_view(index)
                 yield Session(
                     consistency="snapshot",
                     expires=float(self.keep_alive_seconds),
-                    state={"views": views},
+                    state={"views": views, "unrefreshed": unrefreshed},
                 )
             finally:
                 for view in views.values():
@@ -122,7 +135,6 @@ class LuceneSource(LuceneSettings):
             pages_ahead = cast("Generator[Page]", paging.fetch_ahead(pages))
             with closing(pages), closing(pages_ahead):
                 for page in pages_ahead:
-                    yield from page.rejects
                     items = convert_page(page.hits, schema, context, where["index"], page.faults)
                     size = 0
                     for item in items:
@@ -144,6 +156,7 @@ class LuceneSource(LuceneSettings):
                 collections.append(self._describe_index(server, index, notes, unread))
         if not self.collections:
             unread += catalog.unread()
+        unread += _unrefreshed_notes(context.session)
         whole = self._uncut_notes(shards) if self.slices is None else ()
         return Description(
             schema=None,
@@ -242,6 +255,16 @@ class LuceneSource(LuceneSettings):
             body: dict[str, Json] = {"size": k, "_source": False, "query": query}
             answer = server.send("POST", path_of(collection, "_search"), body)
         return [f"s:{hit['_id']}" for hit in answer["hits"]["hits"]]
+
+
+def _unrefreshed_notes(session: Json) -> Iterator[str]:
+    indices = session.get("unrefreshed") if isinstance(session, dict) else None
+    for index in indices if isinstance(indices, list) else []:
+        yield (
+            f"{index} could not be refreshed, for the credential may not: documents that were "
+            "written to it and are not searchable yet are not read (the permission is "
+            "maintenance, or indices:admin/refresh)"
+        )
 
 
 def _check_searched_by_words(index: str, mapping: Mapping[str, Any], name: str) -> None:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from cfray.errors import SourceError
+from cfray.sources.lucene.errors import NoPermission
 from cfray.sources.lucene.facts import IndexFacts
 from cfray.sources.lucene.server import Server, path_of
 
@@ -161,3 +162,23 @@ def mark_index(server: Server, index: str) -> str:
         if copy["routing"]["primary"]
     )
     return f"{operations:,} operations"
+
+
+def refresh(server: Server, index: str) -> bool:
+    """Make every document that was written to an index searchable; False: the credential may not.
+
+    An index is refreshed by itself each second, or seldom, or never (``refresh_interval: -1``), and
+    until then a search does not see what was written and acknowledged.
+    """
+    try:
+        answer = server.send("POST", path_of(index, "_refresh"))
+    except NoPermission:
+        return False
+    shards = answer["_shards"]
+    if shards.get("failed"):
+        raise SourceError(
+            f"{shards['failed']} of {shards['total']} shards of the index {index} could not be "
+            "refreshed",
+            "bring the index's shards back, then run the same command again",
+        )
+    return True

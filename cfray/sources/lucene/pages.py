@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from cfray.errors import SourceError
-from cfray.records.record import Reject
 from cfray.sources.base import Json
 from cfray.sources.lucene.readers import PointInTimeReader, Reader, ScrollReader
 from cfray.sources.lucene.records import Hit, inner_values
@@ -27,13 +26,12 @@ class Page:
 
     Attributes:
         hits: as the server gives them.
-        faults: id -> why the document cannot become a record.
-        rejects: documents whose JSON cannot be kept.
+        faults: id -> why the document cannot become a record.  Where its JSON cannot be kept, its
+            ``_source`` is that JSON as a text.
     """
 
     hits: list[Hit]
     faults: dict[str, str] = field(default_factory=dict)
-    rejects: tuple[Reject, ...] = ()
 
 
 def read_slice(
@@ -50,14 +48,15 @@ def read_slice(
     )
     read_rows = 0
     with closing(reader.pages(page_size)) as pages:
-        for hits, rejects in pages:
+        for hits, faults in pages:
             if any("_source" not in hit for hit in hits):
                 raise SourceError(
                     f"{server.settings.address}, {part}: documents came without their _source",
                     "let the credential read _source, or leave the index out of source.collections",
                 )
-            read_rows += len(hits) + len(rejects)
-            yield Page(hits, _missing_vectors(reader, hits, schema), rejects)
+            read_rows += len(hits)
+            exact = [hit for hit in hits if hit["_id"] not in faults]
+            yield Page(hits, _missing_vectors(reader, exact, schema) | faults)
     if reader.total is not None and read_rows != reader.total:
         raise SourceError(
             f"{server.settings.address}, {part}: {read_rows} documents came of the {reader.total} "

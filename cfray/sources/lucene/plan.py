@@ -78,12 +78,9 @@ def _sample_row_bytes(server: Server, index: str, schema: IndexSchema, limit: in
     page_size = PageSize(_SAMPLED_ROWS, limit, PAGE_BYTES)
     with closing(read_slice(server, Slice(index), schema, page_size)) as pages:
         page = next(pages, Page([]))
-    rows = len(page.hits) + len(page.rejects)
+    rows = len(page.hits)
     items = convert_page(page.hits, schema, server.context, index, page.faults)
-    size = sum(
-        len(item.content) if isinstance(item, Reject) else item.nbytes
-        for item in (*page.rejects, *items)
-    )
+    size = sum(len(item.content) if isinstance(item, Reject) else item.nbytes for item in items)
     return max(1, size // max(1, rows))
 
 

@@ -7,16 +7,15 @@ Pages follow each other by ``_shard_doc``, or by ``_id`` where the server does n
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, TypeAlias
 
 from cfray.errors import SourceError, SourceUnavailable
-from cfray.records.record import Reject
 from cfray.sources.base import Json
 from cfray.sources.lucene.errors import InexactAnswer
+from cfray.sources.lucene.odd_hits import parse_hits
 from cfray.sources.lucene.records import Hit
 from cfray.sources.lucene.server import Server, path_of
 from cfray.sources.lucene.slices import Slice
@@ -24,8 +23,8 @@ from cfray.sources.paging import PageSize
 
 #: A value of ``sort``, by which the next page is asked for.
 SortKey: TypeAlias = int | str
-#: The documents of a page, or the Reject of the only document on it.
-RawPage: TypeAlias = tuple[list[Hit], tuple[Reject, ...]]
+#: The documents of a page, and of those whose JSON cannot be kept: id -> why.
+RawPage: TypeAlias = tuple[list[Hit], dict[str, str]]
 
 
 class Reader(ABC):
@@ -47,23 +46,18 @@ class Reader(ABC):
     def search(self, body: dict[str, Json]) -> Any:
         """Search in what this reader sees."""
 
-    def fetch(
-        self, page_size: PageSize, ask: Callable[[int], Any]
-    ) -> tuple[Any, tuple[Reject, ...]]:
+    def fetch(self, page_size: PageSize, ask: Callable[[int], Any]) -> tuple[Any, dict[str, str]]:
         """Fetch a page; a smaller one where the server refuses its size or takes too long.
 
-        A page with a document whose JSON cannot be kept is asked for again, with fewer documents,
-        until that document is alone.
+        Returns:
+            the answer, and of the documents whose JSON cannot be kept: id -> why.
         """
         settings = self.server.settings
 
-        def attempt() -> tuple[Any, tuple[Reject, ...]]:
+        def attempt() -> tuple[Any, dict[str, str]]:
             while True:
                 try:
-                    return _checked(ask(page_size.rows), settings.address, self.part), ()
-                except InexactAnswer as error:
-                    if not page_size.halve():
-                        return _reject_document(error, self.part)
+                    return self._parsed(lambda: ask(page_size.rows))
                 except Exception as error:
                     failure = settings.read_failure(error)
                     shrinks = failure is not None and (
@@ -79,6 +73,14 @@ class Reader(ABC):
                 self.server.context.throttle.take()
 
         return settings.send_request(attempt, self.server.context)
+
+    def _parsed(self, ask: Callable[[], Any]) -> tuple[Any, dict[str, str]]:
+        """Ask once; an answer whose JSON cannot be kept as a whole is parsed hit by hit."""
+        try:
+            answer, faults = ask(), dict[str, str]()
+        except InexactAnswer as error:
+            answer, faults = parse_hits(error.data)
+        return _checked(answer, self.server.settings.address, self.part), faults
 
     def note_total(self, answer: Any) -> None:
         """Remember how many documents the slice has, from the first page's answer."""
@@ -103,14 +105,14 @@ class PointInTimeReader(Reader):
             rows, last = 0, None
             while True:
                 ask = partial(self._ask, last)
-                answer, rejects = self.fetch(page_size, ask)
+                answer, faults = self.fetch(page_size, ask)
                 hits = answer["hits"]["hits"]
                 self.note_total(answer)
                 if not hits:
                     return
                 last = self._check_order(hits, last)
                 rows += len(hits)
-                yield ([] if rejects else hits), rejects
+                yield hits, faults
                 if self.has_all(rows):
                     return
 
@@ -164,16 +166,16 @@ class ScrollReader(Reader):
 
     def pages(self, page_size: PageSize) -> Generator[RawPage]:
         """Read the slice, and let the scroll go."""
-        answer, rejects = self.fetch(page_size, self._start)
+        answer, faults = self.fetch(page_size, self._start)
         self.note_total(answer)
         rows = 0
         try:
             while hits := answer["hits"]["hits"]:
                 rows += len(hits)
-                yield ([] if rejects else hits), rejects
+                yield hits, faults
                 if self.has_all(rows):
                     return
-                answer, rejects = self._next(answer["_scroll_id"]), ()
+                answer, faults = self._next(answer["_scroll_id"])
         finally:
             self._clear(answer["_scroll_id"])
 
@@ -188,7 +190,7 @@ class ScrollReader(Reader):
         target = f"{path_of(self.part.index, '_search')}?scroll={self.server.keep_alive()}"
         return self.server.call("POST", f"{target}&allow_partial_search_results=false", body)
 
-    def _next(self, scroll: str) -> Any:
+    def _next(self, scroll: str) -> tuple[Any, dict[str, str]]:
         """Fetch the next page, once.
 
         Raises:
@@ -198,8 +200,7 @@ class ScrollReader(Reader):
         context.throttle.take()
         body: dict[str, Json] = {"scroll_id": scroll, "scroll": self.server.keep_alive()}
         try:
-            answer = self.server.call("POST", "/_search/scroll", body)
-            return _checked(answer, settings.address, self.part)
+            return self._parsed(lambda: self.server.call("POST", "/_search/scroll", body))
         except SourceError:
             raise
         except Exception as error:
@@ -234,13 +235,3 @@ def _checked(answer: Any, address: str, part: Slice) -> Any:
             "bring the index's shards back, then run the same command again",
         )
     return answer
-
-
-def _reject_document(error: InexactAnswer, part: Slice) -> tuple[Any, tuple[Reject, ...]]:
-    """Give a page of one document without its content, and the Reject of the document."""
-    answer = json.loads(error.data)
-    for hit in answer["hits"]["hits"]:
-        hit["_source"] = {}
-    ids = [str(hit["_id"])[:80] for hit in answer["hits"]["hits"]]
-    reject = Reject(error.reason, f"{part.index}, _id {', '.join(ids)}", error.data)
-    return answer, (reject,)

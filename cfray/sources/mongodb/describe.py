@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from cfray.errors import SourceError
@@ -16,7 +17,7 @@ from cfray.sources.mongodb import elements as bson
 from cfray.sources.mongodb import values
 from cfray.sources.mongodb.catalog import Entry
 from cfray.sources.mongodb.client import Connection
-from cfray.sources.mongodb.elements import read_elements
+from cfray.sources.mongodb.elements import DamagedBsonError, read_elements
 from cfray.sources.mongodb.number_arrays import read_number_arrays
 from cfray.sources.mongodb.pages import Range
 from cfray.sources.mongodb.vectors import width_of_vector
@@ -74,14 +75,21 @@ class Shown:
         self.width: int | None = None
         targets: dict[str, set[str]] = {}
         for start, end in spans:
-            for name, kind, at, to in read_elements(data, start, end):
-                if name == _VECTOR.encode() and self.width is None:
-                    self.width = _width(data, kind, at, to)
-                if kind == bson.DOCUMENT:
-                    for path, target in _reference(data, at, to, database):
-                        full_path = f"{name.decode(errors='replace')}.{path}"
-                        targets.setdefault(full_path, set()).add(target)
+            # a damaged document shows nothing; where it is read it becomes a Reject
+            with suppress(DamagedBsonError):
+                self._look(data, start, end, database, targets)
         self.references = {path: sorted(found) for path, found in sorted(targets.items())}
+
+    def _look(
+        self, data: bytes, start: int, end: int, database: str, targets: dict[str, set[str]]
+    ) -> None:
+        for name, kind, at, to in read_elements(data, start, end):
+            if name == _VECTOR.encode() and self.width is None:
+                self.width = _width(data, kind, at, to)
+            if kind == bson.DOCUMENT:
+                for path, target in _reference(data, at, to, database):
+                    full_path = f"{name.decode(errors='replace')}.{path}"
+                    targets.setdefault(full_path, set()).add(target)
 
     def notes(self, collection: str) -> list[str]:
         """Say where the DBRefs point, which the documents say and the collection does not."""

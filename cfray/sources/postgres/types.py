@@ -166,8 +166,10 @@ def place_columns(columns: Sequence[Column], key: Sequence[str]) -> list[Column]
 
     The only column of the key is ``id``; the only ``vector`` column, or the only ``halfvec`` column
     of a table without such, is ``vector``.  Other vectors are in ``vectors``, and a column that is
-    named like one of these fields gets a prefix.
+    named like one of these fields gets a prefix.  Where the key is of no or of several columns, a
+    column called ``id`` keeps its name.
     """
+    reserved = RESERVED if len(key) == 1 else tuple(name for name in RESERVED if name != "id")
     main = [column.name for column in columns if column.decoder == "vector"] or [
         column.name for column in columns if column.is_dense
     ]
@@ -178,7 +180,7 @@ def place_columns(columns: Sequence[Column], key: Sequence[str]) -> list[Column]
         elif column.is_vector:
             path = ("vector",) if [column.name] == main else ("vectors", column.name)
         else:
-            path = (unreserved_name(column.name, RESERVED, PREFIX),)
+            path = (unreserved_name(column.name, reserved, PREFIX),)
         placed.append(
             Column(column.name, column.type, column.decoder, column.arrow, column.cast, path)
         )
