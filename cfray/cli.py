@@ -105,6 +105,11 @@ KeepVersions = Annotated[
 ]
 
 
+TargetOrJob = Annotated[
+    str, typer.Argument(help="Address of a target, or its job file.", show_default=False)
+]
+
+
 @app.callback()
 def options(*, verbose: Verbose = False) -> None:
     """Set what holds for every command."""
@@ -454,6 +459,105 @@ def cleanup(
         f"{counted(removed['receipts'], 'stale receipt')} and "
         f"{counted(removed['versions'], 'version')}"
     )
+
+
+@app.command()
+def backup(
+    target: TargetOrJob,
+    to: Annotated[
+        str, typer.Option("--to", help="Where the backup is, or will be.", show_default=False)
+    ],
+    *,
+    keep_last: Annotated[
+        int, typer.Option("--keep-last", min=0, help="Keep so many of the newest points.")
+    ] = 0,
+    keep_daily: Annotated[
+        int,
+        typer.Option("--keep-daily", min=0, help="Keep the last point of each of so many days."),
+    ] = 0,
+    keep_weekly: Annotated[
+        int,
+        typer.Option("--keep-weekly", min=0, help="Keep the last point of each of so many weeks."),
+    ] = 0,
+    keep_monthly: Annotated[
+        int,
+        typer.Option(
+            "--keep-monthly", min=0, help="Keep the last point of each of so many months."
+        ),
+    ] = 0,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Back up a finished target with the folder beside it; only new files are copied.
+
+    Run it again to resume. Without a --keep option every point stays.
+    """
+    from cfray import pipeline
+    from cfray.engine import interrupts
+    from cfray.transfers.backup import back_up
+    from cfray.transfers.rotation import Rotation
+
+    rotation = Rotation(keep_last, keep_daily, keep_weekly, keep_monthly)
+    with interrupts.catch_signals():
+        report = back_up(pipeline.address_of(target), pipeline.address_of(to), rotation)
+    if as_json:
+        _print_json(report.as_json())
+    else:
+        typer.echo(report.sentence())
+
+
+@app.command()
+def restore(
+    backup: Annotated[str, typer.Argument(help="Address of the backup.", show_default=False)],
+    to: Annotated[
+        str | None, typer.Option("--to", help="Where the dataset goes.", show_default=False)
+    ] = None,
+    point: Annotated[
+        str | None, typer.Option("--point", help="Name of a point; default: the newest.")
+    ] = None,
+    *,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Only list the points of the backup.")
+    ] = False,
+    only_check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Only compare every file of all points (or of --point) with its hash."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Restore a point of a backup to an address where nothing is, or look at a backup.
+
+    Run it again to resume.
+    """
+    from cfray import pipeline
+    from cfray.engine import interrupts
+    from cfray.transfers import restore as restoring
+    from cfray.transfers.points import list_points
+
+    if (to is not None) + only_list + only_check != 1:
+        raise ConfigError("--to, --list and --check: one of them is needed", "give one of them")
+    address = pipeline.address_of(backup)
+    with interrupts.catch_signals():
+        if to is not None:
+            report = restoring.restore(address, point, pipeline.address_of(to))
+            if as_json:
+                _print_json(report.as_json())
+            else:
+                typer.echo(report.sentence())
+            return
+        points = restoring.check(address, point) if only_check else list_points(address)
+    if as_json:
+        _print_json([item.summary() for item in points])
+        return
+    for item in points:
+        typer.echo(
+            f"{item.name}: version {item.version}, {counted(item.rows, 'row')}, "
+            f"{counted(len(item.files) + len(item.state), 'file')}, {item.size:,} bytes"
+            f"{'; every file is what it was' if only_check else ''}"
+        )
 
 
 @quarantine_app.command("list")

@@ -547,19 +547,28 @@ def search(location: str, question: Question) -> Answer:
         location: the target's address, or a job file.
         question: what is asked.
     """
-    if location.endswith((".yaml", ".yml")) and not is_uri(location):
+    uri = address_of(location)
+    if _is_job_file(location):
         job = read_job(Path(location))
-        uri = job.target.uri
         metric = job.index.vector.metric
         question = replace(question, embedding=job.embedding, metric=metric)
-    else:
-        uri = resolve_path(location, Path.cwd()).rstrip("/")
     if find_target(uri) is None:
         raise ConfigError(
             f"there is no target at {uri}",
             "give its address, or its job file; cfray migrate makes one",
         )
     return search_target(uri, question)
+
+
+def address_of(location: str) -> str:
+    """Give the address of the target that a job file makes, or that is named."""
+    if _is_job_file(location):
+        return read_job(Path(location)).target.uri
+    return resolve_path(location, Path.cwd()).rstrip("/")
+
+
+def _is_job_file(location: str) -> bool:
+    return location.endswith((".yaml", ".yml")) and not is_uri(location)
 
 
 def quarantined(job: JobSpec) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""A finished dataset goes elsewhere: backups, and the way back."""

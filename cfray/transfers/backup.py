@@ -1,0 +1,250 @@
+"""Back up a finished dataset: a point more in the backup, for which only new files travel.
+
+The dataset may be read and written to meanwhile: files never change once they are written, and a
+tag keeps the version that is copied from being cleaned up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import lance
+
+from cfray.errors import ConfigError, ProofFailed
+from cfray.runtime.clock import utc_now
+from cfray.runtime.filesystems import open_filesystem, storage_options, strip_credentials
+from cfray.runtime.plurals import counted
+from cfray.target import lease
+from cfray.target.commit import Target
+from cfray.target.creation import find_target
+from cfray.target.documents import dumps, parse_document
+from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.state import State
+from cfray.transfers.dataset_files import files_of_state, files_of_version
+from cfray.transfers.files import Copied, copy_files, list_sizes
+from cfray.transfers.points import ORIGIN, POINTS, Point, StateFile, folder_beside, list_points
+from cfray.transfers.rotation import Rotation
+
+
+@dataclass(slots=True)
+class BackupReport:
+    """What a backup did.
+
+    Attributes:
+        backup: address of the backup.
+        point: that was made.
+        copied_files, copied_bytes: that travelled.
+        points: names of those that are there now.
+        removed: names of those that the rotation removed.
+    """
+
+    backup: str
+    point: Point
+    copied_files: int
+    copied_bytes: int
+    points: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what a program wants to know."""
+        body = {name: value for name, value in asdict(self).items() if name != "point"}
+        return {**body, **self.point.summary(), "verdict": self.sentence(), "exit_code": 0}
+
+    def sentence(self) -> str:
+        """Say what was done."""
+        point = self.point
+        files = len(point.files) + len(point.state)
+        gone = f"; {counted(len(self.removed), 'point')} removed" if self.removed else ""
+        return (
+            f"{counted(point.rows, 'row')} of version {point.version} backed up as {point.name} "
+            f"at {self.backup}: {counted(files, 'file')} ({point.size:,} bytes), of which "
+            f"{counted(self.copied_files, 'file')} ({self.copied_bytes:,} bytes) were copied now, "
+            f"each read again and compared; {counted(len(self.points), 'point')} there{gone}"
+        )
+
+
+def back_up(uri: str, backup: str, rotation: Rotation) -> BackupReport:
+    """Add a point to a backup, and remove those that the rotation does not keep.
+
+    Args:
+        uri: of the target.
+        backup: where the backup is, or will be.
+        rotation: which points stay.
+
+    Raises:
+        ConfigError: there is no finished target, or something else stands at ``backup``.
+        LeaseHeld: a run is at work on the target.
+        ProofFailed: a file of the target is not what was written, or a copy is not what was read.
+        TargetError: a file cannot be read or written.
+    """
+    target, state = _finished_target(uri)
+    _claim(uri, state, backup)
+    version = target.open().version
+    with _pinned(target, version, backup):
+        copied, point = _copy(target, state, version, backup)
+    point.save(backup)
+    report = BackupReport(backup, point, copied.new_files, copied.new_bytes)
+    _rotate(backup, rotation, report)
+    return report
+
+
+def _finished_target(uri: str) -> tuple[Target, State]:
+    """Open a target that holds all it should.
+
+    Raises:
+        ConfigError: it does not, or there is none.
+    """
+    ledger, state = find_target(uri), State(uri)
+    plan = state.plan()
+    if ledger is None or plan is None:
+        raise ConfigError(f"there is no target at {uri}", "give its address, or its job file")
+    lease.wait_until_free(state.folder)
+    target = Target(uri)
+    is_copied = len(ledger.names(EntryKind.SHARD)) == len(plan.shards)
+    has_vectors = plan.recipe.policy == "keep" or target.recipe().policy != "keep"
+    if not (is_copied and has_vectors and EntryKind.HEADERS in ledger.entries):
+        raise ConfigError(f"{uri} is not complete yet", "run cfray migrate with its job file first")
+    return target, state
+
+
+def _identity(state: State, ledger: Ledger) -> str:
+    """Name a dataset for as long as it lives: a target that is made anew has another name."""
+    plan = state.plan()
+    assert plan is not None
+    made = [plan.epoch, ledger.fingerprints[0]]
+    return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
+
+
+def _claim(uri: str, state: State, backup: str) -> None:
+    """Take an address for the backups of this dataset, or find that it is theirs.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
+    if backup == uri or backup.startswith(f"{uri}/") or uri.startswith(f"{backup}/"):
+        raise ConfigError(f"{backup} and {uri} lie in one another", "give another address")
+    folder = folder_beside(backup)
+    body = {"source": strip_credentials(uri), "dataset": _identity(state, Target(uri).ledger())}
+    data = folder.read(ORIGIN)
+    if data is None:
+        if folder.exists() or _holds_files(backup):
+            raise ConfigError(
+                f"{backup} is there already, and is no backup of cfray's", "give another address"
+            )
+        folder.publish(ORIGIN, dumps(body))
+        return
+    known = parse_document(data, f"{folder.uri}/{ORIGIN}", _origin, remedy="give another address")
+    if known["dataset"] != body["dataset"]:
+        raise ConfigError(
+            f"{backup} holds backups of another dataset ({known['source']})",
+            "give another address; a target that was made anew is another dataset",
+        )
+
+
+def _holds_files(folder: str) -> bool:
+    return bool(list_sizes(folder))
+
+
+def _origin(data: bytes) -> dict[str, str]:
+    body = json.loads(data)
+    return {name: str(body[name]) for name in ("source", "dataset")}
+
+
+@contextmanager
+def _pinned(target: Target, version: int, backup: str) -> Iterator[None]:
+    """Keep a version from being cleaned up; the next backup removes the tag of one that was killed.
+
+    Each backup has a tag of its own.
+    """
+    name = f"cfray-backup-{hashlib.sha256(backup.encode()).hexdigest()[:12]}"
+    tags = target.open().tags
+    with suppress(ValueError, OSError):
+        tags.delete(name)
+    tags.create(name, version)
+    try:
+        yield
+    finally:
+        with suppress(ValueError, OSError):  # it costs some space, and the next backup removes it
+            target.open().tags.delete(name)
+
+
+def _copy(target: Target, state: State, version: int, backup: str) -> tuple[Copied, Point]:
+    """Copy what a version needs and the backup does not have; the manifest last."""
+    points = list_points(backup)
+    name = _new_name([point.name for point in points])
+    ledger = Ledger.from_metadata(target.open(version).schema.metadata, target.uri)
+    beside = folder_beside(backup).uri
+    trusted = {file.path: file for point in points for file in point.files}
+    trusted_state = {item.file.path: item.file for point in points for item in point.state}
+    files, manifest = files_of_version(target, state, version)
+    present = list_sizes(backup)
+    copied = copy_files(target.uri, backup, files, present=present, trusted=trusted)
+    of_state = list(files_of_state(state, name))
+    copied_state = copy_files(
+        state.folder.uri, beside, of_state, present=list_sizes(beside), trusted=trusted_state
+    )
+    copied.add(copy_files(target.uri, backup, [manifest], present=present, trusted=trusted))
+    dataset = lance.dataset(backup, version=version, storage_options=storage_options(backup))
+    rows = dataset.count_rows()
+    if Ledger.from_metadata(dataset.schema.metadata, backup).digest != ledger.digest:
+        raise ProofFailed(
+            f"the copy at {backup} is not version {version} of {target.uri}",
+            "give another address for the backup, and report this",
+        )
+    point = Point(
+        name=name,
+        source=strip_credentials(target.uri),
+        version=version,
+        ledger_digest=ledger.digest,
+        rows=rows,
+        files=list(copied.files),
+        state=[
+            StateFile(item.path, file)
+            for item, file in zip(of_state, copied_state.files, strict=True)
+        ],
+    )
+    copied.add(copied_state)
+    return copied, point
+
+
+def _new_name(names: list[str]) -> str:
+    """Name a point by the time; of several in one second each has another name."""
+    second = utc_now().replace(":", "-")
+    number = sum(name.startswith(second) for name in names)
+    return f"{second}-{number + 1}" if number else second
+
+
+def _rotate(backup: str, rotation: Rotation, report: BackupReport) -> None:
+    """Remove the points that are not kept: their records first, then what no other point needs."""
+    points = {point.name: point for point in list_points(backup)}
+    kept = rotation.kept(list(points))
+    report.points = sorted(kept)
+    report.removed = sorted(points.keys() - kept)
+    records = folder_beside(backup).child(POINTS)
+    for name in report.removed:
+        records.remove(f"{name}.json")
+    if report.removed:
+        stay = [points[name] for name in kept]
+        gone = [points[name] for name in report.removed]
+        _remove_files(
+            backup,
+            {file.path for point in gone for file in point.files},
+            {file.path for point in stay for file in point.files},
+        )
+        _remove_files(
+            folder_beside(backup).uri,
+            {item.file.path for point in gone for item in point.state},
+            {item.file.path for point in stay for item in point.state},
+        )
+
+
+def _remove_files(folder: str, gone: set[str], stay: set[str]) -> None:
+    system, root = open_filesystem(folder)
+    for path in sorted(gone - stay):
+        with suppress(FileNotFoundError):  # an earlier removal was interrupted
+            system.delete_file(f"{root}/{path}")

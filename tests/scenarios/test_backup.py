@@ -1,0 +1,237 @@
+"""Backups: killed and resumed, incremental, damaged, rotated, restored when the dataset is gone.
+
+Every byte of ``raw_data`` is read, from 100 bytes to 5 MB: large values lie in files of their own,
+which Lance lists nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import lance
+import pytest
+
+from tests.scenarios import runs
+from tests.scenarios.runs import Job
+
+SIZES = (100, 60_000, 500_000, 5_000_000)
+ROWS = 60
+
+
+@pytest.fixture(scope="module")
+def finished(module_cfray, tmp_path_factory) -> Job:
+    """Migrate pages with bytes of all sizes."""
+    folder = tmp_path_factory.mktemp("pages")
+    generator = random.Random(7)
+    lines = [
+        json.dumps(
+            {
+                "id": f"p{number:03}",
+                "text": f"page {number} of tea",
+                "page": base64.b64encode(
+                    generator.randbytes(SIZES[number] if number < len(SIZES) else 2_000)
+                ).decode(),
+                "vector": [generator.random() for _ in range(8)],
+            }
+        )
+        for number in range(ROWS)
+    ]
+    (folder / "pages.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    body = {
+        "name": "pages",
+        "source": {"kind": "jsonl", "uri": "./pages.jsonl"},
+        "mapping": {
+            "id": "id",
+            "text_content": "text",
+            "raw_data": "page",
+            "raw_data_type": {"const": "text/plain"},
+        },
+        "target": {"uri": "pages.lance"},
+    }
+    job = runs.write_job(folder, body)
+    module_cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    return job
+
+
+@pytest.fixture
+def job(finished, tmp_path) -> Job:
+    return runs.copied(finished, tmp_path / "life")
+
+
+@pytest.fixture
+def backup(tmp_path) -> Path:
+    return tmp_path / "backups" / "pages"
+
+
+def raw_digests(target: str | Path) -> dict[str, str]:
+    scanner = lance.dataset(str(target)).scanner(
+        columns=["uuid", "raw_data"],
+        filter="record_type = 'document'",
+        blob_handling="all_binary",
+    )
+    return {
+        row["uuid"]: hashlib.sha256(row["raw_data"]).hexdigest()
+        for row in scanner.to_table().to_pylist()
+    }
+
+
+def contents(target: str | Path) -> tuple:
+    return runs.digests(str(target)), raw_digests(target), runs.headers(str(target))
+
+
+def backed_up(cfray, job: Job, backup: Path, *options: str) -> dict:
+    ended = cfray.run("backup", job.path, "--to", backup, *options, "--json")
+    return ended.ended_with(0).document()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_backup_opens_and_a_restore_is_the_dataset_when_all_else_is_gone(
+    cfray, job, backup, tmp_path
+):
+    before = contents(job.target)
+    report = backed_up(cfray, job, backup)
+    assert report["copied_bytes"] == report["bytes"]
+    assert contents(backup) == before
+    assert lance.dataset(job.target).tags.list() == {}
+    shutil.rmtree(job.target)
+    shutil.rmtree(job.state)
+    restored = cfray.run("restore", backup, "--to", job.target, "--json").ended_with(0).document()
+    assert restored["point"] == report["point"]
+    assert contents(job.target) == before
+    cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(0)
+    # the life goes on
+    cfray.run("optimize", job.path, "--quiet").ended_with(0)
+    listed = cfray.run("restore", backup, "--list", "--json").ended_with(0).document()
+    assert [item["point"] for item in listed] == [report["point"]]
+
+
+def test_only_new_files_travel_and_each_point_is_restored(cfray, job, backup, tmp_path):
+    points, states = [], []
+    for number in range(3):
+        if number:
+            lance.dataset(job.target).update(
+                {"author": f"'Ann {number}'"}, where=f"text_content = 'page {40 + number} of tea'"
+            )
+        report = backed_up(cfray, job, backup)
+        points.append(report)
+        states.append(contents(job.target))
+    assert points[1]["copied_bytes"] < 0.03 * points[1]["bytes"]
+    assert [len(report["points"]) for report in points] == [1, 2, 3]
+    for report, state in zip(points, states, strict=True):
+        to = tmp_path / report["point"]
+        cfray.run("restore", backup, "--to", to, "--point", report["point"]).ended_with(0)
+        assert contents(to) == state
+    cfray.run("restore", backup, "--check").ended_with(0)
+    last = backed_up(cfray, job, backup, "--keep-last", "1")
+    assert last["points"] == [last["point"]]
+    assert len(last["removed"]) == 3
+    assert contents(backup) == states[-1]
+    cfray.run("restore", backup, "--check").ended_with(0)
+    assert cfray.run("restore", backup, "--to", tmp_path / "x", "--point", points[0]["point"])
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+@pytest.mark.parametrize("reached", [1, 5, 12])
+def test_an_interrupted_copy_goes_on(cfray, job, backup, tmp_path, command, reached):
+    before = contents(job.target)
+    to = tmp_path / "restored"
+    arguments = ["backup", job.path, "--to", backup]
+    if command == "restore":
+        backed_up(cfray, job, backup)
+        arguments = ["restore", backup, "--to", to]
+    killed = cfray.start(*arguments, CFRAY_FAIL_AT=f"transferred:{reached}")
+    killed.until_ended()
+    assert killed.kill().code == -signal.SIGKILL
+    if command == "backup":
+        # no point, and nothing that passes for one
+        refused = cfray.run("restore", backup, "--to", to).ended_with(2)
+        assert "holds no backup" in refused.err
+    else:
+        with pytest.raises(ValueError, match="not found"):
+            lance.dataset(str(to))
+    again = cfray.run(*arguments, "--json").ended_with(0).document()
+    assert 0 < again["copied_files"] < again["files"]
+    assert contents(backup if command == "backup" else to) == before
+    cfray.run("restore", backup, "--check").ended_with(0)
+
+
+@pytest.mark.parametrize("kind", ["data", "blob", "manifest", "index", "receipt", "plan"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["flipped", "lost"])
+def test_a_damaged_backup_is_found_and_never_restored(cfray, job, backup, tmp_path, kind, is_lost):
+    backed_up(cfray, job, backup)
+    beside = Path(f"{backup}.cfray")
+    (point,) = [path for path in (beside / "points").iterdir() if path.is_dir()]
+    chosen = {
+        "data": sorted((backup / "data").glob("*.lance"))[-1:],
+        "blob": sorted((backup / "data").rglob("*.blob"))[-1:],
+        "manifest": list((backup / "_versions").glob("*.manifest")),
+        "index": sorted((backup / "_indices").rglob("*.lance"))[-1:],
+        "receipt": sorted((beside / "staged").glob("0.*.json")),
+        "plan": [point / "plan.json"],
+    }
+    (damaged,) = chosen[kind]
+    if is_lost:
+        damaged.unlink()
+    else:
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+    found = cfray.run("restore", backup, "--check").ended_with(4)
+    assert damaged.name in found.err
+    to = tmp_path / "restored"
+    cfray.run("restore", backup, "--to", to).ended_with(4)
+    with pytest.raises(ValueError, match="not found"):
+        lance.dataset(str(to))
+
+
+def test_a_damaged_dataset_is_not_backed_up_in_silence(cfray, job, backup):
+    names = {
+        Path(file.path).stem
+        for fragment in lance.dataset(job.target).get_fragments()
+        for file in fragment.metadata.files
+    }
+    file = next(path for path in Path(job.target).rglob("*.blob") if path.parent.name in names)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    refused = cfray.run("backup", job.path, "--to", backup).ended_with(4)
+    assert file.name in refused.err
+    assert "is not what was written" in refused.err
+
+
+def test_addresses_that_are_taken_are_refused(cfray, job, backup, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/letter.txt").write_text("mine")
+    for to in (tmp_path / "full", job.target, f"{job.target}/inside", tmp_path / "life"):
+        cfray.run("backup", job.path, "--to", to).ended_with(2)
+    backed_up(cfray, job, backup)
+    for to in (tmp_path / "full", job.target):
+        cfray.run("restore", backup, "--to", to).ended_with(2)
+    assert files_of(tmp_path / "full") == {"letter.txt": b"mine"}
+    # a target that was made anew is another dataset
+    cfray.run("migrate", job.path, "--restart", "--yes", "--quiet").ended_with(0)
+    refused = cfray.run("backup", job.path, "--to", backup).ended_with(2)
+    assert "of another dataset" in refused.err
+    cfray.run("backup", tmp_path / "nothing.lance", "--to", tmp_path / "b").ended_with(2)
+
+
+def test_an_unfinished_target_is_not_backed_up(cfray, tmp_path, backup):
+    job = runs.write_job(tmp_path, runs.export(tmp_path, 120, 8, 3))
+    killed = cfray.start("migrate", job.path, CFRAY_FAIL_AT="commit:1")
+    killed.until_ended()
+    killed.kill()
+    refused = cfray.run("backup", job.path, "--to", backup).ended_with(2)
+    assert "is not complete yet" in refused.err
