@@ -135,9 +135,17 @@ def take_survey(job: JobSpec, scratch: str, session: Session) -> Survey:
     """Divide a source, let it describe itself, and read a sample of it.
 
     Raises:
-        ConfigError: no sampled row can be read.
+        ConfigError: no sampled row can be read, or the target lies in the source.
         SourceError: the source cannot be read, or holds no record.
     """
+    if job.source.would_read(job.target.uri):
+        name = job.target.uri.rstrip("/").rpartition("/")[2]
+        raise ConfigError(
+            f"the target {job.target.uri} lies in the folder that the source reads: its files "
+            "would be files of the source",
+            "give a target.uri outside of source.uri; a tree of documents may also leave out "
+            f"{name}/ and {name}.cfray/, by source.exclude",
+        )
     context = Context(
         session=session.state,
         scratch=scratch,

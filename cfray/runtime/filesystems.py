@@ -65,6 +65,24 @@ def strip_credentials(location: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
+def path_below(location: str, folder: str) -> str | None:
+    """Give the path of a location below a folder, empty for the folder itself; else None.
+
+    Links on a local disk are followed.  Nothing needs to exist.
+    """
+    if is_uri(location) != is_uri(folder):
+        return None
+    if is_uri(location):
+        path, above = (
+            unquote("{0.scheme}://{0.netloc}{0.path}".format(urlsplit(uri)))
+            for uri in (location, folder)
+        )
+    else:
+        path, above = os.path.realpath(location), os.path.realpath(folder)
+    path, above = f"{path.rstrip('/')}/", f"{above.rstrip('/')}/"
+    return path.removeprefix(above).rstrip("/") if path.startswith(above) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder on some filesystem.

@@ -74,10 +74,8 @@ def classify_read_error(error: Exception, location: str) -> SourceError:
         transient error where the operating system or a remote filesystem did not deliver.
     """
     detail = describe_error(error)
-    if is_refused_access(error):
-        return SourceError(f"no permission to read {location}: {detail}", _access_remedy(location))
-    if is_missing(error):
-        return SourceError(f"{location} is gone: {detail}", f"restore the file, {_AGAIN}")
+    if unreachable := _explain_unreachable(error, location, detail):
+        return unreachable
     if _says(error, _BROKEN_COMPRESSION):
         return SourceError(
             f"{location} cannot be decompressed: {detail}",
@@ -99,6 +97,20 @@ def classify_read_error(error: Exception, location: str) -> SourceError:
         "the file is damaged, cut short or of another format: export it again, or correct "
         "source.kind",
     )
+
+
+def _explain_unreachable(error: Exception, location: str, detail: str) -> SourceError | None:
+    """Say why there is no way to a file; None where the error is another one."""
+    if is_refused_access(error):
+        return SourceError(f"no permission to read {location}: {detail}", _access_remedy(location))
+    if is_missing(error):
+        return SourceError(f"{location} is gone: {detail}", f"restore the file, {_AGAIN}")
+    if _error_number(error) == errno.ENAMETOOLONG:
+        return SourceError(
+            f"{location} cannot be read: {detail}",
+            "shorten the names of its folders, or name a folder further down in source.uri",
+        )
+    return None
 
 
 def is_refused_access(error: Exception) -> bool:

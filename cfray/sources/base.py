@@ -480,6 +480,23 @@ class Source(BaseModel, ABC):
             "migrate it into a new target.uri",
         )
 
+    def would_read(self, target: str) -> bool:
+        """Tell whether a listing of this source would see the files of a target.
+
+        Called on the driver while a run is planned.  Such a target is refused: its files would be
+        files that have appeared at the source.
+
+        Without it that is a target in the folder that ``uri`` names.
+
+        Args:
+            target: path or URI; the folder beside it has ``.cfray`` behind this.
+
+        Raises:
+            SourceUnavailable: the store did not answer.
+        """
+        uri = getattr(self, "uri", None)
+        return uri is not None and filesystems.path_below(target, uri) is not None
+
     def search(
         self, collection: str, vector: list[float], k: int, where: FieldEquals | None = None
     ) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from cfray.errors import ConfigError
 from cfray.job.file import read_job
 from cfray.planning.plan import make_plan, preview
 from cfray.sources.base import Session
@@ -39,6 +40,23 @@ def planned(job, tmp_path, session=None):
     (tmp_path / "scratch").mkdir(exist_ok=True)
     with SourceSession(job.source) as opened:
         return make_plan(job, str(tmp_path / "scratch"), session or opened)
+
+
+def test_a_target_in_the_folder_that_the_source_reads_is_refused(tmp_path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.md").write_text("a")
+    body = {
+        "name": "inside",
+        "source": {"kind": "filesystem", "uri": "tree"},
+        "embedding": {"missing_vector": "zero", "dimension": 1},
+        "target": {"uri": "tree/out.lance"},
+    }
+    inside = read_job(runs.write_job(tmp_path, body).path)
+    for plan in (preview, lambda job: planned(job, tmp_path)):
+        with pytest.raises(ConfigError, match="lies in the folder") as refused:
+            plan(inside)
+        assert "out.lance/ and out.lance.cfray/, by source.exclude" in refused.value.remedy
+    assert not (tmp_path / "tree/out.lance.cfray").exists()
 
 
 def test_a_run_plans_what_the_preview_showed_and_leaves_out_what_it_counts_itself(job, tmp_path):

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -114,6 +116,19 @@ class TestNames:
         assert odd["path"] == ("string", "d\\xe9p\\xf4t/x\\xff.txt")
         assert any("not UTF-8" in note for note in described(source).notes)
 
+    def test_no_two_folders_become_one_collection(self, tree):
+        folders = ["n\nl", r"n\nl", r"n\\nl", "n\\\nl", "x\x85", "x\udc85", r"x\x85", r"x\u0085"]
+        names = [os.fsdecode(os.fsencode(name)) for name in folders]
+        records, _ = read(tree({f"{name}/{n}.txt": str(n) for n, name in enumerate(names)}))
+        collections = {record["collection"]: int(record["text"]) for record in records.values()}
+        assert sorted(collections.values()) == list(range(len(folders)))
+        assert collections["n\\nl"] == 0
+        assert collections["x\\x85"] == 5
+
+    def test_an_odd_name_leaves_its_folder_as_it_is(self, tree):
+        records, _ = read(tree({r"a\b/plain.txt": "1", "a\\b/x\ny.txt": "2"}))
+        assert {record["collection"] for record in records.values()} == {r"a\b"}
+
     def test_a_line_break_in_a_name_stays_in_the_id(self, tree):
         source = tree({"a\nb.txt": "text"})
         [row] = rows(source)
@@ -194,6 +209,7 @@ class TestSelection:
             ({"include": ["guide/"]}, "guide/a.md guide/b.txt guide/deep/c.md"),
             ({"include": ["guide/"], "exclude": ["deep"]}, "guide/a.md guide/b.txt"),
             ({"exclude": ["build/", "guide/**", "*.txt"]}, "readme.md .hidden.md"),
+            ({"include": ["./guide/*.md", "./*.md"], "exclude": ["./guide/deep/"]}, "readme.md guide/a.md .hidden.md"),
             ({"exclude": ["/build/", "guide/deep/"]}, "readme.md guide/a.md guide/b.txt x/build/e.md .hidden.md"),
         ],
     )  # fmt: skip
@@ -207,6 +223,13 @@ class TestSelection:
         assert ".git/" in notes
         assert ".DS_Store" in notes
 
+    def test_a_pattern_that_matches_nothing_is_named(self, tree):
+        options = {"include": ["*.md", "*.pdf"], "exclude": ["./guide/", "readme.md/ ", "Build/"]}
+        notes = described(tree(self.FILES, **options)).notes
+        assert "source.include: no file is read by '*.pdf'" in notes
+        assert "source.exclude: nothing is left out by 'readme.md/ ', 'Build/'" in notes
+        assert not any("left out by" in note for note in described(tree(self.FILES)).notes)
+
     def test_a_file_and_a_glob_are_locations(self, tree, tmp_path):
         tree(self.FILES)
         root = tmp_path / "tree"
@@ -215,7 +238,7 @@ class TestSelection:
 
     @pytest.mark.parametrize(
         ("options", "key"),
-        [({"include": ["/"]}, "include"), ({"exclude": ["!a"]}, "exclude"), ({"encoding": "rot13"}, "encoding")],
+        [({"include": ["/"]}, "include"), ({"include": ["./"]}, "include"), ({"exclude": ["!a"]}, "exclude"), ({"encoding": "rot13"}, "encoding")],
     )  # fmt: skip
     def test_settings_that_mean_nothing_are_refused(self, options, key):
         with pytest.raises(ValidationError, match=key):
@@ -254,12 +277,24 @@ class TestTexts:
         record = read(tree({"a.txt": data}, encoding="iso-8859-2"))[0]["a.txt"]
         assert (record["text"], record["encoding"]) == ("żółw", "iso8859-2")
 
-    @pytest.mark.parametrize("data", [b"\x00\x01", b"\xff\x07\xfe", b"\x81\x8d", b"\xff\xfe\x00"])
+    @pytest.mark.parametrize(
+        "data",
+        [
+            *(b"\x00\x01", b"\xff\x07\xfe", b"\x81\x8d", b"\xff\xfe\x00", b"\x01\x02"),
+            *(b"abc\x01def", b"\xef\xbb\xbfabc\x00"),
+        ],
+    )
     def test_bytes_that_are_no_text_are_kept_as_they_are(self, tree, data):
         record = read(tree({"a.dat": data}))[0]["a.dat"]
         assert "text" not in record
         assert base64.b64decode(record["raw"]) == data
         assert record["raw_type"] == "application/octet-stream"
+
+    @pytest.mark.parametrize(
+        "text", ["page\f\n", "\x1b[31mred\x1b[0m", "b\x08bold", "\x1f\nFile: a.info", "end\x1a", "\a"]
+    )  # fmt: skip
+    def test_control_characters_of_logs_and_manuals_are_text(self, tree, text):
+        assert read(tree({"a": text}))[0]["a"]["text"] == text
 
     def test_front_matter_becomes_fields_and_hides_none_of_ours(self, tree):
         text = (
@@ -280,7 +315,7 @@ class TestTexts:
             "score": 0.25,
             "plus": "+5",
             "on": "yes",
-            "ratio": 1000.0,
+            "ratio": "1e3",
             "list": ["a", "b"],
             "by": {"name": "Zoë"},
             "nothing": None,
@@ -294,8 +329,18 @@ class TestTexts:
             ("---\na: &x [1]\nb: *x\n---\nbody", "alias"),
             ("---\na: 1\na: 2\n---\nbody", "twice"),
             ("---\na: !!python/object:os.x {}\n---\nbody", "constructor"),
+            ('---\nTrue: a\n"true": b\n---\nbody', "the key true stands there twice"),
+            ("---\nnull: a\n~: b\n---\nbody", "the key null stands there twice"),
+            ("---\n1.0e2: a\n100.0: b\n---\nbody", "the key 100.0 stands there twice"),
+            ('---\nz: {True: 1, "true": 2}\n---\nbody', "the key true stands there twice"),
+            ('---\n"\\ud83d\\ude00": 1\n😀: 2\n---\nbody', "the key 😀 stands there twice"),
+            ("---\n? [a]\n: b\n---\nbody", "a key of type list"),
+            ("---\na: !!bool maybe\n---\nbody", "tag"),
+            ("---\na: !!map [b]\n---\nbody", "tag"),
+            ("---\na: !!timestamp noon\n---\nbody", "tag"),
             ("+++\na = \n+++\nbody", "Invalid"),
             ("---\nA rule above, and one below.\n\n---\nbody", None),
+            ("---\n# A heading between rules\n---\nbody", None),
             ("---\nno end", None),
         ],
     )
@@ -304,6 +349,37 @@ class TestTexts:
         assert record["text"] == text
         assert (problem or "") in record.get("front_matter_problem", "")
         assert ("front_matter_problem" in record) is (problem is not None)
+
+    @pytest.mark.parametrize(
+        ("written", "value"),
+        [
+            ("7e12345", "7e12345"),
+            ("123e4567", "123e4567"),
+            ("12e3", "12e3"),
+            ("1e-400", "1e-400"),
+            ("1.0e-400", "1.0e-400"),
+            ("1.0e400", "1.0e400"),
+            ("1.0e99999999999999999999", "1.0e99999999999999999999"),
+            ("1.2345678901234567890e5", "1.2345678901234567890e5"),
+            ("3.14159265358979323846", "3.14159265358979323846"),
+            ("1.5e3", 1500.0),
+            ("2.5e-7", 2.5e-07),
+            ("0.25", 0.25),
+            ("-0.0", -0.0),
+        ],
+    )
+    @pytest.mark.parametrize("form", ["---\nv: {}\n---\n", "+++\nv = {}\n+++\n"])
+    def test_a_number_that_a_float_does_not_hold_stays_the_text_it_was(
+        self, tree, form, written, value
+    ):
+        record = read(tree({"a.md": form.format(written)}))[0]["a.md"]
+        assert repr(record["v"]) == repr(value)
+
+    @pytest.mark.parametrize("front", ["---\n---\n", "---\n\n---\r\n", "+++\n+++\n"])
+    def test_empty_front_matter_is_taken_off(self, tree, front):
+        record = read(tree({"a.md": f"{front}body"}))[0]["a.md"]
+        assert record["text"] == "body"
+        assert "front_matter_problem" not in record
 
     def test_toml_front_matter(self, tree):
         text = '+++\ntitle = "T"\nday = 2024-01-31\ntags = ["x"]\n+++\nbody'
@@ -478,6 +554,52 @@ class TestFilesThatAreNoRecord:
         shards = source.shards(context)
         tree({"b.txt": "b"}).shards(context)
         assert sorted(read(source, context, shards)[0]) == ["a.txt"]
+
+
+@pytest.fixture
+def memory_folder():
+    """Make a folder in memory, where a filesystem keeps any time."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
+        yield Path(name)
+
+
+class TestOddTrees:
+    @pytest.mark.parametrize("seconds", [253_402_300_800, -62_135_596_801])
+    def test_a_time_outside_of_the_calendar_is_left_out(self, memory_folder, seconds):
+        source = write_tree(memory_folder / "tree", {"a.txt": "a", "b.txt": "b"})
+        path = memory_folder / "tree/a.txt"
+        os.utime(path, ns=(seconds * 10**9, seconds * 10**9))
+        if path.stat().st_mtime_ns != seconds * 10**9:
+            pytest.skip("this filesystem has no such times")
+        records, rejects = read(source)
+        assert rejects == {}
+        assert ["modified" in records[name] for name in ("a.txt", "b.txt")] == [False, True]
+        assert f"{seconds}000000000 ns since 1970" in source.marks(CONTEXT)["a.txt"]
+        assert any("no field modified: a.txt" in note for note in described(source).notes)
+
+    def test_a_path_longer_than_the_system_takes_is_read(self, tree, tmp_path):
+        source = tree({"a.txt": "a"})
+        root = number = os.open(tmp_path / "tree", os.O_RDONLY)
+        name = "d" * 250
+        try:
+            for _ in range(20):
+                os.mkdir(name, dir_fd=number)
+                number = os.open(name, os.O_RDONLY, dir_fd=number)
+            with open("deep.txt", "w", opener=partial(os.open, dir_fd=number)) as file:
+                file.write("deep")
+            os.symlink("deep.txt", "link.txt", dir_fd=number)
+            os.symlink("/etc/hostname", "out.txt", dir_fd=number)
+            folder = "/".join([name] * 20)
+            assert len(f"{folder}/deep.txt") > 4096
+            records, rejects = read(source)
+            assert (sorted(records), rejects) == (
+                ["a.txt", f"{folder}/deep.txt", f"{folder}/out.txt"],
+                {},
+            )
+            assert records[f"{folder}/deep.txt"]["text"] == "deep"
+            assert records[f"{folder}/out.txt"]["link"] == "/etc/hostname"
+        finally:
+            shutil.rmtree(name, dir_fd=root)
 
 
 class TestDescription:

@@ -26,8 +26,10 @@ from cfray.sources.base import Context, Description, Json, Shard, Source
 from cfray.sources.files import kinds, notes, partitions
 from cfray.sources.files.copies import find_copies
 from cfray.sources.files.listing import PinnedFile, check_kind, mark_of
+from cfray.sources.files.locations import path_below
 from cfray.sources.files.schemas import SchemaUnion
 from cfray.sources.files.selection import Selection, pin_codecs, select_files
+from cfray.sources.files.walk import enters_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,11 @@ class FileSource(Source):
         if self.is_compressible:
             return pin_codecs(files)
         return [replace(file, codec=None) for file in files]
+
+    def would_read(self, target: str) -> bool:
+        """Tell whether the walk through the folder, or the glob, enters a target."""
+        place = path_below(target, self.uri)
+        return place is not None and enters_target(*place)
 
     def shards(self, context: Context) -> list[Shard]:
         """Cut every file into parts and pack small parts together."""

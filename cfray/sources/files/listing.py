@@ -87,9 +87,23 @@ class PinnedFile:
 
 def mark_of(file: PinnedFile | Entry) -> str:
     """Say in words what a pin compares: size, time and links."""
-    time = dt.datetime.fromtimestamp(file.modified // 10**9, dt.UTC)
-    words = f"{file.size:,} bytes of {time:%Y-%m-%d %H:%M:%S}.{file.modified % 10**9:09d} UTC"
+    words = f"{file.size:,} bytes of {_write_time(file.modified)}"
     return words + "".join(f", link to {link}" for link in file.links)
+
+
+def utc_second(nanoseconds: int) -> dt.datetime | None:
+    """Give the second of a time since 1970; None outside of the years 1 to 9999."""
+    try:
+        return dt.datetime.fromtimestamp(nanoseconds // 10**9, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _write_time(nanoseconds: int) -> str:
+    second = utc_second(nanoseconds)
+    if second is None:
+        return f"{nanoseconds} ns since 1970"
+    return f"{second:%Y-%m-%d %H:%M:%S}.{nanoseconds % 10**9:09d} UTC"
 
 
 def read_head(file: PinnedFile) -> bytes:
@@ -220,12 +234,8 @@ def check_pin(file: PinnedFile) -> None:
     if info.size != file.size or info.mtime_ns // unit != file.modified // unit:
         raise SourceError(
             f"{file.uri} changed since the plan was made: "
-            f"{file.size} bytes, modified {_iso_time(file.modified)} then; "
-            f"{info.size} bytes, modified {_iso_time(info.mtime_ns)} now",
+            f"{file.size} bytes, modified {_write_time(file.modified)} then; "
+            f"{info.size} bytes, modified {_write_time(info.mtime_ns)} now",
             "restore the file, or start anew with another target; rows of both states are never "
             "mixed",
         )
-
-
-def _iso_time(nanoseconds: int) -> str:
-    return dt.datetime.fromtimestamp(nanoseconds / 1e9, dt.UTC).isoformat(timespec="milliseconds")

@@ -7,6 +7,7 @@ reads is not decided here.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -27,6 +28,9 @@ from cfray.sources.files.walk import (
     read_links,
     walk,
 )
+
+#: What looks like an escape of ``printable``.
+_ESCAPE = re.compile(r"\\(?:[nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,55 @@ def locate(root: str, name: str) -> str:
     return f"{base.rstrip('/')}/{quote(name)}{mark}{query}"
 
 
+def path_below(target: str, uri: str) -> tuple[str, Glob | None] | None:
+    """Give a target's path below the folder that a source reads, and the glob that it goes by.
+
+    Args:
+        target: path or URI of the target.
+        uri: path or URI of a file, a folder or a glob.
+
+    Returns:
+        None where the target lies elsewhere; an empty path where it is that folder.
+
+    Raises:
+        SourceUnavailable: the filesystem did not answer.
+    """
+    system, path = filesystems.open_filesystem(uri)
+    root, glob = uri, None
+    try:
+        if system.get_file_info(path).type == pafs.FileType.NotFound:
+            _, pattern = split_path(
+                path, lambda name: bool(system.get_file_info(name).type == pafs.FileType.Directory)
+            )
+            root = folder_above(uri, pattern.count("/") + 1 if pattern else 0)
+            glob = Glob(pattern) if pattern else None
+    except OSError as error:
+        raise classify_read_error(error, uri) from error
+    below = filesystems.path_below(target, root)
+    return None if below is None else (below, glob)
+
+
 def printable(name: str) -> str:
-    """Write a file's name on one line: line breaks and bytes that are not UTF-8 are escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    r"""Write a file's name, or its path, on one line; no two names are written alike.
+
+    Line breaks and their like are escaped as Python writes them, bytes that are not UTF-8 as
+    ``\xNN``.  In a name with such an escape, or with what looks like one, a backslash is doubled.
+    """
+    return "/".join(map(_printable_part, name.split("/")))
+
+
+def _printable_part(name: str) -> str:
+    if name.isprintable() and not _ESCAPE.search(name):
+        return name
+    return "".join(map(_escaped, name))
+
+
+def _escaped(sign: str) -> str:
+    if "\udc80" <= sign <= "\udcff":  # a byte that is not UTF-8 (PEP 383)
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    if "\x80" <= sign <= "\xff" and not sign.isprintable():
+        return f"\\u{ord(sign):04x}"  # no byte
+    return sign if sign.isprintable() and sign != "\\" else ascii(sign)[1:-1]
 
 
 def list_files(uri: str) -> list[PinnedFile]:

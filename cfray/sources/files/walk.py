@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from cfray.sources.files.globs import Glob
 #: Why a name is passed over, as ``plan`` says it.
 NO_FILE = "neither a file nor a folder, but a pipe, a socket or a device"
 MATCHED_FOLDER = "a folder, whose files a glob with /** behind it reads"
+#: Bytes of a path that are given to the operating system; a name of 255 bytes may follow.
+_MOST_PATH_BYTES = 4096 - 257
 #: Links behind a link that are followed; Linux follows 40.
 _MAX_LINKS = 40
 #: What the operating system says of a link that leads to nothing, or in a circle.
@@ -118,6 +121,33 @@ def _enter(
         yield from _walk_folder(tree, path, children, glob)
 
 
+def paths_to(path: str) -> list[str]:
+    """Give the folders that lead to a path below a root, outermost first, and the path itself."""
+    names = path.split("/") if path else []
+    return ["/".join(names[:count]) for count in range(1, len(names) + 1)]
+
+
+def enters_target(path: str, glob: Glob | None) -> bool:
+    """Tell whether a walk enters a target, or the folder beside it; it passes Lance datasets over.
+
+    Args:
+        path: of the target below the root.
+        glob: of the walk.
+    """
+    return any(
+        all(_enters(folder, glob, is_lance=folder == path) for folder in paths_to(end))
+        for end in (path, f"{path}.cfray")
+    )
+
+
+def _enters(path: str, glob: Glob | None, *, is_lance: bool) -> bool:
+    if glob is not None and not glob.leads_into(path):
+        return False
+    if glob is not None and glob.spells(path.rpartition("/")[2]):
+        return True
+    return not marks.why_no_folder(path, {"_versions"} if is_lance else frozenset())
+
+
 class UnlistedTree:
     """Folders that nobody needs to list, for the location is a file, or there is none."""
 
@@ -146,7 +176,10 @@ class LocalTree:
         Raises:
             OSError: the folder cannot be read.
         """
-        with os.scandir(os.path.join(self.root, folder)) as items:
+        with (
+            reachable(os.path.join(self.root, folder)) as path,
+            os.scandir(path) as items,
+        ):
             return [_local_entry(item) for item in items]
 
     def list_names(self, folder: str) -> Collection[str]:
@@ -155,7 +188,26 @@ class LocalTree:
         Raises:
             OSError: the folder cannot be read.
         """
-        return os.listdir(os.path.join(self.root, folder))
+        with reachable(os.path.join(self.root, folder)) as path:
+            return os.listdir(path)
+
+
+@contextmanager
+def reachable(path: str) -> Iterator[str]:
+    """Give a path that the operating system takes: Linux refuses one of more than 4,095 bytes.
+
+    The longer one goes on from an open folder.  Names in it may be appended.
+
+    Raises:
+        OSError: a folder on the way is gone, or may not be searched.
+    """
+    with ExitStack() as folders:
+        while len(os.fsencode(path)) > _MOST_PATH_BYTES:
+            above = os.path.dirname(os.fsdecode(os.fsencode(path)[:_MOST_PATH_BYTES]))
+            number = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            folders.callback(os.close, number)
+            path = f"/proc/self/fd/{number}{path[len(above) :]}"
+        yield path
 
 
 def _local_entry(item: os.DirEntry[str]) -> Entry:

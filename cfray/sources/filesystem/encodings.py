@@ -28,8 +28,11 @@ _NAMED_WITHIN = 1024
 _CHARACTER_SETS = re.compile(
     r"iso8859|iso2022|cp\d|koi8|shift|euc|gb|big5|hz$|johab|mac|tis|ptcp|hp-roman|kz1048"
 )
-#: Control characters that texts hold: tab, line breaks, form feed, backspace, escape.
+#: Control characters of no text.  Texts hold tab, line breaks, form feed, backspace and escape.
 _CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
+#: Those of no text in UTF-8, which is hardly met by chance.  Texts hold also the bell, the end mark
+#: of DOS and separators, as manuals in the format Info do.
+_CONTROL_IN_UTF8 = re.compile(r"[\x00-\x06\x0e-\x19]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,8 @@ def _decoded(data: bytes, encoding: str, *, is_guessed: bool = False) -> Decoded
         text = data.decode(encoding)
     except (UnicodeError, LookupError):
         return None
-    # UTF-8 is hardly met by chance; any other bytes are a text only if they look like one
-    if encoding != "utf-8" and _CONTROL.search(text):
+    control = _CONTROL_IN_UTF8 if encoding == "utf-8" else _CONTROL
+    if control.search(text):
         return None
     try:
         text.encode()

@@ -1,8 +1,8 @@
 """The block of YAML or TOML in front of a Markdown document, as values of JSON.
 
 YAML's core schema is read, where only ``true`` and ``false`` are booleans; a date stays the text
-that it is, and so does a number that would be written otherwise, such as the code ``0042`` and the
-version ``1.10``.
+that it is, and so does a number that would be written otherwise, such as the code ``0042``, the
+version ``1.10`` and the hash ``12e3``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import re
 import tomllib
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -47,19 +48,23 @@ def split(text: str) -> FrontMatter:
     if match is None or len(match["block"]) > _MOST:
         return FrontMatter(text)
     try:
-        values = _read_toml(match["block"]) if text.startswith("+") else _read_yaml(match["block"])
+        values = _read_block(match["block"], is_toml=text.startswith("+"))
+        plain = _plain(values) if isinstance(values, dict) else None
     except (yaml.YAMLError, tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         return FrontMatter(text, problem=problem)
-    if not isinstance(values, dict):
+    except (LookupError, TypeError, AttributeError):  # PyYAML's, for example of !!bool maybe
+        return FrontMatter(text, problem="a value that is not what its tag says")
+    if not isinstance(plain, dict):
         # a rule (---) at the beginning of the text
         return FrontMatter(text)
-    try:
-        plain = _plain(values)
-    except ValueError as error:
-        return FrontMatter(text, problem=str(error))
-    assert isinstance(plain, dict)
     return FrontMatter(text[match.end() :], plain)
+
+
+def _read_block(block: str, *, is_toml: bool) -> object:
+    if not block.strip():
+        return {}
+    return _read_toml(block) if is_toml else _read_yaml(block)
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,10 +78,13 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
-            raise ValueError(f"the key {repeated[0]} stands there twice")
-        return super().construct_mapping(node, deep=deep)
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = _key(self.construct_object(key_node, deep=True))
+            if key in mapping:
+                raise ValueError(f"the key {key} stands there twice")
+            mapping[key] = self.construct_object(value_node, deep=deep)
+        return mapping
 
 
 for _tag, _pattern, _first in (
@@ -94,13 +102,25 @@ for _tag, _pattern, _first in (
     )
 
 
-def _read_float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
-    """Read also 1e5, which PyYAML leaves a text; a text that no float gives back stays one."""
-    text = str(loader.construct_scalar(node))
-    return float(text) if "e" in text.lower() or repr(float(text)) == text else text
+def _read_float(text: str) -> float | str:
+    """Read a number; a text that no float gives back stays one.
+
+    An exponent may be written in several ways, but 12e3 is a text to YAML 1.1, and often a hash.
+    """
+    number = float(text)
+    if repr(number) == text:
+        return number
+    is_exponential = "." in text and "e" in text.lower()
+    # in this order, for Decimal refuses the largest exponents
+    is_exact = math.isfinite(number) and number and Decimal(text) == Decimal(repr(number))
+    return number if is_exponential and is_exact else text
 
 
-_Loader.add_constructor("tag:yaml.org,2002:float", _read_float)
+def _read_yaml_float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    return _read_float(str(loader.construct_scalar(node)))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _read_yaml_float)
 
 
 def _read_yaml(block: str) -> object:
@@ -108,21 +128,19 @@ def _read_yaml(block: str) -> object:
 
 
 def _read_toml(block: str) -> object:
-    return tomllib.loads(block.replace("\r\n", "\n"))
+    return tomllib.loads(block.replace("\r\n", "\n"), parse_float=_read_float)
 
 
 def _plain(value: object) -> object:
     """Turn what YAML and TOML hold into values of JSON."""
     if isinstance(value, dict):
-        return {_key(key): _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, bytes | set | tuple):
         raise ValueError(f"a value of type {type(value).__name__}, which is not read")  # noqa: TRY004
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
     if isinstance(value, str):
         return _joined(value)
     return value
@@ -138,6 +156,13 @@ def _joined(text: str) -> str:
 
 
 def _key(key: object) -> str:
+    """Write a key as it stands in the record.
+
+    Raises:
+        ValueError: it is no text, number, boolean or null.
+    """
     if isinstance(key, bool) or key is None:
         return {None: "null", True: "true", False: "false"}[key]
+    if not isinstance(key, str | int | float):
+        raise ValueError(f"a key of type {type(key).__name__}, which is not read")  # noqa: TRY004
     return _joined(str(key))

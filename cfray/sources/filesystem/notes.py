@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from cfray.runtime.plurals import counted
+from cfray.sources.files.listing import utc_second
 from cfray.sources.files.locations import printable
 from cfray.sources.filesystem import media, tree
 from cfray.sources.filesystem.duplicates import Duplicates
@@ -38,6 +39,14 @@ def unread_notes(left: dict[str, list[str]]) -> Iterator[str]:
             yield f"{counted(len(names), 'name')} not read, {reason}: {list_some(names)}"
 
 
+def unused_notes(listed: tree.FileTree) -> Iterator[str]:
+    """Name the patterns of the job file that change nothing, as where a letter is wrong."""
+    if patterns := listed.unused_include:
+        yield f"source.include: no file is read by {', '.join(map(repr, patterns))}"
+    if patterns := listed.unused_exclude:
+        yield f"source.exclude: nothing is left out by {', '.join(map(repr, patterns))}"
+
+
 def content_notes(files: Sequence[ListedFile], max_record: int) -> Iterator[str]:
     """Say which files there are, and what of them will be seen only when they are read."""
     suffixes = Counter(media.suffix_of(file.name) or "(none)" for file in files)
@@ -46,6 +55,11 @@ def content_notes(files: Sequence[ListedFile], max_record: int) -> Iterator[str]
     yield f"files by suffix: {listed}{more if len(suffixes) > 8 else ''}"
     if large := [file.name for file in files if file.size > max_record]:
         yield f"over limits.max_document, and rejected: {list_some(large)}"
+    if undated := [file.name for file in files if utc_second(file.modified) is None]:
+        yield (
+            "modified outside of the years 1 to 9999, so that the record has no field modified: "
+            f"{list_some(undated)}"
+        )
     if odd := [file.name for file in files if not _is_utf8(file.name)]:
         yield (
             f"names that are not UTF-8: {list_some(odd)}; their ids are the bytes of the path, and "

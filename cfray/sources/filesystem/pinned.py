@@ -22,7 +22,7 @@ from cfray.runtime.models import MIB
 from cfray.runtime.storage_errors import classify_read_error, is_missing, is_refused_access
 from cfray.sources.files.listing import PinnedFile, open_file
 from cfray.sources.files.locations import locate
-from cfray.sources.files.walk import read_links
+from cfray.sources.files.walk import reachable, read_links
 from cfray.sources.filesystem.manifest import ListedFile
 
 #: What the operating system says where a name is no longer that of a file.
@@ -101,7 +101,8 @@ def read_content(root: str, file: ListedFile) -> Content:
     if not isinstance(system, pafs.LocalFileSystem):
         return _read_remote(root, file)
     try:
-        return _read_local(f"{path.rstrip('/')}/{file.name}", file)
+        with reachable(f"{path.rstrip('/')}/{file.name}") as short_path:
+            return _read_local(short_path, file)
     except OSError as error:
         if is_refused_access(error):
             return Content(problem="no permission to read the file")

@@ -7,7 +7,6 @@ that is called like a field of ours stands in the field ``front_matter``, so tha
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import hashlib
 import os
 import re
@@ -18,6 +17,7 @@ import pyarrow as pa
 from cfray.errors import SourceError
 from cfray.records.record import Reject, Typed
 from cfray.sources.files import compression
+from cfray.sources.files.listing import utc_second
 from cfray.sources.files.locations import printable
 from cfray.sources.filesystem import encodings, front_matter, media
 from cfray.sources.filesystem.encodings import DecodedText
@@ -147,18 +147,18 @@ class _Document:
         file = self.file
         path = printable(file.name)
         folder, _, own_name = path.rpartition("/")
-        instant = dt.datetime.fromtimestamp(file.modified // 10**9, dt.UTC)
         record: dict[str, object] = {
             "id": file_id(file.name),
             "path": path,
             "name": own_name,
             "mime": mime,
             "size": file.size,
-            "modified": Typed(
-                _INSTANT, f"{instant:%Y-%m-%dT%H:%M:%S}.{file.modified % 10**9:09d}+00:00"
-            ),
-            "sha256": hashlib.sha256(self.data).hexdigest(),
         }
+        if second := utc_second(file.modified):
+            # isoformat writes the year with four digits
+            instant = f"{second.replace(tzinfo=None).isoformat()}.{file.modified % 10**9:09d}+00:00"
+            record["modified"] = Typed(_INSTANT, instant)
+        record["sha256"] = hashlib.sha256(self.data).hexdigest()
         record |= {"collection": folder} if folder else {}
         record |= {"link": printable(file.links[-1])} if file.links else {}
         record |= {"compression": codec} if codec else {}

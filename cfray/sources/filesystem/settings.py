@@ -50,7 +50,7 @@ class Settings(Source):
     @classmethod
     def _are_patterns(cls, value: list[str]) -> list[str]:
         for pattern in value:
-            if not pattern.strip("/") or pattern.startswith("!"):
+            if not pattern.removeprefix("./").strip("/") or pattern.startswith("!"):
                 raise ValueError(
                     f"{pattern!r} is no pattern: write *.md, guides/*.md or guides/; what is read "
                     "stands in include, what is not in exclude"

@@ -26,7 +26,7 @@ from cfray.sources.filesystem.patterns import Patterns
 from cfray.sources.filesystem.pinned import read_contents
 from cfray.sources.filesystem.records import make_record
 from cfray.sources.filesystem.settings import Settings
-from cfray.sources.filesystem.tree import FileTree, list_tree
+from cfray.sources.filesystem.tree import FileTree, enters_target, list_tree
 
 #: What the fields of a record weigh beside its text and its bytes.
 _BYTES_PER_RECORD = 256
@@ -37,6 +37,10 @@ class Filesystem(Settings):
 
     def _list(self) -> FileTree:
         return list_tree(self.uri, Patterns.of(self.include), Patterns.of(self.exclude))
+
+    def would_read(self, target: str) -> bool:
+        """Tell whether the walk through the tree enters a target."""
+        return enters_target(self.uri, Patterns.of(self.include), Patterns.of(self.exclude), target)
 
     def shards(self, context: Context) -> list[Shard]:
         """List the files, write the list down and cut it by bytes."""
@@ -113,6 +117,7 @@ class Filesystem(Settings):
             notes=(
                 *notes.content_notes(files, context.max_record),
                 *notes.left_notes(tree.left),
+                *notes.unused_notes(tree),
                 *notes.duplicate_notes(duplicates),
             ),
         )

@@ -18,8 +18,16 @@ from cfray.runtime import filesystems
 from cfray.runtime.storage_errors import classify_read_error, is_refused_access
 from cfray.sources.files import marks
 from cfray.sources.files.globs import Glob, split_path
-from cfray.sources.files.locations import folder_above, printable
-from cfray.sources.files.walk import Entry, LocalTree, RemoteTree, Tree, read_links
+from cfray.sources.files.locations import folder_above, path_below, printable
+from cfray.sources.files.walk import (
+    Entry,
+    LocalTree,
+    RemoteTree,
+    Tree,
+    UnlistedTree,
+    paths_to,
+    read_links,
+)
 from cfray.sources.filesystem.patterns import Patterns
 
 EXCLUDED = "left out by source.exclude"
@@ -46,11 +54,15 @@ class FileTree:
         root: path or URI of the folder that the names are relative to.
         files: the files that are read, sorted by name.
         left: reason -> names that are not read, folders with a slash behind.
+        unused_include: patterns of ``source.include`` that match no file.
+        unused_exclude: patterns of ``source.exclude`` that match nothing that is looked at.
     """
 
     root: str
     files: list[Entry]
     left: dict[str, list[str]]
+    unused_include: list[str]
+    unused_exclude: list[str]
 
 
 @dataclass(slots=True)
@@ -64,6 +76,7 @@ class _Walk:
         exclude: what matches it is not read.
         glob: of ``source.uri``; a file must match it.
         unreadable: folders that may not be read.
+        matching: the patterns of ``include`` and ``exclude`` that match something.
     """
 
     tree: Tree
@@ -72,6 +85,7 @@ class _Walk:
     exclude: Patterns
     glob: Glob | None
     unreadable: list[str] = field(default_factory=list)
+    matching: set[Glob] = field(default_factory=set)
 
     def entries(self) -> Iterator[Entry]:
         """Yield every file, and what is passed over with its reason, in no order."""
@@ -101,16 +115,28 @@ class _Walk:
     def _why_no_file(self, entry: Entry, path: str) -> str:
         if entry.why_passed_over:
             return entry.why_passed_over
-        if self.exclude.match_file(path):
+        if self._noted(self.exclude.match_file(path)):
             return EXCLUDED
-        if self.include.globs and not self.include.match_file(path):
+        if self.include.globs and not self._noted(self.include.match_file(path)):
             return NOT_INCLUDED
         if entry.is_broken:
             return BROKEN
         return NO_DOCUMENT if entry.name.lower() in _LEFT_FILES else ""
 
+    def _noted(self, globs: set[Glob]) -> bool:
+        self.matching |= globs
+        return bool(globs)
+
+    def enters(self, path: str) -> bool:
+        """Tell whether the walk would enter a folder, which need not exist."""
+        return all(
+            (self.glob is None or self.glob.leads_into(folder))
+            and not self._why_not_entered(Entry(f"{folder}/", is_folder=True), folder)
+            for folder in paths_to(path)
+        )
+
     def _why_not_entered(self, entry: Entry, path: str) -> str:
-        if self.exclude.match_folder(path):
+        if self._noted(self.exclude.match_folder(path)):
             return EXCLUDED
         if entry.links:
             target, root = os.path.realpath(f"{self.root}/{path}"), os.path.realpath(self.root)
@@ -120,6 +146,20 @@ class _Walk:
             return NOT_INCLUDED
         reason = marks.why_no_folder(path, frozenset())
         return reason if reason == marks.LEFT_BEHIND else ""
+
+
+def enters_target(uri: str, include: Patterns, exclude: Patterns, target: str) -> bool:
+    """Tell whether the listing of a tree would enter a target, or the folder beside it.
+
+    Raises:
+        SourceUnavailable: the filesystem did not answer.
+    """
+    place = path_below(target, uri)
+    if place is None:
+        return False
+    path, glob = place
+    walk = _Walk(UnlistedTree(), "", include, exclude, glob)
+    return walk.enters(path) or walk.enters(f"{path}.cfray")
 
 
 def list_tree(uri: str, include: Patterns, exclude: Patterns) -> FileTree:
@@ -133,10 +173,10 @@ def list_tree(uri: str, include: Patterns, exclude: Patterns) -> FileTree:
     """
     system, path = filesystems.open_filesystem(uri)
     try:
-        root, entries, unreadable = _list(uri, system, path, (include, exclude))
+        root, entries, walk = _list(uri, system, path, (include, exclude))
     except OSError as error:
         raise classify_read_error(error, uri) from error
-    if unreadable:
+    if unreadable := walk.unreadable:
         more = f" and {len(unreadable) - _LISTED:,} more" if len(unreadable) > _LISTED else ""
         listed = ", ".join(map(printable, sorted(unreadable)[:_LISTED]))
         raise SourceError(
@@ -149,20 +189,25 @@ def list_tree(uri: str, include: Patterns, exclude: Patterns) -> FileTree:
     for entry in entries:
         if entry.why_passed_over:
             left.setdefault(entry.why_passed_over, []).append(entry.name)
-    return FileTree(root, [entry for entry in entries if not entry.why_passed_over], left)
+    files = [entry for entry in entries if not entry.why_passed_over]
+    return FileTree(
+        root, files, left, include.list_unused(walk.matching), exclude.list_unused(walk.matching)
+    )
 
 
 def _list(
     uri: str, system: pafs.FileSystem, path: str, patterns: tuple[Patterns, Patterns]
-) -> tuple[str, list[Entry], list[str]]:
-    """Give the root, every name below it, and the folders that may not be read."""
+) -> tuple[str, list[Entry], _Walk]:
+    """Give the root, every name below it, and the walk that found them."""
     info: pafs.FileInfo = system.get_file_info(path)
     is_local = isinstance(system, pafs.LocalFileSystem)
     if info.type == pafs.FileType.File:
         name = os.path.basename(path)
         links = read_links(path) if is_local else ()
-        entry = Entry(name, size=int(info.size or 0), modified=int(info.mtime_ns or 0), links=links)
-        return folder_above(uri, 1), [entry], []
+        # Arrow's times end in the year 2262
+        modified = os.stat(path).st_mtime_ns if is_local else int(info.mtime_ns or 0)
+        entry = Entry(name, size=int(info.size or 0), modified=modified, links=links)
+        return folder_above(uri, 1), [entry], _Walk(UnlistedTree(), "", *patterns, None)
     root, root_uri, glob = path, uri, None
     if info.type == pafs.FileType.NotFound:
         root, pattern = split_path(
@@ -177,7 +222,7 @@ def _list(
         )
     tree: Tree = LocalTree(root) if is_local else RemoteTree(system, root)
     walk = _Walk(tree, root if is_local else "", *patterns, glob)
-    return root_uri, list(walk.entries()), walk.unreadable
+    return root_uri, list(walk.entries()), walk
 
 
 def _leave_links_to(entries: list[Entry]) -> None:
