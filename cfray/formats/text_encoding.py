@@ -61,25 +61,33 @@ def json_encoding(head: bytes) -> str:
     return patterns.get(zeros, "utf-8")
 
 
-def decode_blocks(blocks: Iterable[bytes], encoding: str, name: str) -> Iterator[bytes]:
+def decode_blocks(
+    blocks: Iterable[bytes],
+    encoding: str,
+    name: str,
+    remedy: str = "correct source.encoding or the file",
+) -> Iterator[bytes]:
     """Turn a stream of an encoding whose bytes cannot be cut into UTF-8.
 
     Raises:
-        SourceError: the stream is not in the encoding.
+        SourceError: the stream is not in the encoding; names the byte, and has the remedy.
     """
     decoder = codecs.getincrementaldecoder(encoding)()
-    decoded_bytes = 0
+    decoded_bytes = pending_bytes = 0
     try:
         for block in blocks:
+            pending_bytes = len(decoder.getstate()[0])
             if text := decoder.decode(block).encode():
                 yield text
             decoded_bytes += len(block)
+        pending_bytes = len(decoder.getstate()[0])
         if text := decoder.decode(b"", final=True).encode():
             yield text
     except UnicodeError as error:
+        # a decoder counts from the first byte that it kept back
+        start = error.start - pending_bytes if isinstance(error, UnicodeDecodeError) else 0
         raise SourceError(
-            f"{name} is not {encoding} behind byte {decoded_bytes}: {error}",
-            "correct source.encoding or the file",
+            f"{name} is not {encoding} at byte {decoded_bytes + start}: {error}", remedy
         ) from error
 
 

@@ -2,71 +2,81 @@
 
 Attributes become ``@name``, children become fields by their names as they are written, with their
 prefix.  Text among children keeps its place: such an element is a list of its pieces under
-``$mixed``.  A document that declares an entity is refused before a single one is expanded, and a
-reference to an entity that nobody declared is refused, too, for its text would be missing.
+``$mixed``.  What stands outside of the records is named: by the plan, or else by a reject.
 
-Source: W3C, "Extensible Markup Language (XML) 1.0", 4.4 and 5.1; Python, "XML vulnerabilities".
+Source: W3C, "Extensible Markup Language (XML) 1.0", 4.4 and 5.1; W3C, "XML Schema Part 1", 2.6.2;
+Python, "XML vulnerabilities".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from xml.parsers import expat
+from itertools import groupby
 
 import pyarrow as pa
 
 from cfray.errors import SourceError
 from cfray.formats.jsonl import BatchBuilder
 from cfray.formats.lines import record_limit
+from cfray.formats.xml_encoding import decode_document
+from cfray.formats.xml_outside import TEXT, count_of
+from cfray.formats.xml_paths import RecordPath, is_ignored
+from cfray.formats.xml_walk import Walk
 from cfray.records.record import Reject
 
-#: Names of the fields of an element beside its children: its text, and its pieces in their order.
-TEXT, MIXED = "$text", "$mixed"
+#: Name of the field of an element that has text among its children: its pieces in their order.
+MIXED = "$mixed"
 #: What stands before the name of an attribute.
 _ATTRIBUTE = "@"
 #: Levels of elements in a record; deeper, a JSON text of it could not be read back.
 _MAX_DEPTH = 200
-_ANY = "*"
+#: How an attribute says that an element is null.
+_NIL, _TRUE = "xsi:nil", ("true", "1")
+#: Paths that an error names.
+_LISTED_PATHS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class RecordPath:
-    """Where records are: names of elements from the root, or one name at any depth.
+class RecordRules:
+    """Which elements are records, and what is known of the others.
 
     Attributes:
-        names: of elements; ``*`` is any name.
-        at_any_depth: whether a single name is looked for below any element.
+        path: of the records.
+        content: paths below a record of elements whose whole text is their value.
+        ignored: paths outside of records that the job leaves.
+        planned: paths outside of records that the plan has named.
     """
 
-    names: tuple[str, ...]
-    at_any_depth: bool = False
+    path: RecordPath
+    content: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
+    planned: frozenset[str] = frozenset()
 
-    @classmethod
-    def parse(cls, text: str | None) -> RecordPath:
-        """Read a path: ``rss/channel/item`` or ``//item``; without one, the root's children.
+    def check(self, walk: Walk, name: str) -> None:
+        """Refuse a document that has no record, though it has other elements or texts.
+
+        Args:
+            walk: through the document, to its end.
+            name: of the file.
 
         Raises:
-            ValueError: it is no path.
+            SourceError: names what the document holds instead.
         """
-        if text is None:
-            return cls((_ANY, _ANY))
-        names = tuple(text.removeprefix("//").strip("/").split("/"))
-        if not all(names) or any(character in text for character in "[]()@ "):
-            raise ValueError(f"{text!r} is no path of elements: write a/b/c or //c")
-        if text.startswith("//") and len(names) > 1:
-            raise ValueError(f"{text!r}: behind // stands one name")
-        return cls(names, text.startswith("//"))
-
-    def matches(self, path: list[str]) -> bool:
-        """Tell whether an element is a record."""
-        if self.at_any_depth:
-            return self.names[0] in (path[-1], _ANY)
-        return len(path) == len(self.names) and self.begins_with(path)
-
-    def begins_with(self, path: list[str]) -> bool:
-        """Tell whether an element is on the way to records."""
-        return all(name in (step, _ANY) for name, step in zip(self.names, path, strict=False))
+        counts = walk.outside.counts
+        unread = {path: n for path, n in counts.items() if not is_ignored(path, self.ignored)}
+        if walk.records or not (unread or (not counts and not walk.outside.saw_parent)):
+            return
+        what = f"{name} has no record at {self.path}"
+        if not walk.outside.saw_parent:
+            parent = "/".join(self.path.names[:-1])
+            what = f"{name} has no element {parent}, in which records should be"
+        remedy = "correct source.record: the names of the elements from the root to a record"
+        if unread:
+            paths = list(unread)[:_LISTED_PATHS]
+            what += f"; it holds {', '.join(count_of(path, unread[path]) for path in paths)}"
+            remedy += f"; or source.ignore: [{', '.join(paths)}], where this job needs none"
+        raise SourceError(what, remedy)
 
 
 @dataclass(slots=True)
@@ -94,22 +104,38 @@ class _Element:
         texts = [piece for piece in self.pieces if isinstance(piece, str)]
         if not children:
             text = "".join(texts)
-            if fields == {"@xsi:nil": "true"} and not text:
+            if not text and self._is_nil():
                 return None
             if not fields:
                 return text
             return {**fields, TEXT: text} if text else fields
         if any(text.strip() for text in texts):
-            pieces = [
-                piece if isinstance(piece, str) else {piece[0]: piece[1]} for piece in self.pieces
-            ]
-            return {**fields, MIXED: pieces}
+            return {**fields, MIXED: self._mixed_pieces()}
         values: dict[str, list[object]] = {}
         for name, value in children:
             values.setdefault(name, []).append(value)
         return fields | {
             name: items if len(items) > 1 else items[0] for name, items in values.items()
         }
+
+    def _is_nil(self) -> bool:
+        """Tell whether the element says that it is null, and nothing else."""
+        attributes = {
+            name: text
+            for name, text in self.attributes.items()
+            if name != "xmlns" and not name.startswith("xmlns:")
+        }
+        return list(attributes) == [_NIL] and attributes[_NIL].strip() in _TRUE
+
+    def _mixed_pieces(self) -> list[str | dict[str, object]]:
+        """Give texts and children in their order; a text is whole, however the parser cut it."""
+        pieces: list[str | dict[str, object]] = []
+        for is_text, run in groupby(self.pieces, key=lambda piece: isinstance(piece, str)):
+            if is_text:
+                pieces.append("".join(piece for piece in run if isinstance(piece, str)))
+            else:
+                pieces += [{piece[0]: piece[1]} for piece in run if isinstance(piece, tuple)]
+        return pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,34 +155,21 @@ class _Found:
     fault: str = ""
 
 
-class _Reader:
-    """Reads a document block by block; what it found lies in ``found`` after each block."""
+class _Reader(Walk):
+    """Makes values of records; those that ended lie in ``found`` after each block."""
 
-    def __init__(self, path: RecordPath, content: frozenset[str], limit: int) -> None:
+    def __init__(self, rules: RecordRules, name: str, encoding: str | None, limit: int) -> None:
+        super().__init__(rules.path, name, encoding)
         self.found: list[_Found] = []
-        self.saw_parent = path.at_any_depth
-        self._path, self._content, self._limit = path, content, limit
-        self._names: list[str] = []
+        self._content, self._limit = rules.content, limit
         self._open: list[_Element] = []
         self._fault = ""
         self._start = 0
-        self.parser = parser = expat.ParserCreate()
-        parser.buffer_text = True
-        parser.StartElementHandler = self._begin
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
-        parser.EntityDeclHandler = self._refuse_entity
-        parser.SkippedEntityHandler = self._refuse_reference
-        parser.ExternalEntityRefHandler = self._refuse_external
 
-    def _begin(self, name: str, attributes: dict[str, str]) -> None:
-        self._names.append(name)
+    def begin_inside(self, name: str, attributes: dict[str, str]) -> None:
         if not self._open:
-            if self._path.matches(self._names):
-                self._start, self._fault = self.parser.CurrentByteIndex, ""
-                self._open.append(_Element(name, attributes))
-            elif len(self._names) == len(self._path.names) - 1:
-                self.saw_parent = self.saw_parent or self._path.begins_with(self._names)
+            self._start, self._fault = self.parser.CurrentByteIndex, ""
+            self._open.append(_Element(name, attributes))
             return
         below = "/".join(self._names[len(self._names) - len(self._open) :])
         is_content = self._open[-1].is_content or below in self._content
@@ -165,10 +178,7 @@ class _Reader:
             self._fault = f"record has elements below more than {_MAX_DEPTH} others"
         self._check_size()
 
-    def _end(self, name: str) -> None:
-        self._names.pop()
-        if not self._open:
-            return
+    def end_inside(self, name: str) -> None:
         element = self._open.pop()
         if self._open:
             parent = self._open[-1]
@@ -184,8 +194,8 @@ class _Reader:
         assert value is None or isinstance(value, dict)
         self.found.append(_Found(value, self._start, size, self._fault))
 
-    def _text(self, text: str) -> None:
-        if self._open and not self._fault:
+    def add_text(self, text: str) -> None:
+        if not self._fault:
             self._open[-1].pieces.append(text)
             self._check_size()
 
@@ -195,60 +205,53 @@ class _Reader:
             for element in self._open:
                 element.pieces.clear()
 
-    def _refuse_entity(self, name: str, *_: object) -> None:
-        raise _EntityError(f"it declares the entity {name[:60]}")
-
-    def _refuse_reference(self, name: str, *_: object) -> None:
-        raise _EntityError(f"it refers to the entity {name[:60]}, which it does not declare")
-
-    def _refuse_external(self, *_: object) -> int:
-        raise _EntityError("it refers to an entity outside")
-
-
-class _EntityError(Exception):
-    """An entity that is not expanded."""
-
 
 def decode(
     blocks: Iterable[bytes],
     name: str,
     batch_bytes: int,
     *,
-    path: RecordPath,
-    content: frozenset[str],
+    rules: RecordRules,
     max_record: int,
 ) -> Iterator[pa.RecordBatch | Reject]:
     """Turn the elements at a path into batches and rejects.
+
+    What stands outside of the records, and was neither planned nor ignored, is a reject for each
+    path, with its number: a plan looks only at the head of a file.
 
     Args:
         blocks: of the document, in its own encoding.
         name: of the file, for positions.
         batch_bytes: bytes of text that a batch aims at.
-        path: of the records.
-        content: paths below a record of elements whose whole text is their value.
+        rules: which elements are records.
         max_record: ``limits.max_document``.
 
     Raises:
-        SourceError: the document is not well-formed, declares entities, or has no element where
-            records should be.
+        SourceError: the document is not well-formed, declares entities, is not in the encoding
+            that it declares, or has no record though it has other elements.
     """
-    reader = _Reader(path, content, record_limit(max_record))
+    text, encoding = decode_document(blocks, name)
+    reader = _Reader(rules, name, encoding, record_limit(max_record))
     batches = BatchBuilder(batch_bytes)
     size = 0
-    for block in blocks:
+    for block in text:
         size += len(block)
-        _parse(reader, name, block, is_last=False)
+        reader.parse(block)
         yield from _drain(reader, name, batches)
     if not size:
         return
-    _parse(reader, name, b"", is_last=True)
+    reader.finish()
     yield from _drain(reader, name, batches)
     yield from batches.flush()
-    if not reader.saw_parent:
-        raise SourceError(
-            f"{name} has no element {'/'.join(path.names[:-1])}, in which records should be",
-            "correct source.record: the names of the elements from the root to a record",
-        )
+    rules.check(reader, name)
+    for path, count in reader.outside.counts.items():
+        if path not in rules.planned and not is_ignored(path, rules.ignored):
+            yield Reject(
+                f"not read: {count_of(path, count)}, beside the records at {rules.path}; "
+                f"source.ignore: [{path}] says that this job needs none",
+                f"{name}:{path}",
+                b"",
+            )
 
 
 def _drain(reader: _Reader, name: str, batches: BatchBuilder) -> Iterator[pa.RecordBatch | Reject]:
@@ -259,19 +262,3 @@ def _drain(reader: _Reader, name: str, batches: BatchBuilder) -> Iterator[pa.Rec
         else:
             yield from batches.add(record.value, max(1, record.size))
     reader.found.clear()
-
-
-def _parse(reader: _Reader, name: str, block: bytes, *, is_last: bool) -> None:
-    try:
-        reader.parser.Parse(block, is_last)
-    except _EntityError as error:
-        raise SourceError(
-            f"{name} is refused: {error}",
-            "write the document without entities of its own (xmllint --noent --dropdtd expands "
-            "them; do that for documents you trust)",
-        ) from None
-    except (expat.ExpatError, LookupError, ValueError) as error:
-        raise SourceError(
-            f"{name} is no well-formed XML: {error}",
-            "export or download the file again, or correct source.kind",
-        ) from None

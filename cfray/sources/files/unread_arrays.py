@@ -6,7 +6,7 @@ records of the others would be lost in silence if nobody named them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cfray.errors import SourceError
@@ -104,24 +104,70 @@ def describe_unread(
         SourceError: the job file ignores an array that does not exist.
     """
     counts = unread.counts
-    if unknown := sorted(set(ignored) - set(counts)):
-        listed = f"stand {', '.join(sorted(counts))}" if counts else "stands no array of records"
+    refuse_unknown_names(sorted(set(ignored) - set(counts)), counts, "array of records")
+    words = Words(
+        count=lambda name: f"{counted(counts[name], 'record')} in {name}",
+        warn=lambda name: _warning(name, unread, records or "data"),
+        plural=("records", "arrays"),
+    )
+    return describe_names(description, counts, ignored, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How a format speaks of what is not read.
+
+    Attributes:
+        count: gives the number of what a name stands for, and the name.
+        warn: gives the sentence that warns of it.
+        plural: what is counted, and what the names stand for.
+    """
+
+    count: Callable[[str], str]
+    warn: Callable[[str], str]
+    plural: tuple[str, str]
+
+
+def refuse_unknown_names(unknown: Sequence[str], counts: Mapping[str, int], what: str) -> None:
+    """Refuse names that a job file ignores, and that stand for nothing.
+
+    Args:
+        unknown: the names.
+        counts: name -> number, of what is not read.
+        what: one thing that is not read.
+
+    Raises:
+        SourceError: there are such names; says which names there are instead.
+    """
+    if unknown:
+        listed = f"stand {', '.join(sorted(counts))}" if counts else f"stands no {what}"
         raise SourceError(
             f"source.ignore names {', '.join(unknown)}, but beside the records {listed}",
             "correct source.ignore, or leave it out",
         )
+
+
+def describe_names(
+    description: Description, counts: Mapping[str, int], ignored: Sequence[str], words: Words
+) -> Description:
+    """Say in a description what is not read, name by name.
+
+    Args:
+        description: of the source.
+        counts: name -> number, of what is not read.
+        ignored: the names among them that the job file knows of.
+        words: how the format speaks of them.
+    """
     unread_names = [name for name in counts if name not in ignored]
-    warnings = [_warning(name, unread, records or "data") for name in unread_names[:_LISTED_ARRAYS]]
+    warnings = [words.warn(name) for name in unread_names[:_LISTED_ARRAYS]]
     if hidden := unread_names[_LISTED_ARRAYS:]:
-        total = counted(sum(counts[name] for name in hidden), "record")
+        things, places = words.plural
+        total = sum(counts[name] for name in hidden)
         warnings.append(
-            f"{NOT_READ}: {total} in {len(hidden):,} more arrays, such as "
+            f"{NOT_READ}: {total:,} {things} in {len(hidden):,} more {places}, such as "
             f"{', '.join(hidden[:_LISTED_ARRAYS])}"
         )
-    notes = [
-        f"not read, as source.ignore says: {counted(counts[name], 'record')} in {name}"
-        for name in ignored
-    ]
+    notes = [f"not read, as source.ignore says: {words.count(name)}" for name in ignored]
     return replace(
         description,
         unread=(*description.unread, *warnings),

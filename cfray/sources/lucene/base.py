@@ -145,7 +145,7 @@ class LuceneSource(LuceneSettings):
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Count every index, and carry its mapping and its settings over."""
         if self.uri:
-            return export.describe_files(shards)
+            return export.describe_files(self, shards)
         notes: list[str] = []
         unread: list[str] = []
         collections: list[Collection] = []

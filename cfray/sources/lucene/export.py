@@ -21,7 +21,7 @@ from cfray.formats.jsontext import InexactJson, parse_json
 from cfray.records.record import MISSING, Reject
 from cfray.runtime import filesystems
 from cfray.sources.base import Collection, Context, Description, Json, Shard
-from cfray.sources.files import listing, locations
+from cfray.sources.files import listing, locations, notes
 from cfray.sources.files.base import FilePart, FileSource, pack_parts, parts_of
 from cfray.sources.files.json_text import open_text
 from cfray.sources.files.listing import PinnedFile, open_file
@@ -61,6 +61,32 @@ class _DumpFiles(FileSource):
                 "correct source.uri: it names files that elasticdump wrote with --type=data",
             )
         return files
+
+    def name_unread(self, kind: str, shards: Sequence[Shard]) -> Iterator[str]:
+        """Name the files that are not read.
+
+        Args:
+            kind: of the source that reads the others.
+            shards: of the plan.
+        """
+        selection = self._select()
+        yield from notes.selection_notes(selection, kind, self.suffixes)
+        others = [file.name for file in selection.files if file.name.endswith(_OTHER_SUFFIXES)]
+        if others:
+            yield (
+                f"not read ({len(others):,}), elasticdump's files without documents: "
+                f"{notes.list_names(others)}"
+            )
+        read = {file.name for shard in shards for file, _ in parts_of(shard)}
+        left = [file for file in self.find_data() if file.name not in read]
+        empty = [file for file in left if _first_index(file) is None]
+        yield from notes.empty_notes(empty)
+        unchosen = [file.name for file in left if file not in empty]
+        if unchosen:
+            yield (
+                f"not read ({len(unchosen):,}), of indices that source.collections leaves out: "
+                f"{notes.list_names(unchosen)}"
+            )
 
     def split_file(self, file: PinnedFile, context: Context) -> list[FilePart]:
         """Cut a file at line breaks; one that is compressed stays whole."""
@@ -238,10 +264,12 @@ def _read_hit(line: bytes, index: str) -> Hit | str:
     return hit
 
 
-def describe_files(shards: Sequence[Shard]) -> Description:
-    """Say what the files are, and what they cannot tell."""
+def describe_files(settings: LuceneSettings, shards: Sequence[Shard]) -> Description:
+    """Say what the files are, which are not read, and what they cannot tell."""
+    assert settings.uri
     schemas = {shard.collection: IndexSchema.from_json(shard.where["schema"]) for shard in shards}
-    notes = [
+    sentences = [
+        *_DumpFiles(uri=settings.uri).name_unread(settings.kind, shards),
         (
             "elasticdump loses the last documents in some runs (elasticsearch-dump#741): compare "
             "the number of records with _count of the index"
@@ -254,7 +282,7 @@ def describe_files(shards: Sequence[Shard]) -> Description:
     collections: list[Collection] = []
     for index, schema in schemas.items():
         if schema == NO_SCHEMA:
-            notes.append(
+            sentences.append(
                 f"{index}: no mapping beside the files, so vectors are lists under their fields' "
                 f"names; elasticdump --type=mapping writes one (a name that ends in "
                 f"{_MAPPING_SUFFIX})"
@@ -271,7 +299,7 @@ def describe_files(shards: Sequence[Shard]) -> Description:
         exact=False,
         size=sum(shard.size for shard in shards),
         consistency="pinned files",
-        notes=tuple(notes),
+        notes=tuple(sentences),
         collections=tuple(collections),
         unread=tuple(_absent_vectors(shards)),
     )
