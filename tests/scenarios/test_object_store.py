@@ -78,3 +78,23 @@ def test_a_target_on_an_object_store_survives_a_kill(runner, s3_place, tmp_path)
     assert len(uuids) == len(set(uuids)) == ROWS
     runner.start("cleanup", job, "--json").wait().ended_with(0)
     runner.start("verify", job).wait().ended_with(0)
+    back_up_and_restore(runner, job, f"{s3_place}/backups/o", tmp_path / "restored.lance")
+
+
+def back_up_and_restore(runner, job, backup, to):
+    """Back up on the store, and restore to a disk and to another place of the store."""
+    killed = runner.start("backup", job, "--to", backup, CFRAY_FAIL_AT="transferred:4")
+    killed.until_ended()
+    assert killed.kill().code == -signal.SIGKILL
+    report = runner.start("backup", job, "--to", backup, "--json").wait().ended_with(0).document()
+    assert 0 < report["copied_files"] < report["files"]
+    again = runner.start("backup", job, "--to", backup, "--json").wait().ended_with(0).document()
+    # the report and the plan of the moment, no file of the dataset
+    assert again["copied_bytes"] < 0.2 * again["bytes"]
+    runner.start("restore", backup, "--check").wait().ended_with(0)
+    for place in (str(to), f"{backup}-restored"):
+        runner.start("restore", backup, "--to", place).wait().ended_with(0)
+        restored = lance.dataset(place, storage_options=storage_options(place))
+        assert restored.count_rows() == report["rows"]
+        column = restored.to_table(columns=["uuid"])["uuid"].to_pylist()
+        assert len(set(column)) == report["rows"]
