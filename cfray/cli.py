@@ -462,6 +462,45 @@ def cleanup(
 
 
 @app.command()
+def versions(
+    target: TargetOrJob,
+    last: Annotated[int, typer.Option("--last", min=1, help="List so many of the newest.")] = 20,
+    *,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the versions of a target, the newest first, and what each commit did."""
+    from cfray import pipeline
+
+    listed = pipeline.versions_of(target, last)
+    if as_json:
+        _print_json([version.as_json() for version in listed])
+        return
+    for version in listed:
+        tags = f" ({', '.join(version.tags)})" if version.tags else ""
+        rows = counted(version.rows, "row")
+        typer.echo(f"{version.number}  {version.written}  {rows}  {version.what}{tags}")
+
+
+@app.command()
+def rollback(
+    job_file: JobFile,
+    to_version: Annotated[
+        int, typer.Option("--to-version", min=1, help="The version to go back to.")
+    ],
+    *,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make an earlier version of a target the newest one, and verify it; nothing is lost."""
+    from cfray import pipeline
+
+    job = _read_job(job_file)
+    _finish(pipeline.roll_back(job, to_version, _progress(quiet=quiet)), as_json=as_json)
+
+
+@app.command()
 def backup(
     target: TargetOrJob,
     to: Annotated[

@@ -76,6 +76,7 @@ from cfray.report.run import Run, earlier_reports
 from cfray.runs import (
     MAY_CHANGE_FOR_EMBED,
     MAY_CHANGE_FOR_REPLAY,
+    check_agreement,
     check_target,
     concluded,
     held,
@@ -85,8 +86,9 @@ from cfray.runs import (
 )
 from cfray.runtime.filesystems import is_uri, resolve_path
 from cfray.runtime.plurals import counted
-from cfray.target import cleanup, lease
+from cfray.target import cleanup, history, lease
 from cfray.target.books import read_books
+from cfray.target.commit import Target
 from cfray.target.creation import find_target
 from cfray.target.damage import damage_named
 from cfray.target.search import Answer, Question, search_target
@@ -512,6 +514,27 @@ def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:
         return run.report
 
 
+def roll_back(job: JobSpec, version: int, progress: Progress) -> Report:
+    """Make an earlier version of a finished target the newest one, and verify it.
+
+    Raises:
+        ConfigError: there is no way back to this version.
+        LedgerMismatch: the version is of another job file.
+    """
+    may_change = (*MAY_CHANGE_FOR_REPLAY, *MAY_CHANGE_FOR_EMBED)
+    with looked_at("rollback", job, progress, may_change=may_change) as run:
+        check_agreement(job, history.check_rollback(run.target, run.state, run.plan, version))
+    with held("rollback", job, progress, may_change=may_change) as run:
+        history.roll_back(run.target, version)
+        failpoint.reach("rolled-back")
+        run.plan = with_current_dimension(run.plan, job)
+        with ray_for_command():
+            tell_what_is_known(run)
+            verify_all(run, _LEDGER_LEVEL)
+            run.report.conclude(run.target.ledger())
+        return run.report
+
+
 def record_baseline(job: JobSpec) -> baseline.Baseline:
     """Record what the source is and what its search answers, beside the target of a job.
 
@@ -558,6 +581,18 @@ def search(location: str, question: Question) -> Answer:
             "give its address, or its job file; cfray migrate makes one",
         )
     return search_target(uri, question)
+
+
+def versions_of(location: str, last: int) -> list[history.Version]:
+    """List the newest versions of a target.
+
+    Raises:
+        ConfigError: there is no target.
+    """
+    uri = address_of(location)
+    if find_target(uri) is None:
+        raise ConfigError(f"there is no target at {uri}", "give its address, or its job file")
+    return history.list_versions(Target(uri), last)
 
 
 def address_of(location: str) -> str:

@@ -17,6 +17,7 @@ from lance import LanceDataset
 
 from cfray.runtime import filesystems
 from cfray.target.commit import Target
+from cfray.target.history import named_by_old_versions
 from cfray.target.receipts import CompactionReceipt, data_file_of
 from cfray.target.state import State
 
@@ -36,7 +37,7 @@ class Removed:
     Attributes:
         files: of the dataset: data, deletions, indexes, transactions, manifests.
         bytes: their size together.
-        receipts: of shards that were committed under another nonce.
+        receipts: of shards that were committed under another nonce, and that no version names.
         versions: of the dataset.
     """
 
@@ -106,12 +107,14 @@ def _remove_orphans(target: Target, state: State, removed: Removed) -> None:
 def _remove_stale_receipts(target: Target, state: State, removed: Removed) -> None:
     """Remove receipts of shards that were committed under another nonce, and scratch folders.
 
-    The quarantine file of a stale receipt goes with it.
+    The quarantine file of a stale receipt goes with it.  What the ledger of an old version names
+    stays, for there is a way back to it.
     """
     ledger = target.ledger()
+    named = set(named_by_old_versions(target))
     for name, nonces in state.staged_nonces().items():
         for nonce in nonces:
-            if name in ledger.entries and ledger.entries[name].nonce != nonce:
+            if name in ledger.entries and (name, nonce) not in named:
                 state.staged.remove(f"{name}.{nonce}.json")
                 state.quarantine.remove(f"{name}.{nonce}.jsonl")
                 removed.receipts += 1

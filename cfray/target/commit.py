@@ -97,6 +97,10 @@ class Target:
         """
         return Ledger.from_metadata(self.open().schema.metadata, self.uri)
 
+    def ledger_of(self, version: int) -> Ledger:
+        """Read the ledger of a version."""
+        return Ledger.from_metadata(self.open(version).schema.metadata, self.uri)
+
     def check_held(self, ledger: Ledger) -> None:
         """Refuse to go on once another run has taken the target.
 
@@ -118,7 +122,7 @@ def take_over(uri: str) -> Target:
         LeaseHeld: another run did so at the same moment.
     """
     dataset = Target(uri).open()
-    ledger = _ledger_now(dataset, uri)
+    ledger = ledger_now(dataset, uri)
     raised = replace(ledger, epoch=ledger.epoch + 1)
     if not _merge(dataset, raised, [], None):
         raise LeaseHeld(
@@ -126,6 +130,26 @@ def take_over(uri: str) -> Target:
             "run the same command again when it has ended",
         )
     return Target(uri, raised.epoch)
+
+
+def take_again(target: Target, next_row: int) -> None:
+    """Write our epoch into a ledger that has come back with an earlier version.
+
+    Args:
+        target: held by this run.
+        next_row: row id that Lance assigns next; it counts on from the version that was left.
+
+    Raises:
+        LeaseHeld: another run took the target at the same moment.
+    """
+    dataset = target.open()
+    ledger = Ledger.from_metadata(dataset.schema.metadata, target.uri)
+    ours = replace(ledger, epoch=target.epoch, next_row=next_row)
+    if ledger.epoch > target.epoch or not _merge(dataset, ours, [], None):
+        raise LeaseHeld(
+            f"another run took {target.uri} at the same moment",
+            "run the same command again when it has ended",
+        )
 
 
 def commit_receipts(target: Target, receipts: Sequence[ShardReceipt]) -> list[str]:
@@ -184,7 +208,7 @@ def commit(
     """
     for attempt in range(_ATTEMPTS):
         dataset = target.open()
-        ledger = _ledger_now(dataset, target.uri)
+        ledger = ledger_now(dataset, target.uri)
         target.check_held(ledger)
         changed = change(ledger)
         if changed is None:
@@ -274,7 +298,7 @@ def guard_commit(target: Target) -> Iterator[None]:
         ) from error
 
 
-def _ledger_now(dataset: LanceDataset, uri: str) -> Ledger:
+def ledger_now(dataset: LanceDataset, uri: str) -> Ledger:
     """Read the ledger of a version, with the row id that Lance assigns next in this version.
 
     Row ids are assigned by the other writers' commits, too, and the ledger states the range of
