@@ -138,7 +138,7 @@ def test_json_keys_on_disk_stay_as_earlier_versions_wrote_them(state, tmp_path):
     assert set(json.loads((folder / "staged/0.n.json").read_bytes())) == {
         *("v", "kind", "name", "nonce", "files", "counts", "seconds", "size"),
         *("frames", "fragments", "sums"),
-        *("shard", "read", "staged", "quarantined", "centroids", "session", "epoch"),
+        *("shard", "read", "staged", "quarantined", "centroids", "session", "epoch", "raw_sum"),
     }
     assert set(json.loads((folder / "sessions/view-0.json").read_bytes())) == {
         *("id", "began", "consistency", "lost"),
