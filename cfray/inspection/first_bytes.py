@@ -10,6 +10,7 @@ from cfray.formats.lines import BOM
 from cfray.sources.files import kinds
 from cfray.sources.files.listing import PinnedFile, open_file
 from cfray.sources.files.selection import pin_codec
+from cfray.sources.postgres.dump import DUMP_MARK, DUMP_MARK_WITHIN
 
 #: Share of the records of a text that must agree before a text without a suffix is a table.
 _MOSTLY = 0.9
@@ -23,6 +24,14 @@ def read_head(file: PinnedFile) -> bytes:
     """
     with open_file(pin_codec(file)) as stream:
         return bytes(stream.read(dialects.HEAD_BYTES))
+
+
+def is_postgres_dump(file: PinnedFile) -> bool:
+    """Tell a plain dump of pg_dump; a file that cannot be read is none."""
+    try:
+        return DUMP_MARK in read_head(file)[:DUMP_MARK_WITHIN]
+    except SourceError:
+        return False
 
 
 def find_kind(file: PinnedFile, suffix_kind: str | None, *, is_alone: bool) -> str:

@@ -105,6 +105,9 @@ def look_at(location: str) -> Contents:
             f"no file at {location}",
             "give the path of a file, a folder, a glob or a YAML file with a section source",
         )
+    if len(files) == 1 and not tables and first_bytes.is_postgres_dump(files[0]):
+        why = f"pg_dump wrote {files[0].name}, by its first lines"
+        return Contents([Group("postgres", files[0].uri, why)], [])
     groups, unknown = _group_files(location, files)
     documents = [name for name in unknown if is_document(name)]
     if not tables and documents and len(documents) >= _MOSTLY_DOCUMENTS * len(files):

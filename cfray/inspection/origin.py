@@ -217,7 +217,7 @@ def name_of(location: str) -> str:
     """Name a job after the file or folder that it moves."""
     stem = os.path.basename(folder_of_glob(location).rstrip("/"))
     known_suffixes = (
-        *(".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip", ".lance"),
+        *(".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip", ".lance", ".sql"),
         *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes),
     )
     while stem.lower().endswith(known_suffixes):

@@ -40,8 +40,11 @@ _OTHERS = {
         "write ids, texts and vectors as Parquet, with pandas: DataFrame(...).to_parquet(OUT)",
     ),
     (".sql", ".dump"): (
-        "cfray reads no database dumps",
-        "load the dump, and export each table as CSV or Parquet",
+        "of database dumps cfray reads only a plain one of pg_dump",
+        (
+            "make a plain dump of an archive of pg_dump, and inspect it: pg_restore "
+            "--file=dump.sql FILE; load any other dump, and export each table as CSV or Parquet"
+        ),
     ),
     (".avro", ".orc"): (
         "cfray reads no Avro and no ORC",

@@ -15,6 +15,8 @@ from cfray.sources.base import Collection, Description, Metric
 
 #: What an index measures where neither the job nor the source says it.
 DEFAULT: Metric = "cosine"
+#: What collections say that have no index, or one whose distance Lance lacks.
+_NO_METRIC = "none of cosine, l2 and dot"
 #: Collections that a sentence lists for each distance.
 _LISTED_COLLECTIONS = 5
 
@@ -41,8 +43,7 @@ def choose_metric(job: JobSpec, description: Description, shape: SourceShape) ->
     collections = metrics_of(description, primary_vectors(job.mapping, shape))
     source = next(iter(collections)) if len(collections) == 1 else None
     listed = "; ".join(
-        f"{metric or 'another distance than cosine, l2 and dot'} in {_names(names)}"
-        for metric, names in collections.items()
+        f"{metric or _NO_METRIC} in {_names(names)}" for metric, names in collections.items()
     )
     job_metric = job.index.vector.metric
     notes = []
@@ -50,10 +51,16 @@ def choose_metric(job: JobSpec, description: Description, shape: SourceShape) ->
         notes.append(f"index.vector.metric is {job_metric}; the source searches by {listed}")
     if job_metric is not None:
         return MetricChoice(source, job_metric, "job file (index.vector.metric)", tuple(notes))
-    if len(collections) > 1 or (collections and source is None):
+    if collections and source is None:
+        fact = f"the source collections do not say one distance: {listed}"
+        if len(collections) == 1:
+            fact = (
+                f"the source says no distance for {_names(collections[None])}: there is no vector "
+                "index, or its distance is none of cosine, l2 and dot"
+            )
         notes.append(
-            f"the source collections do not agree on one distance: {listed}. The index is built "
-            f"for {DEFAULT}; index.vector.metric in the job file says otherwise"
+            f"{fact}. The index is built for {DEFAULT}; index.vector.metric in the job file says "
+            "otherwise"
         )
     if source is not None:
         return MetricChoice(source, source, f"source ({_names(collections[source])})")
@@ -65,8 +72,8 @@ def metrics_of(
 ) -> dict[Metric | None, list[str]]:
     """List the source collections by the distance of their primary vector.
 
-    None stands for a distance that is not one of Lance's.  A collection without the vector is
-    left out, and so is an empty one beside others that are not.
+    None stands for no distance, and for one that is not one of Lance's.  A collection without the
+    vector is left out, and so is an empty one beside others that are not.
     """
     choices = [
         (collection, metric)

@@ -474,6 +474,34 @@ class TestOtherFiles:
             inspection.draft_all(str(tmp_path / "x.sqlite"), None)
         assert "sqlite3 -header -csv" in refused.value.remedy
 
+    @pytest.mark.parametrize("name", ["dump.sql", "dump.sql.gz", "dump", "folder/dump.sql"])
+    def test_a_plain_dump_of_postgresql_is_drafted(self, tmp_path, name):
+        lines = [
+            "--\n-- PostgreSQL database dump\n--\n",
+            "CREATE TABLE public.docs (\n    id integer NOT NULL,\n    body text\n);",
+            "COPY public.docs (id, body) FROM stdin;\n1\tone text\n2\tanother text\n\\.\n",
+            "ALTER TABLE ONLY public.docs\n    ADD CONSTRAINT docs_pkey PRIMARY KEY (id);",
+            "--\n-- PostgreSQL database dump complete\n--\n",
+        ]
+        data = "\n".join(lines).encode()
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        location = path.parent if "/" in name else path
+        (draft,) = inspection.draft_all(str(location), tmp_path / "job.yaml")
+        section = yaml.safe_load(draft.text)
+        assert section["name"] == location.name.partition(".")[0]
+        assert section["source"] == {"kind": "postgres", "uri": f"./in/{name}"}
+        assert section["mapping"] == {"id": "id", "text_content": "body"}
+
+    def test_any_other_dump_is_refused_with_the_way_out(self, tmp_path):
+        for number, data in enumerate((b"PGDMP\1\2", b"-- MySQL dump 10.13\n", b"INSERT INTO t")):
+            path = tmp_path / f"dump{number}.sql"
+            path.write_bytes(data)
+            with pytest.raises(ConfigError, match="only a plain one of pg_dump") as refused:
+                inspection.draft_all(str(path), None)
+            assert "pg_restore --file" in refused.value.remedy
+
     def test_texts_with_other_suffixes_that_are_tables_are_tables(self, tmp_path):
         rows = [{"id": n, "title": f"T {n}", "text": text(n)} for n in range(20)]
         parts = {f"d{k}__txt": as_csv(rows[k * 10 : k * 10 + 10], "|") for k in range(2)}

@@ -56,7 +56,11 @@ def test_collections_that_disagree_give_no_metric_and_are_named():
 def test_a_distance_that_lance_lacks_is_no_silent_cosine():
     choice = choose(Collection("a", 5, 4, None))
     assert (choice.source, choice.metric) == (None, "cosine")
-    assert "another distance" in choice.notes[0]
+    assert choice.notes[0].startswith("the source says no distance for a: there is no vector index")
+    choice = choose(Collection("a", 5, 4, None), Collection("b", 5, 4, None))
+    assert choice.notes[0].startswith("the source says no distance for a, b:")
+    choice = choose(Collection("a", 5, 4, None), Collection("b", 5, 4, "l2"))
+    assert "do not say one distance: none of cosine, l2 and dot in a; l2 in b" in choice.notes[0]
 
 
 def test_the_job_decides_and_a_contradiction_is_said():

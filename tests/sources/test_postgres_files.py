@@ -135,7 +135,7 @@ def test_a_file_of_copy_that_was_cut_is_refused_where_its_form_shows_it(bed, tmp
         path, columns={"id": "text", "n": "bigint", "text": "text"}, header=False,
         format={"": "text", "(FORMAT csv)": "csv", "(FORMAT binary)": "binary"}[form],
     )  # fmt: skip
-    if is_text and end < 0:
+    if form == "(FORMAT csv)" and end < 0:
         assert len(rows(source, context=LARGE_BATCHES)) == len(CORPUS), (
             "only the line break is gone"
         )
@@ -144,6 +144,52 @@ def test_a_file_of_copy_that_was_cut_is_refused_where_its_form_shows_it(bed, tmp
             rows(source, context=LARGE_BATCHES)
         assert not error.value.transient
         assert "docs.x" in error.value.what
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_last_row_without_its_line_break_is_no_row_of_copy(tmp_path, suffix):
+    pack = gzip.compress if suffix else bytes
+    text, table = tmp_path / f"t.copy{suffix}", tmp_path / f"t.csv{suffix}"
+    text.write_bytes(pack(b"1\tone hundred\n2\ttwo hundr"))
+    source = files(text, columns={"id": "text", "t": "text"})
+    with pytest.raises(SourceError, match=r"no line break.* cut"):
+        rows(source)
+    for data, unread in ((b"id,t\n1,one\n2,two", 1), (b"id,t\n1,one\n2,two\n", 0)):
+        table.write_bytes(pack(data))
+        source = files(table, columns={"id": "text"})
+        shards = source.shards(CONTEXT)
+        assert len(rows(source, shards)) == 2
+        description = source.describe(CONTEXT, shards)
+        assert [f"t.csv{suffix}" in sentence for sentence in description.unread] == [True] * unread
+
+
+def test_arrays_of_boxes_are_separated_by_semicolons(bed, tmp_path):
+    name = bed.fresh()
+    bed.execute(f'CREATE TABLE "{name}" (id int PRIMARY KEY, b box[])')
+    for number, boxes in enumerate(
+        ("'{(1,1),(0,0);(3,3),(2,2)}'", "'{}'", "NULL", "'{{(1,1),(0,0);NULL}}'")
+    ):
+        bed.execute(f'INSERT INTO "{name}" VALUES ({number}, {boxes})')
+    path = copy_out(bed, f'"{name}"', tmp_path / "t.copy")
+    live_rows = rows(bed.source(name), context=LARGE_BATCHES)
+    assert live_rows[0]["b"] == ("box[]", '["(1,1),(0,0)","(3,3),(2,2)"]')
+    for source in (
+        files(path, columns={"id": "int", "b": "box[]"}, key=["id"]),
+        files(dump(bed, tmp_path / "t.sql", "--table", f'"{name}"')),
+    ):
+        assert rows(source, context=LARGE_BATCHES)[:3] == live_rows[:3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("halfvec(2)", "[1,70000]"), ("vector(2)", "[1e39,1]"), ("sparsevec(5)", "{1:1e39}/5")],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_its_vector_is_refused(tmp_path, kind, text):
+    path = tmp_path / "t.csv"
+    path.write_text(f'id,v\n1,"{text}"\n')
+    with pytest.raises(SourceError, match="beyond the numbers"):
+        rows(files(path, columns={"v": kind}))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -1,6 +1,8 @@
 """PostgreSQL: which tables are read, under which names, and by which shards."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from cfray.errors import SourceError
 from cfray.sources.base import Context
 from cfray.sources.postgres import plan
 from tests.sources.corpus import CONTEXT, rows
-from tests.sources.postgres_bed import PostgresBed
+from tests.sources.postgres_bed import KEY, PostgresBed
 
 pytestmark = pytest.mark.server("postgres")
 LARGE_BATCHES = Context(batch_bytes=2**20)
@@ -257,6 +259,45 @@ def test_a_query_is_a_collection(bed):
     assert "source.query" in error.value.remedy
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1 AS id) AS t LIMIT 0; COMMIT; CREATE TABLE hacked (x int); SELECT * FROM (SELECT 1",
+        "SELECT 1 AS id) AS t) TO PROGRAM 'touch hacked' --",
+        "SELECT 1 AS id; CREATE TABLE hacked (x int)",
+        "CREATE TABLE hacked (x int)",
+        "SELECT 1 AS x INTO hacked",
+        "WITH x AS (DELETE FROM docs RETURNING id) SELECT * FROM x",
+        "DELETE FROM docs RETURNING id",
+        "SELECT 1 AS id WHERE set_config('transaction_read_only', 'off', false) <> ''",
+        "SELECT id FROM docs WHERE id = $1",
+        ";",
+    ],
+)
+def test_a_query_is_one_select_that_writes_nothing(bed, schema, query):
+    bed.execute(f"CREATE TABLE {schema}.docs (id int); INSERT INTO {schema}.docs VALUES (1)")
+    folder = bed.execute("SHOW data_directory").fetchone()[0]
+    source = bed.source(query=query.replace("docs", f"{schema}.docs"))
+    with pytest.raises(SourceError) as error:
+        source.shards(CONTEXT)
+    assert not error.value.transient
+    assert "source.query" in error.value.remedy
+    assert bed.execute("SELECT to_regclass('hacked')").fetchone() == (None,)
+    assert bed.execute(f"SELECT count(*) FROM {schema}.docs").fetchone() == (1,)
+    assert not (Path(folder) / "hacked").exists()
+
+
+def test_a_query_that_changes_how_texts_are_read_is_checked_each_time(bed):
+    query = (
+        "SELECT id FROM generate_series(1, 5000) AS id "
+        "WHERE set_config('standard_conforming_strings', 'off', false) <> '' "
+        "AND 'z' <> 'a' || '\\' || ') AS x, (SELECT id FROM generate_series(1, 9) AS id --'"
+    )
+    source = bed.source(query=query, key=["id"], shard_bytes=1_024)
+    with pytest.raises(SourceError, match=r"syntax error|standard_conforming_strings"):
+        source.shards(CONTEXT)
+
+
 def test_rows_that_a_policy_hides_are_an_error(bed):
     name = bed.fresh()
     bed.execute(f'CREATE TABLE "{name}" (id int PRIMARY KEY); INSERT INTO "{name}" VALUES (1), (2)')
@@ -274,6 +315,25 @@ def test_rows_that_a_policy_hides_are_an_error(bed):
     with pytest.raises(SourceError, match="permission denied") as error:
         bed.source(name, url=url).shards(CONTEXT)
     assert "GRANT SELECT" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("-c%20nosuch%3Dx", "unrecognized configuration parameter"),
+        ("-c%20work_mem%3Dx", "invalid value for parameter"),
+        ("-c%20block_size%3D8192", "cannot be changed"),
+        ("-x", "invalid command-line argument"),
+    ],
+)
+def test_options_that_the_server_refuses_are_named_at_once(bed, caplog, option, words):
+    source = bed.source(url=f"{bed.url}?options={option}")
+    with pytest.raises(SourceError, match=words) as error:
+        source.shards(CONTEXT)
+    assert not error.value.transient
+    assert "options in source.url" in error.value.remedy
+    assert os.environ[KEY] not in str(error.value)
+    assert "trying again" not in caplog.text
 
 
 def test_limits_of_the_user_do_not_end_a_read(bed):

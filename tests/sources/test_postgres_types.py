@@ -127,6 +127,17 @@ TYPED = [
     ),
     ("json", ['\'{"a": 1, "a": 2}\''], [("json", '"{\\"a\\": 1, \\"a\\": 2}"')]),
     ("json", ["'{ \"b\" : 2 }'"], [("struct", '{"b":2}')]),
+    (
+        "json",
+        ["'-0'", "'[-0, 1]'", "'-0.0'", '\'{"a-0": "-0"}\'', "'[-0.5, -1]'"],
+        [
+            ("json", '"-0"'),
+            ("json", '"[-0, 1]"'),
+            ("double", "-0.0"),
+            ("struct", '{"a-0":"-0"}'),
+            ("list", "[-0.5,-1]"),
+        ],
+    ),
 ]
 
 
@@ -173,6 +184,53 @@ DEVIATIONS = [
 )
 def test_a_value_that_its_arrow_type_cannot_hold_says_what_it_is(bed, kind, literals, values):
     assert read_values(bed, kind, *literals) == values
+
+
+def test_texts_that_are_not_utf8_are_set_aside_with_their_rows(bed):
+    name = bed.fresh().lower()
+    with bed.connect() as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING SQL_ASCII TEMPLATE template0 LOCALE 'C'"
+        )
+    other = PostgresBed(bed.url.rpartition("/")[0] + f"/{name}")
+    try:
+        other.execute("SET client_encoding = SQL_ASCII")
+        other.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, b text, j jsonb, a text[], v tsvector, c varchar[])"
+        )
+        other.execute("INSERT INTO t SELECT i, 'ok', '{}', '{a}' FROM generate_series(1, 50) i")
+        for number, values in enumerate(
+            (
+                "'\xe9'",
+                "'é', '{\"a\": \"\xe9\"}'",
+                "'a', '{}', '{a,\xe9}'",
+                "'a', '{}', '{{a},{\xe9}}'",
+                "'a', '{}', '{}', '\xe9'",
+                "'a', '{}', '{}', NULL, '{\xe9}'",
+            )
+        ):
+            statement = f"INSERT INTO t VALUES ({100 + number}, ".encode()
+            other.execute(statement + values.encode("latin-1") + b")")
+        other.execute("INSERT INTO t VALUES (200, 'é', '{\"é\": 1}', '{é}')".encode())
+        source = other.source("t")
+        read_items = [item for _, item in items(source, LARGE_BATCHES)]
+        rejects = [item.reason for item in read_items if isinstance(item, Reject)]
+        assert rejects == [f"column {column} is not UTF-8" for column in "bjaavc"]
+        read_rows = [
+            r for item in read_items if not isinstance(item, Reject) for r in plain_rows(item)
+        ]
+        assert [row["id"] for row in read_rows] == [*range(1, 51), 200]
+        assert read_rows[-1]["b"] == "é"
+        other.execute(
+            b"CREATE TABLE k AS SELECT i::text || '\xe9' AS k FROM generate_series(1,9) i"
+        )
+        other.execute("ALTER TABLE k ADD PRIMARY KEY (k)")
+        with pytest.raises(SourceError, match="a key that is not UTF-8") as error:
+            other.source("k", shard_bytes=1_024).shards(CONTEXT)
+        assert "partition: blocks" in error.value.remedy
+    finally:
+        other.connection.close()
+        bed.execute(f"DROP DATABASE {name}")
 
 
 def test_an_instant_beyond_arrow_is_refused_by_name(bed):

@@ -62,6 +62,7 @@ class _Forward(socketserver.BaseRequestHandler):
             self.gate = threading.Event()
             self.gate.set()
             self.left_to_send: int | None = None
+            self.is_skipping = False
             answers = threading.Thread(target=self.pump, args=(server, client), daemon=True)
             answers.start()
             try:
@@ -79,15 +80,21 @@ class _Forward(socketserver.BaseRequestHandler):
         self, client: socket.socket, server: socket.socket, kind: bytes, message: bytes
     ) -> bool:
         """Pass a message on, or meet it with a fault; tell whether the connection goes on."""
+        if self.is_skipping:
+            # as the server does after an error
+            self.is_skipping = kind != b"S"
+            return True
         fault: object = None
-        if kind == b"Q":
-            fault = self.proxy.arrived("QUERY", message[5:-1].decode())
+        if kind == b"P":
+            # a name, then the statement
+            fault = self.proxy.arrived("QUERY", message[5:].split(b"\0")[1].decode())
         if isinstance(fault, Dropped):
             return False
         if isinstance(fault, Refusal):
             fields = f"S{fault.severity}\0V{fault.severity}\0C{fault.sqlstate}\0Mrefused\0\0"
             body = fields.encode()
             client.sendall(b"E" + struct.pack(">i", len(body) + 4) + body + b"Z\0\0\0\5E")
+            self.is_skipping = True
             return fault.severity != "FATAL"
         if isinstance(fault, Truncated | Cut):
             self.left_to_send = fault.after if isinstance(fault, Cut) else 40

@@ -180,9 +180,9 @@ def list_relations(settings: PostgresSettings, connection: Connection) -> list[R
 
 def query_relation(settings: PostgresSettings) -> Relation:
     """Give the job file's query as a relation."""
-    query = str(settings.query).strip().rstrip(";")
     name = settings.collections[0] if settings.collections else "query"
-    return Relation(name, f"(\n{query}\n)", None, "q")
+    # a comment at the end of the query ends before the parenthesis
+    return Relation(name, f"(\n{settings.bare_query}\n)", None, "q")
 
 
 def fetch_relation(connection: Connection, schema: str, table: str) -> Relation | None:

@@ -2,15 +2,17 @@
 
 psycopg opens the connection; statements go through its ``pq`` layer, whose waiting is ours, so
 that a server that does not answer is given up after ``source.timeout``.  Parameters are not used:
-COPY takes none.
+COPY takes none.  Every statement goes by the extended protocol, which takes one statement and
+refuses several: no text of a job file ends ours and begins another.
 
-Source: https://www.postgresql.org/docs/current/sql-set-transaction.html
+Source: https://www.postgresql.org/docs/current/sql-set-transaction.html;
+https://www.postgresql.org/docs/current/protocol-flow.html, Extended Query
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -146,8 +148,12 @@ class Connection:
 
     def prepare(self) -> None:
         """Set what texts look like; takes the transaction's snapshot, if it has none yet."""
+        settings = _SETTINGS
+        if self._pq.parameter_status(b"server_encoding") == b"SQL_ASCII":
+            # the bytes as they are: the server would end the read at a text that is not UTF-8
+            settings = _SETTINGS | {"client_encoding": "SQL_ASCII"}
         values = ", ".join(
-            f"({quote_text(name)}, {quote_text(value)})" for name, value in _SETTINGS.items()
+            f"({quote_text(name)}, {quote_text(value)})" for name, value in settings.items()
         )
         self.fetch(
             f"SELECT set_config(n, v, true) FROM (VALUES {values}) AS s(n, v) "
@@ -167,17 +173,29 @@ class Connection:
         result = self._run(statement)
         return [
             tuple(
-                None if value is None else bytes(value).decode()
+                None if value is None else self._decode(value)
                 for value in (result.get_value(row, column) for column in range(result.nfields))
             )
             for row in range(result.ntuples)
         ]
 
+    def _decode(self, value: bytes) -> str:
+        """Read a name or a key; a database in SQL_ASCII may hold any bytes."""
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            raise SourceError(
+                f"{self.settings.address} has a name, a comment or a key that is not UTF-8: "
+                f"{bytes(value)[:80]!r}",
+                "where it is a key, set source.partition: blocks; rename a table or column, or "
+                "read it through a source.query that renames it",
+            ) from None
+
     def columns(self, relation: str) -> list[tuple[str, int, int]]:
         """Give the columns of a table or query: name, number of the type, its modifier."""
         result = self._run(f"SELECT * FROM {relation} LIMIT 0")
         return [
-            (result.fname(column).decode(), result.ftype(column), result.fmod(column))
+            (self._decode(result.fname(column)), result.ftype(column), result.fmod(column))
             for column in range(result.nfields)
         ]
 
@@ -204,8 +222,36 @@ class Connection:
 
     def _run(self, statement: str) -> Any:
         """Send one statement, and wait for its result."""
+        query = self.settings.bare_query
+        if query and query in statement:
+            # each time, for a query may change a setting by which the server reads texts
+            self._check_query(query)
+        return self._send(self._pq.send_query_params, statement.encode(), None)
+
+    def _check_query(self, query: str) -> None:
+        """Check that the job file's query is one query by itself, before it stands in another.
+
+        What the server parses by itself closes no parenthesis that it did not open, so within the
+        parentheses of our statements it stays a query.
+
+        Raises:
+            SourceError: it gives no rows, or wants parameters.
+            psycopg.Error: it is no statement, or it is several.
+        """
         pq = self._pq
-        pq.send_query(statement.encode())
+        self._send(pq.send_prepare, b"", query.encode())
+        described = self._send(pq.send_describe_prepared, b"")
+        if described.nparams or not described.nfields:
+            problem = "has parameters" if described.nparams else "gives no rows"
+            raise SourceError(
+                f"source.query {problem}: {query[:200]}",
+                "give one SELECT without parameters in source.query",
+            )
+
+    def _send(self, send: Callable[..., None], *arguments: object) -> Any:
+        """Send a request, and wait for its result."""
+        pq = self._pq
+        send(*arguments)
         while pq.flush():
             self._wait(for_writing=True)
         return self._finish()

@@ -32,8 +32,8 @@ _EPOCH_DAYS, _EPOCH_MICROSECONDS = 10_957, 946_684_800_000_000
 _DAY_MICROSECONDS = 86_400_000_000
 #: The greatest and the least number stand for the infinities.
 _INT4, _INT8 = np.iinfo(np.int32), np.iinfo(np.int64)
-#: Texts of JSON that may hold a number with more digits than a float64 keeps.
-_LONG_NUMBER = re.compile(rb"[0-9.]{16}")
+#: Texts of JSON that may hold a number with more digits than a float64 keeps, or the integer -0.
+_UNUSUAL_NUMBER = re.compile(rb"[0-9.]{16}|-0(?![.0-9eE])")
 _NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)')
 
 
@@ -236,7 +236,7 @@ def _variants(cells: Cells, parse: Callable[[bytes], object]) -> pa.Array:
 
 def json_value(text: bytes, kind: str) -> object:
     """Parse JSON; what cannot be kept by parsing it stays a text, under the name of its type."""
-    if _LONG_NUMBER.search(text) and not _has_floats_only(text):
+    if _UNUSUAL_NUMBER.search(text) and not _has_exact_numbers(text):
         return Typed(kind, text.decode())
     try:
         return parse_json(text)
@@ -244,10 +244,12 @@ def json_value(text: bytes, kind: str) -> object:
         return Typed(kind, text.decode())
 
 
-def _has_floats_only(text: bytes) -> bool:
-    """Tell whether float64 keeps every number of a JSON text that is no integer."""
+def _has_exact_numbers(text: bytes) -> bool:
+    """Tell whether float64 keeps every number of a JSON text that is no integer; and none is -0."""
     for match in _NUMBER.finditer(text):
         number = (match[1] or b"").decode()
+        if number == "-0":
+            return False
         if ("." in number or "e" in number.lower()) and (
             Decimal(repr(float(number))) != Decimal(number)
         ):

@@ -25,6 +25,17 @@ _LOGIN_TEXTS = (
     "authentication failed",
     "no pg_hba.conf entry",
 )
+#: Texts in which the server refuses a setting of the connection (PostgreSQL,
+#: src/backend/utils/misc/guc.c; PgBouncer).
+_OPTION_TEXTS = (
+    "unrecognized configuration parameter",
+    "invalid value for parameter",
+    "permission denied to set parameter",
+    "invalid configuration parameter name",
+    "cannot be changed",
+    "invalid command-line argument",
+    "unsupported startup parameter",
+)
 _ABSENT_DATABASE = "does not exist"
 #: Start of a code -> what the operator can do.
 _REMEDIES = {
@@ -37,7 +48,8 @@ _REMEDIES = {
     ),
     "42P01": "correct source.collections or source.query in the job file",
     "42703": "correct source.key or source.query in the job file",
-    "42601": "correct source.query in the job file",
+    "42601": "correct source.query in the job file: it is one SELECT",
+    "25006": "give a SELECT in source.query that writes nothing",
     "57014": "raise the limit that cancels statements of source.url's user",
 }
 
@@ -68,7 +80,8 @@ def classify_error(error: Exception, address: str) -> SourceError | None:
         return _unavailable(address, f"{text} ({code})")
     remedy = next(
         (remedy for start, remedy in _REMEDIES.items() if code.startswith(start)),
-        "see the server's log; if the statement is at fault, report it with the server's version",
+        "correct source.query, if the message is about it; else see the server's log, and report "
+        "it with the server's version",
     )
     return SourceError(f"{address}: {text} ({code})", remedy)
 
@@ -78,6 +91,8 @@ def _classify_connection(text: str, address: str) -> SourceError:
         return SourceError(f"{address} does not let us in: {text}", _REMEDIES["28"])
     if _ABSENT_DATABASE in text and "database" in text:
         return SourceError(f"{address}: {text}", _REMEDIES["3D"])
+    if any(phrase in text for phrase in _OPTION_TEXTS):
+        return SourceError(f"{address}: {text}", "correct the options in source.url")
     if "certificate" in text or "SSL" in text:
         return SourceError(
             f"{address}: {text}",

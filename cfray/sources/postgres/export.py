@@ -93,6 +93,7 @@ def describe_files(shards: Sequence[Shard]) -> Description:
             )
         )
     schema, notes = merge_schemas([(name, table.placed()) for name, table in tables.items()])
+    notes += _generated_notes(shards)
     return Description(
         schema=schema,
         rows=None,
@@ -103,4 +104,27 @@ def describe_files(shards: Sequence[Shard]) -> Description:
         notes=tuple(notes),
         collections=tuple(collections),
         references=common_references(collections),
+        unread=_open_ends(shards),
+    )
+
+
+def _generated_notes(shards: Sequence[Shard]) -> list[str]:
+    """Name the columns that a live read has and a dump has not."""
+    generated = {shard.collection: shard.where.get("generated") for shard in shards}
+    return [
+        f"{name}: the dump holds no values of {', '.join(map(str, columns))}, which PostgreSQL "
+        "computes (GENERATED); a live read has them"
+        for name, columns in generated.items()
+        if isinstance(columns, list) and columns
+    ]
+
+
+def _open_ends(shards: Sequence[Shard]) -> tuple[str, ...]:
+    """Name the CSV files that may be cut: PostgreSQL ends every row with a line break."""
+    pins = [shard.where["file"] for shard in shards if shard.where.get("open_end")]
+    names = [PinnedFile.from_json(pin).name for pin in pins if isinstance(pin, dict)]
+    return tuple(
+        f"the last line of {name} has no line break, and PostgreSQL writes one behind every row: "
+        "the file may be cut there"
+        for name in names
     )

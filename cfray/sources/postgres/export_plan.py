@@ -18,7 +18,15 @@ from cfray.sources.files.locations import list_files
 from cfray.sources.files.selection import pin_codecs
 from cfray.sources.postgres.copybinary import check_columns
 from cfray.sources.postgres.copytext import BadRowsError, CsvEnds, TextForm, parse_rows
-from cfray.sources.postgres.dump import ARCHIVE, Dump, Section, collection_name, scan_dump
+from cfray.sources.postgres.dump import (
+    ARCHIVE,
+    DUMP_MARK,
+    DUMP_MARK_WITHIN,
+    Dump,
+    Section,
+    collection_name,
+    scan_dump,
+)
 from cfray.sources.postgres.export_tables import FileTable, text_form
 from cfray.sources.postgres.pages import SIGNATURE
 from cfray.sources.postgres.settings import PostgresSettings
@@ -59,7 +67,7 @@ def _form_of(settings: PostgresSettings, file: PinnedFile) -> str:
         SourceError: it is an archive of pg_dump, or cannot be told.
     """
     with open_file(file) as stream:
-        head = bytes(stream.read(256))
+        head = bytes(stream.read(DUMP_MARK_WITHIN))
     if head.startswith(ARCHIVE):
         raise SourceError(
             f"{file.uri} is an archive of pg_dump in its own format",
@@ -69,7 +77,7 @@ def _form_of(settings: PostgresSettings, file: PinnedFile) -> str:
         return settings.format
     if head.startswith(SIGNATURE):
         return "binary"
-    if b"PostgreSQL database dump" in head:
+    if DUMP_MARK in head:
         return "dump"
     suffix = file.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[2].lower()
     form = {"csv": "csv", "tsv": "tsv", "txt": "text", "copy": "text"}.get(suffix)
@@ -108,6 +116,11 @@ def _plan_file(settings: PostgresSettings, file: PinnedFile) -> list[Shard]:
             f"{file.uri} does not say what its columns are",
             "name them with source.columns: {id: bigint, body: text, embedding: vector(384)}",
         )
+    if form == "text" and file.codec is None and _has_open_end(file):
+        raise SourceError(
+            f"the last line of {file.uri} has no line break: the file was cut",
+            "write the file again with COPY, or copy it again",
+        )
     table = FileTable(name, declared, tuple(settings.key or ()))
     _check_table(table, file, is_binary=form == "binary")
     ranges = [(start, file.size)]
@@ -116,9 +129,27 @@ def _plan_file(settings: PostgresSettings, file: PinnedFile) -> list[Shard]:
         with open_file(file) as stream:
             ranges = lines.split_at_newlines(stream, start, file.size, settings.shard_bytes)
     return [
-        _shard(table, file, form, (first, None if file.codec else end), splittable=can_split)
+        _shard(
+            table,
+            file,
+            form,
+            (first, None if file.codec else end),
+            has_open_end=form in ("csv", "tsv") and _has_open_end(file),
+            splittable=can_split,
+        )
         for first, end in ranges
     ]
+
+
+def _has_open_end(file: PinnedFile) -> bool:
+    """Tell whether a file's last line has no line break; a compressed file is read for that."""
+    last = b""
+    with open_file(file) as stream:
+        if file.codec is None:
+            stream.seek(max(0, file.size - 1))
+        while block := bytes(stream.read(lines.BLOCK)):
+            last = block[-1:]
+    return last not in (b"", b"\n")
 
 
 def _plan_section(
@@ -154,7 +185,17 @@ def _plan_section(
                 stream, section.start, section.end, settings.shard_bytes
             )
     return [
-        _shard(table, file, "text", bounds, references=references, splittable=file.codec is None)
+        _shard(
+            table,
+            file,
+            "text",
+            bounds,
+            dump={
+                "references": references,
+                "generated": list[Json](dump.generated_of(section.table)),
+            },
+            splittable=file.codec is None,
+        )
         for bounds in ranges
     ]
 
@@ -184,7 +225,8 @@ def _shard(
     form: str,
     bounds: tuple[int, int | None],
     *,
-    references: dict[str, Json] | None = None,
+    dump: dict[str, Json] | None = None,
+    has_open_end: bool = False,
     splittable: bool,
 ) -> Shard:
     start, end = bounds
@@ -197,8 +239,10 @@ def _shard(
             "end": end,
             "columns": [list[Json](column) for column in table.columns],
             "key": list[Json](table.key),
-            "references": references or {},
-            "dump": references is not None,
+            "references": {},
+            "dump": dump is not None,
+            "open_end": has_open_end,
+            **(dump or {}),
         },
         size=file.size - start if end is None else end - start,
         collection=table.name,

@@ -45,14 +45,24 @@ class RowReader:
         find_ends = CsvEnds() if self.form.is_csv else lines.line_ends
         limit = lines.record_limit(self.context.max_record)
         for run in lines.gather_records(blocks, find_ends, limit, start):
+            if not run.closed and not self.form.is_csv:
+                raise BadRowsError("its last row has no line break: it was cut")
             if isinstance(run, lines.OversizedRecord):
                 yield run.reject(self.name, "row")
                 continue
             data = run.data if self.form.is_csv else without_end_of_data(run.data)
             if not run.closed and self.form.is_csv and data.count(b'"') % 2:
                 raise BadRowsError("it ends within a quoted value: it was cut")
-            if data:
+            if data and not self.columns:
+                yield from self._decode_empty(data)
+            elif data:
                 yield from self._decode(data, f"{self.name}:byte {run.offset}")
+
+    def _decode_empty(self, data: bytes) -> Iterator[pa.RecordBatch]:
+        """Make records of the rows of a table without columns: each is an empty line."""
+        if data.strip(b"\n"):
+            raise BadRowsError("a row has values, and its table has no columns")
+        yield from split_by_bytes(assemble([], [], len(data)), self.context.batch_bytes)
 
     def _decode(self, data: bytes, position: str) -> Iterator[pa.RecordBatch | Reject]:
         """Make records of whole rows; a row whose text is not UTF-8 becomes a Reject."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 from cfray.errors import SourceError
 from cfray.formats.columns import interleave, split_by_bytes
 from cfray.formats.invalid_text import invalid_text_rows
+from cfray.formats.jsontext import InexactJson
 from cfray.records.record import Reject
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context
@@ -161,7 +162,12 @@ def decode_rows(
         if len(row) > context.max_record
     }
     fitting = [number for number in range(len(rows)) if number not in reasons]
-    batch = _decode([rows[number] for number in fitting], columns)
+    try:
+        batch = _decode([rows[number] for number in fitting], columns)
+    except (UnicodeDecodeError, InexactJson):
+        reasons |= _find_invalid_texts([(number, rows[number]) for number in fitting], columns)
+        fitting = [number for number in fitting if number not in reasons]
+        batch = _decode([rows[number] for number in fitting], columns)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for row in invalid_text_rows(column):
             reasons.setdefault(fitting[row], f"column {name} is not UTF-8")
@@ -185,15 +191,37 @@ def decode_rows(
             yield from split_by_bytes(item, context.batch_bytes)
 
 
+def _find_invalid_texts(
+    rows: Sequence[tuple[int, bytes]], columns: Sequence[Column]
+) -> dict[int, str]:
+    """Name the rows that cannot be decoded because a text is not UTF-8, row by row."""
+    reasons: dict[int, str] = {}
+    for number, row in rows:
+        for column in columns:
+            try:
+                _decode_cells([row], columns, column)
+            except (UnicodeDecodeError, InexactJson):
+                reasons.setdefault(number, f"column {column.name} is not UTF-8")
+    return reasons
+
+
 def _decode(rows: Sequence[bytes], columns: Sequence[Column]) -> pa.RecordBatch:
+    return assemble(columns, _decode_cells(rows, columns), len(rows))
+
+
+def _decode_cells(
+    rows: Sequence[bytes], columns: Sequence[Column], only: Column | None = None
+) -> list[pa.Array]:
+    """Decode the columns of whole rows, or only one of them."""
     block = np.frombuffer(b"".join(rows), np.uint8)
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     ends = np.cumsum(lengths)
     cells = split_rows(block, ends - lengths, ends, len(columns))
-    arrays = [
-        decode_column(of_column, column) for column, of_column in zip(columns, cells, strict=True)
+    return [
+        decode_column(of_column, column)
+        for column, of_column in zip(columns, cells, strict=True)
+        if only is None or column is only
     ]
-    return assemble(columns, arrays, len(rows))
 
 
 def refuse_copy(error: BadCopyError, name: str) -> SourceError:

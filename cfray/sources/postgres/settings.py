@@ -53,6 +53,11 @@ class PostgresSettings(RemoteSource):
             raise ValueError("give either ca_file or insecure")
         return self
 
+    @property
+    def bare_query(self) -> str:
+        """Give the query without the semicolon that may end it; empty where there is none."""
+        return (self.query or "").strip().rstrip(";").rstrip()
+
     def classify_error(self, error: Exception) -> SourceError | None:
         """Say what an error of the client means; None where it is a fault of ours."""
         return errors.classify_error(error, self.address)

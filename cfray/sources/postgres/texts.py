@@ -21,8 +21,15 @@ from cfray.records.types import SPARSE
 from cfray.sources.postgres.decode import cast_decimals, json_value, make_variants, with_words
 from cfray.sources.postgres.types import Column
 
-#: An element of an array's text: quoted, a nested array's brace, a comma, or bare.
-_ARRAY_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|([{},])|((?:[^{},"\\]|\\.)+)', re.DOTALL)
+#: Types of PostgreSQL and PostGIS whose arrays are not separated by commas.
+_DELIMITERS = {"box": ";", "geometry": ":", "geography": ":"}
+#: An element of an array's text: quoted, a nested array's brace, a delimiter, or bare.
+_ARRAY_TOKENS = {
+    delimiter: re.compile(
+        rf'"((?:[^"\\]|\\.)*)"|([{{}}{delimiter}])|((?:[^{{}}{delimiter}"\\]|\\.)+)', re.DOTALL
+    )
+    for delimiter in (",", *_DELIMITERS.values())
+}
 _BOUNDS = re.compile(r"(?:\[-?\d+:-?\d+\])+=")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -102,11 +109,8 @@ def _cast_vector(texts: pa.StringArray, column: Column) -> pa.Array:
     """Cast ``[0.5,1e-3]``."""
     inner = pc.utf8_slice_codeunits(texts, 1, -1)
     lists = pc.split_pattern(inner, ",")
-    numbers = lists.flatten().cast(pa.float32())
     number_type = column.arrow.value_type
-    if pa.types.is_float16(number_type):
-        # the text is that of a float16, so nothing is rounded
-        numbers = pa.array(numbers.to_numpy().astype(np.float16), number_type)
+    numbers = pa.array(_read_floats(lists.flatten(), number_type.to_pandas_dtype()), number_type)
     width = column.dimension
     if width is None:
         offsets = _offsets(lists)
@@ -115,6 +119,16 @@ def _cast_vector(texts: pa.StringArray, column: Column) -> pa.Array:
     if not pc.all(pc.equal(sizes, width)).as_py() and len(sizes):
         raise ValueError(f"a vector does not have {width} numbers")
     return _fixed(numbers.to_numpy(zero_copy_only=False), texts, column.arrow)
+
+
+def _read_floats(texts: pa.StringArray, kind: type[np.floating]) -> np.ndarray:
+    """Read numbers, of which the server writes as many digits as their type has."""
+    with np.errstate(over="ignore"):
+        numbers: np.ndarray = texts.cast(pa.float32()).to_numpy().astype(kind)
+    if not np.isfinite(numbers).all():
+        text = texts[int(np.flatnonzero(~np.isfinite(numbers))[0])]
+        raise ValueError(f"{text} is beyond the numbers of its vector")
+    return numbers
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:
@@ -142,14 +156,14 @@ def _cast_sparsevec(texts: pa.StringArray, _column: Column) -> pa.Array:
     return pa.array([_read_sparse(text) for text in texts.to_pylist()], SPARSE)
 
 
-def _read_sparse(text: str | None) -> dict[str, list[object]] | None:
+def _read_sparse(text: str | None) -> dict[str, list[int] | np.ndarray] | None:
     if text is None:
         return None
     inner = text[1 : text.rindex("}")]
     pairs = [pair.split(":") for pair in inner.split(",")] if inner else []
     return {
         "indices": [int(index) - 1 for index, _ in pairs],
-        "values": [np.float32(value) for _, value in pairs],
+        "values": _read_floats(pa.array([value for _, value in pairs], pa.string()), np.float32),
     }
 
 
@@ -178,9 +192,11 @@ def _cast_other(texts: pa.StringArray, column: Column) -> pa.Array:
 
 def _cast_others(texts: pa.StringArray, column: Column) -> pa.Array:
     """Cast arrays of a type that Arrow lacks: nested lists of texts."""
+    element = column.type.partition("[")[0].rpartition(".")[2].lower()
+    delimiter = _DELIMITERS.get(element, ",")
     return variant_array(
         [
-            MISSING if text is None else Typed(column.type, read_array(text))
+            MISSING if text is None else Typed(column.type, read_array(text, delimiter))
             for text in texts.to_pylist()
         ]
     )
@@ -204,8 +220,12 @@ def _cast_arrays(texts: pa.StringArray, column: Column) -> pa.Array:
     )
 
 
-def read_array(text: str) -> list[object]:
+def read_array(text: str, delimiter: str = ",") -> list[object]:
     """Read the text of an array: ``{a,"b c",NULL}``; nested lists for several dimensions.
+
+    Args:
+        text: of the array.
+        delimiter: between its elements.
 
     Raises:
         ValueError: it is none.
@@ -215,7 +235,7 @@ def read_array(text: str) -> list[object]:
     stack: list[list[object]] = []
     position = 0
     while position < len(body):
-        match = _ARRAY_TOKEN.match(body, position)
+        match = _ARRAY_TOKENS[delimiter].match(body, position)
         if match is None:
             break
         position = match.end()

@@ -54,8 +54,11 @@ def read_column(name: str, words: str) -> Column:
     if match is None:
         raise UnknownTypeError(words)
     base = match["name"].strip()
-    base = base[1:-1].replace('""', '"') if base.startswith('"') else base.lower()
-    base = _ALIASES.get(base + (match["zone"] or ""), base)
+    if base.startswith('"'):
+        # "char" is another type than char
+        base = base[1:-1].replace('""', '"')
+    else:
+        base = _ALIASES.get(base.lower() + (match["zone"] or ""), base.lower())
     info = TypeInfo("", base, "b", 0)
     if match["array"]:
         types = {_NUMBER: TypeInfo("", f"_{base}", "b", _ELEMENT), _ELEMENT: info}
