@@ -25,7 +25,8 @@ def describe_vectors(sample: list[Vectors]) -> list[str]:
     if not matrices or matrices[0].shape[1] == 1:
         return []
     vectors = np.concatenate(matrices)
-    lengths = np.linalg.norm(vectors, axis=1)
+    # in float64: the square of a large float32 is infinite
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     is_vector = lengths > 0
     if not is_vector.any():
         return []
