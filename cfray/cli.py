@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -543,6 +544,46 @@ def backup(
         _print_json(report.as_json())
     else:
         typer.echo(report.sentence())
+
+
+@app.command()
+def replicate(
+    target: TargetOrJob,
+    to: Annotated[
+        list[str],
+        typer.Option("--to", help="Address of a replica; once for each.", show_default=False),
+    ],
+    *,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring replicas of a finished target in step; only new files are copied.
+
+    A replica that cannot be reached does not stop the others: run it again later.
+    """
+    from cfray import pipeline
+    from cfray.engine import interrupts
+    from cfray.transfers.replicate import replicate as bring_in_step
+
+    with interrupts.catch_signals():
+        replicas = bring_in_step(
+            pipeline.address_of(target), [pipeline.address_of(address) for address in to]
+        )
+    code = max(replica.exit_code for replica in replicas)
+    if as_json:
+        in_step = sum(replica.status == "in step" for replica in replicas)
+        verdict = f"{in_step} of {counted(len(replicas), 'replica')} in step"
+        _print_json(
+            {
+                "verdict": verdict,
+                "exit_code": code,
+                "replicas": [asdict(replica) for replica in replicas],
+            }
+        )
+    else:
+        for replica in replicas:
+            typer.echo(replica.sentence())
+    raise typer.Exit(code)
 
 
 @app.command()

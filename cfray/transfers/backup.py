@@ -6,10 +6,8 @@ tag keeps the version that is copied from being cleaned up.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,14 +17,13 @@ from cfray.errors import ConfigError, ProofFailed
 from cfray.runtime.clock import utc_now
 from cfray.runtime.filesystems import open_filesystem, storage_options, strip_credentials
 from cfray.runtime.plurals import counted
-from cfray.target import lease
 from cfray.target.commit import Target
-from cfray.target.creation import find_target
 from cfray.target.documents import dumps, parse_document
-from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.ledger import Ledger
 from cfray.target.state import State
 from cfray.transfers.dataset_files import files_of_state, files_of_version
 from cfray.transfers.files import Copied, copy_files, list_sizes
+from cfray.transfers.finished import identity_of, open_finished, pinned
 from cfray.transfers.points import ORIGIN, POINTS, Point, StateFile, folder_beside, list_points
 from cfray.transfers.rotation import Rotation
 
@@ -82,42 +79,15 @@ def back_up(uri: str, backup: str, rotation: Rotation) -> BackupReport:
         ProofFailed: a file of the target is not what was written, or a copy is not what was read.
         TargetError: a file cannot be read or written.
     """
-    target, state = _finished_target(uri)
+    target, state = open_finished(uri)
     _claim(uri, state, backup)
     version = target.open().version
-    with _pinned(target, version, backup):
+    with pinned(target, version, backup):
         copied, point = _copy(target, state, version, backup)
     point.save(backup)
     report = BackupReport(backup, point, copied.new_files, copied.new_bytes)
     _rotate(backup, rotation, report)
     return report
-
-
-def _finished_target(uri: str) -> tuple[Target, State]:
-    """Open a target that holds all it should.
-
-    Raises:
-        ConfigError: it does not, or there is none.
-    """
-    ledger, state = find_target(uri), State(uri)
-    plan = state.plan()
-    if ledger is None or plan is None:
-        raise ConfigError(f"there is no target at {uri}", "give its address, or its job file")
-    lease.wait_until_free(state.folder)
-    target = Target(uri)
-    is_copied = len(ledger.names(EntryKind.SHARD)) == len(plan.shards)
-    has_vectors = plan.recipe.policy == "keep" or target.recipe().policy != "keep"
-    if not (is_copied and has_vectors and EntryKind.HEADERS in ledger.entries):
-        raise ConfigError(f"{uri} is not complete yet", "run cfray migrate with its job file first")
-    return target, state
-
-
-def _identity(state: State, ledger: Ledger) -> str:
-    """Name a dataset for as long as it lives: a target that is made anew has another name."""
-    plan = state.plan()
-    assert plan is not None
-    made = [plan.epoch, ledger.fingerprints[0]]
-    return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
 
 def _claim(uri: str, state: State, backup: str) -> None:
@@ -129,7 +99,7 @@ def _claim(uri: str, state: State, backup: str) -> None:
     if backup == uri or backup.startswith(f"{uri}/") or uri.startswith(f"{backup}/"):
         raise ConfigError(f"{backup} and {uri} lie in one another", "give another address")
     folder = folder_beside(backup)
-    body = {"source": strip_credentials(uri), "dataset": _identity(state, Target(uri).ledger())}
+    body = {"source": strip_credentials(uri), "dataset": identity_of(state, Target(uri).ledger())}
     data = folder.read(ORIGIN)
     if data is None:
         if folder.exists() or _holds_files(backup):
@@ -153,24 +123,6 @@ def _holds_files(folder: str) -> bool:
 def _origin(data: bytes) -> dict[str, str]:
     body = json.loads(data)
     return {name: str(body[name]) for name in ("source", "dataset")}
-
-
-@contextmanager
-def _pinned(target: Target, version: int, backup: str) -> Iterator[None]:
-    """Keep a version from being cleaned up; the next backup removes the tag of one that was killed.
-
-    Each backup has a tag of its own.
-    """
-    name = f"cfray-backup-{hashlib.sha256(backup.encode()).hexdigest()[:12]}"
-    tags = target.open().tags
-    with suppress(ValueError, OSError):
-        tags.delete(name)
-    tags.create(name, version)
-    try:
-        yield
-    finally:
-        with suppress(ValueError, OSError):  # it costs some space, and the next backup removes it
-            target.open().tags.delete(name)
 
 
 def _copy(target: Target, state: State, version: int, backup: str) -> tuple[Copied, Point]:

@@ -98,3 +98,9 @@ def back_up_and_restore(runner, job, backup, to):
         assert restored.count_rows() == report["rows"]
         column = restored.to_table(columns=["uuid"])["uuid"].to_pylist()
         assert len(set(column)) == report["rows"]
+    replica = f"{backup}-replica"
+    both = ("--to", replica, "--to", f"{to}.replica")
+    told = runner.start("replicate", job, *both, "--json").wait().ended_with(0).document()
+    assert [item["status"] for item in told["replicas"]] == ["in step"] * 2
+    dataset = lance.dataset(replica, storage_options=storage_options(replica))
+    assert dataset.count_rows() == report["rows"]
