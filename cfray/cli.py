@@ -595,6 +595,13 @@ def restore(
     point: Annotated[
         str | None, typer.Option("--point", help="Name of a point; default: the newest.")
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            help="SQL on columns: write only the rows that fit, as a Lance dataset without ledger.",
+        ),
+    ] = None,
     *,
     only_list: Annotated[
         bool, typer.Option("--list", help="Only list the points of the backup.")
@@ -619,10 +626,17 @@ def restore(
 
     if (to is not None) + only_list + only_check != 1:
         raise ConfigError("--to, --list and --check: one of them is needed", "give one of them")
+    if where is not None and to is None:
+        raise ConfigError("--where needs --to", "say where the rows go")
     address = pipeline.address_of(backup)
     with interrupts.catch_signals():
         if to is not None:
-            report = restoring.restore(address, point, pipeline.address_of(to))
+            place = pipeline.address_of(to)
+            report = (
+                restoring.restore(address, point, place)
+                if where is None
+                else restoring.restore_part(address, point, place, where)
+            )
             if as_json:
                 _print_json(report.as_json())
             else:

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import lance
+import pyarrow as pa
+
 from cfray.errors import ConfigError, ProofFailed
+from cfray.frames.schema import frame_schema
+from cfray.proving.certificate import CERTIFICATE_KEY
+from cfray.runtime.error_text import describe_error
+from cfray.runtime.filesystems import storage_options
 from cfray.runtime.plurals import counted
-from cfray.target.commit import Target
+from cfray.runtime.storage_errors import classify_write_error
+from cfray.target.commit import Target, with_field
+from cfray.target.creation import STORAGE_VERSION
 from cfray.target.documents import dumps, parse_document
+from cfray.target.ledger import LEDGER_KEY
 from cfray.transfers.files import HashedFile, Wanted, copy_files, hash_all, list_sizes
 from cfray.transfers.points import Point, choose_point, folder_beside, list_points
 
@@ -29,12 +39,14 @@ class RestoreReport:
         dataset: address of the restored dataset.
         point: that was restored.
         copied_files, copied_bytes: that travelled; an interrupted restore has copied others.
+        where: the condition that rows had to fit; empty where all were restored.
     """
 
     dataset: str
     point: Point
     copied_files: int
     copied_bytes: int
+    where: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Give what a program wants to know."""
@@ -42,6 +54,7 @@ class RestoreReport:
             "dataset": self.dataset,
             "copied_files": self.copied_files,
             "copied_bytes": self.copied_bytes,
+            "where": self.where,
             **self.point.summary(),
             "verdict": self.sentence(),
             "exit_code": 0,
@@ -49,6 +62,11 @@ class RestoreReport:
 
     def sentence(self) -> str:
         """Say what was done."""
+        if self.where:
+            return (
+                f"{counted(self.point.rows, 'row')} of {self.point.name} with {self.where} "
+                f"written to {self.dataset}: a Lance dataset, and no target of cfray's"
+            )
         return (
             f"{counted(self.point.rows, 'row')} restored to {self.dataset}: version "
             f"{self.point.version}, as {self.point.name} has it; every file was read again and "
@@ -94,6 +112,69 @@ def restore(backup: str, name: str | None, uri: str) -> RestoreReport:
         )
     beside.remove(RESTORING)
     return RestoreReport(uri, point, copied.new_files, copied.new_bytes)
+
+
+def restore_part(backup: str, name: str | None, uri: str, where: str) -> RestoreReport:
+    """Write the rows of a point that fit a condition, as a Lance dataset of its own.
+
+    It is no target: it has no ledger, and nothing stands beside it.
+
+    Args:
+        backup: address of the backup.
+        name: of the point; None: the newest.
+        uri: where the dataset goes.
+        where: SQL condition on columns.
+
+    Raises:
+        ConfigError: there is no such point, something stands at ``uri``, or the condition is wrong.
+        ProofFailed: a file of the point is damaged; nothing was written.
+        TargetError: a file cannot be read or written.
+    """
+    point = choose_point(backup, name)
+    if list_sizes(uri):
+        raise ConfigError(
+            f"something is at {uri} already; nothing was changed", "give another address"
+        )
+    if damaged := [file.path for file in _damaged(backup, set(point.files))]:
+        raise ProofFailed(f"{backup}/{damaged[0]} is damaged", "restore another point")
+    options = storage_options(backup)
+    dataset = lance.dataset(backup, version=point.version, storage_options=options)
+    try:
+        wanted = dataset.count_rows(where)
+    except (ValueError, OSError) as error:  # every file was just read: it is the condition
+        raise ConfigError(
+            f"--where cannot be read: {describe_error(error)[:300]}",
+            "write a SQL condition on the columns of the dataset",
+        ) from error
+    try:
+        scanner = dataset.scanner(filter=where, blob_handling="all_binary")
+        metadata = {
+            key: value
+            for key, value in (dataset.schema.metadata or {}).items()
+            if key.decode() not in (LEDGER_KEY, CERTIFICATE_KEY)
+        }
+        # Lance shows the column as places of blobs, and takes it as bytes
+        raw = frame_schema(1).field("raw_data")
+        schema = with_field(dataset.schema, raw).with_metadata(metadata)
+        written = lance.write_dataset(
+            pa.RecordBatchReader.from_batches(
+                schema, (batch.cast(schema) for batch in scanner.to_batches())
+            ),
+            uri,
+            schema=schema,
+            data_storage_version=STORAGE_VERSION,
+            storage_options=storage_options(uri),
+        )
+    except OSError as error:
+        raise classify_write_error(error, f"could not write {uri}") from error
+    rows = written.count_rows()
+    if rows != wanted:
+        raise ProofFailed(
+            f"{rows:,} of {counted(wanted, 'row')} were written to {uri}",
+            "remove it, and run the same command again",
+        )
+    size = sum(list_sizes(uri).values())
+    return RestoreReport(uri, replace(point, rows=rows), len(list_sizes(uri)), size, where)
 
 
 def _claim(backup: str, point: Point, uri: str) -> None:

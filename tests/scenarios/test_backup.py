@@ -211,6 +211,23 @@ def test_a_damaged_backup_is_found_and_never_restored(cfray, job, backup, kind, 
         lance.dataset(str(to))
 
 
+def test_a_part_of_a_point_is_restored_as_a_dataset_of_its_own(cfray, job, backup, tmp_path):
+    backed_up(cfray, job, backup)
+    where = "record_type = 'document' AND text_content IN ('page 3 of tea', 'page 9 of tea')"
+    to = tmp_path / "part"
+    ended = cfray.run("restore", backup, "--to", to, "--where", where, "--json").ended_with(0)
+    assert ended.document()["rows"] == 2
+    everything = raw_digests(job.target)
+    assert len(raw_digests(to)) == 2
+    assert raw_digests(to).items() <= everything.items()
+    assert b"cfray.ledger" not in lance.dataset(str(to)).schema.metadata
+    assert b"cfray.types" in lance.dataset(str(to)).schema.metadata
+    for wrong, words in (("nothing = 1", "--where cannot be read"), (where, "is at")):
+        place = tmp_path / "other" if wrong != where else to
+        refused = cfray.run("restore", backup, "--to", place, "--where", wrong).ended_with(2)
+        assert words in refused.err
+
+
 def test_a_damaged_dataset_is_not_backed_up_in_silence(cfray, job, backup):
     names = {
         Path(file.path).stem
