@@ -83,6 +83,7 @@ def test_damage_is_damage_although_the_store_has_gone_on(cfray, collection, job,
     assert found == {(lost, "source"), (changed, "both")}
 
 
+@pytest.mark.prove
 def test_a_store_that_is_off_decides_nothing(bed, cfray, rows, tmp_path):
     name = bed.seed(rows)
     proxy, source = bed.proxied(name)

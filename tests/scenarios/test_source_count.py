@@ -59,6 +59,7 @@ def killed_behind_its_last_commit(cfray, job):
     assert set(runs.ledger(job.target)) == {"0"}
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_run_killed_behind_its_last_commit_is_counted_by_the_next_and_for_good(cfray, job, store):
     proxy, _, _ = store
     killed_behind_its_last_commit(cfray, job)
@@ -79,6 +80,7 @@ def test_a_run_killed_behind_its_last_commit_is_counted_by_the_next_and_for_good
         assert line(report) == (status, detail), command
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_source_that_is_off_is_said_and_asked_again_when_it_is_back(cfray, job, store):
     proxy, _, _ = store
     killed_behind_its_last_commit(cfray, job)
@@ -119,6 +121,7 @@ def since(report):
     return check["status"], check["detail"]
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_store_that_goes_on_is_looked_at_again(cfray, bed, job, store, rows):
     """What is changed in place no count shows, and the report says so."""
     proxy, _, name = store
