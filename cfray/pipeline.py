@@ -431,6 +431,11 @@ def check(job: JobSpec, progress: Progress, verification: Verification | None = 
     ):
         ledger = run.target.ledger()
         tell_what_is_known(run)
+        holder = lease.read(run.state.folder)
+        if holder is not None and not holder.has_ended:
+            run.report.notes.append(
+                f"{holder} is at work on the target: what it has not done yet shows as missing here"
+            )
         verify_all(run, verification)
         run.report.conclude(ledger)
         return run.report

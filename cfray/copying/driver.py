@@ -150,7 +150,7 @@ class Copying:
                     remedy="remove this file, then run the same command again: nothing of the "
                     "shard is committed, and it is read anew",
                 )
-                if receipt.epoch < self.run.plan.epoch:
+                if not self.run.plan.adopts(name, receipt.epoch):
                     continue
                 if not (receipt.session and state.session(receipt.session).lost):
                     yield receipt

@@ -27,17 +27,28 @@ from cfray.job.mapping import (
 from cfray.job.spec import JobSpec
 from cfray.records.record import variant_texts
 
+#: Begin of a sentence.
+NOT_READ = "DATES NOT READ"
 #: Characters of an example.
 _SHOWN = 40
 
 
-def unread_dates(job: JobSpec, shape: SourceShape, sample: list[Fields]) -> list[str]:
-    """Say of each date rule how many values of the sample read as no date, with an example."""
+def unread_dates(
+    job: JobSpec, shape: SourceShape, sample: list[Fields], *, has_example: bool
+) -> list[str]:
+    """Say of each date rule how many values of the sample read as no date.
+
+    ``has_example``: with a value of a record, which no saved plan and no report may hold.
+    """
     return [
         sentence
         for key in ("created_at", "updated_at")
         for rule, shapes in rules_by_shape(job.mapping, key)
-        if (sentence := _unread_by(job, shape, sample, _DateRule(key, rule, shapes)))
+        if (
+            sentence := _unread_by(
+                job, shape, sample, _DateRule(key, rule, shapes), has_example=has_example
+            )
+        )
     ]
 
 
@@ -56,7 +67,14 @@ class _DateRule:
     shapes: list[int]
 
 
-def _unread_by(job: JobSpec, shape: SourceShape, sample: list[Fields], dates: _DateRule) -> str:
+def _unread_by(
+    job: JobSpec,
+    shape: SourceShape,
+    sample: list[Fields],
+    dates: _DateRule,
+    *,
+    has_example: bool,
+) -> str:
     """Say how many values read as no date by one rule; empty where all do."""
     paths = rule_paths(dates.rule)
     present = unread = 0
@@ -70,14 +88,15 @@ def _unread_by(job: JobSpec, shape: SourceShape, sample: list[Fields], dates: _D
         is_unread = is_filled & days.is_null().to_numpy(zero_copy_only=False)
         present += int(is_filled.sum())
         unread += int(is_unread.sum())
-        if is_unread.any() and not example:
-            example = _example(fields, paths, int(np.flatnonzero(is_unread)[0]))
+        if has_example and is_unread.any() and not example:
+            value = _example(fields, paths, int(np.flatnonzero(is_unread)[0]))
+            example = f" (for example {value})"
     if not unread:
         return ""
     names = " or ".join(map(dotted, paths))
     return (
-        f"DATES NOT READ: {unread:,} of {present:,} sampled values of {names} read as no "
-        f"date (for example {example}), so {dates.key} stays empty there and custom_metadata "
+        f"{NOT_READ}: {unread:,} of {present:,} sampled values of {names} read as no "
+        f"date{example}, so {dates.key} stays empty there and custom_metadata "
         "keeps the value; write dates as 2024-03-01 in the source, or take "
         f"mapping.{dates.key} out"
     )

@@ -91,7 +91,7 @@ class Findings:
             *limit_warnings(self.job, bad, self.description.rows),
             *self.description.unread,
             *copy_warnings(self.sample.batches, self.description.copies),
-            *unread_dates(self.job, self.shape, self.fields),
+            *unread_dates(self.job, self.shape, self.fields, has_example=True),
             *vector_warnings(self.job, self.shape, self.sample, self.fields, self.converted),
             *self.references[1],
         ]

@@ -40,7 +40,7 @@ def plan_notes(
     fields = [Fields(batch, paths, blank_is_null=shape.blank_is_null) for batch in sample.batches]
     primaries = [read_primary(item, job, shape) for item in fields]
     vectors = [primary.vectors for primary in primaries]
-    dates = unread_dates(job, shape, fields)
+    dates = unread_dates(job, shape, fields, has_example=False)
     if job.strict and dates:
         raise ConfigError(
             "strict is true and this run would lose something: " + "; ".join(dates),

@@ -22,6 +22,7 @@ from cfray.engine import throttle
 from cfray.errors import ConfigError
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
+from cfray.planning.date_findings import NOT_READ
 from cfray.planning.findings import WOULD_STOP, Bad, limit_warnings
 from cfray.planning.forecast import Forecast, make_forecast
 from cfray.planning.line_forecast import RunShape, forecast_lines
@@ -79,8 +80,10 @@ def preview(job: JobSpec) -> tuple[Plan, Forecast]:
     _warn_of_limit(job, forecast, plan.rows)
     if plan.size and forecast.sampled:
         forecast.seconds = _run_seconds(forecast, survey.seconds, plan.rows or 0)
+    # the warning says it with an example, which no saved plan holds
+    notes = [note for note in plan.notes if not note.startswith(NOT_READ)]
     further_notes = [note for note in forecast.notes if note not in plan.notes]
-    return replace(plan, notes=(*plan.notes, *further_notes)), forecast
+    return replace(plan, notes=(*notes, *further_notes)), forecast
 
 
 def _warn_of_limit(job: JobSpec, forecast: Forecast, rows: int | None) -> None:

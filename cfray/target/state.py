@@ -29,6 +29,27 @@ _READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """What ``migrate --extend`` added to a plan, and what the plan said before.
+
+    Attributes:
+        epoch: of the run that extended it; older receipts of its shards are never adopted.
+        first: number of its first shard.
+        files: that it added.
+        rows, exact, size: of the plan before.
+        notes: notes that the plan had before.
+    """
+
+    epoch: int
+    first: int
+    files: list[str]
+    rows: int | None
+    exact: bool
+    size: int
+    notes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a source was divided, saved once and reused on resume.
 
@@ -50,6 +71,7 @@ class Plan:
             lower epoch is of a target that ``--restart`` removed; 0 in plans of earlier versions.
         marks: file or source collection -> a mark of its state (``Source.marks``); empty where the
             source has none, and in plans of earlier versions.
+        extensions: how the plan was extended, the oldest first; none in plans of earlier versions.
         expected: what comparing the stored vectors with ``embedding.expect`` gave: ``sample``,
             ``median``, ``least`` (cosines), ``needed``.
     """
@@ -68,7 +90,18 @@ class Plan:
     fingerprint: str = ""
     tokenizer: str = ""
     epoch: int = 0
+    extensions: tuple[Extension, ...] = ()
     marks: dict[str, str] = field(default_factory=dict)
+
+    def adopts(self, name: str, epoch: int) -> bool:
+        """Tell whether a staged receipt of a shard is of this plan.
+
+        Args:
+            name: number of the shard.
+            epoch: of the run that read it.
+        """
+        extensions = [item.epoch for item in self.extensions if int(name) >= item.first]
+        return epoch >= max([self.epoch, *extensions])
 
     def to_json(self) -> bytes:
         """Write the plan; the order of its vectors is that of the target's columns."""
@@ -88,6 +121,7 @@ class Plan:
         shape.setdefault("blank_is_null", shape["kind"] == "csv")
         body["shape"] = SourceShape(**shape)
         body["notes"] = tuple(body["notes"])
+        body["extensions"] = tuple(Extension(**item) for item in body.get("extensions", ()))
         body["recipe"] = (
             Recipe.from_json(body["recipe"])
             if "recipe" in body

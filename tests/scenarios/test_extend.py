@@ -217,3 +217,80 @@ def test_what_cannot_be_extended_is_refused(cfray, tmp_path):
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
     refused = cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(2)
     assert "a source of the kind lance does not grow by files" in refused.err
+
+
+def test_after_a_replay_the_shards_own_mapping_is_needed(cfray, tmp_path):
+    export = tmp_path / "export"
+    export.mkdir()
+
+    def write(name: str, key: str, first: int) -> None:
+        rows = [{key: f"r{first + n}", "text": "a"} for n in range(4)]
+        (export / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    write("a.jsonl", "id", 0)
+    body = {
+        "name": "notes",
+        "source": {"kind": "jsonl", "uri": "./export"},
+        "mapping": {"id": "id", "text_content": "text"},
+        "limits": {"max_quarantined": 9},
+        "target": {"uri": "out.lance"},
+    }
+    job = runs.write_job(tmp_path, body)
+    other = job.changed(mapping={"id": ["id", "alt"], "text_content": "text"})
+    cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    write("b.jsonl", "alt", 4)
+    refused = cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(2)
+    assert "mapping.id" in refused.err
+    rows = (export / "b.jsonl").read_text() + json.dumps({"id": "r8", "text": "b"})
+    (export / "b.jsonl").write_text(rows)
+    cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(3)
+    cfray.run("quarantine", "replay", other.path, "--quiet").ended_with(0)
+    write("c.jsonl", "id", 10)
+    refused = cfray.run("migrate", other.path, "--extend", "--quiet").ended_with(2)
+    assert "extend with the first job file" in refused.err
+    cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(0)
+    cfray.run("verify", other.path, "--against", "source", "--quiet").ended_with(0)
+
+
+def test_an_extension_of_which_nothing_is_committed_is_planned_anew(cfray, tmp_path):
+    """The file was still written, or was taken away, when the run had planned it."""
+    job = migrated(cfray, tmp_path)
+    appear(job, "new.parquet", ROWS, rows=10)
+    killed = cfray.start("migrate", job.path, "--extend", "--quiet", CFRAY_FAIL_AT="stage:1")
+    killed.until_ended()
+    assert killed.kill().code == -signal.SIGKILL
+    appear(job, "new.parquet", ROWS)  # a staged receipt tells of the file as it was
+    cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(0)
+    assert runs.document_ids(job.target) == ids(0, ROWS + MORE)
+    cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(0)
+
+
+def test_a_file_that_went_again_leaves_no_trace_in_the_plan(cfray, tmp_path):
+    job = migrated(cfray, tmp_path)
+    plan = json.loads((job.state / "plan.json").read_bytes())
+    appear(job, "new.parquet", ROWS)
+    killed = cfray.start("migrate", job.path, "--extend", "--quiet", CFRAY_FAIL_AT="extended:1")
+    killed.until_ended()
+    assert killed.kill().code == -signal.SIGKILL
+    (tmp_path / "export/new.parquet").unlink()
+    cfray.run("migrate", job.path, "--quiet").ended_with(1)
+    cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(0)
+    assert json.loads((job.state / "plan.json").read_bytes()) == plan
+    assert runs.document_ids(job.target) == ids(0, ROWS)
+    # an empty file comes in when it has been filled
+    empty = pq.read_table(tmp_path / "export/part-0000.parquet").slice(0, 0)
+    pq.write_table(empty, tmp_path / "export/late.parquet")
+    cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(0)
+    appear(job, "late.parquet", ROWS)
+    cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(0)
+    assert runs.document_ids(job.target) == ids(0, ROWS + MORE)
+
+
+def test_files_without_the_mapped_vector_are_refused(cfray, tmp_path):
+    job = migrated(cfray, tmp_path)
+    values = runs.columns(ROWS, 5, 8, np.random.default_rng(1))
+    values["emb2"] = values.pop("embedding")
+    pq.write_table(runs.table(values), tmp_path / "export/new.parquet")
+    refused = cfray.run("migrate", job.path, "--extend", "--quiet").ended_with(2)
+    assert "mapping.vector" in refused.err
+    assert "emb2" in refused.err

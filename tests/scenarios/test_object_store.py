@@ -1,10 +1,11 @@
 """A run into an object store is killed after a commit, resumed, verified and cleaned up.
 
-Each S3 store that the tests know takes its turn.
+Each S3 store that the tests know takes its turn, and Azure's emulator.
 """
 
 import json
 import signal
+from contextlib import contextmanager
 
 import lance
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from cfray.runtime.filesystems import storage_options
 from tests.scenarios.runs import Runner
+from tests.testbeds import azurite, lineup
 from tests.testbeds.shared_ray import SharedRay
 
 ROWS, SHARDS = 1_200, 4
@@ -36,8 +38,8 @@ def export(folder):
         pq.write_table(table.slice(shard * step, step), folder / f"{shard}.parquet")
 
 
-@pytest.fixture
-def runner(s3_place):
+@contextmanager
+def running():
     """Run commands on a Ray whose workers know the store."""
     ray = SharedRay({})
     runner = Runner(ray)
@@ -48,12 +50,27 @@ def runner(s3_place):
 
 
 @pytest.mark.prove(elsewhere=("minio",))
-def test_a_target_on_an_object_store_survives_a_kill(runner, s3_place, tmp_path):
+def test_a_target_on_an_s3_store_survives_a_kill(s3_place, tmp_path):
+    with running() as runner:
+        live_on(runner, s3_place, tmp_path)
+
+
+def test_a_target_on_azure_survives_a_kill(tmp_path, monkeypatch):
+    with lineup.taking_part("azurite", azurite.start(tmp_path / "azurite")) as server:
+        azurite.filesystem(server).create_dir("corpus")
+        for name, value in azurite.variables(server).items():
+            monkeypatch.setenv(name, value)
+        with running() as runner:
+            live_on(runner, "az://corpus/a%20folder", tmp_path)
+
+
+def live_on(runner, place, tmp_path):
+    """Migrate to a place on a store, killed once; clean up, verify, back up, restore, replicate."""
     exports = tmp_path / "exports"
     exports.mkdir()
     export(exports)
     job = tmp_path / "job.yaml"
-    target = f"{s3_place}/out.lance"
+    target = f"{place}/out.lance"
     job.write_text(
         json.dumps(
             {
@@ -78,7 +95,7 @@ def test_a_target_on_an_object_store_survives_a_kill(runner, s3_place, tmp_path)
     assert len(uuids) == len(set(uuids)) == ROWS
     runner.start("cleanup", job, "--json").wait().ended_with(0)
     runner.start("verify", job).wait().ended_with(0)
-    back_up_and_restore(runner, job, f"{s3_place}/backups/o", tmp_path / "restored.lance")
+    back_up_and_restore(runner, job, f"{place}/backups/o", tmp_path / "restored.lance")
 
 
 def back_up_and_restore(runner, job, backup, to):

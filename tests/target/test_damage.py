@@ -130,7 +130,7 @@ def test_json_keys_on_disk_stay_as_earlier_versions_wrote_them(state, tmp_path):
     folder = tmp_path / "t.lance.cfray"
     assert set(json.loads((folder / "plan.json").read_bytes())) == {
         *("shards", "layout", "consistency", "rows", "exact", "size", "metric", "notes", "facts"),
-        *("recipe", "expected", "fingerprint", "tokenizer", "epoch", "marks"),
+        *("recipe", "expected", "fingerprint", "tokenizer", "epoch", "marks", "extensions"),
     }
     assert set(json.loads((folder / "quarantine/0.n.jsonl").read_bytes())) == {
         *("stage", "reason", "position", "id", "content", "record", "collection", "form"),
