@@ -230,13 +230,14 @@ def test_a_kill_at_each_boundary_repeats_at_most_the_pieces_in_flight(
     for boundary, in_place in (("joined:1", False), ("embedded:1", True)):
         killed_at(cfray, boundary, "migrate", job)
         assert (runs.digests(job.target) == runs.digests(reference.target)) is in_place, boundary
-        repeated = texts_of(server.requests[mark:])
-        assert repeated == ROWS - finished, f"after {boundary}"
+        # a piece in flight may have been computed, and its receipt not written
+        assert texts_of(server.requests[mark:]) <= ROWS - finished, f"after {boundary}"
         assert computed_rows(job) == ROWS
+        mark, finished = len(server.requests), ROWS
     record_property("texts sent once more", texts_of(server.requests) - ROWS)
     cfray.run("migrate", job.path, "--quiet", **PIECES).ended_with(0)
     check_like(job, reference)
-    assert texts_of(server.requests[mark:]) == ROWS - finished
+    assert texts_of(server.requests[mark:]) == 0
     cfray.run("cleanup", job.path).ended_with(0)
     assert not list(job.state.glob("scratch/embed-*")), "the killed run's pieces stay for ever"
 
