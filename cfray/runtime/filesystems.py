@@ -21,10 +21,6 @@ from cfray.runtime.credentials import check_no_secret_in_url
 from cfray.runtime.error_text import describe_error
 from cfray.runtime.storage_errors import classify_write_error
 
-#: Environment variables of Azure Blob Storage, as Lance reads them.  The endpoint is needed where
-#: it is none of Azure's, with the account: ``http://127.0.0.1:10000/devstoreaccount1``.
-AZURE_ACCOUNT, AZURE_KEY = "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"
-AZURE_ENDPOINT = "AZURE_STORAGE_ENDPOINT"
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -106,7 +102,9 @@ class Folder:
 
     def exists(self) -> bool:
         """Tell whether there is a file or a folder of this name."""
-        return bool(type_of(*self._open()) != pafs.FileType.NotFound)
+        system, path = self._open()
+        info: pafs.FileInfo = system.get_file_info(path)
+        return bool(info.type != pafs.FileType.NotFound)
 
     def list_names(self) -> list[str]:
         """List the names of the files directly in the folder, sorted; none if it is missing."""
@@ -170,8 +168,6 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     """
     if not is_uri(location):
         return pafs.LocalFileSystem(), location
-    if location.startswith("az://"):
-        return _open_azure(), unquote(location.removeprefix("az://"))
     try:
         system, path = pafs.FileSystem.from_uri(_add_s3_settings(location))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError) as error:
@@ -181,45 +177,10 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
         reason = re.sub(r"['\"]?\w+://.*", "...", describe_error(error), flags=re.DOTALL)
         raise ConfigError(
             f"cannot open {address}: {reason}",
-            "use a local path or an s3://, gs://, az:// or hdfs:// URI, special characters as %XX",
+            "use a local path or an s3://, gs://, abfs:// or hdfs:// URI, special characters as "
+            "%XX",
         ) from None
     return system, path
-
-
-def type_of(system: pafs.FileSystem, path: str) -> pafs.FileType:
-    """Tell what is at a path.
-
-    On Azure, Arrow 26 does not see the folder ``x`` where there is a name such as ``x.cfray``,
-    which sorts before ``x/``.
-    """
-    info: pafs.FileInfo = system.get_file_info(path)
-    if info.type == pafs.FileType.NotFound and isinstance(system, pafs.AzureFileSystem):
-        selector = pafs.FileSelector(path, allow_not_found=True)
-        return pafs.FileType.Directory if system.get_file_info(selector) else info.type
-    return info.type
-
-
-def _open_azure() -> pafs.FileSystem:
-    """Open Azure Blob Storage as Lance does, by the variables that it reads.
-
-    Raises:
-        ConfigError: no variable names the account.
-    """
-    account = os.environ.get(AZURE_ACCOUNT)
-    if not account:
-        raise ConfigError(
-            f"an az:// location needs the storage account: {AZURE_ACCOUNT} is not set",
-            f"export {AZURE_ACCOUNT} and {AZURE_KEY}, or sign in by Azure's usual ways",
-        )
-    settings: dict[str, str] = {}
-    if endpoint := os.environ.get(AZURE_ENDPOINT):
-        parts = urlsplit(endpoint)
-        for service in ("blob", "dfs"):
-            settings |= {
-                f"{service}_storage_authority": parts.netloc,
-                f"{service}_storage_scheme": parts.scheme,
-            }
-    return pafs.AzureFileSystem(account, account_key=os.environ.get(AZURE_KEY), **settings)
 
 
 def s3_endpoint() -> str:
@@ -244,16 +205,13 @@ def s3_region() -> str:
 
 
 def storage_options(uri: str) -> dict[str, str]:
-    """Give Lance the endpoint, and for S3 the region, that Arrow uses.
+    """Give Lance the S3 endpoint and region that Arrow uses.
 
     Explicit, because the libraries disagree: pyarrow ignores ``AWS_ENDPOINT``; where both region
     variables are set Lance takes ``AWS_REGION`` and pyarrow the other, and with neither they sign
     for different regions.  Plain http must be allowed.  Lance reads credentials from the
     environment itself.
     """
-    if uri.startswith("az://") and (endpoint := os.environ.get(AZURE_ENDPOINT)):
-        is_http = str(endpoint.startswith("http://")).lower()
-        return {"azure_endpoint": endpoint, "allow_http": is_http}
     endpoint = s3_endpoint()
     if not uri.startswith("s3://") or not endpoint:
         return {}

@@ -35,8 +35,8 @@ def find_target(uri: str) -> Ledger | None:
         dataset = Target(uri).open()
     except (ValueError, OSError) as error:
         system, path = filesystems.open_filesystem(uri)
-        is_folder = filesystems.type_of(system, path) == pafs.FileType.Directory
-        if is_folder and _is_unborn(system, path):
+        info: pafs.FileInfo = system.get_file_info(path)
+        if info.type == pafs.FileType.Directory and _is_unborn(system, path):
             return None
         raise LedgerMismatch(
             f"{uri} exists and is no Lance dataset ({describe_error(error)[:120]})",

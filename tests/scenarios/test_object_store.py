@@ -1,6 +1,6 @@
 """A run into an object store is killed after a commit, resumed, verified and cleaned up.
 
-Each S3 store that the tests know takes its turn, and Azure's emulator.
+Each S3 store that the tests know takes its turn.
 """
 
 import json
@@ -15,7 +15,6 @@ import pytest
 
 from cfray.runtime.filesystems import storage_options
 from tests.scenarios.runs import Runner
-from tests.testbeds import azurite, lineup
 from tests.testbeds.shared_ray import SharedRay
 
 ROWS, SHARDS = 1_200, 4
@@ -53,15 +52,6 @@ def running():
 def test_a_target_on_an_s3_store_survives_a_kill(s3_place, tmp_path):
     with running() as runner:
         live_on(runner, s3_place, tmp_path)
-
-
-def test_a_target_on_azure_survives_a_kill(tmp_path, monkeypatch):
-    with lineup.taking_part("azurite", azurite.start(tmp_path / "azurite")) as server:
-        azurite.filesystem(server).create_dir("corpus")
-        for name, value in azurite.variables(server).items():
-            monkeypatch.setenv(name, value)
-        with running() as runner:
-            live_on(runner, "az://corpus/a%20folder", tmp_path)
 
 
 def live_on(runner, place, tmp_path):
