@@ -3,7 +3,7 @@
 The planned shards keep their numbers, and those of the new files follow.  The shape stays: new
 files are converted as if the plan's sample had not seen them, which loses nothing, for a value of
 another type than the recorded one carries its own.  What the new files would send to quarantine is
-looked at first, for a plan that has been extended is not taken back.
+looked at first, for an extension of which a shard is committed is never taken back.
 """
 
 from __future__ import annotations

@@ -166,9 +166,12 @@ def _copy(target: Target, state: State, version: int, backup: str) -> tuple[Copi
 
 def _new_name(names: list[str]) -> str:
     """Name a point by the time; of several in one second each has another name."""
-    second = utc_now().replace(":", "-")
-    number = sum(name.startswith(second) for name in names)
-    return f"{second}-{number + 1}" if number else second
+    name = second = utc_now().replace(":", "-")
+    number = 1
+    while name in names:
+        number += 1
+        name = f"{second}-{number}"
+    return name
 
 
 def _rotate(backup: str, rotation: Rotation, report: BackupReport) -> None:
