@@ -25,7 +25,7 @@ from cfray.conversion.metadata_keys import entered_paths, metadata_key
 from cfray.conversion.primary_vector import PrimaryVectors, read_primary
 from cfray.conversion.relationships import relationships
 from cfray.frames.schema import frame_schema, record_uuids, uuid_namespace
-from cfray.job.mapping import Path, SourceShape, rule_paths, vector_field
+from cfray.job.mapping import Key, Path, SourceShape, vector_field
 from cfray.job.spec import JobSpec
 from cfray.records.types import vector_type
 from cfray.records.vector_forms import VectorForm
@@ -113,6 +113,9 @@ class Conversion:
     shape: SourceShape
     #: Paths of the rules of other cases, whose fields are opened here, too.
     other_paths: frozenset[Path] = frozenset()
+    #: Fields that tell which case a record is of: custom_metadata keeps them, so that an export
+    #: can tell it, too.
+    asked_paths: frozenset[Path] = frozenset()
 
     @cached_property
     def paths(self) -> set[Path]:
@@ -124,10 +127,11 @@ class Conversion:
     def of_shapes(self) -> list[Conversion]:
         """Give the conversion of each shape (``Mapping.shapes``), which opens the same fields."""
         paths = frozenset(self.paths)
+        asked = frozenset(case.when.path for case in self.job.mapping.cases)
         jobs = (
             self.job.model_copy(update={"mapping": mapping}) for mapping in self.job.mapping.shapes
         )
-        return [Conversion(job, self.shape, paths) for job in jobs]
+        return [Conversion(job, self.shape, paths, asked) for job in jobs]
 
     @cached_property
     def entered(self) -> frozenset[Path]:
@@ -256,8 +260,10 @@ class Conversion:
         for name, path in self.shape.vectors.items():
             field = self.schema.field(f"x_vector_{name}")
             arrays[field.name] = columns.further_vector(path, field.type, self._form(name))
-        columns.mark_shown(rule_paths(mapping.id))
+        # the texts of a composite id tell which of its parts are null
+        columns.mark_first_shown(read.ids.usable, notes_absent=not isinstance(mapping.id, Key))
         columns.mark_copies()
+        columns.mark_unshown(sorted(self.asked_paths), np.ones(columns.fields.rows, np.bool_))
         # behind all columns, for it holds what no column took
         arrays["custom_metadata"] = metadata(columns, read.ids.texts)
         uuids = record_uuids(space, read.ids.tagged)

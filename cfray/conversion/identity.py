@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -49,11 +49,13 @@ class Ids:
         tagged: ``tag:text`` of each row; null where a row has no id that can be used.
         texts: the texts without the tags.
         faults: row -> why it has no id that can be used.
+        usable: path -> rows in which the field can be the id, in the order of the rule.
     """
 
     tagged: pa.StringArray
     texts: pa.StringArray
     faults: dict[int, str]
+    usable: dict[Path, Mask] = field(default_factory=dict)
 
 
 def id_tag(kind: pa.DataType) -> str | None:
@@ -85,13 +87,16 @@ def read_ids(fields: Fields, rule: object) -> Ids:
     tagged: pa.StringArray = pa.nulls(fields.rows, pa.string())
     texts: pa.StringArray = pa.nulls(fields.rows, pa.string())
     wrong_values: dict[int, str] = {}
+    usable: dict[Path, Mask] = {}
     for path in paths:
         if path not in fields.columns:
+            usable[path] = np.zeros(fields.rows, np.bool_)
             continue
         field_tags, field_texts = _tags_and_texts(fields, path, wrong_values)
         if fields.file is not None:
             field_texts = _without_blanks(field_texts, path, wrong_values)
         field_tagged = pc.binary_join_element_wise(field_tags, field_texts, pa.scalar(":"))
+        usable[path] = field_tagged.is_valid().to_numpy(zero_copy_only=False)
         texts = pc.coalesce(texts, pc.if_else(field_tagged.is_valid(), field_texts, None))
         tagged = pc.coalesce(tagged, field_tagged)
     names = " or ".join(dotted(path) for path in paths)
@@ -99,7 +104,7 @@ def read_ids(fields: Fields, rule: object) -> Ids:
         row: wrong_values.get(row, f"no id: {names} is missing or null")
         for row in np.flatnonzero(tagged.is_null().to_numpy(zero_copy_only=False)).tolist()
     }
-    return Ids(tagged, texts, faults)
+    return Ids(tagged, texts, faults, usable)
 
 
 def _without_blanks(
@@ -196,10 +201,10 @@ def id_text(tag: str, text: str) -> str:
 def composite_ids(fields: Fields, rule: Key) -> Ids:
     """Write a composite id as canonical JSON of an array of its fields; a missing field is null."""
     columns = []
-    has_part = np.zeros(fields.rows, np.bool_)
+    usable: dict[Path, Mask] = {}
     for path in rule_paths(rule):
         column = fields.columns.get(path)
-        has_part |= is_present(fields, path)
+        usable[path] = is_present(fields, path)
         if column is None:
             texts = pa.repeat(pa.scalar("null"), fields.rows)
         elif path in fields.variants:
@@ -211,8 +216,9 @@ def composite_ids(fields: Fields, rule: Key) -> Ids:
     arrays = pc.binary_join_element_wise("[", pc.binary_join_element_wise(*columns, ","), "]", "")
     names = ", ".join(dotted(path) for path in rule_paths(rule))
     reason = f"no id: {names} are all missing or null"
+    has_part = np.logical_or.reduce(list(usable.values()))
     faults = dict.fromkeys(np.flatnonzero(~has_part).tolist(), reason)
-    return Ids(pc.binary_join_element_wise("j:", arrays, ""), arrays, faults)
+    return Ids(pc.binary_join_element_wise("j:", arrays, ""), arrays, faults, usable)
 
 
 def is_present(fields: Fields, path: Path) -> Mask:

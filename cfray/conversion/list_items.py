@@ -102,3 +102,9 @@ def _variant_items(column: pa.StructArray, numbers: set[int]) -> Items | None:
         [numbers == {0} and len(value) == 1 and value[0] is not None for value in values], np.bool_
     )
     return Items(columns, is_opened)
+
+
+def item_of(name: str) -> tuple[str, int] | None:
+    """Read a name such as ``data[0]`` as a list and the number of an item; None if it is none."""
+    step = _STEP.fullmatch(name)
+    return None if step is None else (step["name"], int(step["number"]))

@@ -67,3 +67,20 @@ def _splits(parent: Path, remainder: str, entered: AbstractSet[Path]) -> Iterato
     for child in {path[-1] for path in entered if path[:-1] == parent}:
         if remainder.startswith(f"{child}."):
             yield from _splits((*parent, child), remainder[len(child) + 1 :], entered)
+
+
+def field_of(key: str, entered: AbstractSet[Path]) -> Path:
+    """Give the path of the field that a key stands for: the inverse of ``metadata_key``.
+
+    Raises:
+        ValueError: no field has this key.
+    """
+    root = key
+    while root.startswith(_PREFIX):
+        root = root[len(_PREFIX) :]
+    names = [_PREFIX * level + root for level in range(key.count(_PREFIX) + 1)]
+    paths = (path for name in names for path in _splits((), name, entered))
+    for path in paths:
+        if metadata_key(path, entered) == key:
+            return path
+    raise ValueError(f"no field has the key {key!r}")

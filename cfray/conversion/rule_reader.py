@@ -7,7 +7,7 @@ marked as shown only in the rows in which a column holds its whole value.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion.fields import Fields
+from cfray.conversion.identity import is_present
 from cfray.job.mapping import Const, Path, SourceShape, Template, TextRule, as_path, rule_paths
 from cfray.job.spec import JobSpec
 from cfray.records import values
@@ -47,13 +48,37 @@ class RuleReader:
         if len(paths) == 1:
             self.shown[paths[0]] = None
             return
+        columns = {path: self._texts(path) for path in paths}
+        self.mark_first_shown(
+            {
+                path: np.zeros(self.fields.rows, np.bool_)
+                if texts is None
+                else texts.is_valid().to_numpy(zero_copy_only=False)
+                for path, texts in columns.items()
+            }
+        )
+
+    def mark_first_shown(self, showable: Mapping[Path, Mask], *, notes_absent: bool = True) -> None:
+        """Mark fields as shown where each is the first that can be.
+
+        Args:
+            showable: path -> rows in which the field can be shown, in the order of the rule.
+            notes_absent: remember the fields before the one that is shown, which have no value: an
+                export must know which field the column shows.
+        """
+        if len(showable) == 1:
+            self.shown |= dict.fromkeys(showable, None)
+            return
         is_filled = np.zeros(self.fields.rows, np.bool_)
-        for path in paths:
-            texts = self._texts(path)
-            if texts is not None:
-                is_first = texts.is_valid().to_numpy(zero_copy_only=False) & ~is_filled
-                self.shown[path] = is_first
-                is_filled |= is_first
+        for path, rows in showable.items():
+            self.shown[path] = rows & ~is_filled
+            is_filled |= rows
+        if not notes_absent:
+            return
+        is_later = np.zeros(self.fields.rows, np.bool_)
+        for path, rows in list(showable.items())[::-1]:
+            self._note_replaced(path, is_later & ~is_present(self.fields, path))
+            is_later = rows | is_later
 
     def mark_unshown(self, paths: Sequence[Path], rows: Mask) -> None:
         """Give rows of fields back to custom_metadata: the column could not show their value."""
@@ -78,7 +103,11 @@ class RuleReader:
         """
         if not isinstance(rule, Template):
             for path in rule_paths(rule):
-                self.replaced_nulls[path] = rows.to_numpy(zero_copy_only=False)
+                self._note_replaced(path, rows.to_numpy(zero_copy_only=False))
+
+    def _note_replaced(self, path: Path, rows: Mask) -> None:
+        known = self.replaced_nulls.get(path)
+        self.replaced_nulls[path] = rows if known is None else rows | known
 
     def text(self, rule: TextRule | None) -> pa.StringArray | None:
         """Make a text column, and mark its fields as shown; None where the mapping has no rule."""

@@ -171,7 +171,7 @@ Scalar = str | bool | int | float
 class Condition(Strict):
     """Which records a case is for: what one of their fields says."""
 
-    #: The field that is asked; it stays in custom_metadata unless a rule takes it.
+    #: The field that is asked; it stays in custom_metadata, whether or not a rule takes it.
     field: FieldRule
     #: The value that the field has, or several of which it has one.  Values are compared as
     #: custom_metadata shows them: ``2`` is also the text ``2``, ``true`` the text ``true``.

@@ -31,7 +31,7 @@ _MARK = {b"cfray.variant": b"1"}
 #: below the source's location.  It costs no column, and travels with a batch wherever it is cut.
 FILE_KEY = b"cfray.file"
 #: Largest magnitude up to which every integer is a float64 (IEEE 754).
-_EXACT_INT = 2**53
+EXACT_INT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +144,10 @@ def _variant(value: object) -> tuple[str, str | None, list[float] | None]:
         if item_types == {float}:
             return "list<double>", None, value
         if item_types == {int}:
-            is_exact = max(value) <= _EXACT_INT and min(value) >= -_EXACT_INT
+            is_exact = max(value) <= EXACT_INT and min(value) >= -EXACT_INT
             return ("list<int64>", None, value) if is_exact else ("list", canonical(value), None)
         is_numeric = item_types == {int, float} and all(
-            abs(item) <= _EXACT_INT for item in value if type(item) is int
+            abs(item) <= EXACT_INT for item in value if type(item) is int
         )
         return _list_type(item_types), canonical(value), value if is_numeric else None
     if isinstance(value, Typed):
