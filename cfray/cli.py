@@ -547,6 +547,81 @@ def backup(
 
 
 @app.command()
+def export(
+    target: TargetOrJob,
+    to: Annotated[
+        str, typer.Option("--to", help="Folder that the export goes to.", show_default=False)
+    ],
+    *,
+    format: Annotated[  # noqa: A002  # the name of the option
+        str,
+        typer.Option(
+            "--format",
+            help="parquet, arrow, lance, jsonl, json, csv or markdown.",
+        ),
+    ] = "parquet",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            help="records: what the source held, with its fields and types. frames: the rows of "
+            "the dataset as they are, for another dataset (kind: frames).",
+        ),
+    ] = "records",
+    where: Annotated[
+        str, typer.Option("--where", help="SQL on columns of the dataset: only rows that fit.")
+    ] = "",
+    columns: Annotated[
+        str, typer.Option("--columns", help="Names of the fields to write, with commas.")
+    ] = "",
+    vectors: Annotated[
+        str,
+        typer.Option(
+            "--vectors",
+            help="list; text (which pgvector reads); base64 (of little-endian float32); columns "
+            "(one a number); none.",
+        ),
+    ] = "list",
+    by_collection: Annotated[
+        bool, typer.Option("--by-collection", help="A folder for each collection.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Export a finished target to files that others read, with the hash of each in a manifest.
+
+    Run it again to resume.
+    """
+    from typing import get_args
+
+    from cfray import pipeline
+    from cfray.transfers.exports import settings as of_export
+
+    for option, value, allowed in (
+        ("--format", format, get_args(of_export.Format)),
+        ("--as", form, get_args(of_export.Form)),
+        ("--vectors", vectors, get_args(of_export.VectorForm)),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"{option} {value} is unknown", f"choose one of {', '.join(allowed)}")
+    settings = of_export.ExportSettings(
+        format=format,  # type: ignore[arg-type]  # checked above
+        form=form,  # type: ignore[arg-type]
+        where=where,
+        columns=tuple(name.strip() for name in columns.split(",") if name.strip()),
+        vectors=vectors,  # type: ignore[arg-type]
+        by_collection=by_collection,
+    )
+    report = pipeline.export_target(pipeline.address_of(target), pipeline.address_of(to), settings)
+    if as_json:
+        _print_json(report.as_json())
+    else:
+        typer.echo(report.sentence())
+        for note in report.notes():
+            _say(f"note: {note}")
+
+
+@app.command()
 def replicate(
     target: TargetOrJob,
     to: Annotated[

@@ -93,6 +93,8 @@ from cfray.target.creation import find_target
 from cfray.target.damage import damage_named
 from cfray.target.search import Answer, Question, search_target
 from cfray.target.state import Plan, State
+from cfray.transfers.export import ExportReport, export
+from cfray.transfers.exports.settings import ExportSettings
 
 #: What a verification compares the target with.
 Against = Literal["ledger", "source"]
@@ -598,6 +600,13 @@ def versions_of(location: str, last: int) -> list[history.Version]:
     if find_target(uri) is None:
         raise ConfigError(f"there is no target at {uri}", "give its address, or its job file")
     return history.list_versions(Target(uri), last)
+
+
+def export_target(uri: str, address: str, settings: ExportSettings) -> ExportReport:
+    """Export a finished target to files that others read."""
+    settings.check()
+    with ray_for_command():
+        return export(uri, address, settings)
 
 
 def address_of(location: str) -> str:

@@ -42,6 +42,7 @@ from cfray.job.mapping import (
 from cfray.records.reading import read_texts
 from cfray.records.record import EXACT_INT, VARIANT, canonical, variant_field
 from cfray.records.type_names import read_type
+from cfray.records.values import type_name
 
 #: Columns whose rule is a text rule.
 _TEXT_COLUMNS = (
@@ -83,6 +84,24 @@ class Restoration:
         """Give the type that the dataset records for each field."""
         return {field_of(key, self.entered): kind for key, kind in self.shape.types.items()}
 
+    @cached_property
+    def vector_paths(self) -> list[Path]:
+        """List the fields that hold vectors of the dataset."""
+        primary = [rule.path for rule in primary_vectors(self.mapping, self.shape)]
+        known = [path for path in primary if path in self.types or self.has_made_vectors]
+        return [*known, *self.shape.vectors.values()]
+
+    def field_of(self, key: str) -> Path:
+        """Give the field that a key of custom_metadata stands for."""
+        return field_of(key, self.entered)
+
+    def first_name(self, path: Path) -> str:
+        """Give the name of the column that holds a field: of ``data[0].url`` it is ``data``."""
+        name = path[0]
+        while (item := item_of(name)) and any(rule[0] == name for rule in self.paths):
+            name = item[0]
+        return name
+
     def records(self, frames: pa.RecordBatch) -> pa.RecordBatch:
         """Give back the records of documents, in their order.
 
@@ -92,7 +111,8 @@ class Restoration:
 
         Returns:
             ``n`` records: columns of the source's Arrow types where it has a fixed schema, else
-            variants.  A field whose values are of several types is a variant, too.
+            variants.  A field whose values are of several types is a variant, too; one that holds
+            vectors alone is a column of lists, null where it has none.
         """
         metadata = MetadataRows.of(frames.column("custom_metadata"))
         if not self.mapping.cases:
@@ -114,7 +134,7 @@ class Restoration:
         holds = []
         for case in self.mapping.cases:
             key = metadata_key(case.when.path, self.entered)
-            texts = metadata.texts.get(key, pa.nulls(metadata.count, pa.string()))
+            texts = metadata.of_key(key)
             if self.shape.blank_is_null:
                 texts = pc.if_else(pc.equal(texts, ""), None, texts)
             is_there = texts.is_valid().to_numpy(zero_copy_only=False) & ~metadata.nulls(key)
@@ -141,7 +161,7 @@ class _Batch:
         if not self.restoration.shape.fixed:
             self._read_nulls()
         names = dict.fromkeys(
-            self._first_name(path) for path in [*self.restoration.types, *self.cells]
+            self.restoration.first_name(path) for path in [*self.restoration.types, *self.cells]
         )
         if not names:
             rows = pa.array([{}] * self.metadata.count, pa.struct([]))
@@ -172,14 +192,15 @@ class _Batch:
                 self._of(path).put(self.metadata.has(key), self._kinds(path), texts)
 
     def _read_ids(self) -> None:
-        ids = self.metadata.texts[ORIGINAL_ID].to_pylist()
+        # rows that another program wrote have none
+        ids = self.metadata.of_key(ORIGINAL_ID).to_pylist()
         paths = rule_paths(self.mapping.id)
         if not isinstance(self.mapping.id, Key):
             self._show(paths, ids, shown_values.of_id, metadata_first=False)
             return
-        parts = [json.loads(text) for text in ids]
+        parts = [None if text is None else json.loads(text) for text in ids]
         for number, path in enumerate(paths):
-            values = [part[number] for part in parts]
+            values = [None if part is None else part[number] for part in parts]
             self._show([path], values, lambda _, part: shown_values.of_part(part))
 
     def _read_columns(self) -> None:
@@ -277,17 +298,11 @@ class _Batch:
             kinds = np.full(rows, "null", object)
             own.put(is_null & ~own.is_present, kinds, pa.repeat(pa.scalar("null"), rows))
 
-    def _first_name(self, path: Path) -> str:
-        """Give the name of the column that holds a field: of ``data[0].url`` it is ``data``."""
-        name = path[0]
-        rules = self.restoration.paths
-        while (item := item_of(name)) and any(rule[0] == name for rule in rules):
-            name = item[0]
-        return name
-
     def _column(self, path: Path) -> pa.Array:
         """Make a column of records."""
         cells = self._whole(path)
+        if cells.numbers is not None and not self._has_texts(cells):
+            return self._vectors(path, cells)
         kinds = {kind for kind in cells.kinds if kind is not None}
         if not self.restoration.shape.fixed or len(kinds) > 1:
             return _variants(cells)
@@ -295,10 +310,22 @@ class _Batch:
         kind = read_type(name)
         if kind is None:
             return cells.as_texts()
-        vectors = None if cells.numbers is None else _cast(cells.numbers, kind)
-        if vectors is not None:
-            return pc.coalesce(vectors, read_texts(cells.texts, kind))
         return read_texts(cells.as_texts(), kind)
+
+    @staticmethod
+    def _has_texts(cells: Cells) -> bool:
+        return bool(cells.texts.null_count < len(cells.texts))
+
+    def _vectors(self, path: Path, cells: Cells) -> pa.Array:
+        """Give vectors as the source's type has them, or as the target's."""
+        assert cells.numbers is not None
+        kind = read_type(self.restoration.types.get(path, "")) or cells.numbers.type
+        vectors = _cast(cells.numbers, kind) if self.restoration.shape.fixed else None
+        if vectors is not None:
+            return vectors
+        if self.restoration.shape.fixed and shown_values.is_text_type(type_name(kind)):
+            return read_texts(cells.as_texts(), kind)
+        return cells.numbers
 
     def _whole(self, path: Path) -> Cells:
         """Give the values of a field; of one that was opened, put together again."""

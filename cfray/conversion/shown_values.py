@@ -116,11 +116,13 @@ class MetadataRows:
                 rows.types.setdefault(key, {})[row] = kind
         return rows
 
+    def of_key(self, key: str) -> pa.StringArray:
+        """Give the text of a key in each row; null where the row has no such key."""
+        return self.texts.get(key, pa.nulls(self.count, pa.string()))
+
     def has(self, key: str) -> Mask:
         """Tell which rows have a key."""
-        if key not in self.texts:
-            return np.zeros(self.count, np.bool_)
-        has: Mask = self.texts[key].is_valid().to_numpy(zero_copy_only=False)
+        has: Mask = self.of_key(key).is_valid().to_numpy(zero_copy_only=False)
         return has
 
     def kinds(self, key: str, recorded: str | None) -> Kinds:

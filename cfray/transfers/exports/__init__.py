@@ -1,0 +1,1 @@
+"""What an export writes: which rows, in which form, into which files."""

@@ -1,0 +1,149 @@
+"""The rows that an export writes, made of the frames of a batch."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from cfray.conversion.restore import Restoration
+from cfray.frames.schema import METADATA_ENTRY
+from cfray.records.record import is_variant
+from cfray.records.values import json_texts
+from cfray.transfers.exports.fields import Column
+from cfray.transfers.exports.settings import ExportSettings
+
+#: Type of a vector that is written as base64 of little-endian float32 numbers.
+_FLOAT32_LE = np.dtype("<f4")
+
+
+@dataclass(frozen=True, slots=True)
+class RowMaker:
+    """Makes the rows of an export.
+
+    Attributes:
+        settings: of the export.
+        restoration: gives the records back; None where rows are frames as they are.
+        columns: that the rows have, in a format with columns; None in others.
+        vectors: names of the fields that hold vectors.
+    """
+
+    settings: ExportSettings
+    restoration: Restoration | None
+    columns: tuple[Column, ...] | None
+    vectors: frozenset[str]
+
+    def rows(self, frames: pa.RecordBatch) -> pa.RecordBatch:
+        """Make a row of each frame."""
+        if self.restoration is None:
+            rows = without_extensions(frames)
+        else:
+            rows = self.restoration.records(frames)
+            if self.columns is not None:
+                rows = self._typed(rows)
+        return self._chosen(self._with_vectors(rows))
+
+    def _typed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        assert self.columns is not None
+        names = rows.schema.names
+        if self.settings.format == "csv":  # whose cells are texts, whatever their types
+            missing = pa.nulls(rows.num_rows, pa.string())
+            return pa.RecordBatch.from_arrays(
+                [
+                    rows.column(column.name) if column.name in names else missing
+                    for column in self.columns
+                ],
+                schema=pa.schema(
+                    [
+                        rows.schema.field(column.name)
+                        if column.name in names
+                        else pa.field(column.name, pa.string())
+                        for column in self.columns
+                    ]
+                ),
+            )
+        arrays = [
+            column.of(
+                rows.column(column.name) if column.name in names else None,
+                rows.schema.field(column.name) if column.name in names else None,
+                rows.num_rows,
+            )
+            for column in self.columns
+        ]
+        fields = [pa.field(column.name, column.type) for column in self.columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _with_vectors(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Write the vectors in the form that is asked for."""
+        form = self.settings.vectors
+        if form == "list":
+            return rows
+        fields: list[pa.Field] = []
+        arrays: list[pa.Array] = []
+        for field, array in zip(rows.schema, rows.columns, strict=True):
+            if field.name not in self.vectors or is_variant(field):
+                fields.append(field)
+                arrays.append(array)
+            elif form == "text":
+                fields.append(pa.field(field.name, pa.string()))
+                arrays.append(json_texts(array))
+            elif form == "base64":
+                fields.append(pa.field(field.name, pa.string()))
+                arrays.append(_base64(array))
+            elif form == "columns":
+                for name, numbers in _numbered(field.name, array):
+                    fields.append(pa.field(name, numbers.type))
+                    arrays.append(numbers)
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _chosen(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Leave out the fields that nobody asked for."""
+        chosen = self.settings.columns
+        if not chosen:
+            return rows
+        return rows.select([name for name in rows.schema.names if is_chosen(name, chosen)])
+
+
+def is_chosen(name: str, chosen: Sequence[str]) -> bool:
+    """Tell whether a field is one of those asked for; ``vector_0`` goes with ``vector``."""
+    return name in chosen or (
+        name.rpartition("_")[0] in chosen and name.rpartition("_")[2].isdigit()
+    )
+
+
+def without_extensions(frames: pa.RecordBatch) -> pa.RecordBatch:
+    """Give frames without what only Lance knows of their columns."""
+    fields = [field.with_metadata(None) for field in frames.schema]
+    fields = [
+        field.with_type(pa.list_(METADATA_ENTRY)) if field.name == "custom_metadata" else field
+        for field in fields
+    ]
+    return pa.RecordBatch.from_arrays(frames.columns, schema=pa.schema(fields))
+
+
+def _base64(vectors: pa.Array) -> pa.StringArray:
+    texts = [
+        None
+        if vector is None
+        else base64.b64encode(np.asarray(vector, _FLOAT32_LE).tobytes()).decode()
+        for vector in vectors.to_pylist()
+    ]
+    return pa.array(texts, pa.string())
+
+
+def _numbered(name: str, vectors: pa.Array) -> list[tuple[str, pa.Array]]:
+    """Give a column for each number of vectors of one width."""
+    if not pa.types.is_fixed_size_list(vectors.type):
+        return [(name, vectors)]  # their widths differ
+    width = vectors.type.list_size
+    numbers = vectors.values.slice(vectors.offset * width, len(vectors) * width)
+    is_null = np.repeat(vectors.is_null().to_numpy(zero_copy_only=False), width)
+    values = numbers.to_numpy(zero_copy_only=False).reshape(-1, width)
+    masks = is_null.reshape(-1, width)
+    return [
+        (f"{name}_{at}", pa.array(values[:, at], numbers.type, mask=masks[:, at]))
+        for at in range(width)
+    ]
