@@ -697,7 +697,6 @@ def restore(
     from cfray import pipeline
     from cfray.engine import interrupts
     from cfray.transfers import restore as restoring
-    from cfray.transfers.points import list_points
 
     if (to is not None) + only_list + only_check != 1:
         raise ConfigError("--to, --list and --check: one of them is needed", "give one of them")
@@ -717,7 +716,7 @@ def restore(
             else:
                 typer.echo(report.sentence())
             return
-        points = restoring.check(address, point) if only_check else list_points(address)
+        points = (restoring.check if only_check else restoring.list_chosen)(address, point)
     if as_json:
         _print_json([item.summary() for item in points])
         return

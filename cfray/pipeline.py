@@ -84,7 +84,7 @@ from cfray.runs import (
     refused,
     with_current_dimension,
 )
-from cfray.runtime.filesystems import is_uri, resolve_path
+from cfray.runtime.filesystems import check_location, is_uri, resolve_path
 from cfray.runtime.plurals import counted
 from cfray.target import cleanup, history, lease
 from cfray.target.books import read_books
@@ -610,10 +610,23 @@ def export_target(uri: str, address: str, settings: ExportSettings) -> ExportRep
 
 
 def address_of(location: str) -> str:
-    """Give the address of the target that a job file makes, or that is named."""
+    """Give the address of the target that a job file makes, or that is named.
+
+    Raises:
+        ConfigError: it holds a secret, or names the root of a storage.
+    """
     if _is_job_file(location):
         return read_job(Path(location)).target.uri
-    return resolve_path(location, Path.cwd()).rstrip("/")
+    try:
+        check_location(location)
+    except ValueError as error:
+        what, _, remedy = str(error).partition("; ")
+        raise ConfigError(what, remedy) from None
+    address = resolve_path(location, Path.cwd()).rstrip("/")
+    # of s3:// and of / nothing remains
+    if not location or not address or address.endswith(":"):
+        raise ConfigError(f"{location!r} names no dataset", "give the address of its folder")
+    return address
 
 
 def _is_job_file(location: str) -> bool:

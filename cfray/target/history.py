@@ -22,12 +22,15 @@ from cfray.target.commit import Target
 from cfray.target.ledger import EntryKind, Ledger
 from cfray.target.state import Plan, State
 
+_RESTORED = "an earlier version made the newest"
 #: What Lance calls an operation that writes no ledger -> what it does.
 _OPERATIONS = {
     "Rewrite": "fragments compacted",
     "CreateIndex": "an index built or completed",
     "UpdateConfig": "settings written",
-    "Restore": "an earlier version made the newest",
+    "Restore": _RESTORED,
+    # what pylance calls each operation that it does not know
+    "BaseOperation": "numbers reserved for a compaction, or an operation that pylance cannot name",
 }
 
 
@@ -89,14 +92,15 @@ def _what(dataset: LanceDataset, number: int, before: Ledger | None, after: Ledg
     )
     if before is None and number > 1:
         return "older versions are gone"
-    if new and not entries.keys() - after.entries.keys():
-        return ", ".join(_words(kind, count) for kind, count in sorted(new.items()))
     if number == 1:
         return "created"
     try:
         name = type(dataset.read_transaction(number).operation).__name__
     except TypeError:  # pylance 14 cannot read the compaction of an indexed dataset back
         name = "Rewrite"
+    # a rollback may lead forth again, to entries that the version before has not
+    if name == "Merge" and new:
+        return ", ".join(_words(kind, count) for kind, count in sorted(new.items()))
     if name == "Merge":
         return "taken by a run"
     return _OPERATIONS.get(name, f"{name} by another program")

@@ -7,23 +7,25 @@ tag keeps the version that is copied from being cleaned up.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import lance
 
+from cfray.engine import failpoint
 from cfray.errors import ConfigError, ProofFailed
 from cfray.runtime.clock import utc_now
-from cfray.runtime.filesystems import open_filesystem, storage_options, strip_credentials
+from cfray.runtime.filesystems import storage_options, strip_credentials
 from cfray.runtime.plurals import counted
 from cfray.target.commit import Target
 from cfray.target.documents import dumps, parse_document
 from cfray.target.ledger import Ledger
 from cfray.target.state import State
 from cfray.transfers.dataset_files import files_of_state, files_of_version
-from cfray.transfers.files import Copied, copy_files, list_sizes
+from cfray.transfers.files import Copied, copy_files, hash_file, list_sizes
 from cfray.transfers.finished import identity_of, open_finished, pinned
+from cfray.transfers.leftovers import read_notes, remove_leftovers, write_note
+from cfray.transfers.places import check_apart, check_held, held, read_file
 from cfray.transfers.points import ORIGIN, POINTS, Point, StateFile, folder_beside, list_points
 from cfray.transfers.rotation import Rotation
 
@@ -75,18 +77,20 @@ def back_up(uri: str, backup: str, rotation: Rotation) -> BackupReport:
 
     Raises:
         ConfigError: there is no finished target, or something else stands at ``backup``.
-        LeaseHeld: a run is at work on the target.
+        LeaseHeld: a run is at work on the target, or another backup on this address.
         ProofFailed: a file of the target is not what was written, or a copy is not what was read.
         TargetError: a file cannot be read or written.
     """
     target, state = open_finished(uri)
     _claim(uri, state, backup)
     version = target.open().version
-    with pinned(target, version, backup):
-        copied, point = _copy(target, state, version, backup)
-    point.save(backup)
-    report = BackupReport(backup, point, copied.new_files, copied.new_bytes)
-    _rotate(backup, rotation, report)
+    with held(backup) as holding:
+        with pinned(target, version, backup):
+            copied, point = _copy(target, state, version, backup)
+        check_held(holding, backup)
+        point.save(backup)
+        report = BackupReport(backup, point, copied.new_files, copied.new_bytes)
+        _rotate(backup, rotation, report)
     return report
 
 
@@ -96,11 +100,10 @@ def _claim(uri: str, state: State, backup: str) -> None:
     Raises:
         ConfigError: something else stands there.
     """
-    if backup == uri or backup.startswith(f"{uri}/") or uri.startswith(f"{backup}/"):
-        raise ConfigError(f"{backup} and {uri} lie in one another", "give another address")
+    check_apart(backup, [uri])
     folder = folder_beside(backup)
     body = {"source": strip_credentials(uri), "dataset": identity_of(state, Target(uri).ledger())}
-    data = folder.read(ORIGIN)
+    data = read_file(folder, ORIGIN)
     if data is None:
         if folder.exists() or _holds_files(backup):
             raise ConfigError(
@@ -134,9 +137,13 @@ def _copy(target: Target, state: State, version: int, backup: str) -> tuple[Copi
     trusted = {file.path: file for point in points for file in point.files}
     trusted_state = {item.file.path: item.file for point in points for item in point.state}
     files, manifest = files_of_version(target, state, version)
+    _check_manifests(target, version, backup, manifest.path, points)
+    of_state = list(files_of_state(state, name))
+    write_note(
+        *(backup, name, [item.to for item in [*files, manifest]], [item.to for item in of_state])
+    )
     present = list_sizes(backup)
     copied = copy_files(target.uri, backup, files, present=present, trusted=trusted)
-    of_state = list(files_of_state(state, name))
     copied_state = copy_files(
         state.folder.uri, beside, of_state, present=list_sizes(beside), trusted=trusted_state
     )
@@ -164,6 +171,37 @@ def _copy(target: Target, state: State, version: int, backup: str) -> tuple[Copi
     return copied, point
 
 
+def _check_manifests(
+    target: Target, version: int, backup: str, path: str, points: list[Point]
+) -> None:
+    """Find that nobody else wrote to a backup, and that its manifest of a version is the target's.
+
+    Only its number names a manifest, and a target that was restored to an earlier point makes the
+    numbers behind it again.
+
+    Raises:
+        ConfigError: there is a version of somebody else, or another one of the same number.
+    """
+    proven = {file.path: file for point in points for file in point.files}
+    noted = {name for note in read_notes(backup) for name in note.files}
+    unknown = sorted(
+        name
+        for name in list_sizes(backup).keys() - proven.keys() - noted
+        if name.startswith("_versions/") and name.endswith(".manifest")
+    )
+    if unknown:
+        raise ConfigError(
+            f"{backup} has a version that cfray did not copy ({unknown[0]}); nothing was changed",
+            "give another address; the points at this one can be restored as before",
+        )
+    if path in proven and hash_file(target.uri, path) != proven[path]:
+        raise ConfigError(
+            f"{backup} holds another version {version}: {target.uri} was restored to an earlier "
+            "point and went on from there; nothing was changed",
+            "give another address; the points at this one can be restored as before",
+        )
+
+
 def _new_name(names: list[str]) -> str:
     """Name a point by the time; of several in one second each has another name."""
     name = second = utc_now().replace(":", "-")
@@ -177,29 +215,15 @@ def _new_name(names: list[str]) -> str:
 def _rotate(backup: str, rotation: Rotation, report: BackupReport) -> None:
     """Remove the points that are not kept: their records first, then what no other point needs."""
     points = {point.name: point for point in list_points(backup)}
-    kept = rotation.kept(list(points))
+    # its name is not the newest where a clock was wrong
+    kept = rotation.kept(list(points)) | {report.point.name}
     report.points = sorted(kept)
     report.removed = sorted(points.keys() - kept)
     records = folder_beside(backup).child(POINTS)
     for name in report.removed:
+        point = points[name]
+        state = [item.file.path for item in point.state]
+        write_note(backup, name, [file.path for file in point.files], state)
         records.remove(f"{name}.json")
-    if report.removed:
-        stay = [points[name] for name in kept]
-        gone = [points[name] for name in report.removed]
-        _remove_files(
-            backup,
-            {file.path for point in gone for file in point.files},
-            {file.path for point in stay for file in point.files},
-        )
-        _remove_files(
-            folder_beside(backup).uri,
-            {item.file.path for point in gone for item in point.state},
-            {item.file.path for point in stay for item in point.state},
-        )
-
-
-def _remove_files(folder: str, gone: set[str], stay: set[str]) -> None:
-    system, root = open_filesystem(folder)
-    for path in sorted(gone - stay):
-        with suppress(FileNotFoundError):  # an earlier removal was interrupted
-            system.delete_file(f"{root}/{path}")
+        failpoint.reach("rotated")
+    remove_leftovers(backup, [points[name] for name in kept])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -25,6 +26,8 @@ from cfray.runtime.storage_errors import classify_write_error
 
 #: Files that are copied at the same time: on an object store each waits for its round trips.
 _COPIERS = 8
+#: Random characters in the name of a file that is being copied.
+_PART = 8
 #: Bytes read at a time.
 _BLOCK = 8 * 1024 * 1024
 
@@ -42,6 +45,15 @@ class HashedFile:
     path: str
     size: int
     digest: str
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> HashedFile:
+        """Read what a record says of a file.
+
+        Raises:
+            ValueError, TypeError, LookupError: cfray did not write that.
+        """
+        return cls(check_path(body["path"]), int(body["size"]), str(body["digest"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,22 @@ class Copied:
         self.files += other.files
         self.new_files += other.new_files
         self.new_bytes += other.new_bytes
+
+
+def check_path(path: str) -> str:
+    """Refuse a path of a record that leads out of its folder.
+
+    Raises:
+        ValueError: it does.
+    """
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError(f"{path!r} is no path below a folder")
+    return path
+
+
+def is_part(path: str, of: Container[str]) -> bool:
+    """Tell whether a killed copy left this file, which was to become one of others."""
+    return path.endswith(".part") and path[: -len(".part") - _PART - 1] in of
 
 
 def list_sizes(folder: str) -> dict[str, int]:
@@ -170,7 +198,7 @@ def copy_file(source: str, destination: str, item: Wanted) -> HashedFile:
     to_system, to_root = open_filesystem(destination)
     path = f"{to_root}/{item.to}"
     is_local = isinstance(to_system, pafs.LocalFileSystem)
-    begun = f"{path}.{uuid.uuid4().hex[:8]}.part" if is_local else path
+    begun = f"{path}.{uuid.uuid4().hex[:_PART]}.part" if is_local else path
     digest, size = xxhash.xxh3_128(), 0
     try:
         if is_local:

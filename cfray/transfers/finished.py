@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from cfray.errors import ConfigError
+from cfray.errors import ConfigError, TargetError
+from cfray.runtime.error_text import describe_error
 from cfray.target import lease
 from cfray.target.commit import Target
 from cfray.target.creation import find_target
@@ -52,7 +53,14 @@ def pinned(target: Target, version: int, place: str) -> Iterator[None]:
     tags = target.open().tags
     with suppress(ValueError, OSError):
         tags.delete(name)
-    tags.create(name, version)
+    try:
+        tags.create(name, version)
+    except (ValueError, OSError) as error:
+        raise TargetError(
+            f"cannot keep version {version} of {target.uri} from being cleaned up: "
+            f"{describe_error(error)[:200]}",
+            "a target is copied by a user who may write to it: a tag in it keeps the version",
+        ) from error
     try:
         yield
     finally:

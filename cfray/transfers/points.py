@@ -6,15 +6,19 @@ that belongs to it.  A point counts once its record is there, which is written l
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from cfray.errors import ConfigError
+import xxhash
+
+from cfray.errors import ConfigError, ProofFailed, TargetError
 from cfray.runtime.filesystems import Folder
 from cfray.target.documents import dumps, parse_document
-from cfray.transfers.files import HashedFile
+from cfray.transfers.files import HashedFile, check_path
 
 _FORMAT = 1
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ(-\d+)?\.json")
@@ -71,21 +75,29 @@ class Point:
     def save(self, backup: str) -> None:
         """Write the record: from here on the point counts."""
         body = {"format": _FORMAT, **asdict(self)}
+        body["seal"] = _seal(body)
         folder_beside(backup).child(POINTS).publish(f"{self.name}.json", dumps(body))
 
     @classmethod
-    def from_json(cls, data: bytes) -> Point:
+    def from_json(cls, data: bytes, name: str) -> Point:
         """Read a record.
 
         Raises:
-            ValueError, TypeError, LookupError: it was not written by this version of cfray.
+            ValueError, TypeError, LookupError: it was not written by this version of cfray, or is
+                not what was written under this name.
         """
         body: dict[str, Any] = json.loads(data)
-        if body.pop("format") != _FORMAT:
-            raise ValueError("of another format")
-        body["files"] = [HashedFile(**file) for file in body["files"]]
+        # a record from before records were sealed has none
+        seal = body.pop("seal", None)
+        if seal is not None and seal != _seal(body):
+            raise ValueError("not what was written")
+        if body.pop("format") != _FORMAT or body["name"] != name:
+            raise ValueError("of another format, or of another name")
+        dt.datetime.strptime(body["name"][:_SECOND], "%Y-%m-%dT%H-%M-%SZ")  # noqa: DTZ007  # UTC
+        body["files"] = [HashedFile.from_json(file) for file in body["files"]]
         body["state"] = [
-            StateFile(item["path"], HashedFile(**item["file"])) for item in body["state"]
+            StateFile(check_path(item["path"]), HashedFile.from_json(item["file"]))
+            for item in body["state"]
         ]
         return cls(**body)
 
@@ -101,6 +113,11 @@ class Point:
         }
 
 
+def _seal(body: dict[str, Any]) -> str:
+    """Give the hash of a record: a flipped bit of it would pass for another file, or for none."""
+    return xxhash.xxh3_128_hexdigest(dumps(body))
+
+
 def folder_beside(dataset: str) -> Folder:
     """Name the folder beside a dataset or a backup."""
     return Folder(f"{dataset}.cfray")
@@ -110,18 +127,29 @@ def list_points(backup: str) -> list[Point]:
     """Read the points of a backup, the oldest first.
 
     Raises:
-        TargetError: a record is damaged.
+        ProofFailed: a record is damaged.
     """
+    return [_read_point(backup, name) for name in _list_names(backup)]
+
+
+def _list_names(backup: str) -> list[str]:
+    """Give the names of the points, the oldest first."""
+    names = folder_beside(backup).child(POINTS).list_names()
+    return sorted((name[: -len(".json")] for name in names if _NAME.fullmatch(name)), key=_age)
+
+
+def _read_point(backup: str, name: str) -> Point:
     folder = folder_beside(backup).child(POINTS)
-    points = []
-    for name in folder.list_names():
-        data = folder.read(name)
-        if data is not None and _NAME.fullmatch(name):
-            remedy = "remove it, and the point with it; the others stay"
-            points.append(
-                parse_document(data, f"{folder.uri}/{name}", Point.from_json, remedy=remedy)
-            )
-    return sorted(points, key=lambda point: _age(point.name))
+    data = folder.read(f"{name}.json")
+    if data is None:
+        raise ProofFailed(f"{folder.uri}/{name}.json is missing", "run the same command again")
+    try:
+        return parse_document(
+            *(data, f"{folder.uri}/{name}.json", partial(Point.from_json, name=name)),
+            remedy="remove it, and the point with it; --point restores another",
+        )
+    except TargetError as error:
+        raise ProofFailed(error.what, error.remedy) from error
 
 
 def _age(name: str) -> tuple[str, int]:
@@ -134,14 +162,11 @@ def choose_point(backup: str, name: str | None) -> Point:
 
     Raises:
         ConfigError: there is none.
+        ProofFailed: its record is damaged.
     """
-    points = list_points(backup)
-    if not points:
+    names = _list_names(backup)
+    if not names:
         raise ConfigError(f"{backup} holds no backup", "cfray backup TARGET --to URI makes one")
-    if name is None:
-        return points[-1]
-    for point in points:
-        if point.name == name:
-            return point
-    names = ", ".join(point.name for point in points)
-    raise ConfigError(f"{backup} has no point {name}", f"it has {names}")
+    if name is not None and name not in names:
+        raise ConfigError(f"{backup} has no point {name}", f"it has {', '.join(names)}")
+    return _read_point(backup, name or names[-1])

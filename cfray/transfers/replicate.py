@@ -25,8 +25,17 @@ from cfray.target.documents import dumps, parse_document
 from cfray.target.ledger import Ledger
 from cfray.target.state import State
 from cfray.transfers.dataset_files import files_of_state, files_of_version
-from cfray.transfers.files import Copied, HashedFile, Wanted, copy_files, hash_file, list_sizes
+from cfray.transfers.files import (
+    Copied,
+    HashedFile,
+    Wanted,
+    check_path,
+    copy_files,
+    hash_file,
+    list_sizes,
+)
 from cfray.transfers.finished import identity_of, open_finished, pinned
+from cfray.transfers.places import check_apart, check_held, held, read_file
 from cfray.transfers.points import folder_beside
 
 #: File beside a replica: of which dataset it is, and what it holds.
@@ -67,7 +76,8 @@ class Record:
         """
         body: dict[str, Any] = json.loads(data)
         for name in ("files", "state"):
-            body[name] = [HashedFile(**file) for file in body[name]]
+            body[name] = [HashedFile.from_json(file) for file in body[name]]
+        body["before"] = [check_path(path) for path in body["before"]]
         return cls(**body)
 
 
@@ -121,24 +131,17 @@ def replicate(uri: str, addresses: list[str]) -> list[Replica]:
         what became of each, in their order.
 
     Raises:
-        ConfigError: there is no finished target, or an address is named twice or lies in it.
+        ConfigError: there is no finished target, or addresses are the same or lie in one another.
         LeaseHeld: a run is at work on the target.
     """
     target, state = open_finished(uri)
     for number, address in enumerate(addresses):
-        others = [uri, *addresses[:number]]
-        if any(f"{address}/".startswith(f"{other}/") for other in others) or uri.startswith(
-            f"{address}/"
-        ):
-            raise ConfigError(
-                f"{address} is named twice, or lies in the target", "give an address of its own"
-            )
+        check_apart(address, [uri, *addresses[:number]])
     version = target.open().version
     replicas: list[Replica] = []
     for address in addresses:
         try:
-            with pinned(target, version, address):
-                replicas.append(_bring_in_step(target, state, version, address))
+            replicas.append(_bring_in_step(target, state, version, address))
         except _Diverged as error:
             told = f"{error}; nothing was changed there; {_REMEDY}"
             replicas.append(Replica(address, "diverged", error=told, exit_code=4))
@@ -160,12 +163,40 @@ def _bring_in_step(target: Target, state: State, version: int, address: str) -> 
         _Diverged: somebody else wrote to it.
         CfrayError: it cannot be reached or written, or a copy is not what was read.
     """
-    record = _claim(target, state, address)
-    _check_not_diverged(address, record)
+    record = _read_record(target, state, version, address)
     if record.version == version:
         return Replica(address, "in step", version, behind=0)
-    copied, files, beside = _copy(target, state, version, address, record)
-    _check_copy(target, version, address)
+    with held(address) as holding, pinned(target, version, address):
+        # another run may have written to it until now
+        record = _read_record(target, state, version, address)
+        copied, files, beside = _copy(target, state, version, address, record)
+        _check_copy(target, version, address)
+        check_held(holding, address)
+        return _conclude(version, address, record, copied, (files, beside))
+
+
+def _read_record(target: Target, state: State, version: int, address: str) -> Record:
+    """Take an address for a replica, or read what the replica there holds.
+
+    Raises:
+        _Diverged: somebody else wrote to it, or it holds what the target has no longer.
+        ConfigError: something else stands there.
+    """
+    record = _claim(target, state, address)
+    _check_not_diverged(address, record)
+    _check_not_overtaken(target, version, address, record)
+    return record
+
+
+def _conclude(
+    version: int,
+    address: str,
+    record: Record,
+    copied: Copied,
+    held_files: tuple[list[HashedFile], list[HashedFile]],
+) -> Replica:
+    """Write what a replica holds now, and remove what it no longer needs."""
+    files, beside = held_files
     before = [file.path for file in record.files]
     replaced = Record(
         *(record.dataset, record.source, version, utc_now(), files, beside),
@@ -185,7 +216,7 @@ def _claim(target: Target, state: State, address: str) -> Record:
     """
     folder = folder_beside(address)
     identity = identity_of(state, target.ledger())
-    data = folder.read(RECORD)
+    data = read_file(folder, RECORD)
     if data is None:
         if folder.exists() or list_sizes(address):
             raise ConfigError(
@@ -206,20 +237,38 @@ def _check_not_diverged(address: str, record: Record) -> None:
     Raises:
         _Diverged: its newest version, or a file of it, is not what was copied.
     """
-    if not record.version:
-        return
     present = list_sizes(address)
     manifests = {path for path in present if path.startswith("_versions/")}
     known = {*record.before, *(file.path for file in record.files)}
     unknown = sorted(path for path in manifests - known if path.endswith(".manifest"))
     if unknown:
         raise _Diverged(f"{address} has a version that was not copied ({unknown[0]})")
+    if not record.files:
+        return
     for file in record.files:
         if present.get(file.path) != file.size:
             raise _Diverged(f"{address}/{file.path} is missing, or has another size than copied")
     manifest = record.files[-1]
     if hash_file(address, manifest.path) != manifest:
         raise _Diverged(f"{address}/{manifest.path} is not what was copied")
+
+
+def _check_not_overtaken(target: Target, version: int, address: str, record: Record) -> None:
+    """Find that the target has not gone back behind what the replica holds.
+
+    A target that was restored to an earlier point makes the version numbers behind it again.
+
+    Raises:
+        _Diverged: the replica holds a later version, or another one of the same number.
+    """
+    if version > record.version:
+        return
+    manifest = record.files[-1]
+    if version < record.version or hash_file(target.uri, manifest.path) != manifest:
+        raise _Diverged(
+            f"{address} holds version {record.version} from before {target.uri} was restored to "
+            f"an earlier one (it is at version {version} now)"
+        )
 
 
 def _copy(

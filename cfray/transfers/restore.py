@@ -25,10 +25,13 @@ from cfray.target.creation import STORAGE_VERSION
 from cfray.target.documents import dumps, parse_document
 from cfray.target.ledger import LEDGER_KEY
 from cfray.transfers.files import HashedFile, Wanted, copy_files, hash_all, list_sizes
+from cfray.transfers.places import check_apart, read_file
 from cfray.transfers.points import Point, choose_point, folder_beside, list_points
 
 #: File beside a dataset that is being restored: which point of which backup.
 RESTORING = "restoring.json"
+#: Bytes of rows that are read at a time: a row may hold megabytes.
+_BATCH_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,14 @@ def restore(backup: str, name: str | None, uri: str) -> RestoreReport:
     """
     point = choose_point(backup, name)
     beside = folder_beside(uri)
+    check_apart(uri, [backup])
     _claim(backup, point, uri)
     files = [Wanted(file.path, file.path, file) for file in point.files]
     state = [Wanted(item.file.path, item.path, item.file) for item in point.state]
     present = list_sizes(uri)
+    if files[-1].to in present:
+        # a restore that was killed behind its last file: what is beside it may be newer by now
+        state = []
     copied = copy_files(backup, uri, files[:-1], present=present, trusted={})
     copied.add(
         copy_files(
@@ -105,7 +112,9 @@ def restore(backup: str, name: str | None, uri: str) -> RestoreReport:
     )
     copied.add(copy_files(backup, uri, files[-1:], present=present, trusted={}))
     target = Target(uri)
-    if target.ledger().digest != point.ledger_digest or target.open().count_rows() != point.rows:
+    dataset = target.open()
+    found = (dataset.version, target.ledger().digest, dataset.count_rows())
+    if found != (point.version, point.ledger_digest, point.rows):
         raise ProofFailed(
             f"what was restored to {uri} is not what {point.name} says",
             "the record of the point is damaged: restore another one",
@@ -131,7 +140,8 @@ def restore_part(backup: str, name: str | None, uri: str, where: str) -> Restore
         TargetError: a file cannot be read or written.
     """
     point = choose_point(backup, name)
-    if list_sizes(uri):
+    check_apart(uri, [backup])
+    if folder_beside(uri).exists() or list_sizes(uri):
         raise ConfigError(
             f"something is at {uri} already; nothing was changed", "give another address"
         )
@@ -147,7 +157,9 @@ def restore_part(backup: str, name: str | None, uri: str, where: str) -> Restore
             "write a SQL condition on the columns of the dataset",
         ) from error
     try:
-        scanner = dataset.scanner(filter=where, blob_handling="all_binary")
+        scanner = dataset.scanner(
+            filter=where, blob_handling="all_binary", batch_size_bytes=_BATCH_BYTES
+        )
         metadata = {
             key: value
             for key, value in (dataset.schema.metadata or {}).items()
@@ -185,12 +197,13 @@ def _claim(backup: str, point: Point, uri: str) -> None:
     """
     body = {"backup": backup, "point": point.name}
     beside = folder_beside(uri)
-    data = beside.read(RESTORING)
+    data = read_file(beside, RESTORING)
     if data is not None:
         begun = parse_document(
             data, f"{beside.uri}/{RESTORING}", json.loads, remedy="give another address"
         )
         if begun == body:
+            _check_untouched(point, uri)
             return
         raise ConfigError(
             f"a restore of {begun.get('point')} to {uri} was interrupted",
@@ -201,6 +214,34 @@ def _claim(backup: str, point: Point, uri: str) -> None:
             f"something is at {uri} already; nothing was changed", "give another address"
         )
     beside.publish(RESTORING, dumps(body))
+
+
+def _check_untouched(point: Point, uri: str) -> None:
+    """Find that nobody has written to what an interrupted restore left.
+
+    Raises:
+        ConfigError: somebody did.
+    """
+    manifests = {
+        path
+        for path in list_sizes(uri)
+        if path.startswith("_versions/") and path.endswith(".manifest")
+    }
+    if manifests - {point.files[-1].path}:
+        raise ConfigError(
+            f"{uri} was restored and has been written to since; nothing was changed",
+            "go on with it as it is, or give another address",
+        )
+
+
+def list_chosen(backup: str, name: str | None) -> list[Point]:
+    """List the points of a backup, or the one of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    chosen = [choose_point(backup, name)]
+    return list_points(backup) if name is None else chosen
 
 
 def check(backup: str, name: str | None) -> list[Point]:
@@ -217,8 +258,7 @@ def check(backup: str, name: str | None) -> list[Point]:
         ConfigError: there is no such point.
         ProofFailed: names the files that are damaged or missing, and their points.
     """
-    chosen = [choose_point(backup, name)]
-    points = list_points(backup) if name is None else chosen
+    points = list_chosen(backup, name)
     damaged = [*_damaged(backup, {file for point in points for file in point.files})]
     beside = folder_beside(backup).uri
     damaged_state = [*_damaged(beside, {item.file for point in points for item in point.state})]

@@ -272,3 +272,99 @@ def test_an_unfinished_target_is_not_backed_up(cfray, tmp_path, backup):
     killed.kill()
     refused = cfray.run("backup", job.path, "--to", backup).ended_with(2)
     assert "is not complete yet" in refused.err
+
+
+def change(target: str | Path, author: str) -> None:
+    """Commit another version, as any writer of the dataset does."""
+    lance.dataset(str(target)).update(
+        {"author": f"'{author}'"}, where="text_content = 'page 40 of tea'"
+    )
+
+
+def test_a_version_number_that_was_used_again_is_refused(cfray, job, backup, tmp_path):
+    """The target is restored to its first point, and goes on to the number of the second."""
+    first = backed_up(cfray, job, backup)
+    change(job.target, "Ann")
+    second = backed_up(cfray, job, backup)
+    after = contents(job.target)
+    shutil.rmtree(job.target)
+    shutil.rmtree(job.state)
+    cfray.run("restore", backup, "--to", job.target, "--point", first["point"]).ended_with(0)
+    change(job.target, "Bob")
+    before = files_of(tmp_path / "backups")
+    refused = cfray.run("backup", job.path, "--to", backup, "--keep-last", "1").ended_with(2)
+    assert f"holds another version {second['version']}" in refused.err
+    assert files_of(tmp_path / "backups") == before
+    to = tmp_path / "second"
+    cfray.run("restore", backup, "--to", to, "--point", second["point"]).ended_with(0)
+    assert contents(to) == after
+
+
+def test_a_backup_that_others_wrote_to_is_refused(cfray, job, backup):
+    backed_up(cfray, job, backup)
+    change(backup, "Eve")
+    before = files_of(backup)
+    change(job.target, "Ann")
+    refused = cfray.run("backup", job.path, "--to", backup).ended_with(2)
+    assert "has a version that cfray did not copy" in refused.err
+    assert files_of(backup) == before
+
+
+def test_what_a_killed_backup_or_rotation_left_is_removed(cfray, job, backup):
+    backed_up(cfray, job, backup)
+    for author, reached in (("Ann", "transferred:2"), ("Ben", "rotated:1")):
+        change(job.target, author)
+        arguments = ("backup", job.path, "--to", backup, "--keep-last", "1")
+        killed = cfray.start(*arguments, CFRAY_FAIL_AT=reached)
+        killed.until_ended()
+        assert killed.kill().code == -signal.SIGKILL
+    change(job.target, "Cid")
+    backed_up(cfray, job, backup, "--keep-last", "1")
+    beside = Path(f"{backup}.cfray")
+    (record,) = (beside / "points").glob("*.json")
+    point = json.loads(record.read_text())
+    assert files_of(backup).keys() == {file["path"] for file in point["files"]}
+    kept = {item["file"]["path"] for item in point["state"]}
+    assert files_of(beside).keys() == {*kept, "backup.json", f"points/{record.name}"}
+
+
+def test_a_point_is_never_removed_by_the_backup_that_made_it(cfray, job, backup):
+    """The clock of the machine that made the point before was wrong."""
+    first = backed_up(cfray, job, backup)
+    record = Path(f"{backup}.cfray/points/{first['point']}.json")
+    body = {**json.loads(record.read_text()), "name": "2099-01-01T00-00-00Z"}
+    body.pop("seal", None)
+    record.with_name("2099-01-01T00-00-00Z.json").write_text(json.dumps(body))
+    second = backed_up(cfray, job, backup, "--keep-last", "1")
+    assert second["points"] == [second["point"], "2099-01-01T00-00-00Z"]
+
+
+def test_a_restored_target_that_has_gone_on_is_not_restored_again(cfray, job, backup, tmp_path):
+    report = backed_up(cfray, job, backup)
+    to = tmp_path / "restored"
+    killed = cfray.start(
+        "restore", backup, "--to", to, CFRAY_FAIL_AT=f"transferred:{report['files']}"
+    )
+    killed.until_ended()
+    assert killed.kill().code == -signal.SIGKILL
+    change(to, "Ann")
+    before = files_of(tmp_path / "restored.cfray"), files_of(to)
+    refused = cfray.run("restore", backup, "--to", to).ended_with(2)
+    assert "has been written to since" in refused.err
+    assert (files_of(tmp_path / "restored.cfray"), files_of(to)) == before
+
+
+def test_places_in_one_another_and_secrets_are_refused(cfray, job, backup, tmp_path):
+    backed_up(cfray, job, backup)
+    (tmp_path / "link").symlink_to(job.target)
+    before = files_of(tmp_path)
+    for to in (tmp_path / "link/in", f"{job.target}.cfray/in", "", "/", "s3://"):
+        cfray.run("backup", job.path, "--to", to).ended_with(2)
+    for to in (backup / "in", f"{backup}.cfray/in", "", "/", "s3://"):
+        cfray.run("restore", backup, "--to", to).ended_with(2)
+    refused = cfray.run("backup", job.path, "--to", "s3://NAME:hidden-value@vault/a").ended_with(2)
+    assert "holds a credential" in refused.err
+    assert "hidden-value" not in refused.err
+    nothing = cfray.run("restore", tmp_path / "nothing", "--list").ended_with(2)
+    assert "holds no backup" in nothing.err
+    assert files_of(tmp_path) == before

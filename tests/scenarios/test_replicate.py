@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import lance
+import pyarrow as pa
 import pytest
 
 from tests.scenarios import runs
@@ -145,3 +146,34 @@ def test_addresses_are_checked(cfray, job, tmp_path):
     for places in ([job.target], [f"{job.target}/in"], [tmp_path / "a", tmp_path / "a"]):
         options = [part for place in places for part in ("--to", place)]
         cfray.run("replicate", job.path, *options).ended_with(2)
+
+
+def test_a_target_that_went_back_is_not_in_step(cfray, job, regions, tmp_path):
+    """It was restored to an earlier point, and makes the version numbers behind it again."""
+    cfray.run("backup", job.path, "--to", tmp_path / "backup").ended_with(0)
+    change(job, 7)
+    replicated(cfray, job, regions[:1])
+    before = contents(regions[0])
+    shutil.rmtree(job.target)
+    shutil.rmtree(job.state)
+    cfray.run("restore", tmp_path / "backup", "--to", job.target).ended_with(0)
+    for number in (None, 8):
+        if number is not None:
+            change(job, number)
+        (replica,) = replicated(cfray, job, regions[:1], code=4)
+        assert replica["status"] == "diverged"
+        assert "was restored to an earlier one" in replica["error"]
+        assert contents(regions[0]) == before
+    change(job, 9)
+    replicated(cfray, job, regions[:1])
+    assert contents(regions[0]) == contents(job.target)
+
+
+def test_what_others_wrote_before_the_first_version_was_whole_stays(cfray, job, regions):
+    killed = cfray.start("replicate", job.path, "--to", regions[0], CFRAY_FAIL_AT="transferred:2")
+    killed.until_ended()
+    assert killed.kill().code == -signal.SIGKILL
+    lance.write_dataset(pa.table({"mine": [1]}), str(regions[0]))
+    (replica,) = replicated(cfray, job, regions[:1], code=4)
+    assert replica["status"] == "diverged"
+    assert lance.dataset(str(regions[0])).to_table().to_pylist() == [{"mine": 1}]

@@ -55,6 +55,7 @@ def test_each_version_says_what_its_commit_did(cfray, replayed):
     assert any("1 shard copied" in what for what in words)
     assert any("records brought in from quarantine" in what for what in words)
     assert any("index" in what for what in words)
+    assert not any("by another program" in what for what in words)
     rows = {item["number"]: item["rows"] for item in versions}
     assert rows[before] + 2 == rows[len(versions)]
     (newest,) = cfray.run("versions", job.target, "--last", "1", "--json").document()
@@ -65,6 +66,8 @@ def test_a_replay_is_rolled_back_and_done_again(cfray, replayed):
     """Rows that join after that have row ids of their own: everything is verified again."""
     job, other, before = replayed
     after, ids = runs.digests(job.target), runs.document_ids(job.target)
+    newest = lance.dataset(job.target).version
+    replayed_at = version_of(cfray, job, "records brought in from quarantine")
     cfray.run("cleanup", job.path).ended_with(0)
     refused = cfray.run("rollback", other.path, "--to-version", before).ended_with(2)
     assert "mapping" in refused.err
@@ -73,6 +76,11 @@ def test_a_replay_is_rolled_back_and_done_again(cfray, replayed):
     assert len(runs.document_ids(job.target)) == ROWS - 2
     assert len(runs.quarantined(cfray, job)) == 2
     cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(3)
+    # forth again, and back
+    cfray.run("rollback", other.path, "--to-version", newest, "--quiet").ended_with(0)
+    assert runs.document_ids(job.target) == ids
+    assert version_of(cfray, job, "records brought in from quarantine") == replayed_at
+    cfray.run("rollback", job.path, "--to-version", before, "--quiet").ended_with(3)
     cfray.run("quarantine", "replay", other.path, "--quiet").ended_with(0)
     assert (runs.digests(job.target), runs.document_ids(job.target)) == (after, ids)
     cfray.run("verify", other.path, "--against", "source", "--quiet").ended_with(0)
