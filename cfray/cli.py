@@ -602,8 +602,7 @@ def export(
         ("--as", form, get_args(of_export.Form)),
         ("--vectors", vectors, get_args(of_export.VectorForm)),
     ):
-        if value not in allowed:
-            raise ConfigError(f"{option} {value} is unknown", f"choose one of {', '.join(allowed)}")
+        _check_choice(option, value, allowed)
     settings = of_export.ExportSettings(
         format=format,  # type: ignore[arg-type]  # checked above
         form=form,  # type: ignore[arg-type]
@@ -619,6 +618,45 @@ def export(
         typer.echo(report.sentence())
         for note in report.notes():
             _say(f"note: {note}")
+
+
+@app.command()
+def roundtrip(
+    target: TargetOrJob,
+    work: Annotated[
+        str,
+        typer.Option(
+            "--work",
+            help="Folder for the export and the second dataset; removed where nothing differs.",
+            show_default=False,
+        ),
+    ],
+    *,
+    format: Annotated[  # noqa: A002  # the name of the option
+        str, typer.Option("--format", help="As of cfray export.")
+    ] = "parquet",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Export a finished target, make another dataset of that, and compare every document."""
+    from typing import get_args
+
+    from cfray import pipeline
+    from cfray.transfers.exports.settings import Format
+
+    _check_choice("--format", format, get_args(Format))
+    trip = pipeline.prove_round_trip(
+        pipeline.address_of(target),
+        pipeline.address_of(work),
+        format,  # type: ignore[arg-type]  # checked above
+        _progress(quiet=quiet),
+    )
+    if as_json:
+        _print_json(trip.as_json())
+    else:
+        typer.echo(trip.sentence())
+    raise typer.Exit(trip.exit_code)
 
 
 @app.command()
@@ -752,6 +790,12 @@ def quarantine_replay(
     from cfray import pipeline
 
     _finish(pipeline.replay(_read_job(job_file), _progress(quiet=quiet)), as_json=as_json)
+
+
+def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a word that an option does not know."""
+    if value not in allowed:
+        raise ConfigError(f"{option} {value} is unknown", f"choose one of {', '.join(allowed)}")
 
 
 def _read_job(path: Path) -> JobSpec:

@@ -94,7 +94,8 @@ from cfray.target.damage import damage_named
 from cfray.target.search import Answer, Question, search_target
 from cfray.target.state import Plan, State
 from cfray.transfers.export import ExportReport, export
-from cfray.transfers.exports.settings import ExportSettings
+from cfray.transfers.exports.settings import ExportSettings, Format
+from cfray.transfers.roundtrip import RoundTrip, round_trip
 
 #: What a verification compares the target with.
 Against = Literal["ledger", "source"]
@@ -607,6 +608,12 @@ def export_target(uri: str, address: str, settings: ExportSettings) -> ExportRep
     settings.check()
     with ray_for_command():
         return export(uri, address, settings)
+
+
+def prove_round_trip(uri: str, work: str, file_format: Format, progress: Progress) -> RoundTrip:
+    """Prove that an export of a finished target brings its documents back."""
+    with ray_for_command():
+        return round_trip(uri, work, file_format, lambda job: migrate(job, progress))
 
 
 def address_of(location: str) -> str:

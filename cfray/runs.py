@@ -7,7 +7,6 @@ folder that does not fit the dataset.
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from cfray.frames.schema import TYPES_KEY
 from cfray.job.agreement import FINGERPRINTED, changed_keys
 from cfray.job.spec import JobSpec
 from cfray.planning import plan
+from cfray.records.record import canonical
 from cfray.report.facts import Report
 from cfray.report.page import PAGE, render_page
 from cfray.report.progress import Progress
@@ -232,9 +232,7 @@ def _open_state(job: JobSpec, state: State) -> tuple[Ledger | None, Plan | None]
 def _holding(job: JobSpec, state: State, ledger: Ledger | None, run_plan: Plan) -> Iterator[Target]:
     """Create the target or raise its epoch, and hold the lease for the block."""
     if ledger is None:
-        types = json.dumps(
-            run_plan.shape.types, sort_keys=True, ensure_ascii=False, separators=(",", ":")
-        )
+        types = canonical(run_plan.shape.metadata_types)
         # what stands in the column until the vectors are made: the source's, or zeros
         copied = Recipe("keep", run_plan.shape.dimension)
         metadata = {TYPES_KEY: types, RECIPE_KEY: copied.to_json()}

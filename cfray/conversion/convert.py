@@ -21,10 +21,11 @@ from cfray.conversion.cases import shape_numbers
 from cfray.conversion.columns import Columns
 from cfray.conversion.custom_metadata import metadata
 from cfray.conversion.fields import Fields
+from cfray.conversion.frames_kept import FRAMES, kept_column, kept_columns
 from cfray.conversion.metadata_keys import entered_paths, metadata_key
 from cfray.conversion.primary_vector import PrimaryVectors, read_primary
 from cfray.conversion.relationships import relationships
-from cfray.frames.schema import frame_schema, record_uuids, uuid_namespace
+from cfray.frames.schema import ORIGIN, frame_schema, record_uuids, uuid_namespace
 from cfray.job.mapping import Key, Path, SourceShape, vector_field
 from cfray.job.spec import JobSpec
 from cfray.records.types import vector_type
@@ -76,6 +77,8 @@ class Converted:
             ``unreadable_dates`` and more).
         missing: for each document, whether its record has no vector.
         tagged_ids: for each document, the id that its uuid is computed from (``tag:text``).
+        origins: how each document's vector was made, where the records say so; None where they
+            are the source's.
     """
 
     frames: pa.RecordBatch
@@ -84,6 +87,7 @@ class Converted:
     counts: Counter[str]
     missing: npt.NDArray[np.bool_]
     tagged_ids: pa.StringArray
+    origins: pa.StringArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +182,14 @@ class Conversion:
                 converted.counts,
                 converted.missing,
                 converted.tagged_ids,
+                converted.origins,
             )
         counts: Counter[str] = Counter()
         frames = self._make_frames(read, counts)
         rows = np.arange(batch.num_rows)
-        return Converted(frames, rows, [], counts, read.primary.vectors.missing, read.ids.tagged)
+        origins = kept_column(fields, ORIGIN) if self.shape.kind == FRAMES else None
+        missing = read.primary.vectors.missing
+        return Converted(frames, rows, [], counts, missing, read.ids.tagged, origins)
 
     def _convert_shapes(self, batch: pa.RecordBatch, fields: Fields, collection: str) -> Converted:
         """Convert the records of each shape by its rules, and put them into their order again."""
@@ -278,6 +285,8 @@ class Conversion:
             "record_type": "document",
         }
         arrays |= {name: pa.repeat(pa.scalar(text), rows) for name, text in constants.items()}
+        if self.shape.kind == FRAMES:
+            arrays |= kept_columns(columns.fields, self.schema)
         filled = [
             pa.nulls(rows, field.type) if arrays.get(field.name) is None else arrays[field.name]
             for field in self.schema

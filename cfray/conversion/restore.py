@@ -28,7 +28,7 @@ from cfray.conversion.cases import condition_holds, first_that_holds
 from cfray.conversion.list_items import item_of
 from cfray.conversion.metadata_keys import entered_paths, field_of, metadata_key
 from cfray.conversion.shown_values import Cells, Kinds, Mask, MetadataRows, kind_of_json
-from cfray.frames.schema import ORIGINAL_ID
+from cfray.frames.schema import ORIGIN, ORIGINAL_ID
 from cfray.job.mapping import (
     Const,
     Key,
@@ -51,8 +51,6 @@ _TEXT_COLUMNS = (
 )
 #: Type of a vector that a model made where the source had none.
 _MADE_VECTOR = "list<double>"
-#: Column that says how a vector was made; null where a row has none.
-_ORIGIN = "x_vector_origin"
 
 
 @dataclass(frozen=True)
@@ -266,8 +264,8 @@ class _Batch:
     def _read_vectors(self) -> None:
         vectors, shape = self.frames.column("vector"), self.restoration.shape
         is_open = vectors.is_valid().to_numpy(zero_copy_only=False)
-        if _ORIGIN in self.frames.schema.names:
-            origins = self.frames.column(_ORIGIN)
+        if ORIGIN in self.frames.schema.names:
+            origins = self.frames.column(ORIGIN)
             is_open = is_open & origins.is_valid().to_numpy(zero_copy_only=False)
         for rule in primary_vectors(self.mapping, shape):
             is_open = is_open & ~self._show_vectors(rule.path, vectors, is_open)

@@ -18,13 +18,11 @@ import pyarrow.compute as pc
 from cfray.conversion import chunk_frames
 from cfray.conversion.convert import Conversion, Converted
 from cfray.conversion.cut_chunks import ChunkCutter
+from cfray.frames.schema import ORIGIN
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 
-#: The column that says how each frame's vector was made: ``kept``, ``regenerated model=...``,
-#: ``remapped model=... map=...``; null where a frame has no vector.
-ORIGIN = "x_vector_origin"
-#: Its value for a vector of the source.
+#: Value of the column of origins for a vector of the source.
 KEPT = "kept"
 
 
@@ -87,7 +85,10 @@ class Steps:
 
     def _with_origins(self, converted: Converted) -> pa.RecordBatch:
         frames = converted.frames
-        columns = [*frames.columns, self._origins(converted.missing)]
+        origins = converted.origins
+        if origins is None:
+            origins = self._origins(converted.missing)
+        columns = [*frames.columns, origins]
         if self.cutter is not None:
             columns.append(pa.nulls(frames.num_rows, pa.string()))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion import chunk_frames
-from cfray.conversion.steps import ORIGIN
 from cfray.copying.write import new_nonce
 from cfray.embedding.pieces import Piece, VectorTask
 from cfray.embedding.ranges import RangedItem, RangeFile
 from cfray.embedding.vectors import NewVectors, VectorMaker, made_fields
 from cfray.errors import TargetUnavailable
+from cfray.frames.schema import ORIGIN
 from cfray.records.vectors import matrix, vector_lists
 from cfray.runtime.filesystems import Folder
 from cfray.target.documents import parse_document

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 from lance import LanceDataset, LanceFragment
 
 from cfray.conversion import chunk_frames
-from cfray.conversion.steps import ORIGIN
 from cfray.embedders.recipe import Recipe
 from cfray.embedding.compute import already_final
 from cfray.embedding.pieces import VectorTask, divide, piece_rows
 from cfray.embedding.reembed import plan_reembedding
 from cfray.embedding.sample import spread_evenly
+from cfray.frames.schema import ORIGIN
 from cfray.planning.forecast import Forecast
 from cfray.planning.line_forecast import device_here, made_bytes, pieces_bytes
 from cfray.planning.model_forecast import ModelForecast

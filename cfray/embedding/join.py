@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance import LanceFragment
 
-from cfray.conversion.steps import ORIGIN
 from cfray.copying.write import Tally, staged_files
 from cfray.embedding.compute import NEW, PieceReceipt, read_range
 from cfray.embedding.pieces import Piece, VectorTask, state_of
@@ -23,6 +22,7 @@ from cfray.embedding.ranges import RangeFile
 from cfray.embedding.vectors import count_origins, made_fields
 from cfray.errors import CfrayError
 from cfray.frames import digests
+from cfray.frames.schema import ORIGIN
 from cfray.runtime.storage_errors import classify_write_error
 from cfray.target.books import CollectionVectors
 from cfray.target.origins import RowOrigins, by_entry

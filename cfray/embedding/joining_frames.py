@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from cfray.conversion import chunk_frames
-from cfray.conversion.steps import ORIGIN
 from cfray.embedders.recipe import Recipe
 from cfray.embedding.compute import NEW, ComputePiece, PieceReceipt, read_range, read_scratch
 from cfray.embedding.line import EmbeddingLine
 from cfray.embedding.pieces import Piece, VectorTask, joining_piece_rows
 from cfray.embedding.vectors import made_fields
 from cfray.errors import ConfigError
+from cfray.frames.schema import ORIGIN
 from cfray.job.spec import JobSpec
 from cfray.report.run import Run
 from cfray.target.ledger import EntryKind

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion import chunk_frames
-from cfray.conversion.steps import ORIGIN, copied_schema
+from cfray.conversion.steps import copied_schema
 from cfray.embedders.batches import TextModel
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.spec import Embedding
 from cfray.embedders.texts import EmbeddedTexts
 from cfray.errors import TargetError
+from cfray.frames.schema import ORIGIN
 from cfray.job.mapping import SourceShape
 from cfray.job.spec import JobSpec
 from cfray.records.vectors import Floats, has_number, matrix, unit, vector_lists

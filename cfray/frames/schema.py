@@ -36,6 +36,9 @@ RELATIONSHIP = pa.struct(
 #: An element of the column ``custom_metadata``.
 METADATA_ENTRY = pa.struct([("key", pa.string()), ("value", pa.string())])
 
+#: The column that says how each frame's vector was made: ``kept``, ``regenerated model=...``,
+#: ``remapped model=... map=...``; null where a frame has no vector.
+ORIGIN = "x_vector_origin"
 #: Keys of custom_metadata that cfray itself writes.
 ORIGINAL_ID = "original_id"
 TYPES_KEY = "cfray.types"

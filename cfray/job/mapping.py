@@ -274,6 +274,22 @@ class Mapping(Rules):
         ]
 
 
+#: The mapping of records that are frames already; the conversion takes over their other columns.
+FRAME_MAPPING: dict[str, Any] = {
+    "id": "uuid",
+    "keep_uuid": True,
+    "member_of": False,
+    **{
+        name: name
+        for name in (
+            *("text_content", "vector", "title", "version", "context", "uri", "local_path", "cid"),
+            *("collection", "position", "author", "contributors", "tags", "created_at"),
+            *("updated_at", "status", "source_file", "raw_data", "raw_data_type"),
+        )
+    },
+}
+
+
 def rules_by_shape(mapping: Mapping, key: str) -> list[tuple[Any, list[int]]]:
     """Give each distinct rule of a key with the numbers of the shapes that have it.
 
@@ -335,6 +351,8 @@ class SourceShape:
             in, as the source declares it.
         collection_references: source collection -> the same for its own fields, where not all
             source collections declare the same.
+        frame_types: type of each key of ``custom_metadata``, where the records are frames; their
+            columns have the types of ``types``.
         source_dimension: width of the source's vectors, where the target's are other vectors; 0
             where they have the same width.
         blank_is_null: whether an empty text stands for null, as ``Description.blank_is_null``.
@@ -353,6 +371,12 @@ class SourceShape:
     vector_types: dict[str, str] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)
     collection_references: dict[str, dict[str, str]] = field(default_factory=dict)
+    frame_types: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def metadata_types(self) -> dict[str, str]:
+        """Give the type of each key of ``custom_metadata``, as the dataset records it."""
+        return self.frame_types or self.types
 
     @property
     def read_dimension(self) -> int:

@@ -10,11 +10,11 @@ from collections import abc
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, model_validator
 
 from cfray.embedders.spec import Embedding
 from cfray.job.agreement import FINGERPRINTED, agreement, fingerprint
-from cfray.job.mapping import Mapping
+from cfray.job.mapping import FRAME_MAPPING, Mapping
 from cfray.runtime import filesystems
 from cfray.runtime.models import MIB, ByteSize, Location, Strict
 from cfray.sources.chroma.source import Chroma
@@ -23,6 +23,7 @@ from cfray.sources.elasticsearch.source import Elasticsearch
 from cfray.sources.files.arrow import Arrow
 from cfray.sources.files.csv import Csv
 from cfray.sources.files.delta import Delta
+from cfray.sources.files.frames import Frames
 from cfray.sources.files.json import JsonFile
 from cfray.sources.files.jsonl import JsonLines
 from cfray.sources.files.lance import Lance
@@ -37,7 +38,7 @@ from cfray.sources.postgres.source import Postgres
 from cfray.sources.qdrant.source import Qdrant
 from cfray.sources.weaviate.source import Weaviate
 
-AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta | XmlFile
+AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta | XmlFile | Frames
 VectorDatabase = Pinecone | Weaviate | Qdrant | Chroma | Milvus
 DocumentStore = Postgres | Elasticsearch | OpenSearch | MongoDB | DynamoDB | Filesystem
 AnyStore = VectorDatabase | DocumentStore
@@ -160,6 +161,10 @@ class Limits(Strict):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
 
 
+def _kind_of(source: object) -> object:
+    return source.get("kind") if isinstance(source, dict) else getattr(source, "kind", None)
+
+
 class JobSpec(Strict):
     """One migration, as the job file says it.
 
@@ -177,6 +182,24 @@ class JobSpec(Strict):
     limits: Limits = Limits()
     strict: bool = False
     _agreed: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _map_frames(cls, values: Any) -> Any:  # whatever a job file holds
+        """Give frames their own mapping: each column is the column of that name."""
+        if isinstance(values, dict) and _kind_of(values.get("source")) == "frames":
+            if values.get("mapping"):
+                raise ValueError("mapping: frames keep their columns; leave mapping out")
+            return {**values, "mapping": FRAME_MAPPING}
+        return values
+
+    @model_validator(mode="after")
+    def _keep_frames(self) -> Self:
+        if self.source.kind == "frames" and (
+            self.embedding.policy != "keep" or self.embedding.makes_vectors
+        ):
+            raise ValueError("embedding: frames keep their vectors; cfray embed makes others later")
+        return self
 
     def model_post_init(self, _context: object, /) -> None:
         """Work out what a resume must agree on."""

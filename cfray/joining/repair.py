@@ -16,8 +16,9 @@ import pyarrow as pa
 from cfray.conversion import chunk_frames
 from cfray.conversion.convert import Converted
 from cfray.conversion.cut_chunks import planned_tokenizer
-from cfray.conversion.steps import ORIGIN, Steps
+from cfray.conversion.steps import Steps
 from cfray.embedding.joining_frames import joining_job, make_joining_vectors
+from cfray.frames.schema import ORIGIN
 from cfray.joining.quarantine import QuarantinedRow
 from cfray.records.record import file_of
 from cfray.records.vectors import vector_lists

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cfray.conversion.steps import ORIGIN
 from cfray.copying.write import Tally, new_nonce, publish, write_frames
 from cfray.embedding.vectors import count_origins, schema_of_target
+from cfray.frames.schema import ORIGIN
 from cfray.joining.headers import prepare_headers
 from cfray.joining.quarantine import quarantined_rows
 from cfray.joining.repair import RepairedRow, repaired_rows, with_vectors

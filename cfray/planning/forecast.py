@@ -17,6 +17,7 @@ import pyarrow as pa
 from cfray.conversion.convert import Conversion, Converted
 from cfray.conversion.cut_chunks import planned_tokenizer
 from cfray.conversion.file_columns import FILE, file_paths
+from cfray.conversion.frames_kept import FRAMES
 from cfray.conversion.metadata_keys import metadata_key
 from cfray.conversion.steps import Steps
 from cfray.job.mapping import Path, SourceShape, dotted
@@ -151,6 +152,8 @@ def _convert(
 
 def _landings(job: JobSpec, shape: SourceShape) -> list[Landing]:
     """Say for each field where it goes."""
+    if shape.kind == FRAMES:
+        return [Landing(name, type_name, name) for name, type_name in shape.types.items()]
     rules = _rules(job, shape)
     landings = []
     for path, type_name in shape.types.items():

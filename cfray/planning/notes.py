@@ -11,6 +11,7 @@ from collections import Counter
 from cfray.conversion.convert import Conversion
 from cfray.conversion.fields import Fields
 from cfray.conversion.file_columns import FILE
+from cfray.conversion.frames_kept import FRAMES
 from cfray.conversion.metadata_keys import metadata_key
 from cfray.conversion.primary_vector import PrimaryVectors, read_primary
 from cfray.errors import ConfigError
@@ -60,7 +61,9 @@ def plan_notes(
 
 
 def _mapping_notes(job: JobSpec, shape: SourceShape) -> list[str]:
-    """Name the fields of the mapping that the sample lacks."""
+    """Name the fields of the mapping that the sample lacks; frames have no such mapping."""
+    if shape.kind == FRAMES:
+        return []
     entered = Conversion(job, shape).entered
     return [
         f"mapping.{key}: no record of the sample has {dotted(path)}"

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from cfray.conversion import identity
 from cfray.conversion.fields import Fields
+from cfray.conversion.frames_kept import FRAMES
 from cfray.errors import ConfigError
 from cfray.job.mapping import Key, SourceShape, VectorField, dotted, rule_paths, vector_fields
 from cfray.job.spec import JobSpec
@@ -26,6 +27,7 @@ from cfray.planning.vector_columns import (
     first_reason,
     further_vectors,
     typed_columns,
+    vectors_of_frames,
 )
 from cfray.records import vectors
 from cfray.records.record import variant_types
@@ -60,6 +62,8 @@ def work_out_shape(
     paths = job.mapping.paths | {field.path for field in primary}
     sample = [Fields(batch, paths) for batch in batches]
     further = further_vectors(job, types, primary, sample)
+    if job.source.kind == FRAMES and schema is not None:
+        further = vectors_of_frames(schema)
     check_column_names(job.embedding.columns, further.paths)
     if not set(further.paths.values()) <= paths:
         sample = [Fields(batch, paths | set(further.paths.values())) for batch in batches]
@@ -69,6 +73,7 @@ def work_out_shape(
         dimension=_dimension(job, sample, primary),
         fixed=schema is not None,
         types=_type_names(sample),
+        frame_types=description.frame_types,
         vectors=further.paths,
         id_tag=_id_tag(job, sample),
         vector=primary[0].path,

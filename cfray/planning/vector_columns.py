@@ -30,6 +30,8 @@ from cfray.sources.base import Collection, Description
 _NAMED = "vectors"
 #: The name behind ``x_vector_`` of the column that says how a vector was made.
 _ORIGIN = "origin"
+#: Begin of the names of columns that hold further vectors.
+_PREFIX = "x_vector_"
 #: Collections that a message lists for each width.
 _LISTED_COLLECTIONS = 5
 
@@ -174,6 +176,19 @@ def further_vectors(
                 if kind != kinds[0]:
                     column_types[name] = str(kind)
     return FurtherVectors(paths, column_types)
+
+
+def vectors_of_frames(schema: pa.Schema) -> FurtherVectors:
+    """Give the further vectors of records that are frames: their columns keep their names."""
+    names = [
+        field.name
+        for field in schema
+        if field.name.startswith(_PREFIX) and field.name != _PREFIX + _ORIGIN
+    ]
+    return FurtherVectors(
+        {name.removeprefix(_PREFIX): (name,) for name in names},
+        {name.removeprefix(_PREFIX): str(schema.field(name).type) for name in names},
+    )
 
 
 def check_column_names(columns: Iterable[str], vectors: dict[str, Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cfray.conversion.steps import ORIGIN
+from cfray.frames.schema import ORIGIN
 from cfray.joining.quarantine import rows_of_file
 from cfray.proving.read_target import EntryName
 from cfray.report.run import Run

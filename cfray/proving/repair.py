@@ -10,7 +10,6 @@ rows that a replay brought in.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from cfray.proving.differences import cancel, compared_columns, concatenate, has
 from cfray.proving.read_source import SourceReader, steps_of_copy
 from cfray.proving.read_target import FOREIGN, EntryName, Fragments
 from cfray.proving.verify import TargetFindings
+from cfray.records.record import canonical
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.target.books import Books, Content, read_books
@@ -172,9 +172,7 @@ class _Repair:
         """Commit rows, removals, new headers and the types of the fields at once."""
         headers = prepare_headers(self.run, self.books)
         emptied, leaving = self.found.untrusted, [*self.leaving, *headers.stale_rows]
-        types = json.dumps(
-            self.run.plan.shape.types, sort_keys=True, ensure_ascii=False, separators=(",", ":")
-        )
+        types = canonical(self.run.plan.shape.metadata_types)
         commit(
             self.run.target,
             lambda current: self._with_entries(current, headers),

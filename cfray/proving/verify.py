@@ -181,7 +181,7 @@ def _check_types(dataset: LanceDataset, plan: Plan, report: Report) -> tuple[boo
     """
     name = "types of every field"
     text = (dataset.schema.metadata or {}).get(TYPES_KEY.encode())
-    types = plan.shape.types
+    types = plan.shape.metadata_types
     try:
         recorded = None if text is None else json.loads(text)
     except ValueError:

@@ -106,6 +106,10 @@ class Folder:
         info: pafs.FileInfo = system.get_file_info(path)
         return bool(info.type != pafs.FileType.NotFound)
 
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a file of this name in the folder."""
+        return self.child(name).exists()
+
     def list_names(self) -> list[str]:
         """List the names of the files directly in the folder, sorted; none if it is missing."""
         system, path = self._open()

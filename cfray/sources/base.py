@@ -200,6 +200,7 @@ class Description:
             them, and refuses under ``strict``.
         copies: groups of files with the same bytes where they were compared, by name: perhaps
             copies.
+        frame_types: type of each key of ``custom_metadata``, where the records are frames.
     """
 
     schema: pa.Schema | None
@@ -213,6 +214,7 @@ class Description:
     blank_is_null: bool = False
     unread: tuple[str, ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
+    frame_types: dict[str, str] = field(default_factory=dict)
 
 
 class Source(BaseModel, ABC):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lance
 import pyarrow as pa
 
+from cfray.conversion.frames_kept import FRAMES
 from cfray.conversion.restore import Restoration
 from cfray.engine.lines import LineOptions, TaskLine
 from cfray.errors import ConfigError, ProofFailed
@@ -25,16 +27,19 @@ from cfray.runtime.error_text import describe_error
 from cfray.runtime.filesystems import Folder, open_filesystem, storage_options, strip_credentials
 from cfray.runtime.plurals import counted
 from cfray.runtime.storage_errors import classify_write_error
+from cfray.sources.files.kinds import is_lance_dataset
 from cfray.target.commit import Target
+from cfray.target.creation import STORAGE_VERSION
 from cfray.target.documents import dumps, parse_document
 from cfray.target.state import State
 from cfray.transfers.exports.fields import Column, Kinds, columns_of, describe_columns
 from cfray.transfers.exports.manifest import MANIFEST, Manifest, PartReceipt
 from cfray.transfers.exports.part import FragmentReader, Part, PartExport, Survey, lance_schema
-from cfray.transfers.exports.rows import RowMaker, is_chosen
+from cfray.transfers.exports.rows import RowMaker, is_chosen, plain_fields
 from cfray.transfers.exports.settings import TABULAR, ExportSettings
 from cfray.transfers.files import list_sizes
 from cfray.transfers.finished import identity_of, open_finished, pinned
+from cfray.transfers.places import check_apart, check_held, held, read_file
 from cfray.transfers.points import folder_beside
 
 #: File beside an export that is not finished: of what it is.
@@ -111,26 +116,28 @@ def export(uri: str, address: str, settings: ExportSettings) -> ExportReport:
     """
     settings.check()
     target, state = open_finished(uri)
+    check_apart(address, [uri])
     dataset_name = identity_of(state, target.ledger())
     version = target.open().version
     known = _read_manifest(address)
     if known is not None:
         _check_same(known, address, settings, dataset_name, version)
+        _forget(address)
         return ExportReport(address, known, was_there=True)
-    reader = FragmentReader(uri, version, settings)
-    rows = _count(reader)
+    _count(FragmentReader(uri, version, settings))  # which refuses a wrong condition
     version = _claim(address, settings, dataset_name, version)
-    reader = replace(reader, version=version)
-    with pinned(target, version, address):
-        rows = _count(reader) if version != target.open().version else rows
-        return _export(reader, state, address, rows, dataset_name)
+    reader = FragmentReader(uri, version, settings)
+    with held(address) as holding, pinned(target, version, address):
+        manifest = _export(reader, state, address, dataset_name)
+        check_held(holding, address)
+        Folder(address).publish(MANIFEST, dumps(manifest.to_json()))
+    _forget(address)
+    return ExportReport(address, manifest, was_there=False)
 
 
-def _export(
-    reader: FragmentReader, state: State, address: str, rows: int, dataset_name: str
-) -> ExportReport:
-    """Write the parts that are not there yet, then the manifest."""
-    settings, dataset = reader.settings, reader.open()
+def _export(reader: FragmentReader, state: State, address: str, dataset_name: str) -> Manifest:
+    """Write the parts that are not there yet."""
+    settings, dataset, rows = reader.settings, reader.open(), _count(reader)
     plan = state.plan()
     assert plan is not None
     name = str(state.jobs()[-1]["agreed"]["name"])
@@ -146,6 +153,8 @@ def _export(
         destination=address,
         receipts=folder_beside(address).child(_PARTS).uri,
     )
+    if settings.format == "lance":
+        _create_dataset(address, work.maker, dataset)
     done = {receipt.number: receipt for receipt in _receipts(address)}
     line = TaskLine(options, work=work)
     for receipt in line.run([part for part in parts if part.number not in done]):
@@ -158,7 +167,7 @@ def _export(
             f"remove {address} and {address}.cfray, and run the same command again",
         )
     if settings.format == "lance":
-        _commit_fragments(address, receipts, work.maker, dataset)
+        _commit_fragments(address, receipts)
     manifest = Manifest(
         settings=settings,
         source=strip_credentials(reader.uri),
@@ -168,13 +177,11 @@ def _export(
         rows=rows,
         dimension=dataset.schema.field("vector").type.list_size,
         fields=_described(columns, dataset, settings),
-        types=plan.shape.types,
+        types=plan.shape.metadata_types,
         files=[file for receipt in receipts for file in receipt.files],
     )
     _remove_left_over(address, manifest)
-    Folder(address).publish(MANIFEST, dumps(manifest.to_json()))
-    _forget(address)
-    return ExportReport(address, manifest, was_there=False)
+    return manifest
 
 
 def _count(reader: FragmentReader) -> int:
@@ -205,6 +212,12 @@ def _restoration(state: State, reader: FragmentReader) -> Restoration:
     plan = state.plan()
     assert plan is not None
     ledger = Target(reader.uri).ledger_of(reader.version)
+    if plan.shape.kind == FRAMES:
+        raise ConfigError(
+            "this target was made of frames, and does not know the fields of the source behind "
+            "them",
+            "export its rows as they are (--as frames), or the records of the dataset it came from",
+        )
     agreed = [job["agreed"] for job in state.jobs() if job["fingerprint"] in ledger.fingerprints]
     if any(other["mapping"] != agreed[0]["mapping"] for other in agreed):
         raise ConfigError(
@@ -253,7 +266,7 @@ def _row_maker(
     """
     if restoration is None:
         vectors = {"vector", *_vector_columns(dataset.schema)}
-        names = dataset.schema.names
+        names = [field.name for field in plain_fields(dataset.schema)]
     else:
         vectors = {path[0] for path in restoration.vector_paths if len(path) == 1}
         names = (
@@ -318,7 +331,8 @@ def _described(
         described = describe_columns(columns)
     elif settings.form == "frames":
         described = [
-            {"name": field.name, "type": type_name(field.type)} for field in _frame_fields(dataset)
+            {"name": field.name, "type": type_name(field.type)}
+            for field in plain_fields(dataset.schema)
         ]
     else:
         return []
@@ -326,37 +340,51 @@ def _described(
     return [item for item in described if not chosen or is_chosen(item["name"], chosen)]
 
 
-def _frame_fields(dataset: lance.LanceDataset) -> list[pa.Field]:
-    """Give the columns of frames as they are read: with the bytes of blobs."""
-    return [
-        pa.field("raw_data", pa.large_binary()) if field.name == "raw_data" else field
-        for field in dataset.schema
-    ]
-
-
-def _commit_fragments(
-    address: str, receipts: list[PartReceipt], maker: RowMaker, dataset: lance.LanceDataset
-) -> None:
-    """Make a Lance dataset of the fragments that the workers wrote.
+def _create_dataset(address: str, maker: RowMaker, dataset: lance.LanceDataset) -> None:
+    """Create the Lance dataset that is exported to, if it is not there; it has no rows yet.
 
     Raises:
         TargetError: it cannot be written.
     """
-    fragments = [
-        lance.FragmentMetadata.from_json(json.dumps(item))
-        for receipt in receipts
-        for item in receipt.fragments
-    ]
+    if is_lance_dataset(address):
+        return
     empty = dataset.scanner(limit=0, blob_handling="all_binary").to_table()
     batch = pa.RecordBatch.from_arrays(
         [column.combine_chunks() for column in empty.columns], schema=empty.schema
     )
     schema = lance_schema(maker.rows(batch).schema)
     try:
+        lance.write_dataset(
+            schema.empty_table(),
+            address,
+            mode="create",
+            data_storage_version=STORAGE_VERSION,
+            storage_options=storage_options(address),
+        )
+    except OSError as error:
+        raise classify_write_error(error, f"could not write {address}") from error
+
+
+def _commit_fragments(address: str, receipts: list[PartReceipt]) -> None:
+    """Add the fragments that the workers wrote to the Lance dataset, once.
+
+    Raises:
+        TargetError: it cannot be written.
+    """
+    options = storage_options(address)
+    fragments = [
+        lance.FragmentMetadata.from_json(json.dumps(item))
+        for receipt in receipts
+        for item in receipt.fragments
+    ]
+    if lance.dataset(address, storage_options=options).version > 1 or not fragments:
+        return  # a run that was killed behind this commit made it
+    try:
         lance.LanceDataset.commit(
             address,
-            lance.LanceOperation.Overwrite(schema, fragments),
-            storage_options=storage_options(address),
+            lance.LanceOperation.Append(fragments),
+            read_version=1,
+            storage_options=options,
         )
     except OSError as error:
         raise classify_write_error(error, f"could not write {address}") from error
@@ -372,7 +400,7 @@ def _claim(address: str, settings: ExportSettings, dataset_name: str, version: i
         ConfigError: something else stands there.
     """
     folder = folder_beside(address)
-    data = folder.read(CLAIM)
+    data = read_file(folder, CLAIM)
     settled = json.loads(dumps(asdict(settings)))
     if data is not None:
         begun = parse_document(
@@ -393,7 +421,7 @@ def _claim(address: str, settings: ExportSettings, dataset_name: str, version: i
 
 
 def _read_manifest(address: str) -> Manifest | None:
-    data = Folder(address).read(MANIFEST)
+    data = read_file(Folder(address), MANIFEST)
     if data is None:
         return None
     return parse_document(
@@ -445,4 +473,5 @@ def _remove_left_over(address: str, manifest: Manifest) -> None:
 def _forget(address: str) -> None:
     """Remove the folder beside a finished export."""
     system, path = open_filesystem(folder_beside(address).uri)
-    system.delete_dir(path)
+    with suppress(FileNotFoundError):
+        system.delete_dir(path)

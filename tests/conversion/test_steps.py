@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from cfray.conversion import chunk_frames
-from cfray.conversion.steps import KEPT, ORIGIN, Steps, copied_schema
+from cfray.conversion.steps import KEPT, Steps, copied_schema
+from cfray.frames.schema import ORIGIN
 from cfray.job.spec import JobSpec
 from cfray.planning.shape import work_out_shape
 from cfray.sources.base import Description

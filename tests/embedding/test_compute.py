@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cfray.conversion.steps import ORIGIN
 from cfray.embedding.compute import NEW, PieceReceipt, read_range, read_scratch
 from cfray.embedding.pieces import divide, files_of, state_of
 from cfray.errors import TargetError, TargetUnavailable
+from cfray.frames.schema import ORIGIN
 from cfray.joining.headers import write_headers
 from tests.embedding.letters import DIMENSION, IDENTITY, vector_of
 from tests.embedding.small_targets import copy_target, is_chunk

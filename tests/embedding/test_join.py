@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from cfray.conversion.rejects import RejectedRow
-from cfray.conversion.steps import ORIGIN
 from cfray.errors import TargetUnavailable
+from cfray.frames.schema import ORIGIN
 from cfray.joining.headers import write_headers
 from cfray.target.quarantine_counts import reasons_now
 from tests.embedding.letters import DIMENSION, vector_of

@@ -16,11 +16,11 @@ from lance.dataset import Transaction
 from lance.fragment import FragmentMetadata, write_fragments
 from lance.schema import LanceSchema
 
-from cfray.conversion.steps import ORIGIN
 from cfray.embedding.join import JoinedFragment
 from cfray.embedding.pieces import state_of
 from cfray.embedding.swap import replace_columns
 from cfray.errors import TargetUnavailable
+from cfray.frames.schema import ORIGIN
 from cfray.target.commit import with_field
 
 OLD, NEW = 4, 6

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 
 from cfray.conversion import chunk_frames
-from cfray.conversion.steps import ORIGIN
 from cfray.embedders.recipe import Recipe
 from cfray.embedders.spec import Embedding
 from cfray.embedding.vectors import VectorMaker, count_origins, made_fields
+from cfray.frames.schema import ORIGIN
 from cfray.remap.maps import Map, unit_rows
 from cfray.remap.projection import fit_pca
 from cfray.target.exact_vectors import ExactVectors

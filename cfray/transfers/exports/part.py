@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 
 from cfray.conversion.chunk_frames import FIELD as CHUNK_OF
 from cfray.conversion.shown_values import MetadataRows
+from cfray.copying.write import staged_files
 from cfray.engine import failpoint
 from cfray.frames.schema import ORIGINAL_ID
 from cfray.runtime.filesystems import Folder, storage_options
 from cfray.runtime.storage_errors import classify_write_error
 from cfray.target.commit import with_field
-from cfray.target.creation import STORAGE_VERSION
 from cfray.target.documents import dumps
 from cfray.transfers.exports import markdown
 from cfray.transfers.exports.fields import Kinds
@@ -28,7 +28,7 @@ from cfray.transfers.exports.manifest import ExportedFile, PartReceipt
 from cfray.transfers.exports.rows import RowMaker
 from cfray.transfers.exports.settings import SUFFIXES, ExportSettings
 from cfray.transfers.exports.writers import Writer, open_writer
-from cfray.transfers.files import HashedFile, hash_file
+from cfray.transfers.files import HashedFile
 
 #: Rows of a batch, and of one where documents have raw data of any size.
 _BATCH_ROWS, _RAW_BATCH_ROWS = 4096, 32
@@ -36,7 +36,7 @@ _BATCH_ROWS, _RAW_BATCH_ROWS = 4096, 32
 _FILE_BYTES = 256 * 1024 * 1024
 #: Files of collections that a part has open at a time.
 _OPEN_FILES = 64
-#: Headers describe records and are none.
+#: Headers and chunks are made of documents, and are made anew with another dataset.
 _DOCUMENTS = "record_type = 'document'"
 
 
@@ -72,14 +72,14 @@ class FragmentReader:
         options = storage_options(self.uri)
         return lance.dataset(self.uri, version=self.version, storage_options=options)
 
-    def condition(self, dataset: lance.LanceDataset) -> str | None:
-        """Give the SQL condition of the rows that are exported; None: all."""
-        conditions = [f"({self.settings.where})"] if self.settings.where else []
-        if self.settings.form == "records":
-            conditions.append(_DOCUMENTS)
-            if CHUNK_OF.name in dataset.schema.names:
-                conditions.append(f"{CHUNK_OF.name} IS NULL")
-        return " AND ".join(conditions) or None
+    def condition(self, dataset: lance.LanceDataset) -> str:
+        """Give the SQL condition of the rows that are exported."""
+        conditions = [_DOCUMENTS]
+        if CHUNK_OF.name in dataset.schema.names:
+            conditions.append(f"{CHUNK_OF.name} IS NULL")
+        if self.settings.where:
+            conditions.append(f"({self.settings.where})")
+        return " AND ".join(conditions)
 
     def count(self) -> int:
         """Count the rows that are exported."""
@@ -220,19 +220,18 @@ class PartExport:
                 pa.RecordBatchReader.from_batches(schema, all_batches()),
                 self.destination,
                 schema=schema,
-                mode="create",
-                data_storage_version=STORAGE_VERSION,
+                mode="append",
                 storage_options=storage_options(self.destination),
             )
         except OSError as error:
             raise classify_write_error(error, f"could not write {self.destination}") from error
+        metadata: list[dict[str, Any]] = [fragment.to_json() for fragment in fragments]
         files = [
-            ExportedFile(hash_file(self.destination, f"data/{data.path}"), fragment.physical_rows)
-            for fragment in fragments
-            for data in fragment.files
+            ExportedFile(HashedFile(file.path, file.size, file.digest), fragment.physical_rows)
+            for fragment, written in zip(fragments, metadata, strict=True)
+            for file in staged_files(self.destination, [written])
         ]
         rows = sum(fragment.physical_rows for fragment in fragments)
-        metadata: list[dict[str, Any]] = [fragment.to_json() for fragment in fragments]
         return PartReceipt(part.number, rows, files, metadata)
 
 

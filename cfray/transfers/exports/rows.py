@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from cfray.conversion.chunk_frames import FIELD as CHUNK_OF
 from cfray.conversion.restore import Restoration
-from cfray.frames.schema import METADATA_ENTRY
 from cfray.records.record import is_variant
 from cfray.records.values import json_texts
 from cfray.transfers.exports.fields import Column
@@ -39,7 +39,7 @@ class RowMaker:
     def rows(self, frames: pa.RecordBatch) -> pa.RecordBatch:
         """Make a row of each frame."""
         if self.restoration is None:
-            rows = without_extensions(frames)
+            rows = plain_frames(frames)
         else:
             rows = self.restoration.records(frames)
             if self.columns is not None:
@@ -114,14 +114,19 @@ def is_chosen(name: str, chosen: Sequence[str]) -> bool:
     )
 
 
-def without_extensions(frames: pa.RecordBatch) -> pa.RecordBatch:
-    """Give frames without what only Lance knows of their columns."""
-    fields = [field.with_metadata(None) for field in frames.schema]
-    fields = [
-        field.with_type(pa.list_(METADATA_ENTRY)) if field.name == "custom_metadata" else field
-        for field in fields
+def plain_frames(frames: pa.RecordBatch) -> pa.RecordBatch:
+    """Give frames without what only Lance knows of their columns, and without that of chunks."""
+    schema = pa.schema(plain_fields(frames.schema))
+    return frames.select(schema.names).cast(schema)
+
+
+def plain_fields(schema: pa.Schema) -> list[pa.Field]:
+    """Give the columns of frames as they are exported: with the bytes of blobs."""
+    return [
+        pa.field(field.name, pa.large_binary() if field.name == "raw_data" else field.type)
+        for field in schema
+        if field.name != CHUNK_OF.name
     ]
-    return pa.RecordBatch.from_arrays(frames.columns, schema=pa.schema(fields))
 
 
 def _base64(vectors: pa.Array) -> pa.StringArray:
