@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from cfray.conversion.frames_kept import FRAMES
 from cfray.conversion.restore import Restoration
+from cfray.engine import failpoint
 from cfray.engine.lines import LineOptions, TaskLine
 from cfray.errors import ConfigError, ProofFailed
 from cfray.job.agreement import agreed_to_make_vectors
@@ -45,8 +46,9 @@ from cfray.transfers.points import folder_beside
 #: File beside an export that is not finished: of what it is.
 CLAIM = "export.json"
 _PARTS = "parts"
-#: Bytes of the dataset's files that a part is made of at least.
+#: Bytes of the dataset's files that a part is made of at least, and parts of a smaller dataset.
 _PART_BYTES = 128 * 1024 * 1024
+_PARTS_AT_LEAST = 16
 #: Names of files of a part, and of files that are not whole.
 _OWN_NAME = re.compile(r"part-\d{5}-\d+-[0-9a-f]{8}\.\w+")
 _UNFINISHED = re.compile(r".*\.[0-9a-f]{8}\.part")
@@ -125,23 +127,25 @@ def export(uri: str, address: str, settings: ExportSettings) -> ExportReport:
         _forget(address)
         return ExportReport(address, known, was_there=True)
     _count(FragmentReader(uri, version, settings))  # which refuses a wrong condition
-    version = _claim(address, settings, dataset_name, version)
+    parts = list(_parts(target.open(version)))
+    version, parts = _claim(address, settings, dataset_name, version, parts)
     reader = FragmentReader(uri, version, settings)
     with held(address) as holding, pinned(target, version, address):
-        manifest = _export(reader, state, address, dataset_name)
+        manifest = _export(reader, state, address, dataset_name, parts)
         check_held(holding, address)
         Folder(address).publish(MANIFEST, dumps(manifest.to_json()))
     _forget(address)
     return ExportReport(address, manifest, was_there=False)
 
 
-def _export(reader: FragmentReader, state: State, address: str, dataset_name: str) -> Manifest:
+def _export(
+    reader: FragmentReader, state: State, address: str, dataset_name: str, parts: list[Part]
+) -> Manifest:
     """Write the parts that are not there yet."""
     settings, dataset, rows = reader.settings, reader.open(), _count(reader)
     plan = state.plan()
     assert plan is not None
     name = str(state.jobs()[-1]["agreed"]["name"])
-    parts = list(_parts(dataset))
     options = LineOptions(name, "export")
     restoration = _restoration(state, reader) if settings.form == "records" else None
     columns = _columns(reader, restoration, parts, options)
@@ -159,6 +163,7 @@ def _export(reader: FragmentReader, state: State, address: str, dataset_name: st
     line = TaskLine(options, work=work)
     for receipt in line.run([part for part in parts if part.number not in done]):
         done[receipt.number] = receipt
+        failpoint.reach("part exported")
     receipts = [done[part.number] for part in parts]
     written = sum(receipt.rows for receipt in receipts)
     if written != rows:
@@ -310,13 +315,18 @@ def _text_field(restoration: Restoration | None) -> str | None:
 
 
 def _parts(dataset: lance.LanceDataset) -> Iterator[Part]:
-    """Divide the fragments of a version: as many together as make a file of some size."""
+    """Divide the fragments of a version: few that are large, or many that are small, a part."""
+    sizes = {
+        fragment.fragment_id: sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
+        for fragment in dataset.get_fragments()
+    }
+    enough = min(_PART_BYTES, sum(sizes.values()) / _PARTS_AT_LEAST)
     numbers: list[int] = []
     size = count = 0
-    for fragment in dataset.get_fragments():
-        numbers.append(fragment.fragment_id)
-        size += sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
-        if size >= _PART_BYTES:
+    for number, bytes_there in sizes.items():
+        numbers.append(number)
+        size += bytes_there
+        if size >= enough:
             yield Part(count, tuple(numbers))
             count, numbers, size = count + 1, [], 0
     if numbers:
@@ -390,11 +400,13 @@ def _commit_fragments(address: str, receipts: list[PartReceipt]) -> None:
         raise classify_write_error(error, f"could not write {address}") from error
 
 
-def _claim(address: str, settings: ExportSettings, dataset_name: str, version: int) -> int:
+def _claim(
+    address: str, settings: ExportSettings, dataset_name: str, version: int, parts: list[Part]
+) -> tuple[int, list[Part]]:
     """Take an address, or go on with an export of the same that was interrupted.
 
     Returns:
-        the version that is exported.
+        the version that is exported, and its parts.
 
     Raises:
         ConfigError: something else stands there.
@@ -407,7 +419,8 @@ def _claim(address: str, settings: ExportSettings, dataset_name: str, version: i
             data, f"{folder.uri}/{CLAIM}", json.loads, remedy="give another address"
         )
         if begun["settings"] == settled and begun["dataset"] == dataset_name:
-            return int(begun["version"])
+            numbers = enumerate(begun["parts"])
+            return int(begun["version"]), [Part(number, tuple(ids)) for number, ids in numbers]
         raise ConfigError(
             f"another export to {address} was interrupted",
             f"finish it, give another address, or remove {address} and {folder.uri}",
@@ -416,8 +429,9 @@ def _claim(address: str, settings: ExportSettings, dataset_name: str, version: i
         raise ConfigError(
             f"something is at {address} already; nothing was changed", "give another address"
         )
-    folder.publish(CLAIM, dumps({"settings": settled, "dataset": dataset_name, "version": version}))
-    return version
+    body = {"settings": settled, "dataset": dataset_name, "version": version}
+    folder.publish(CLAIM, dumps({**body, "parts": [part.fragments for part in parts]}))
+    return version, parts
 
 
 def _read_manifest(address: str) -> Manifest | None:

@@ -149,7 +149,10 @@ def _column(
     recorded = restoration.types.get(path)
     is_fixed = restoration.shape.fixed
     if path in restoration.vector_paths:
-        return Column(name, _vector_type(recorded, vector) if is_fixed else vector)
+        kind = _vector_type(recorded, vector) if is_fixed else vector
+        is_carried = not is_fixed or recorded is None or read_type(recorded) is not None
+        lost = "" if is_carried else f"{recorded}, written as a list of numbers"
+        return Column(name, kind, lost=lost)
     is_opened = any(
         other != path and (other[0] == name or item_of(other[0]) is not None)
         for other in restoration.types
