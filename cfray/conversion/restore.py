@@ -27,7 +27,14 @@ from cfray.conversion import shown_values
 from cfray.conversion.cases import condition_holds, first_that_holds
 from cfray.conversion.list_items import item_of
 from cfray.conversion.metadata_keys import entered_paths, field_of, metadata_key
-from cfray.conversion.shown_values import Cells, Kinds, Mask, MetadataRows, kind_of_json
+from cfray.conversion.shown_values import (
+    Cells,
+    Kinds,
+    Mask,
+    MetadataRows,
+    is_text_type,
+    kind_of_json,
+)
 from cfray.frames.schema import ORIGIN, ORIGINAL_ID
 from cfray.job.mapping import (
     Const,
@@ -191,12 +198,12 @@ class _Batch:
 
     def _read_ids(self) -> None:
         # rows that another program wrote have none
-        ids = self.metadata.of_key(ORIGINAL_ID).to_pylist()
+        ids = self.metadata.of_key(ORIGINAL_ID)
         paths = rule_paths(self.mapping.id)
         if not isinstance(self.mapping.id, Key):
             self._show(paths, ids, shown_values.of_id, metadata_first=False)
             return
-        parts = [None if text is None else json.loads(text) for text in ids]
+        parts = [None if text is None else json.loads(text) for text in ids.to_pylist()]
         for number, path in enumerate(paths):
             values = [None if part is None else part[number] for part in parts]
             self._show([path], values, lambda _, part: shown_values.of_part(part))
@@ -222,12 +229,12 @@ class _Batch:
         self, name: str, paths: list[Path], as_text: Callable[[str, Any], str]
     ) -> None:
         if paths:
-            self._show(paths, self.frames.column(name).to_pylist(), as_text)
+            self._show(paths, self.frames.column(name), as_text)
 
     def _show(
         self,
         paths: Iterable[Path],
-        shown: list[Any],
+        shown: pa.Array | list[Any],
         as_text: Callable[[str, Any], str],
         *,
         metadata_first: bool = True,
@@ -241,7 +248,10 @@ class _Batch:
             metadata_first: a value in custom_metadata is what the column shows, too; of an id it is
                 one that could not be an id.
         """
-        is_open = np.array([value is not None for value in shown], np.bool_)
+        if isinstance(shown, pa.Array):
+            is_open = shown.is_valid().to_numpy(zero_copy_only=False).copy()
+        else:
+            is_open = np.array([value is not None for value in shown], np.bool_)
         for path in paths:
             if self._is_copy(path):
                 continue
@@ -251,10 +261,7 @@ class _Batch:
             is_shown = is_open & has_type & ~in_metadata
             own = self._of(path)
             is_new = is_shown & ~own.is_present
-            texts: list[str | None] = [None] * len(shown)
-            for row in np.flatnonzero(is_new).tolist():
-                texts[row] = as_text(kinds[row], shown[row])
-            own.put(is_new, kinds, pa.array(texts, pa.string()))
+            own.put(is_new, kinds, _as_texts(shown, is_new, kinds, as_text))
             is_open &= ~(is_shown | (in_metadata & has_type & metadata_first))
 
     def _is_copy(self, path: Path) -> bool:
@@ -321,7 +328,7 @@ class _Batch:
         vectors = _cast(cells.numbers, kind) if self.restoration.shape.fixed else None
         if vectors is not None:
             return vectors
-        if self.restoration.shape.fixed and shown_values.is_text_type(type_name(kind)):
+        if self.restoration.shape.fixed and is_text_type(type_name(kind)):
             return read_texts(cells.as_texts(), kind)
         return cells.numbers
 
@@ -393,6 +400,19 @@ class _Batch:
             return None
         members = (f"{canonical(name)}:{present[name]}" for name in sorted(present, key=str))
         return "{" + ",".join(members) + "}"
+
+
+def _as_texts(
+    shown: pa.Array | list[Any], rows: Mask, kinds: Kinds, as_text: Callable[[str, Any], str]
+) -> pa.StringArray:
+    """Give the canonical texts of what a column shows in some rows."""
+    if isinstance(shown, pa.StringArray) and all(map(is_text_type, set(kinds[rows]))):
+        return shown
+    values = shown.to_pylist() if isinstance(shown, pa.Array) else shown
+    texts: list[str | None] = [None] * len(values)
+    for row in np.flatnonzero(rows).tolist():
+        texts[row] = as_text(kinds[row], values[row])
+    return pa.array(texts, pa.string())
 
 
 def concat_records(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -212,9 +212,11 @@ def _times(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     count = _counter(kind)
     width = pa.int32() if kind.bit_width == 32 else pa.int64()
     # a bare count is a duration, or a time of day outside the day
-    counts = [
-        value if value is None or isinstance(value, int) else count(value) for value in values
-    ]
+    known: dict[Any, int | None] = {None: None}
+    for value in values:
+        if value not in known:
+            known[value] = value if isinstance(value, int) else count(value)
+    counts = [known[value] for value in values]
     return pa.array(counts, width).view(kind)
 
 

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 
@@ -30,14 +29,14 @@ def measure(target: str, place: str) -> dict[str, float]:
     for suffix in ("", ".cfray"):
         shutil.copytree(f"{target}{suffix}", f"{place}/plain{suffix}")
     plain = time.perf_counter() - begin
-    first = _run("backup", target, "--to", f"{place}/backup")
-    restored = _run("restore", f"{place}/backup", "--to", f"{place}/restored.lance")
+    first = tree.run_cfray("backup", target, "--to", f"{place}/backup")
+    restored = tree.run_cfray("restore", f"{place}/backup", "--to", f"{place}/restored.lance")
     dataset = lance.dataset(target)
     version = dataset.version
     dataset.update(
         {"author": "'Ann'"}, where="uuid LIKE '00%' OR uuid LIKE '01%' OR uuid LIKE '02%'"
     )
-    second = _run("backup", target, "--to", f"{place}/backup")
+    second = tree.run_cfray("backup", target, "--to", f"{place}/backup")
     told = json.loads(second.out)
     lance.dataset(target).checkout_version(version).restore()
     return {
@@ -47,13 +46,6 @@ def measure(target: str, place: str) -> dict[str, float]:
         "second": second.wall,
         "share": told["copied_bytes"] / told["bytes"],
     }
-
-
-def _run(*arguments: str) -> tree.Run:
-    ran = tree.run([sys.executable, "-m", "cfray.cli", *arguments, "--json"], memory=False)
-    if ran.code or ran.left:
-        sys.exit(f"{arguments}: exit code {ran.code}, left running: {ran.left}\n{ran.err[-4000:]}")
-    return ran
 
 
 def main() -> None:
@@ -79,7 +71,7 @@ def main() -> None:
         try:
             with open(f"{home}/job.yaml", "w", encoding="utf-8") as file:
                 yaml.safe_dump(job(folder, f"{home}/out.lance"), file)
-            _run("migrate", f"{home}/job.yaml")
+            tree.run_cfray("migrate", f"{home}/job.yaml")
             ratios = []
             for number in range(given.rounds):
                 place = tempfile.mkdtemp(prefix="copies-", dir=home)

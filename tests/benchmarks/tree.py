@@ -12,6 +12,7 @@ import ctypes
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -53,6 +54,14 @@ class Run:
     def peak(self, begin: float = 0.0, end: float = float("inf")) -> int:
         """Give the largest memory in bytes between two Unix times."""
         return max((size for when, size in self.memory if begin <= when <= end), default=0)
+
+
+def run_cfray(*arguments: str, memory: bool = False) -> Run:
+    """Run a command of cfray's; end the program where it fails or leaves a process."""
+    ran = run([sys.executable, "-m", "cfray.cli", *arguments, "--json"], memory=memory)
+    if ran.code or ran.left:
+        sys.exit(f"{arguments}: exit code {ran.code}, left running: {ran.left}\n{ran.err[-4000:]}")
+    return ran
 
 
 def run(

@@ -31,8 +31,8 @@ def measure(rows: int, cache: str) -> tuple[tree.Run, tree.Run]:
     try:
         with open(f"{place}/job.yaml", "w", encoding="utf-8") as file:
             yaml.safe_dump(job(folder, f"{place}/out.lance"), file)
-        migrated = _run("migrate", f"{place}/job.yaml")
-        verified = _run("verify", f"{place}/job.yaml", "--against", "source")
+        migrated = tree.run_cfray("migrate", f"{place}/job.yaml", memory=True)
+        verified = tree.run_cfray("verify", f"{place}/job.yaml", "--against", "source", memory=True)
         (check,) = [
             check for check in json.loads(verified.out)["checks"] if check["name"] == AGAINST_SOURCE
         ]
@@ -41,13 +41,6 @@ def measure(rows: int, cache: str) -> tuple[tree.Run, tree.Run]:
         return migrated, verified
     finally:
         shutil.rmtree(place)
-
-
-def _run(*arguments: str) -> tree.Run:
-    ran = tree.run([sys.executable, "-m", "cfray.cli", *arguments, "--json"], memory=True)
-    if ran.code or ran.left:
-        sys.exit(f"{arguments}: exit code {ran.code}, left running: {ran.left}\n{ran.err[-4000:]}")
-    return ran
 
 
 def main() -> None:

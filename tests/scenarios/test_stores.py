@@ -3,6 +3,7 @@
 Nothing is lost and nothing invented.
 """
 
+import json
 import os
 import signal
 from contextlib import closing
@@ -92,6 +93,24 @@ def runs_context(job):
     return Context(scratch=str(job.state / "scratch-of-a-test"))
 
 
+def documents(target):
+    """Give the documents by uuid, each value of custom_metadata with its type.
+
+    A search server gives its documents in another order once it has merged its segments.  The plan
+    then looks at another sample, so that another type of a mixed field is the dataset's, and other
+    rows name theirs.
+    """
+    dataset = lance.dataset(target)
+    types = json.loads(dataset.schema.metadata[b"cfray.types"])
+    found = {}
+    for row in dataset.to_table(filter="record_type = 'document'").to_pylist():
+        metadata = {entry["key"]: entry["value"] for entry in row["custom_metadata"]}
+        of_row = json.loads(metadata.pop("cfray.types", "{}"))
+        typed = {key: (of_row.pop(key, types.get(key)), text) for key, text in metadata.items()}
+        found[row["uuid"]] = {**row, "custom_metadata": typed, "types of others": of_row}
+    return found
+
+
 @pytest.fixture
 def job(bed, seeded, tmp_path):
     """Give the same job with a target of its own."""
@@ -121,7 +140,7 @@ def test_a_killed_run_is_brought_to_the_same_end(
         + report["counts"]["shards_read"]
         == report["counts"]["shards"]
     )
-    assert runs.digests(job.target) == runs.digests(moved.target)
+    assert documents(job.target) == documents(moved.target)
     assert len(set(runs.uuids(job.target))) == len(runs.uuids(job.target))
 
 
