@@ -121,7 +121,7 @@ def fitted(batch: pa.RecordBatch, schema: pa.Schema, *, plain: bool) -> pa.Recor
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if schema.get_field_index(field.name) < 0:
             if plain and is_variant(field):
-                column, field = _texts(column), pa.field(field.name, _TEXT)  # noqa: PLW2901
+                column, field = texts_of_variants(column), pa.field(field.name, _TEXT)  # noqa: PLW2901
             columns.append(column)
             fields.append(field)
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
@@ -180,7 +180,7 @@ def _plain(field: pa.Field, column: pa.StructArray) -> pa.Array:
         Unfit: names the first value that the type cannot hold.
     """
     if field.type == _TEXT:
-        return _texts(column)
+        return texts_of_variants(column)
     kinds = _precise_kinds(column)
     texts = pc.if_else(pc.equal(kinds, "null"), None, column.flatten()[1])
     accepted = _accepted(field.type)
@@ -224,7 +224,7 @@ def _lists(kind: pa.DataType, kinds: pa.StringArray, column: pa.StructArray) -> 
     return pc.if_else(texts.is_valid(), lists, variant_numbers(column).cast(kind))
 
 
-def _texts(column: pa.StructArray) -> pa.StringArray:
+def texts_of_variants(column: pa.StructArray) -> pa.StringArray:
     """Give the text of each value; null where there is none.
 
     A text to which a store gives a type of its own, such as a date, stands without the quotes

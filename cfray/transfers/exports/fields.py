@@ -18,12 +18,13 @@ from cfray.conversion.list_items import item_of
 from cfray.conversion.restore import Restoration
 from cfray.conversion.shown_values import ABSENT, MetadataRows
 from cfray.job.mapping import Path
+from cfray.records.plain import texts_of_variants
 from cfray.records.reading import read_texts
 from cfray.records.record import EXACT_INT, is_variant, variant_texts, variant_types
 from cfray.records.type_names import read_type
 from cfray.records.values import json_texts, metadata_texts, type_name
 from cfray.records.vector_values import is_vector_type
-from cfray.transfers.exports.texts import unquoted, variant_json
+from cfray.transfers.exports.texts import variant_json
 
 #: Types of JSON's numbers, as records of a source without a schema have them.
 _INTEGER, _DOUBLE = "int64", "double"
@@ -115,12 +116,10 @@ class Column:
         return read_texts(metadata_texts(values), self.type)
 
     def _of_variants(self, values: pa.StructArray) -> pa.Array:
-        kinds = variant_types(values)
-        is_value = pc.fill_null(pc.not_equal(kinds, "null"), fill_value=False)
-        texts = pc.if_else(is_value, variant_texts(values), None)
-        if self.type != pa.string():
-            return read_texts(texts, self.type)
-        return unquoted(texts, pc.not_equal(kinds, "string"))
+        if self.type == pa.string():
+            return texts_of_variants(values)
+        is_value = pc.fill_null(pc.not_equal(variant_types(values), "null"), fill_value=False)
+        return read_texts(pc.if_else(is_value, variant_texts(values), None), self.type)
 
 
 def columns_of(restoration: Restoration, kinds: Kinds, vector: pa.DataType) -> list[Column]:
