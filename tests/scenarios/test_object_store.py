@@ -55,7 +55,7 @@ def test_a_target_on_an_s3_store_survives_a_kill(s3_place, tmp_path):
 
 
 def live_on(runner, place, tmp_path):
-    """Migrate to a place on a store, killed once; clean up, verify, back up, restore, replicate."""
+    """Migrate to a place on a store, killed once; clean up, verify, back up, restore, export."""
     exports = tmp_path / "exports"
     exports.mkdir()
     export(exports)
@@ -86,6 +86,13 @@ def live_on(runner, place, tmp_path):
     runner.start("cleanup", job, "--json").wait().ended_with(0)
     runner.start("verify", job).wait().ended_with(0)
     back_up_and_restore(runner, job, f"{place}/backups/o", tmp_path / "restored.lance")
+    bring_back(runner, job, f"{place}/roundtrip")
+
+
+def bring_back(runner, job, work):
+    """Prove that a dataset that is made of an export on the store is the same."""
+    trip = runner.start("roundtrip", job, "--work", work, "--quiet", "--json").wait()
+    assert trip.ended_with(0).document()["differing"] == []
 
 
 def back_up_and_restore(runner, job, backup, to):
