@@ -557,7 +557,8 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="parquet, arrow, lance, jsonl, json, csv or markdown.",
+            help="parquet, arrow, lance, jsonl, json, csv or markdown; or what a store imports: "
+            "pinecone, qdrant, milvus, weaviate or chroma.",
         ),
     ] = "parquet",
     form: Annotated[
@@ -633,7 +634,7 @@ def roundtrip(
     ],
     *,
     format: Annotated[  # noqa: A002  # the name of the option
-        str, typer.Option("--format", help="As of cfray export.")
+        str, typer.Option("--format", help="parquet, arrow, lance, jsonl, json, csv or markdown.")
     ] = "parquet",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -643,9 +644,9 @@ def roundtrip(
     from typing import get_args
 
     from cfray import pipeline
-    from cfray.transfers.exports.settings import Format
+    from cfray.transfers.exports.settings import FileFormat
 
-    _check_choice("--format", format, get_args(Format))
+    _check_choice("--format", format, get_args(FileFormat))
     trip = pipeline.prove_round_trip(
         pipeline.address_of(target),
         pipeline.address_of(work),

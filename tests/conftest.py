@@ -155,6 +155,7 @@ SERVERS = (
     *("endpoint", "minio", "moto", "seaweedfs"),
 )
 SHARING_FILES = (
+    "test_layouts.py",
     "test_stores.py",
     "test_damage_of_stores.py",
     "test_vector_stores.py",

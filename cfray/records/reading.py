@@ -56,12 +56,26 @@ def read_texts(texts: pa.StringArray, kind: pa.DataType) -> pa.Array:
         return texts.cast(kind)
     if _is_wrapped_text(kind):
         return build(texts.to_pylist(), kind)
-    parsed = [None if text is None else json.loads(text) for text in texts.to_pylist()]
+    parsed = [None if text is None else parse(text) for text in texts.to_pylist()]
     return build(parsed, kind)
 
 
+class Digits(str):
+    """The digits of a number with a fraction or an exponent, which a float64 may round."""
+
+    __slots__ = ()
+
+
+def parse(text: str) -> Any:  # parsed JSON
+    """Read JSON, numbers with a fraction as their digits, so that a float32 is rounded once.
+
+    By way of a float64, ``7.038531e-26`` is another float32.
+    """
+    return json.loads(text, parse_float=Digits)
+
+
 def build(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Make an array of parsed canonical JSON; None is null.
+    """Make an array of canonical JSON that ``parse`` read; None is null.
 
     Raises:
         ValueError: a value is none of this type.
@@ -120,7 +134,10 @@ def _runs(values: Sequence[Any], kind: pa.RunEndEncodedType) -> pa.Array:
 
 
 def _floats(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    width: Any = {16: np.float16, 32: np.float32, 64: np.float64}[kind.bit_width]
+    if kind.equals(pa.float32()):
+        texts = [None if value is None else str(value) for value in values]
+        return pa.array(texts, pa.string()).cast(kind)
+    width: Any = {16: np.float16, 64: np.float64}[kind.bit_width]
     numbers = np.array([0 if value is None else float(value) for value in values]).astype(width)
     is_null = np.array([value is None for value in values], np.bool_)
     return pa.array(numbers, kind, mask=is_null)

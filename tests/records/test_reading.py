@@ -1,5 +1,6 @@
 """Arrays of every Arrow type come back from their canonical texts, and types from their names."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,6 +17,16 @@ ROWS = 9
 @pytest.mark.parametrize("kind", LEAVES, ids=str)
 def test_every_flat_type_comes_back(kind):
     check(kind, 0)
+
+
+def test_a_float32_is_rounded_once():
+    texts = pa.array(["7.038531e-26", "1e-46", "-Infinity", "[7.038531e-26]"])
+    # by way of a float64 it would be the neighbour
+    assert np.float32(7.038531e-26) != texts[:1].cast(pa.float32())[0].as_py()
+    numbers = read_texts(texts[:3], pa.float32())
+    assert numbers.equals(texts[:3].cast(pa.float32()))
+    lists = read_texts(texts[3:], pa.list_(pa.float32()))
+    assert lists.flatten().equals(numbers[:1])
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -22,7 +22,7 @@ import yaml
 from pyarrow import ipc
 
 from cfray.errors import SourceError
-from cfray.records.reading import build, read_texts
+from cfray.records.reading import build, parse, read_texts
 from cfray.records.record import Reject
 from cfray.records.type_names import read_type
 from cfray.runtime.filesystems import Folder
@@ -238,7 +238,7 @@ def _batches(data: bytes, frames: ExportedFrames) -> Iterator[pa.RecordBatch]:
             text = line.removesuffix(b",") if frames.format == "json" else line
             if text in (b"", b"[", b"]", b"[]"):
                 continue
-            objects.append(json.loads(text))
+            objects.append(parse(text.decode()))
             if len(objects) >= _BATCH_ROWS:
                 yield _of_objects(objects, frames.schema)
                 objects = []

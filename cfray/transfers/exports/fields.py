@@ -66,7 +66,8 @@ class Kinds:
             if "list" in kinds and _are_empty(metadata, key, rows):
                 kinds = kinds - {"list"} | {_EMPTY_LIST}
             self.of_key.setdefault(key, set()).update(kinds)
-            if _INTEGER in {types.get(key), *kinds} and key in metadata.texts:
+        for key in metadata.texts.keys() - self.wide:
+            if _INTEGER in {types.get(key), *metadata.types.get(key, {}).values()}:
                 texts = metadata.texts[key].drop_null()
                 whole = texts.filter(pc.match_substring_regex(texts, r"^-?\d{16,}$"))
                 if any(abs(int(text)) > EXACT_INT for text in whole.to_pylist()):

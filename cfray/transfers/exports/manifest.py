@@ -39,12 +39,14 @@ class PartReceipt:
         rows: that were written.
         files: that hold them.
         fragments: Lance's metadata of the fragments (parsed JSON), in the format ``lance``.
+        lost: field -> what the layout of a vector database does not say of it.
     """
 
     number: int
     rows: int
     files: list[ExportedFile]
     fragments: list[dict[str, Any]] = field(default_factory=list)
+    lost: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: bytes) -> PartReceipt:
@@ -71,11 +73,13 @@ class Manifest:
         source: address of the dataset.
         dataset: its identity.
         version: that was exported.
+        written: when that version was written.
         name: of the job that made the dataset.
         rows: that were exported.
         dimension: of the column ``vector``.
         fields: of the rows, with their types: name, type and, where the format does not carry all
-            of a field, what is lost; empty in formats without columns.
+            of a field, what is lost; empty in formats without columns.  In the layout of a vector
+            database the type is the store's; it is empty for a field of which only a loss is told.
         types: of the keys of ``custom_metadata``, as the dataset records them.
         files: of the export.
     """
@@ -84,6 +88,7 @@ class Manifest:
     source: str
     dataset: str
     version: int
+    written: str
     name: str
     rows: int
     dimension: int

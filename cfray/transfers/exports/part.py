@@ -22,8 +22,8 @@ from cfray.runtime.storage_errors import classify_write_error
 from cfray.target.commit import with_field
 from cfray.target.documents import dumps
 from cfray.transfers.exports import markdown
-from cfray.transfers.exports.fields import Kinds
 from cfray.transfers.exports.files import OutputFile
+from cfray.transfers.exports.layouts.base import Lost
 from cfray.transfers.exports.manifest import ExportedFile, PartReceipt
 from cfray.transfers.exports.rows import RowMaker
 from cfray.transfers.exports.settings import SUFFIXES, ExportSettings
@@ -81,10 +81,11 @@ class FragmentReader:
             conditions.append(f"({self.settings.where})")
         return " AND ".join(conditions)
 
-    def count(self) -> int:
-        """Count the rows that are exported."""
+    def count(self, condition: str = "") -> int:
+        """Count the rows that are exported; with a condition, those of them that fit it."""
         dataset = self.open()
-        return int(dataset.count_rows(self.condition(dataset)))
+        chosen = self.condition(dataset)
+        return int(dataset.count_rows(f"{chosen} AND ({condition})" if condition else chosen))
 
     def batches(self, part: Part, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Read the rows of a part, with the bytes of ``raw_data``."""
@@ -102,21 +103,6 @@ class FragmentReader:
         for batch in scanner.to_batches():
             if batch.num_rows:
                 yield batch
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """Finds the types that rows of a part name for their values."""
-
-    reader: FragmentReader
-    types: dict[str, str]
-
-    def __call__(self, part: Part) -> Kinds:
-        """Read the custom_metadata of a part.  Body of a task."""
-        kinds = Kinds()
-        for batch in self.reader.batches(part, ["custom_metadata"]):
-            kinds.add_rows(MetadataRows.of(batch.column("custom_metadata")), self.types)
-        return kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +143,27 @@ class PartExport:
         return receipt
 
     def _write_files(self, part: Part) -> PartReceipt:
-        files = _Files(self, part.number)
+        files, lost = _Files(self, part.number), Lost()
         try:
             for frames in self.reader.batches(part):
-                for collection, rows in self._by_collection(frames):
+                for collection, rows in self._by_collection(frames, lost):
                     files.write(collection, rows)
             files.finish()
         except BaseException:
             files.discard()
             raise
-        return PartReceipt(part.number, sum(item.rows for item in files.done), files.done)
+        return PartReceipt(
+            part.number,
+            sum(item.rows for item in files.done),
+            files.done,
+            lost={name: sorted(reasons) for name, reasons in sorted(lost.items())},
+        )
 
-    def _by_collection(self, frames: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-        rows = self.maker.rows(frames)
-        if not self.reader.settings.by_collection:
+    def _by_collection(
+        self, frames: pa.RecordBatch, lost: Lost
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
+        rows = self.maker.rows(frames, lost)
+        if not self.reader.settings.has_folders:
             yield "", rows
             return
         names = pc.fill_null(frames.column("collection"), "").dictionary_encode()
@@ -277,7 +270,9 @@ class _Files:
         settings = self._export.reader.settings
         # no two attempts have files of one name
         name = f"part-{self._number:05}-{self._count}-{uuid.uuid4().hex[:8]}"
-        folder = f"{markdown.folder_name(collection)}/" if settings.by_collection else ""
+        layout = self._export.maker.layout
+        name_folder = markdown.folder_name if layout is None else layout.folder
+        folder = f"{name_folder(collection)}/" if settings.has_folders else ""
         self._count += 1
         path = f"{folder}{name}{SUFFIXES[settings.format]}"
         file = OutputFile(self._export.destination, path)

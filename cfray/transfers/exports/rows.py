@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from cfray.conversion.chunk_frames import FIELD as CHUNK_OF
 from cfray.conversion.restore import Restoration
+from cfray.frames.schema import ORIGIN
 from cfray.records.record import is_variant
-from cfray.records.values import json_texts
 from cfray.transfers.exports.fields import Column
+from cfray.transfers.exports.layouts.base import Batch, Layout, Lost
 from cfray.transfers.exports.settings import ExportSettings
+from cfray.transfers.exports.texts import vector_json
 
 #: Type of a vector that is written as base64 of little-endian float32 numbers.
 _FLOAT32_LE = np.dtype("<f4")
@@ -29,15 +31,29 @@ class RowMaker:
         restoration: gives the records back; None where rows are frames as they are.
         columns: that the rows have, in a format with columns; None in others.
         vectors: names of the fields that hold vectors.
+        layout: of a vector database; None in other formats.
     """
 
     settings: ExportSettings
     restoration: Restoration | None
     columns: tuple[Column, ...] | None
     vectors: frozenset[str]
+    layout: Layout | None = None
 
-    def rows(self, frames: pa.RecordBatch) -> pa.RecordBatch:
-        """Make a row of each frame."""
+    def rows(self, frames: pa.RecordBatch, lost: Lost | None = None) -> pa.RecordBatch:
+        """Make a row of each frame.
+
+        Args:
+            frames: of the dataset.
+            lost: is told what a layout does not say.
+        """
+        if self.layout is not None and self.restoration is not None:
+            records = self.restoration.records(_without_vectors(frames))
+            if chosen := self.settings.columns:
+                kept = {self.layout.facts.id_field, *chosen}
+                records = records.select([name for name in records.schema.names if name in kept])
+            lost = {} if lost is None else lost
+            return self.layout.rows(Batch(frames, records, self.layout.facts, lost))
         if self.restoration is None:
             rows = plain_frames(frames)
         else:
@@ -89,7 +105,7 @@ class RowMaker:
                 arrays.append(array)
             elif form == "text":
                 fields.append(pa.field(field.name, pa.string()))
-                arrays.append(json_texts(array))
+                arrays.append(vector_json(array))
             elif form == "base64":
                 fields.append(pa.field(field.name, pa.string()))
                 arrays.append(_base64(array))
@@ -105,6 +121,17 @@ class RowMaker:
         if not chosen:
             return rows
         return rows.select([name for name in rows.schema.names if is_chosen(name, chosen)])
+
+
+def _without_vectors(frames: pa.RecordBatch) -> pa.RecordBatch:
+    """Take the vectors out of frames, so that their records have none."""
+    columns = [
+        pa.nulls(frames.num_rows, item.type)
+        if item.name == "vector" or (item.name.startswith("x_vector_") and item.name != ORIGIN)
+        else column
+        for item, column in zip(frames.schema, frames.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=frames.schema)
 
 
 def is_chosen(name: str, chosen: Sequence[str]) -> bool:

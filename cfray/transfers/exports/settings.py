@@ -8,7 +8,10 @@ from typing import Literal, get_args
 from cfray.errors import ConfigError
 
 #: Formats of files.
-Format = Literal["parquet", "arrow", "lance", "jsonl", "json", "csv", "markdown"]
+FileFormat = Literal["parquet", "arrow", "lance", "jsonl", "json", "csv", "markdown"]
+#: Formats that are the layouts which vector databases import.
+LayoutName = Literal["pinecone", "qdrant", "milvus", "weaviate", "chroma"]
+Format = Literal[FileFormat, LayoutName]
 #: ``records``: what the source held, its fields and types restored.  ``frames``: the rows of the
 #: dataset as they are.
 Form = Literal["records", "frames"]
@@ -16,6 +19,7 @@ Form = Literal["records", "frames"]
 #: base64 of little-endian float32, as a column for each number, or not at all.
 VectorForm = Literal["list", "text", "base64", "columns", "none"]
 
+LAYOUTS: tuple[str, ...] = get_args(LayoutName)
 FORMATS: tuple[str, ...] = get_args(Format)
 #: Formats whose columns have types, the same in every file.
 TYPED: tuple[str, ...] = ("parquet", "arrow", "lance")
@@ -29,6 +33,11 @@ SUFFIXES = {
     "json": ".json",
     "csv": ".csv",
     "markdown": ".md",
+    "pinecone": ".parquet",
+    "qdrant": ".jsonl",
+    "milvus": ".json",
+    "weaviate": ".jsonl",
+    "chroma": ".jsonl",
 }
 
 
@@ -52,12 +61,32 @@ class ExportSettings:
     vectors: VectorForm = "list"
     by_collection: bool = False
 
+    @property
+    def is_layout(self) -> bool:
+        """Tell whether the files are in the layout that a vector database imports."""
+        return self.format in LAYOUTS
+
+    @property
+    def has_folders(self) -> bool:
+        """Tell whether each collection has a folder of its own."""
+        return self.by_collection or self.is_layout
+
     def check(self) -> None:
         """Refuse settings that do not fit each other.
 
         Raises:
             ConfigError: names what to change.
         """
+        if self.is_layout and self.form == "frames":
+            raise ConfigError(
+                f"{self.format} imports records, not the rows of a dataset",
+                "leave --as frames out, or choose another format",
+            )
+        if self.is_layout and self.vectors != "list":
+            raise ConfigError(
+                f"the layout of {self.format} says how its vectors are written",
+                "leave --vectors out",
+            )
         if self.vectors == "columns" and self.format not in TABULAR:
             raise ConfigError(
                 f"--vectors columns needs a format with columns, and {self.format} has none",

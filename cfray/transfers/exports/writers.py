@@ -125,6 +125,17 @@ class _JsonWriter(_JsonLinesWriter):
         self.file.write(b"\n]\n" if self.rows else b"[]\n")
 
 
+class _MilvusWriter(_JsonLinesWriter):
+    """Writes an object with an array of rows, a row a line."""
+
+    def _joined(self, objects: pa.StringArray) -> bytes:
+        begin = b",\n" if self.rows else b'{"rows":[\n'
+        return begin + b",\n".join(text.as_buffer().to_pybytes() for text in objects)
+
+    def _close(self) -> None:
+        self.file.write(b"\n]}\n" if self.rows else b'{"rows":[]}\n')
+
+
 def open_writer(file: OutputFile, settings: ExportSettings, *, is_fixed: bool) -> Writer:
     """Open the writer of a format.
 
@@ -133,11 +144,13 @@ def open_writer(file: OutputFile, settings: ExportSettings, *, is_fixed: bool) -
         settings: of the export.
         is_fixed: whether every row has every field, so that nulls are written.
     """
-    if settings.format == "parquet":
+    if settings.format in ("parquet", "pinecone"):
         return _ParquetWriter(file)
     if settings.format == "arrow":
         return _ArrowWriter(file)
     if settings.format == "csv":
         return _CsvWriter(file)
+    if settings.format == "milvus":
+        return _MilvusWriter(file, with_nulls=False)
     writer = _JsonWriter if settings.format == "json" else _JsonLinesWriter
     return writer(file, with_nulls=is_fixed)

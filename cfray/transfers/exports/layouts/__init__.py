@@ -1,0 +1,1 @@
+"""Layouts of files that vector databases import: a file a store."""
