@@ -269,6 +269,7 @@ class Conversion:
             arrays[field.name] = columns.further_vector(path, field.type, self._form(name))
         # the texts of a composite id tell which of its parts are null
         columns.mark_first_shown(read.ids.usable, notes_absent=not isinstance(mapping.id, Key))
+        columns.mark_ambiguous()
         columns.mark_copies()
         columns.mark_unshown(sorted(self.asked_paths), np.ones(columns.fields.rows, np.bool_))
         # behind all columns, for it holds what no column took

@@ -49,7 +49,8 @@ from cfray.job.mapping import (
 from cfray.records.reading import read_texts
 from cfray.records.record import EXACT_INT, VARIANT, canonical, variant_field
 from cfray.records.type_names import read_type
-from cfray.records.values import type_name
+from cfray.records.values import metadata_texts, type_name
+from cfray.records.vector_values import is_vector_type
 
 #: Columns whose rule is a text rule.
 _TEXT_COLUMNS = (
@@ -95,6 +96,27 @@ class Restoration:
         primary = [rule.path for rule in primary_vectors(self.mapping, self.shape)]
         known = [path for path in primary if path in self.types or self.has_made_vectors]
         return [*known, *self.shape.vectors.values()]
+
+    @cached_property
+    def shown_paths(self) -> frozenset[Path]:
+        """List the fields whose values a column of texts, numbers or bytes may show alone."""
+        lists = ("tags", "contributors")
+        return frozenset(
+            path for key, path in self.mapping.rules() if key.rpartition(".")[2] not in lists
+        )
+
+    @cached_property
+    def id_keys(self) -> frozenset[str]:
+        """List the keys of custom_metadata that stand for fields of the id."""
+        rules = (shape.id for shape in self.mapping.shapes)
+        return frozenset(
+            metadata_key(path, self.entered) for rule in rules for path in rule_paths(rule)
+        )
+
+    def column_of_vectors(self, path: Path) -> str:
+        """Name the column that holds the vectors of a field."""
+        names = [name for name, further in self.shape.vectors.items() if further == path]
+        return f"x_vector_{names[0]}" if names else "vector"
 
     def field_of(self, key: str) -> Path:
         """Give the field that a key of custom_metadata stands for."""
@@ -183,6 +205,11 @@ class _Batch:
     def _of(self, path: Path) -> Cells:
         return self.cells.setdefault(path, Cells.none(self.metadata.count))
 
+    def _present(self, path: Path) -> Mask:
+        """Tell which rows have a value of a field."""
+        cells = self.cells.get(path)
+        return np.zeros(self.metadata.count, np.bool_) if cells is None else cells.is_present
+
     def _kinds(self, path: Path) -> Kinds:
         """Give the type of each row's value of a field, if there is one."""
         return self.metadata.kinds(self._key(path), self.restoration.types.get(path))
@@ -194,7 +221,11 @@ class _Batch:
         for key, texts in self.metadata.texts.items():
             if key != ORIGINAL_ID:
                 path = field_of(key, self.restoration.entered)
-                self._of(path).put(self.metadata.has(key), self._kinds(path), texts)
+                has, kinds = self.metadata.has(key), self._kinds(path)
+                # a row that another program wrote names no types
+                is_untyped = has & self.metadata.untyped(key)
+                is_untyped &= np.array([kind is None for kind in kinds], np.bool_)
+                self._of(path).put(has, np.where(is_untyped, "string", kinds), texts)
 
     def _read_ids(self) -> None:
         # rows that another program wrote have none
@@ -206,15 +237,15 @@ class _Batch:
         parts = [None if text is None else json.loads(text) for text in ids.to_pylist()]
         for number, path in enumerate(paths):
             values = [None if part is None else part[number] for part in parts]
-            self._show([path], values, lambda _, part: shown_values.of_part(part))
+            self._show([path], values, shown_values.of_part)
 
     def _read_columns(self) -> None:
         for name in _TEXT_COLUMNS:
             rule = getattr(self.mapping, name)
             if not isinstance(rule, Const | Template):
                 paths = rule_paths(rule)
-                if name == "text_content" and rule is None and ("text",) in self.restoration.types:
-                    paths = [("text",)]
+                if name == "text_content" and rule is None:
+                    paths = [("text",)]  # which the sample that the types are of may lack
                 self._show_column(name, paths, shown_values.of_shown)
         self._show_column(
             "position",
@@ -259,9 +290,9 @@ class _Batch:
             has_type = np.array([kind is not None for kind in kinds], np.bool_)
             in_metadata = self.metadata.has(self._key(path))
             is_shown = is_open & has_type & ~in_metadata
-            own = self._of(path)
-            is_new = is_shown & ~own.is_present
-            own.put(is_new, kinds, _as_texts(shown, is_new, kinds, as_text))
+            is_new = is_shown & ~self._present(path)
+            if is_new.any():  # a field that no record has is none of theirs
+                self._of(path).put(is_new, kinds, _as_texts(shown, is_new, kinds, as_text))
             is_open &= ~(is_shown | (in_metadata & has_type & metadata_first))
 
     def _is_copy(self, path: Path) -> bool:
@@ -288,10 +319,9 @@ class _Batch:
         if self.restoration.has_made_vectors:
             kinds = np.array([kind or _MADE_VECTOR for kind in kinds], object)
         has_type = np.array([kind is not None for kind in kinds], np.bool_)
-        own = self._of(path)
-        is_shown: Mask = rows & has_type & ~own.is_present
+        is_shown: Mask = rows & has_type & ~self._present(path)
         if is_shown.any():
-            own.put_numbers(is_shown, kinds, column)
+            self._of(path).put_numbers(is_shown, kinds, column)
         return is_shown
 
     def _read_nulls(self) -> None:
@@ -416,11 +446,47 @@ def _as_texts(
 
 
 def concat_records(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Join batches of records whose columns may be of different types: these become variants."""
-    table = pa.concat_tables(
-        [pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive"
-    )
+    """Join batches of records; a column of vectors in one may be one of variants in another."""
+    types: dict[str, set[pa.DataType]] = {}
+    for batch in batches:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if column.null_count < len(column):
+                types.setdefault(name, set()).add(column.type)
+    tables = [pa.Table.from_batches([_alike(batch, types)]) for batch in batches]
+    table = pa.concat_tables(tables, promote_options="permissive")
     return table.combine_chunks().to_batches()[0]
+
+
+def _alike(batch: pa.RecordBatch, types: dict[str, set[pa.DataType]]) -> pa.RecordBatch:
+    """Give the columns of a batch the types that those of the others with values have.
+
+    Args:
+        batch: of records.
+        types: name of a column -> its types in the batches where it has values.
+    """
+    fields: list[pa.Field] = []
+    columns: list[pa.Array] = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        kinds = types.get(name, set())
+        kind = next(iter(kinds)) if len(kinds) == 1 else VARIANT
+        if not kinds or column.type == kind:
+            kind, values = column.type, column
+        elif column.null_count == len(column):
+            values = pa.nulls(len(column), kind)
+        else:
+            values = _variants_of(column)
+        fields.append(variant_field(name) if kind == VARIANT else pa.field(name, kind))
+        columns.append(values)
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _variants_of(column: pa.Array) -> pa.StructArray:
+    """Make variants of a column of one type."""
+    cells = Cells.none(len(column))
+    kind = _MADE_VECTOR if is_vector_type(column.type) else type_name(column.type)
+    is_there = column.is_valid().to_numpy(zero_copy_only=False)
+    cells.put(is_there, np.full(len(column), kind, object), metadata_texts(column))
+    return _variants(cells)
 
 
 def _variants(cells: Cells) -> pa.StructArray:
@@ -455,5 +521,5 @@ def _cast(vectors: pa.Array, kind: pa.DataType) -> pa.Array | None:
     """Give vectors as a type has them; None where that type holds no lists of numbers."""
     try:
         return vectors.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return None

@@ -16,12 +16,29 @@ import pyarrow.compute as pc
 
 from cfray.conversion.fields import Fields
 from cfray.conversion.identity import is_present
+from cfray.conversion.shown_values import is_bare, of_shown
 from cfray.job.mapping import Const, Path, SourceShape, Template, TextRule, as_path, rule_paths
 from cfray.job.spec import JobSpec
 from cfray.records import values
-from cfray.records.record import variant_texts, variant_types
+from cfray.records.record import parsed, variant_texts, variant_types
+from cfray.records.type_names import read_type
 
 Mask = npt.NDArray[np.bool_]
+#: Types of JSON's own values, whose texts a column shows so that they can be read back.
+_JSON_TYPES: tuple[str, ...] = (
+    "null",
+    "string",
+    "bool",
+    "int64",
+    "uint64",
+    "integer",
+    "double",
+    "list",
+    "struct",
+)
+
+#: What a text has that JSON writes otherwise, or that is read as a list or an object.
+_SPECIAL = r'^[\[{]|["\\\x00-\x1f]'
 
 
 class RuleReader:
@@ -182,8 +199,43 @@ class RuleReader:
             pc.and_(pc.not_equal(kinds, "string"), pc.starts_with(texts, '"')), fill_value=False
         )
         if pc.any(is_quoted).as_py():
-            texts = pc.if_else(is_quoted, pc.utf8_slice_codeunits(texts, 1, -1), texts)
+            texts = pc.if_else(is_quoted, _unquoted(texts, is_quoted), texts)
         return texts
+
+    def mark_ambiguous(self) -> None:
+        """Give back to custom_metadata the values of a store's own types that no text tells."""
+        for path in list(self.shown):
+            column = self.fields.rule_column(path) if path in self.fields.variants else None
+            if column is None:
+                continue
+            kinds = variant_types(column)
+            names = kinds.unique().drop_null().to_pylist()
+            names = [name for name in names if name not in _JSON_TYPES and not read_type(name)]
+            if not names:
+                continue
+            rows = np.zeros(self.fields.rows, np.bool_)
+            texts, shown = variant_texts(column), self._texts(path)
+            assert shown is not None
+            may_differ = pc.is_in(kinds, pa.array(names))
+            if not any(map(is_bare, names)):
+                # most are plain words in quotes, such as the hex digits of an id
+                is_special = pc.match_substring_regex(shown, _SPECIAL)
+                is_odd = pc.or_(is_special, pc.invert(pc.starts_with(texts, '"')))
+                may_differ = pc.and_(may_differ, is_odd)
+            for row in pc.indices_nonzero(pc.fill_null(may_differ, True)).to_pylist():
+                if shown[row].as_py() is None:
+                    continue
+                text = of_shown(kinds[row].as_py(), shown[row].as_py())
+                rows[row] = text != texts[row].as_py()
+            self.mark_unshown([path], rows)
+
+
+def _unquoted(texts: pa.StringArray, rows: pa.BooleanArray) -> pa.StringArray:
+    """Read the texts of some rows, which are JSON strings."""
+    if not pc.any(pc.and_(rows, pc.match_substring(texts, "\\"))).as_py():
+        return pc.utf8_slice_codeunits(texts, 1, -1)
+    pairs = zip(texts.to_pylist(), rows.to_pylist(), strict=True)
+    return pa.array([parsed(text) if quoted else text for text, quoted in pairs], pa.string())
 
 
 def plain_texts(column: pa.Array) -> pa.StringArray:

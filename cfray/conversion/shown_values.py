@@ -69,7 +69,9 @@ class Cells:
     def put_numbers(self, rows: Mask, kinds: Kinds, numbers: pa.Array) -> None:
         """Put lists of numbers into some rows."""
         self.kinds = np.where(rows, kinds, self.kinds)
-        self.numbers = pc.if_else(pa.array(rows), numbers, pa.scalar(None, numbers.type))
+        is_alike = self.numbers is not None and self.numbers.type == numbers.type
+        others = self.numbers if is_alike else pa.scalar(None, numbers.type)
+        self.numbers = pc.if_else(pa.array(rows), numbers, others)
 
     def as_texts(self) -> pa.StringArray:
         """Give every value as its canonical text."""
@@ -135,6 +137,12 @@ class MetadataRows:
             kinds[row] = None if kind in ABSENT else kind
         return kinds
 
+    def untyped(self, key: str) -> Mask:
+        """Tell which rows name no type for a key."""
+        is_untyped = np.ones(self.count, np.bool_)
+        is_untyped[list(self.types.get(key, ()))] = False
+        return is_untyped
+
     def nulls(self, key: str) -> Mask:
         """Tell which rows say that a field is null."""
         is_null = np.zeros(self.count, np.bool_)
@@ -150,6 +158,11 @@ def is_text_type(kind: str) -> bool:
     return read is not None and bool(
         pa.types.is_string(read) or pa.types.is_large_string(read) or pa.types.is_string_view(read)
     )
+
+
+def is_bare(kind: str) -> bool:
+    """Tell whether the values of a store's type are written without quotes."""
+    return bool(_BARE.fullmatch(kind))
 
 
 def unwrapped(kind: str) -> pa.DataType | None:
@@ -179,9 +192,9 @@ def of_id(kind: str, text: str) -> str:
     return of_shown(kind, text)
 
 
-def of_part(part: Any) -> str:  # parsed JSON
-    """Give the canonical text of a part of a composite id."""
-    return part if isinstance(part, str) else canonical(part)
+def of_part(kind: str, part: Any) -> str:  # parsed JSON
+    """Give the canonical text of a value that is a part of a composite id."""
+    return part if isinstance(part, str) and is_text_type(kind) else canonical(part)
 
 
 def of_list(kind: str, items: list[str]) -> str:
@@ -211,7 +224,7 @@ def _is_quoted(kind: str, text: str) -> bool:
         return False
     read = unwrapped(kind)
     if read is None:
-        return not _BARE.fullmatch(kind) and not _is_object(text)
+        return not is_bare(kind) and not _is_object(text)
     if pa.types.is_time(read):
         return ":" in text  # a count outside the day is a number
     is_instant = pa.types.is_date(read) or pa.types.is_timestamp(read)

@@ -6,6 +6,7 @@ written last.  One version of the dataset is exported, however it changes meanwh
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from cfray.target.commit import Target
 from cfray.target.documents import dumps
 from cfray.target.state import State
 from cfray.transfers.exports import lance_dataset, place
-from cfray.transfers.exports.manifest import MANIFEST, Manifest
+from cfray.transfers.exports.manifest import MANIFEST, Manifest, PartReceipt
 from cfray.transfers.exports.part import FragmentReader, PartExport
 from cfray.transfers.exports.place import Claim
 from cfray.transfers.exports.prepare import Prepared, parts_of, prepare
@@ -103,10 +104,12 @@ def export(uri: str, address: str, settings: ExportSettings) -> ExportReport:
     if begun is not None and begun.is_of(claim):
         claim = begun  # the version that it was begun with, whatever was committed since
     reader = FragmentReader(uri, claim.version, settings)
+    _check_version(target, claim.version, address)
     options = LineOptions(str(state.jobs()[-1]["agreed"]["name"]), "export")
     prepared = prepare(reader, state, list(claim.parts), options)
     place.take(address, claim)
     with held(address) as holding, pinned(target, claim.version, address):
+        place.take(address, claim)  # once more: another run may have taken it at the same moment
         manifest = _write(reader, address, claim, prepared, options)
         check_held(holding, address)
         Folder(address).publish(MANIFEST, dumps(manifest.to_json()))
@@ -129,6 +132,20 @@ def _claim_of(target: Target, state: State, settings: ExportSettings) -> Claim:
         written=written.isoformat(),
         parts=tuple(parts_of(dataset)),
     )
+
+
+def _check_version(target: Target, version: int, address: str) -> None:
+    """Find that the version that an interrupted export was of is still there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if all(known["version"] != version for known in target.open().versions()):
+        raise ConfigError(
+            f"version {version} of {target.uri}, of which an interrupted export to {address} is, "
+            "was cleaned up",
+            f"remove {address} and {address}.cfray, and run the same command again",
+        )
 
 
 def _check_same(manifest: Manifest, claim: Claim, address: str) -> None:
@@ -171,6 +188,7 @@ def _write(
         done[receipt.number] = receipt
         failpoint.reach("part exported")
     receipts = [done[part.number] for part in claim.parts]
+    _check_names(address, receipts)
     written = sum(receipt.rows for receipt in receipts)
     if written != prepared.rows:
         raise ProofFailed(
@@ -194,3 +212,20 @@ def _write(
     )
     place.remove_left_over(address, manifest)
     return manifest
+
+
+def _check_names(address: str, receipts: list[PartReceipt]) -> None:
+    """Find that no document took the file of another.
+
+    Raises:
+        ProofFailed: one did: of one collection, two documents have one id.
+    """
+    names = Counter(item.file.path for receipt in receipts for item in receipt.files)
+    name, count = next(iter(names.most_common(1)), ("", 0))
+    if count > 1:
+        raise ProofFailed(
+            f"{counted(count, 'document')} would have the name {name}: they have one id in one "
+            "collection, and came from several of the source's",
+            f"remove {address} and {address}.cfray, and choose another format, or --where with the "
+            "collection_id of one of them",
+        )

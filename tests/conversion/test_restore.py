@@ -12,7 +12,7 @@ from cfray.formats.arrow_types import loss_of, normal_schema
 from cfray.formats.columns import normal_batch
 from cfray.job.spec import JobSpec
 from cfray.planning.shape import work_out_shape
-from cfray.records.record import from_objects, variant_texts, variant_types
+from cfray.records.record import Typed, from_objects, variant_texts, variant_types
 from cfray.sources.base import Description
 from tests.arrow_arrays import make_array
 from tests.conversion.test_rules_on_arrow_types import KINDS, RULES
@@ -215,3 +215,91 @@ def objects_of(records):
 def in_json(record):
     (row,) = objects_of(from_objects([record]))
     return row
+
+
+def check_json(objects, mapping, *, sample=None):
+    """Convert and give back objects whose types are those of a sample of them."""
+    batch = from_objects(objects)
+    conversion = conversion_of(mapping, None, from_objects(sample or objects))
+    converted = conversion.convert(batch, "")
+    assert not converted.faults
+    restored = objects_of(restore(conversion, converted.frames))
+    assert restored == [in_json(item) for item in objects]
+
+
+@pytest.mark.parametrize("mapping", [{}, {"title": "name"}])
+def test_a_text_that_the_sample_lacks_comes_back(mapping):
+    objects = [{"id": "a", "name": "n"}, {"id": "b", "text": "hello"}, {"id": "c", "text": None}]
+    check_json(objects, mapping, sample=objects[:1])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Typed("keyword", 'a"b\\c\n'),
+        Typed("keyword", "[1]"),
+        Typed("keyword", "{}"),
+        Typed("xml", '<a b="c"/>'),
+        Typed("minKey", 1),
+    ],
+)
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"title": "c"},
+        {"title": ["c", "d"], "text_content": ["d", "c"]},
+        {"raw_data": "c", "raw_data_type": {"const": "text/plain"}},
+    ],
+)
+def test_texts_of_a_stores_own_types_come_back(value, mapping):
+    check_json([{"id": "a", "c": value, "d": "x"}, {"id": "b"}, {"id": "c", "d": value}], mapping)
+
+
+def test_a_column_shows_what_a_text_of_a_stores_own_type_says():
+    batch = from_objects([{"id": "a", "c": Typed("xml", '<a b="\\"/>')}])
+    converted = conversion_of({"text_content": "c"}, None, batch).convert(batch, "")
+    assert converted.frames.column("text_content").to_pylist() == ['<a b="\\"/>']
+
+
+def test_vectors_that_cases_take_from_several_fields_come_back():
+    objects = [
+        {"id": "a", "kind": "x", "v": [1.0, 2.0], "w": [3.0, 4.0]},
+        {"id": "b", "kind": "y", "v": [5.0, 6.0], "w": [7.0, 8.0]},
+    ]
+    case = {"when": {"field": "kind", "equals": "x"}, "mapping": {"vector": "w"}}
+    check_json(objects, {"vector": "v", "cases": [case]})
+
+
+def test_a_source_without_vectors_gets_no_field_for_them():
+    batch = normal_batch(pa.RecordBatch.from_pydict({"id": IDS}))
+    conversion = conversion_of({}, batch.schema, batch)
+    assert restore(conversion, conversion.convert(batch, "").frames).schema.names == ["id"]
+
+
+def test_keys_that_another_program_wrote_come_back_as_texts():
+    batch = normal_batch(pa.RecordBatch.from_pydict({"id": IDS}))
+    conversion = conversion_of({}, batch.schema, batch)
+    frames = conversion.convert(batch, "").frames
+    column = frames.schema.get_field_index("custom_metadata")
+    field = frames.schema.field(column)
+    entries = [[{"key": "more", "value": "1"}], None, [], [{"key": "original_id", "value": "7"}]]
+    records = restore(conversion, frames.set_column(column, field, pa.array(entries, field.type)))
+    assert records.to_pylist() == [
+        {"id": None, "more": "1"},
+        {"id": None, "more": None},
+        {"id": None, "more": None},
+        {"id": 7, "more": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Typed("uuid", "12345678-1234-1234-1234-123456789ABC"), Typed("date", "2020"), Typed("n", 5)],
+)
+def test_parts_of_a_composite_id_come_back(value):
+    check_json([{"a": value, "b": "x"}, {"a": 1, "b": value}], {"id": {"key": ["a", "b"]}})
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ns", "UTC"), pa.uuid(), pa.binary()])
+def test_parts_of_a_composite_id_come_back_in_their_arrow_types(kind):
+    check_arrow({"id": IDS, "a": make_array(kind, 4, 3)}, {"id": {"key": ["id", "a"]}})

@@ -181,7 +181,7 @@ def test_records_come_back_as_markdown(cfray, finished, tmp_path):
     for path in (tmp_path / "out").rglob("*.md"):
         front, _, text = path.read_bytes().removeprefix(b"---\n").partition(b"\n---\n")
         fields = yaml.safe_load(front)
-        has_text = not fields.pop("no_text", False)
+        has_text = not fields.pop("cfray.no_text", False)
         found[fields["id"]] = fields
         assert (text.decode() if has_text else None) == expected[fields["id"]].get("body")
     assert {key: as_float32(record) for key, record in found.items()} == {

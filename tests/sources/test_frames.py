@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+import lance
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -137,3 +138,55 @@ def test_a_job_file_of_frames_says_what_is_wrong(tmp_path):
     path.write_text(json.dumps(job(mapping={"title": "name"})))
     with pytest.raises(ConfigError, match="leave mapping out"):
         read_job(path)
+
+
+@pytest.mark.parametrize("path", ["../part-0.parquet", "/etc/hostname", "a/../../x"])
+def test_a_manifest_that_leads_out_of_the_folder_is_refused(tmp_path, path):
+    source = write(tmp_path / "x")
+    manifest = json.loads((tmp_path / "x" / MANIFEST).read_text())
+    manifest["files"][0]["file"]["path"] = path
+    (tmp_path / "x" / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(SourceError, match="outside of the folder"):
+        source.shards(CONTEXT)
+
+
+def write_lance(folder):
+    """Make the Parquet export a Lance dataset."""
+    source = write(folder)
+    tables = [pq.read_table(folder / f"part-{number}.parquet") for number in range(2)]
+    dataset = lance.write_dataset(pa.concat_tables(tables), str(folder))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["settings"]["format"] = "lance"
+    manifest["files"] = []
+    for fragment in dataset.get_fragments():
+        for file in fragment.metadata.files:
+            data = (folder / "data" / file.path).read_bytes()
+            digest = xxhash.xxh3_128_hexdigest(data)
+            body = {"path": f"data/{file.path}", "size": len(data), "digest": digest}
+            manifest["files"].append({"file": body, "rows": 2 * ROWS, "collection": ""})
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return source, dataset
+
+
+def test_a_lance_dataset_is_read_for_its_hashes(tmp_path):
+    source, _ = write_lance(tmp_path / "x")
+    shards = source.shards(CONTEXT)
+    batches = [batch for shard in shards for batch in source.read(shard, CONTEXT)]
+    assert sum(batch.num_rows for batch in batches) == 2 * ROWS
+    (path,) = (tmp_path / "x" / "data").glob("*.lance")
+    data = bytearray(path.read_bytes())
+    data[5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="is not what was exported"):
+        list(source.read(shards[0], CONTEXT))
+
+
+def test_a_lance_dataset_that_was_changed_since_is_refused(tmp_path):
+    source, dataset = write_lance(tmp_path / "x")
+    dataset.delete("title = 't1'")
+    with pytest.raises(SourceError, match="was changed since"):
+        source.shards(CONTEXT)
+    dataset.insert(dataset.to_table(limit=2))
+    shards = source.shards(CONTEXT)
+    with pytest.raises(SourceError, match="is not what was exported"):
+        list(source.read(shards[-1], CONTEXT))

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from cfray.errors import SourceError
 from cfray.records.reading import build, parse, read_texts
 from cfray.records.record import Reject
 from cfray.records.type_names import read_type
-from cfray.runtime.filesystems import Folder
+from cfray.runtime.filesystems import Folder, open_filesystem
 from cfray.runtime.models import Location
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Shard, Source
@@ -36,12 +37,14 @@ from cfray.sources.files.listing import read_file
 MANIFEST = "cfray-export.json"
 #: Rows of a batch that is made of texts.
 _BATCH_ROWS = 1024
+#: Bytes of a file that are hashed at a time.
+_BLOCK_BYTES = 8 * 1024 * 1024
 #: Columns without which a row is no frame.
 _NEEDED = frozenset({"uuid", "title", "custom_metadata", "collection", "collection_id"})
 _EXPORT_AGAIN = "export the dataset again: cfray export TARGET --as frames --to URI"
 _FRONT = b"---\n"
 #: What ``cfray export`` writes into the front matter of a document without text.
-_NO_TEXT = "no_text"
+_NO_TEXT = "cfray.no_text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,11 @@ class ExportedFrames:
             raise SourceError(
                 f"{folder}/{MANIFEST} is no manifest of an export: {error}", _EXPORT_AGAIN
             ) from error
+        if outside := [name for name in files if not _is_below(name)]:
+            raise SourceError(
+                f"{folder}/{MANIFEST} names a file outside of the folder: {outside[0]}",
+                _EXPORT_AGAIN,
+            )
         if settings["form"] != "frames" or settings["vectors"] != "list":
             raise SourceError(
                 f"{folder} holds {settings['form']} with vectors as {settings['vectors']}; a "
@@ -133,10 +141,15 @@ class Frames(Source):
     def shards(self, context: Context) -> list[Shard]:
         """Make a shard of each file; of Markdown, of some thousand files."""
         frames = ExportedFrames.read(self.uri)
-        if frames.format == "lance":
-            return self._lance.shards(context)
         if not frames.rows:
             raise SourceError(f"the export at {self.uri} holds no row", _EXPORT_AGAIN)
+        if frames.format == "lance":
+            shards = self._lance.shards(context)
+            if sum(shard.rows or 0 for shard in shards) != frames.rows:
+                raise SourceError(
+                    f"the dataset at {self.uri} was changed since it was exported", _EXPORT_AGAIN
+                )
+            return shards
         step = self.documents_per_shard if frames.format == "markdown" else 1
         names = [name for name, (_, _, rows) in frames.files.items() if rows]
         groups = [names[start : start + step] for start in range(0, len(names), step)]
@@ -154,6 +167,8 @@ class Frames(Source):
         """Read the shard's files, each first for its hash."""
         frames = ExportedFrames.read(self.uri)
         if frames.format == "lance":
+            for path in self._lance.data_files(shard):
+                self._check_fragment_file(path, frames)
             for item in self._lance.read(shard, context):
                 yield item if isinstance(item, Reject) else _in_order(item, frames.schema)
             return
@@ -182,11 +197,32 @@ class Frames(Source):
         size, digest, _ = frames.files[name]
         data = read_file(f"{self.uri}/{name}")
         if len(data) != size or xxhash.xxh3_128_hexdigest(data) != digest:
-            raise SourceError(
-                f"{self.uri}/{name} is not what was exported: its hash is not the manifest's",
-                _EXPORT_AGAIN,
-            )
+            raise self._changed(name)
         return data
+
+    def _check_fragment_file(self, path: str, frames: ExportedFrames) -> None:
+        """Read a file of a fragment, and those of its blobs, for their hashes.
+
+        Raises:
+            SourceError: one is not what was exported.
+        """
+        blobs = f"{path.removesuffix('.lance')}/"
+        system, root = open_filesystem(self.uri)
+        for name in {path, *(name for name in frames.files if name.startswith(blobs))}:
+            if name not in frames.files:
+                raise self._changed(name)
+            digest = xxhash.xxh3_128()
+            with system.open_input_stream(f"{root}/{name}") as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    digest.update(block)
+            if digest.hexdigest() != frames.files[name][1]:
+                raise self._changed(name)
+
+    def _changed(self, name: str) -> SourceError:
+        return SourceError(
+            f"{self.uri}/{name} is not what was exported: its hash is not the manifest's",
+            _EXPORT_AGAIN,
+        )
 
     def marks(self, context: Context) -> dict[str, str]:
         """Mark each file by its hash, as the manifest has it."""
@@ -208,6 +244,12 @@ class Frames(Source):
             frame_types=frames.types,
             notes=(f"{counted(frames.rows, 'frame')} of {frames.source}, exported before",),
         )
+
+
+def _is_below(name: str) -> bool:
+    """Tell whether a path leads to a place below the folder that it starts in."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _in_order(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

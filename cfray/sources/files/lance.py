@@ -74,6 +74,15 @@ class Lance(Source):
                         batch, f"fragment {number}, batch {batch_number}", context.batch_bytes
                     )
 
+    def data_files(self, shard: Shard) -> Iterator[str]:
+        """List the data files of a shard's fragments, by their paths below the dataset."""
+        dataset = self._open(int(str(shard.where["version"])))
+        numbers = shard.where["fragments"]
+        assert isinstance(numbers, list)
+        for number in numbers:
+            for file in dataset.get_fragment(int(str(number))).metadata.files:
+                yield f"data/{file.path}"
+
     def marks(self, context: Context) -> dict[str, str]:
         """Mark the dataset by the version that is read."""
         return {"the dataset": f"version {self._open(self.version).version}"}

@@ -14,7 +14,7 @@ import yaml
 from cfray.transfers.exports.texts import json_objects
 
 #: Field of the front matter that says that a document has no text, which an empty text is not.
-NO_TEXT = "no_text"
+NO_TEXT = "cfray.no_text"
 #: Bytes that a file's name may have on most filesystems, less suffix and temporary ending.
 _NAME_BYTES = 200
 _HASH_DIGITS = 16
@@ -55,14 +55,25 @@ def _represent_list(dumper: Any, values: list[Any]) -> Any:
 _Dumper.add_representer(list, _represent_list)
 
 
-def file_name(original_id: str, uuid: str) -> str:
-    """Name the file of a document after its id; a long id is cut, and its uuid tells it apart."""
+def file_name(original_id: str, uuid: str, *, is_unique: bool = True) -> str:
+    """Name the file of a document after its id; a long id is cut, and its uuid tells it apart.
+
+    Args:
+        original_id: of the document.
+        uuid: of it.
+        is_unique: whether no id of another type may have the same text.
+    """
     name = quote(original_id, safe=" ()+,=@[]")
     name = re.sub(r"^\.|\.$", "%2E", name)
-    if len(name) <= _NAME_BYTES and name:
+    if name and len(name) <= _NAME_BYTES and is_unique:
         return f"{name}.md"
-    digest = hashlib.sha256(uuid.encode()).hexdigest()[:_HASH_DIGITS]
-    return f"{name[: _NAME_BYTES - _HASH_DIGITS]}-{digest}.md"
+    return f"{_cut(name, uuid)}.md"
+
+
+def _cut(name: str, whole: str) -> str:
+    """Cut a name, and tell it apart by a hash of what it stands for."""
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:_HASH_DIGITS]
+    return f"{name[: _NAME_BYTES - _HASH_DIGITS]}-{digest}"
 
 
 def folder_name(collection: str) -> str:
@@ -73,4 +84,7 @@ def folder_name(collection: str) -> str:
 def _folder(part: str) -> str:
     if set(part) <= {"."}:
         return "%2E" * len(part) or "%00"  # no folder has the names that these would be
-    return quote(part, safe=" ()+,=@[]")
+    name = quote(part, safe=" ()+,=@[]")
+    # what a file beside it may be called
+    name = re.sub(r"\.(md|json)$", r"%2E\1", name)
+    return name if len(name) <= _NAME_BYTES else _cut(name, part)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cfray.conversion.chunk_frames import FIELD as CHUNK_OF
-from cfray.conversion.shown_values import MetadataRows
+from cfray.conversion.shown_values import ABSENT, MetadataRows
 from cfray.copying.write import staged_files
 from cfray.engine import failpoint
 from cfray.frames.schema import ORIGINAL_ID
@@ -162,26 +162,30 @@ class PartExport:
     def _by_collection(
         self, frames: pa.RecordBatch, lost: Lost
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
-        rows = self.maker.rows(frames, lost)
         if not self.reader.settings.has_folders:
-            yield "", rows
+            yield "", self.maker.rows(frames, lost)
             return
         names = pc.fill_null(frames.column("collection"), "").dictionary_encode()
         codes = names.indices.to_numpy()
         for code, name in enumerate(names.dictionary.to_pylist()):
-            yield name, rows.take(pa.array(np.flatnonzero(codes == code)))
+            # of frames: pyarrow 26.0.1 takes no rows of columns of some of the source's types
+            of_collection = frames.take(pa.array(np.flatnonzero(codes == code)))
+            yield name, self.maker.rows(of_collection, lost)
 
     def _write_documents(self, part: Part) -> PartReceipt:
         done: list[ExportedFile] = []
         for frames in self.reader.batches(part):
             rows = self.maker.rows(frames)
             texts = frames.column("text_content")
-            ids = MetadataRows.of(frames.column("custom_metadata")).texts.get(ORIGINAL_ID)
+            metadata = MetadataRows.of(frames.column("custom_metadata"))
+            ids = metadata.texts.get(ORIGINAL_ID)
+            odd = self._odd_ids(metadata)
             uuids = frames.column("uuid").to_pylist()
             names = uuids if ids is None else ids.to_pylist()
             collections = pc.fill_null(frames.column("collection"), "").to_pylist()
             for row, document in enumerate(markdown.documents(rows, texts, self.text_field)):
-                name = markdown.file_name(names[row] or uuids[row], uuids[row])
+                name = names[row] or uuids[row]
+                name = markdown.file_name(name, uuids[row], is_unique=row not in odd)
                 if self.reader.settings.form == "frames":
                     name = f"{uuids[row]}.md"
                 folder = markdown.folder_name(collections[row])
@@ -194,6 +198,13 @@ class PartExport:
                     raise
                 done.append(ExportedFile(written, 1, collections[row]))
         return PartReceipt(part.number, len(done), done)
+
+    def _odd_ids(self, metadata: MetadataRows) -> set[int]:
+        """List the rows whose ids have another type than most: ``1`` is not ``"1"``."""
+        restoration = self.maker.restoration
+        keys = () if restoration is None else restoration.id_keys
+        kinds = [metadata.types.get(key, {}) for key in keys]
+        return {row for types in kinds for row, kind in types.items() if kind not in ABSENT}
 
     def _write_fragments(self, part: Part) -> PartReceipt:
         """Write the rows as fragments of a Lance dataset, which the driver commits."""

@@ -40,7 +40,7 @@ def plan_layout(
     kinds = survey_kinds(reader, restoration, parts, options)
     collections = survey_collections(reader, parts, options)
     schema = reader.open().schema
-    columns = columns_of(restoration, kinds, schema.field("vector").type)
+    columns = columns_of(restoration, kinds, schema)
     facts = facts_of(
         restoration,
         kinds,

@@ -22,11 +22,12 @@ from cfray.runtime.error_text import describe_error
 from cfray.target.commit import Target
 from cfray.target.state import State
 from cfray.transfers.exports.fields import Column, columns_of, describe_columns
+from cfray.transfers.exports.held_types import held_columns
 from cfray.transfers.exports.manifest import PartReceipt
 from cfray.transfers.exports.part import FragmentReader, Part
 from cfray.transfers.exports.planned_layout import described_fields, plan_layout
-from cfray.transfers.exports.rows import RowMaker, is_chosen, plain_fields
-from cfray.transfers.exports.settings import TABULAR, ExportSettings
+from cfray.transfers.exports.rows import RowMaker, plain_fields
+from cfray.transfers.exports.settings import TABULAR, TYPED, ExportSettings
 from cfray.transfers.exports.survey import survey_kinds
 
 #: Bytes of the dataset's files that a part is made of at least, and parts of a smaller dataset.
@@ -80,10 +81,9 @@ def prepare(
     assert plan is not None
     restoration = _restoration(state, reader) if settings.form == "records" else None
     columns = None
-    if restoration is not None and settings.format in TABULAR:
-        kinds = survey_kinds(reader, restoration, parts, options)
-        columns = columns_of(restoration, kinds, dataset.schema.field("vector").type)
-    maker = _row_maker(settings, restoration, columns, dataset)
+    if restoration is not None and not settings.is_layout:
+        columns = _columns(reader, restoration, parts, options)
+    maker = _row_maker(settings, restoration, columns, dataset.schema)
     text_field = _text_field(restoration)
     if restoration is not None and settings.is_layout:
         layout = plan_layout(reader, restoration, parts, options, text_field=text_field)
@@ -169,11 +169,71 @@ def _restoration(state: State, reader: FragmentReader) -> Restoration:
     )
 
 
+def _columns(
+    reader: FragmentReader, restoration: Restoration, parts: list[Part], options: LineOptions
+) -> list[Column] | None:
+    """Give the columns of records, in a format that has columns; None in another.
+
+    Raises:
+        ConfigError: a field that was asked for is none of them.
+    """
+    settings, schema = reader.settings, reader.open().schema
+    if settings.format not in TABULAR and not settings.columns:
+        return None
+    kinds = survey_kinds(reader, restoration, parts, options)
+    columns = columns_of(restoration, kinds, schema)
+    _check_chosen(settings, [column.name for column in columns])
+    if settings.format in TYPED:
+        columns = held_columns(columns, settings.format)
+    if settings.vectors == "columns":
+        columns = [_of_one_width(column, restoration, schema) for column in columns]
+        _check_numbered(columns, restoration)
+    return columns if settings.format in TABULAR else None
+
+
+def _of_one_width(column: Column, restoration: Restoration, schema: pa.Schema) -> Column:
+    """Give a column of vectors the type of the dataset's, which says how many numbers there are."""
+    if (column.name,) not in restoration.vector_paths or column.is_json:
+        return column
+    name = restoration.column_of_vectors((column.name,))
+    return replace(column, type=schema.field(name).type)
+
+
+def _check_numbered(columns: list[Column], restoration: Restoration) -> None:
+    """Find that no field has the name of a column of numbers.
+
+    Raises:
+        ConfigError: one has.
+    """
+    vectors = [path[0] for path in restoration.vector_paths if len(path) == 1]
+    for column in columns:
+        stem, _, number = column.name.rpartition("_")
+        if stem in vectors and number.isdigit():
+            raise ConfigError(
+                f"--vectors columns would write numbers of {stem} under the name of the field "
+                f"{column.name}",
+                "choose another form of vectors, or --columns without one of them",
+            )
+
+
+def _check_chosen(settings: ExportSettings, names: list[str]) -> None:
+    """Find that the fields that are asked for are there.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    unknown = [name for name in settings.columns if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"--columns: there is no field {unknown[0]}", f"there are {', '.join(names)}"
+        )
+
+
 def _row_maker(
     settings: ExportSettings,
     restoration: Restoration | None,
     columns: list[Column] | None,
-    dataset: lance.LanceDataset,
+    schema: pa.Schema,
 ) -> RowMaker:
     """Make what makes the rows.
 
@@ -181,16 +241,10 @@ def _row_maker(
         ConfigError: a field that was asked for is not there.
     """
     if restoration is None:
-        vectors = {"vector", *_vector_columns(dataset.schema)}
-        names = [field.name for field in plain_fields(dataset.schema)]
+        vectors = {"vector", *_vector_columns(schema)}
+        _check_chosen(settings, [field.name for field in plain_fields(schema)])
     else:
         vectors = {path[0] for path in restoration.vector_paths if len(path) == 1}
-        names = [] if columns is None else [column.name for column in columns]
-    unknown = [name for name in settings.columns if name not in names]
-    if unknown and names:  # the fields of JSON are known when they are read
-        raise ConfigError(
-            f"--columns: there is no field {unknown[0]}", f"there are {', '.join(names)}"
-        )
     typed = None if columns is None else tuple(columns)
     return RowMaker(settings, restoration, typed, frozenset(vectors))
 
@@ -231,4 +285,4 @@ def _described(
     else:
         return []
     chosen = settings.columns
-    return [item for item in described if not chosen or is_chosen(item["name"], chosen)]
+    return [item for item in described if not chosen or item["name"] in chosen]

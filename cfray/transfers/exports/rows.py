@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cfray.conversion.chunk_frames import FIELD as CHUNK_OF
 from cfray.conversion.restore import Restoration
 from cfray.frames.schema import ORIGIN
-from cfray.records.record import is_variant
+from cfray.records.record import VARIANT, is_variant, variant_numbers, variant_types
 from cfray.transfers.exports.fields import Column
 from cfray.transfers.exports.layouts.base import Batch, Layout, Lost
 from cfray.transfers.exports.settings import ExportSettings
@@ -60,7 +60,7 @@ class RowMaker:
             rows = self.restoration.records(frames)
             if self.columns is not None:
                 rows = self._typed(rows)
-        return self._chosen(self._with_vectors(rows))
+        return self._with_vectors(self._chosen(rows))
 
     def _typed(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         assert self.columns is not None
@@ -100,8 +100,14 @@ class RowMaker:
         fields: list[pa.Field] = []
         arrays: list[pa.Array] = []
         for field, array in zip(rows.schema, rows.columns, strict=True):
-            if field.name not in self.vectors or is_variant(field):
+            if field.name not in self.vectors:
                 fields.append(field)
+                arrays.append(array)
+            elif is_variant(field) and form != "none":
+                fields.append(field)
+                arrays.append(_variants_as(array, form))
+            elif pa.types.is_string(array.type) and form != "none":
+                fields.append(field)  # JSON, among which are lists of numbers
                 arrays.append(array)
             elif form == "text":
                 fields.append(pa.field(field.name, pa.string()))
@@ -110,7 +116,7 @@ class RowMaker:
                 fields.append(pa.field(field.name, pa.string()))
                 arrays.append(_base64(array))
             elif form == "columns":
-                for name, numbers in _numbered(field.name, array):
+                for name, numbers in _numbered(field.name, self._of_one_width(field.name, array)):
                     fields.append(pa.field(name, numbers.type))
                     arrays.append(numbers)
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
@@ -120,7 +126,12 @@ class RowMaker:
         chosen = self.settings.columns
         if not chosen:
             return rows
-        return rows.select([name for name in rows.schema.names if is_chosen(name, chosen)])
+        return rows.select([name for name in rows.schema.names if name in chosen])
+
+    def _of_one_width(self, name: str, vectors: pa.Array) -> pa.Array:
+        """Give the vectors of a column in the type of that column, which says their width."""
+        kinds = [column.type for column in self.columns or () if column.name == name]
+        return vectors.cast(kinds[0]) if kinds and kinds[0] != vectors.type else vectors
 
 
 def _without_vectors(frames: pa.RecordBatch) -> pa.RecordBatch:
@@ -132,13 +143,6 @@ def _without_vectors(frames: pa.RecordBatch) -> pa.RecordBatch:
         for item, column in zip(frames.schema, frames.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=frames.schema)
-
-
-def is_chosen(name: str, chosen: Sequence[str]) -> bool:
-    """Tell whether a field is one of those asked for; ``vector_0`` goes with ``vector``."""
-    return name in chosen or (
-        name.rpartition("_")[0] in chosen and name.rpartition("_")[2].isdigit()
-    )
 
 
 def plain_frames(frames: pa.RecordBatch) -> pa.RecordBatch:
@@ -164,6 +168,19 @@ def _base64(vectors: pa.Array) -> pa.StringArray:
         for vector in vectors.to_pylist()
     ]
     return pa.array(texts, pa.string())
+
+
+def _variants_as(column: pa.StructArray, form: str) -> pa.StructArray:
+    """Write the lists of numbers among some values in the form that is asked for."""
+    numbers = variant_numbers(column)
+    if form not in ("text", "base64"):
+        return column
+    texts = (
+        vector_json(numbers.cast(pa.list_(pa.float32()))) if form == "text" else _base64(numbers)
+    )
+    kinds = pc.if_else(numbers.is_valid(), "string", variant_types(column))
+    children = [kinds, pc.coalesce(texts, column.flatten()[1]), pa.nulls(len(column), numbers.type)]
+    return pa.StructArray.from_arrays(children, fields=list(VARIANT), mask=column.is_null())
 
 
 def _numbered(name: str, vectors: pa.Array) -> list[tuple[str, pa.Array]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -39,6 +40,8 @@ SUFFIXES = {
     "weaviate": ".jsonl",
     "chroma": ".jsonl",
 }
+#: Texts and quoted names of SQL, in which a parenthesis is none.
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,23 @@ class ExportSettings:
                 f"--vectors columns needs a format with columns, and {self.format} has none",
                 f"choose one of {', '.join(TABULAR)}, or --vectors list",
             )
+        if not _is_balanced(self.where):
+            raise ConfigError(
+                "--where has a parenthesis that it does not open or close",
+                "write a single SQL condition",
+            )
         if self.by_collection and self.format == "lance":
             raise ConfigError(
                 "a Lance dataset has no folder for each collection",
                 "leave --by-collection out; --where \"collection = '...'\" exports one of them",
             )
+
+
+def _is_balanced(condition: str) -> bool:
+    """Tell whether a condition stays within the parentheses that it is put into."""
+    depth = 0
+    for character in _QUOTED.sub("", condition):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            return False
+    return depth == 0
