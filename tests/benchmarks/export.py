@@ -8,7 +8,6 @@ The floor is one process that scans the dataset with pylance and writes Parquet 
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from tests.benchmarks import exports, tree
-from tests.benchmarks.migrate import SIZES, host, job, warm
+from tests.benchmarks.migrate import host, job, warm
 
 #: Rows of a batch of the floor.
 BATCH = 8192
@@ -54,17 +53,7 @@ def measure(target: str, place: str) -> dict[str, float]:
 
 def main() -> None:
     """Measure every size and print a line for each round."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--cache",
-        default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"),
-        help="folder for the exports, which are kept",
-    )
-    given = parser.parse_args()
+    given = exports.parser(__doc__).parse_args()
     cache = os.path.abspath(given.cache)
     os.makedirs(cache, exist_ok=True)
     print(", ".join(f"{name} {value}" for name, value in host().items()))

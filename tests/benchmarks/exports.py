@@ -25,6 +25,8 @@ import pyarrow.compute as pc
 Format = Literal["parquet", "jsonl", "csv"]
 
 DIMENSION = 384
+#: Rows of the exports that a benchmark measures by default.
+SIZES = (500_000, 2_000_000)
 #: Rows of one block, which is one seed, and of one Parquet row group.
 BLOCK = 20_000
 #: Rows a file aims at: 8 files for 500,000 rows.
@@ -38,6 +40,21 @@ WORDS = (  # noqa: SIM905  # as a list it would be 32 lines
     "lance frame context vector search shard embed token graph ray store index commit page query merge drift "
     "policy report contract ledger invoice meeting chapter river stone orbit signal pixel kernel thread garden"
 ).split()
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Make the parser of a benchmark's command line: which sizes, how often, where."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument(
+        "--cache",
+        default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"),
+        help="folder for the exports, which are kept",
+    )
+    return made
 
 
 def cached(rows: int, cache: str, fmt: Format = "parquet", files: int | None = None) -> str:

@@ -11,7 +11,6 @@ processes.  Every output is deleted before the next one is written.
 
 from __future__ import annotations
 
-import argparse
 import glob
 import json
 import os
@@ -28,7 +27,6 @@ import yaml
 
 from tests.benchmarks import exports, tree
 
-SIZES = (500_000, 2_000_000)
 SHAPES = ("single", "core", "double", "cfray")
 TITLES = {
     "single": "single-process floor",
@@ -255,16 +253,7 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure every size and print tables; ``--out`` keeps everything as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--cache",
-        default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"),
-        help="folder for the exports, which are kept",
-    )
+    parser = exports.parser(__doc__)
     parser.add_argument(
         "--work", help="folder for the outputs, which are deleted (default: the cache folder)"
     )

@@ -8,7 +8,6 @@ are timed as whole processes, Ray's start included; memory is watched in the sam
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ import yaml
 
 from cfray.report.names import AGAINST_SOURCE
 from tests.benchmarks import exports, tree
-from tests.benchmarks.migrate import SIZES, host, job, warm
+from tests.benchmarks.migrate import host, job, warm
 
 
 def measure(rows: int, cache: str) -> tuple[tree.Run, tree.Run]:
@@ -45,17 +44,7 @@ def measure(rows: int, cache: str) -> tuple[tree.Run, tree.Run]:
 
 def main() -> None:
     """Measure every size and print a line for each round."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--cache",
-        default=os.path.join(tempfile.gettempdir(), "cfray-benchmarks"),
-        help="folder for the exports, which are kept",
-    )
-    given = parser.parse_args()
+    given = exports.parser(__doc__).parse_args()
     cache = os.path.abspath(given.cache)
     os.makedirs(cache, exist_ok=True)
     print(", ".join(f"{name} {value}" for name, value in host().items()))
