@@ -187,11 +187,13 @@ class JobSpec(Strict):
     @classmethod
     def _map_frames(cls, values: Any) -> Any:  # whatever a job file holds
         """Give frames their own mapping: each column is the column of that name."""
-        if isinstance(values, dict) and _kind_of(values.get("source")) == "frames":
-            if values.get("mapping"):
-                raise ValueError("mapping: frames keep their columns; leave mapping out")
-            return {**values, "mapping": FRAME_MAPPING}
-        return values
+        if not isinstance(values, dict) or _kind_of(values.get("source")) != "frames":
+            return values
+        own = Mapping.model_validate(FRAME_MAPPING)
+        # a job that is made anew of what was agreed names it
+        if values.get("mapping") and Mapping.model_validate(values["mapping"]) != own:
+            raise ValueError("mapping: frames keep their columns; leave mapping out")
+        return {**values, "mapping": own}
 
     @model_validator(mode="after")
     def _keep_frames(self) -> Self:

@@ -131,6 +131,29 @@ def test_a_dataset_made_of_an_export_has_the_same_documents(cfray, finished, tmp
     assert not work.exists()
 
 
+def test_a_dataset_made_of_frames_is_a_target_like_any_other(cfray, finished, tmp_path):
+    exported(cfray, finished, tmp_path / "frames", "--as", "frames", "--format", "jsonl")
+    body = {
+        "name": "again",
+        "source": {"kind": "frames", "uri": "./frames"},
+        "target": {"uri": "again.lance"},
+    }
+    job = runs.write_job(tmp_path, body)
+    cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(0)
+    cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    # one letter of a frame, and its row is found and put right
+    lance.dataset(job.target).update({"author": "'Ann'"}, where="author = 'w7'")
+    damaged = cfray.run("verify", job.path, "--against", "source", "--repair", "--quiet")
+    assert damaged.code in (0, 4)
+    cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(0)
+    authors = lance.dataset(job.target).to_table(columns=["author"])["author"].to_pylist()
+    assert "w7" in authors
+    assert "Ann" not in authors
+    refused = cfray.run("export", job.path, "--to", tmp_path / "records").ended_with(2)
+    assert "was made of frames" in refused.err
+
+
 @pytest.mark.parametrize("file_format", ["jsonl", "json"])
 def test_records_come_back_as_json(cfray, finished, tmp_path, file_format):
     exported(cfray, finished, tmp_path / "out", "--format", file_format)

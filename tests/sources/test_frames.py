@@ -126,7 +126,11 @@ def job(**sections):
 
 
 def test_a_job_of_frames_maps_nothing():
-    assert JobSpec.model_validate(job()).mapping.keep_uuid
+    made = JobSpec.model_validate(job())
+    assert made.mapping.keep_uuid
+    # as a later command makes it of what was agreed
+    again = JobSpec.model_validate(job(**made.agreed))
+    assert again.fingerprint == made.fingerprint
     with pytest.raises(ValueError, match="leave mapping out"):
         JobSpec.model_validate(job(mapping={"title": "name"}))
     with pytest.raises(ValueError, match="cfray embed"):
