@@ -15,16 +15,17 @@ from cfray.engine.lines import LineOptions, TaskLine
 from cfray.errors import ConfigError, ProofFailed
 from cfray.runtime.filesystems import Folder, strip_credentials
 from cfray.runtime.plurals import counted
+from cfray.sources.files.frames import MANIFEST
 from cfray.target.commit import Target
 from cfray.target.documents import dumps
 from cfray.target.state import State
 from cfray.transfers.exports import lance_dataset, place
-from cfray.transfers.exports.manifest import MANIFEST, Manifest, PartReceipt
+from cfray.transfers.exports.manifest import Manifest, PartReceipt
 from cfray.transfers.exports.part import FragmentReader, PartExport
 from cfray.transfers.exports.place import Claim
 from cfray.transfers.exports.prepare import Prepared, parts_of, prepare
 from cfray.transfers.exports.settings import ExportSettings
-from cfray.transfers.finished import identity_of, open_finished, pinned
+from cfray.transfers.finished import identity_of, job_name, open_finished, pinned
 from cfray.transfers.places import check_apart, check_held, held
 
 
@@ -104,8 +105,9 @@ def export(uri: str, address: str, settings: ExportSettings) -> ExportReport:
     if begun is not None and begun.is_of(claim):
         claim = begun  # the version that it was begun with, whatever was committed since
     reader = FragmentReader(uri, claim.version, settings)
+    place.check_free(address, claim)
     _check_version(target, claim.version, address)
-    options = LineOptions(str(state.jobs()[-1]["agreed"]["name"]), "export")
+    options = LineOptions(job_name(state), "export")
     prepared = prepare(reader, state, list(claim.parts), options)
     place.take(address, claim)
     with held(address) as holding, pinned(target, claim.version, address):

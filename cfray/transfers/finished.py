@@ -35,6 +35,21 @@ def open_finished(uri: str) -> tuple[Target, State]:
     return target, state
 
 
+def job_name(state: State) -> str:
+    """Give the name of the job that a target is of.
+
+    Raises:
+        ConfigError: nobody wrote it down.
+    """
+    jobs = state.jobs()
+    if not jobs:
+        raise ConfigError(
+            f"{state.folder.uri}/job.json is missing or empty",
+            "restore the folder beside the target from a backup",
+        )
+    return str(jobs[-1]["agreed"]["name"])
+
+
 def identity_of(state: State, ledger: Ledger) -> str:
     """Name a dataset for as long as it lives: a target that is made anew has another name."""
     plan = state.plan()

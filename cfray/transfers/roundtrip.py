@@ -16,6 +16,7 @@ from cfray.transfers.content import Content, content_of
 from cfray.transfers.export import export
 from cfray.transfers.exports.settings import ExportSettings, Format
 from cfray.transfers.files import list_sizes
+from cfray.transfers.finished import job_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def round_trip(
     export(uri, exported, ExportSettings(file_format, "frames"))
     job = JobSpec.model_validate(
         {
-            "name": State(uri).jobs()[-1]["agreed"]["name"],
+            "name": job_name(State(uri)),
             "source": {"kind": "frames", "uri": exported},
             "target": {"uri": again},
             "index": {"vector": {"type": "none"}, "text": [], "scalar": []},

@@ -43,8 +43,8 @@ _BLOCK_BYTES = 8 * 1024 * 1024
 _NEEDED = frozenset({"uuid", "title", "custom_metadata", "collection", "collection_id"})
 _EXPORT_AGAIN = "export the dataset again: cfray export TARGET --as frames --to URI"
 _FRONT = b"---\n"
-#: What ``cfray export`` writes into the front matter of a document without text.
-_NO_TEXT = "cfray.no_text"
+#: Field of a document's front matter that says that it has no text, which an empty text is not.
+NO_TEXT = "cfray.no_text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,5 +325,5 @@ def _document(data: bytes) -> dict[str, Any]:
     front, _, text = data.removeprefix(_FRONT).partition(b"\n" + _FRONT)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     fields: dict[str, Any] = yaml.load(front, Loader=loader)  # noqa: S506  # a safe loader
-    has_text = not fields.pop(_NO_TEXT, False)
+    has_text = not fields.pop(NO_TEXT, False)
     return {**fields, "text_content": text.decode() if has_text else None}

@@ -6,13 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cfray.sources.files.frames import MANIFEST
 from cfray.transfers.exports.settings import ExportSettings
 from cfray.transfers.files import HashedFile
 
 #: Version of the manifest, which ``cfray.sources.files.frames`` reads, too.
 _FORMAT = 1
-__all__ = ["MANIFEST", "ExportedFile", "Manifest", "PartReceipt"]
 
 
 @dataclass(frozen=True, slots=True)

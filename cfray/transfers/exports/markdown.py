@@ -11,10 +11,9 @@ from urllib.parse import quote
 import pyarrow as pa
 import yaml
 
+from cfray.sources.files.frames import NO_TEXT
 from cfray.transfers.exports.texts import json_objects
 
-#: Field of the front matter that says that a document has no text, which an empty text is not.
-NO_TEXT = "cfray.no_text"
 #: Bytes that a file's name may have on most filesystems, less suffix and temporary ending.
 _NAME_BYTES = 200
 _HASH_DIGITS = 16

@@ -36,8 +36,9 @@ _BATCH_ROWS, _RAW_BATCH_ROWS = 4096, 32
 _FILE_BYTES = 256 * 1024 * 1024
 #: Files of collections that a part has open at a time.
 _OPEN_FILES = 64
-#: Headers and chunks are made of documents, and are made anew with another dataset.
-_DOCUMENTS = "record_type = 'document'"
+#: Headers and chunks are made of documents, and are made anew with another dataset.  Every other
+#: row is exported, whatever another program called it.
+_DOCUMENTS = "(record_type IS NULL OR record_type NOT IN ('collection_header', 'dataset_header'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ class FragmentReader:
         """Read the rows of a part, with the bytes of ``raw_data``."""
         dataset = self.open()
         fragments = [dataset.get_fragment(number) for number in part.fragments]
-        has_raw = columns is None and dataset.count_rows("raw_data_type IS NOT NULL") > 0
+        has_raw = columns is None and any(
+            fragment.count_rows("raw_data_type IS NOT NULL") for fragment in fragments
+        )
         scanner = dataset.scanner(
             columns=columns,
             filter=self.condition(dataset),

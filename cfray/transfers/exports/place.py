@@ -15,8 +15,9 @@ from typing import Any
 
 from cfray.errors import ConfigError
 from cfray.runtime.filesystems import Folder, open_filesystem
+from cfray.sources.files.frames import MANIFEST
 from cfray.target.documents import dumps, parse_document
-from cfray.transfers.exports.manifest import MANIFEST, Manifest, PartReceipt
+from cfray.transfers.exports.manifest import Manifest, PartReceipt
 from cfray.transfers.exports.part import Part
 from cfray.transfers.exports.settings import ExportSettings
 from cfray.transfers.files import list_sizes
@@ -87,10 +88,20 @@ def take(address: str, claim: Claim) -> None:
     Raises:
         ConfigError: something else stands there.
     """
+    if not check_free(address, claim):
+        folder_beside(address).publish(_CLAIM, dumps(asdict(claim)))
+
+
+def check_free(address: str, claim: Claim) -> bool:
+    """Find that nothing else stands at an address; tell whether it has this claim already.
+
+    Raises:
+        ConfigError: something else does.
+    """
     folder = folder_beside(address)
     begun = read_claim(address)
     if begun == claim:
-        return
+        return True
     if begun is not None:
         raise ConfigError(
             f"another export to {address} was interrupted",
@@ -100,7 +111,7 @@ def take(address: str, claim: Claim) -> None:
         raise ConfigError(
             f"something is at {address} already; nothing was changed", "give another address"
         )
-    folder.publish(_CLAIM, dumps(asdict(claim)))
+    return False
 
 
 def read_manifest(address: str) -> Manifest | None:

@@ -82,7 +82,10 @@ class _ArrowWriter(_SchemaWriter):
 
 
 class _CsvWriter(_SchemaWriter):
-    """Writes every cell as a text: a text in quotes, a null as nothing."""
+    """Writes every cell as a text: a text in quotes, a null as nothing.
+
+    In a file of one column a null is an empty text: most readers skip an empty line.
+    """
 
     def _write(self, rows: pa.RecordBatch) -> None:
         cells = [
@@ -90,6 +93,8 @@ class _CsvWriter(_SchemaWriter):
             for field, column in zip(rows.schema, rows.columns, strict=True)
         ]
         names = rows.schema.names
+        if len(cells) == 1:
+            cells = [cells[0].fill_null("")]
         super()._write(pa.RecordBatch.from_arrays(cells, names=names))
 
     def _open(self, schema: pa.Schema) -> Any:
