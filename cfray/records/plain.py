@@ -120,10 +120,9 @@ def fitted(batch: pa.RecordBatch, schema: pa.Schema, *, plain: bool) -> pa.Recor
         fields.append(field.with_nullable(True))
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if schema.get_field_index(field.name) < 0:
-            if plain and is_variant(field):
-                column, field = texts_of_variants(column), pa.field(field.name, _TEXT)  # noqa: PLW2901
-            columns.append(column)
-            fields.append(field)
+            is_text = plain and is_variant(field)
+            columns.append(texts_of_variants(column) if is_text else column)
+            fields.append(pa.field(field.name, _TEXT) if is_text else field)
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
