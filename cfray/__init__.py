@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         plan,
         query,
         read,
+        sync,
         verify,
     )
 
@@ -70,6 +71,7 @@ __all__ = [
     "plan",
     "query",
     "read",
+    "sync",
     "verify",
 ]
 

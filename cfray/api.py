@@ -22,6 +22,7 @@ from cfray.planning.preview import Preview
 from cfray.report.facts import Report
 from cfray.report.progress import Progress
 from cfray.sources.base import Source
+from cfray.syncing.sync import Deletes, SyncSettings
 from cfray.target.search import Answer, Mode, Question
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "plan",
     "query",
     "read",
+    "sync",
     "verify",
 ]
 
@@ -132,6 +134,49 @@ def verify(
         raise ConfigError("a sample is of the source", 'give against="source", too')
     asked = Verification(against, sample=sample, parity=parity)
     return pipeline.check(job_of(job), _shown(progress=progress), asked)
+
+
+def sync(
+    job: AnyJob,
+    *,
+    deletes: Deletes = "apply",
+    allow_empty: bool = False,
+    keep_versions: int | None = 50,
+    progress: bool = False,
+) -> Report:
+    """Bring what has changed at the source into a finished target, in one commit, and verify it.
+
+    The whole source is read; only what differs is written, and only texts that have changed are
+    embedded.
+
+    Example::
+
+        report = cfray.sync("jobs/articles.yaml")
+        print(report.counts["records_changed"])
+
+    Args:
+        job: path of a job file, its keys, or a job.
+        deletes: what becomes of a record that the source has no more: ``apply`` (it leaves),
+            ``mark`` (its ``status`` becomes ``deleted``) or ``ignore``.
+        allow_empty: believe a source, or a source collection, that answers with no record at all.
+        keep_versions: newest versions of the dataset that stay; None keeps all.
+        progress: show on stderr which step runs.
+
+    Returns:
+        The report, whose ``counts`` have ``records_new``, ``records_changed``, ``records_gone`` and
+        ``records_same``.  ``exit_code`` is 3 with records in quarantine, 4 where a check failed:
+        these raise nothing.
+
+    Raises:
+        ConfigError: the target is not finished, the source answers with nothing, or the job is not
+            the target's last.
+        LeaseHeld: another run holds the target.
+        CfrayError: the sync failed or stopped; nothing was committed.
+    """
+    settings = SyncSettings(deletes, allow_empty)
+    return pipeline.bring_up_to_date(
+        job_of(job), _shown(progress=progress), settings, keep_versions
+    )
 
 
 def query(

@@ -14,7 +14,7 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cfray.job.spec import JobSpec
     from cfray.report.facts import Report
     from cfray.report.progress import Progress
+    from cfray.syncing.sync import Deletes
 
 #: What typer raises for a command line that it cannot read; typer 0.29 carries click inside, so the
 #: class is taken from typer's own public one.
@@ -698,6 +699,70 @@ def replicate(
         for replica in replicas:
             typer.echo(replica.sentence())
     raise typer.Exit(code)
+
+
+@app.command()
+def sync(
+    job_file: JobFile,
+    deletes: Annotated[
+        str,
+        typer.Option(
+            "--deletes",
+            help="What becomes of a record that the source has no more: apply (it leaves the "
+            "target), mark (its status becomes deleted) or ignore.",
+        ),
+    ] = "apply",
+    keep_versions: Annotated[
+        int,
+        typer.Option(
+            "--keep-versions",
+            min=0,
+            help="Keep so many of the newest versions of the target; 0 keeps all.",
+        ),
+    ] = 50,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what has changed; change nothing.")
+    ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty",
+            help="Believe a source, or a source collection, that answers with no record at all.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring what has changed at the source into a finished target, in one commit, and verify it.
+
+    The whole source is read and compared by hash; only what differs is written, and only texts
+    that have changed are embedded again.
+    """
+    from cfray import pipeline
+    from cfray.syncing.sync import SyncSettings
+
+    _check_choice("--deletes", deletes, ("apply", "mark", "ignore"))
+    job, progress = _read_job(job_file), _progress(quiet=quiet)
+    if dry_run:
+        _show_difference(pipeline.difference_of(job, progress), as_json=as_json)
+        return
+    settings = SyncSettings(cast("Deletes", deletes), allow_empty)
+    _finish(
+        pipeline.bring_up_to_date(job, progress, settings, keep_versions or None), as_json=as_json
+    )
+
+
+def _show_difference(found: dict[str, Any], *, as_json: bool) -> None:
+    from cfray.syncing.rows_that_differ import sentences
+
+    if as_json:
+        _print_json(found)
+        return
+    typer.echo(f"{found['target']}: {found['difference']}")
+    for sentence in sentences(found["rows"]):
+        typer.echo(sentence)
 
 
 @app.command()

@@ -27,6 +27,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,11 +87,16 @@ from cfray.runs import (
 )
 from cfray.runtime.filesystems import check_location, is_uri, resolve_path
 from cfray.runtime.plurals import counted
+from cfray.syncing import against_source as sync_against_source
+from cfray.syncing.difference import Difference, compared_once
+from cfray.syncing.rows_that_differ import NAMED, rows_that_differ
+from cfray.syncing.sync import SyncSettings, check_job_is_last, sync
 from cfray.target import cleanup, history, lease
 from cfray.target.books import read_books
 from cfray.target.commit import Target
 from cfray.target.creation import find_target
 from cfray.target.damage import damage_named
+from cfray.target.ledger import EntryKind
 from cfray.target.search import Answer, Question, search_target
 from cfray.target.state import Plan, State
 from cfray.transfers.export import ExportReport, export
@@ -383,7 +389,10 @@ def verify_all(
     )
     run.timed("vectors", lambda: vector_sanity.describe_vectors(run))
     unlike = None
-    if asked.compares_records:
+    is_synced = bool(run.target.ledger().names(EntryKind.SYNC))
+    if asked.compares_records and is_synced:
+        run.timed("source check", lambda: sync_against_source.compare_with_source(run, found))
+    elif asked.compares_records:
         unlike = run.timed(
             "source check",
             lambda: against_source.compare_with_source(run, found, sample=asked.sample),
@@ -493,6 +502,60 @@ def replay(job: JobSpec, progress: Progress) -> Report:
             with damage_named(job.target.uri):
                 finish(run)
         return run.report
+
+
+def bring_up_to_date(
+    job: JobSpec, progress: Progress, settings: SyncSettings, keep_versions: int | None
+) -> Report:
+    """Bring what has changed at the source into a finished target, and verify it.
+
+    Args:
+        job: the job file.
+        progress: where the run is shown.
+        settings: of the sync.
+        keep_versions: retire all but the newest n versions afterwards; None keeps all.
+    """
+    with held("sync", job, progress) as run:
+        check_complete(run)
+        check_job_is_last(run, run.target.ledger())
+        with ray_for_command():
+            check_target_is_shared(job.target.uri)
+            with progress.shown():
+                difference = sync(run, settings)
+            run.count()
+            run.report.counts |= difference_counts(difference)
+            find_identities(run)
+            with damage_named(job.target.uri):
+                finish(run)
+                if keep_versions is not None:
+                    cleanup.clean_up(run.target, run.state, keep_versions)
+        return run.report
+
+
+def difference_counts(difference: Difference) -> dict[str, int]:
+    """Count a difference for a report."""
+    return {
+        "records_new": difference.new,
+        "records_changed": difference.changed,
+        "records_gone": len(difference.gone_now),
+        "records_same": difference.same,
+    }
+
+
+def difference_of(job: JobSpec, progress: Progress) -> dict[str, Any]:
+    """Say how the source differs from a finished target; change nothing."""
+    with looked_at("sync", job, progress) as run:
+        check_complete(run)
+        check_job_is_last(run, run.target.ledger())
+        with ray_for_command(), refused(), compared_once(run) as difference:
+            return {
+                "target": job.target.uri,
+                "difference": difference.sentence(),
+                "read": difference.read,
+                "quarantined": difference.quarantined,
+                **difference_counts(difference),
+                "rows": [asdict(row) for row in islice(rows_that_differ(run, difference), NAMED)],
+            }
 
 
 def embed(job: JobSpec, progress: Progress, *, force: bool = False) -> Report:

@@ -30,7 +30,7 @@ from tests.testbeds.point_in_time import PointInTime
 from tests.testbeds.shared_ray import without_settings
 
 LIBRARY_USER = Path(__file__).with_name("library_user.py")
-FUNCTIONS = ("plan", "migrate", "verify", "query", "read", "close")
+FUNCTIONS = ("plan", "migrate", "verify", "sync", "query", "read", "close")
 ROWS = 60
 
 
@@ -213,6 +213,9 @@ def test_a_second_migration_in_this_process_has_nothing_to_do(migration, on_ray,
     assert cfray.verify(job, against="source", sample=1).exit_code == 3
     with pytest.raises(cfray.ConfigError):
         cfray.verify(job, sample=1)
+    synced = cfray.sync(job)
+    assert (synced.exit_code, synced.counts["records_changed"]) == (3, 0)
+    assert synced.counts["records_same"] == report.counts["staged"]
     assert capfd.readouterr() == ("", "")
 
 

@@ -103,9 +103,17 @@ def report_source_count(run: Run) -> None:
 
 
 def _result(run: Run) -> tuple[Status, str]:
-    answer = read_books(run.state, run.target.ledger()).source_count
+    books = read_books(run.state, run.target.ledger())
+    synced, answer = books.synced, books.source_count
+    if synced is not None:
+        return _compare(synced.read, synced.counted_before, synced.counted_after)
     if answer is not None:
         return answer.status, f"{answer.detail} (asked at {answer.asked})"
+    return _compare_with_plan(run)
+
+
+def _compare_with_plan(run: Run) -> tuple[Status, str]:
+    """Compare with the count of the plan: the source itself was not asked again."""
     counts = run.report.counts
     if counts["shards"] < counts["shards_planned"]:
         return "not_run", "not every shard is committed yet; cfray migrate goes on"

@@ -91,6 +91,14 @@ class Tally:
             merged.count += vectors.count
             merged.total = merged.total + vectors.total
 
+    def add_tally(self, other: Tally) -> None:
+        """Add what another tally has counted."""
+        self.frames += other.frames
+        self.size += other.size
+        self.sums = digests.add_sums(self.sums, other.sums)
+        self.raw_sum = (self.raw_sum + other.raw_sum) % digests.MODULUS
+        self.merge(other.collections)
+
     def centroids(self) -> Centroids:
         """Write the sums of the vectors for a receipt."""
         return {

@@ -22,6 +22,7 @@ from cfray.embedding.compute import NEW, ComputePiece, PieceReceipt, read_range,
 from cfray.embedding.line import EmbeddingLine
 from cfray.embedding.pieces import Piece, VectorTask, joining_piece_rows
 from cfray.embedding.vectors import made_fields
+from cfray.engine import failpoint
 from cfray.errors import ConfigError
 from cfray.frames.schema import ORIGIN
 from cfray.job.spec import JobSpec
@@ -107,24 +108,28 @@ def _check_columns(run: Run, recipe: Recipe) -> None:
             )
 
 
-def make_joining_vectors(run: Run, frames: pa.RecordBatch) -> JoiningVectors:
+def make_joining_vectors(
+    run: Run, frames: pa.RecordBatch, kind: EntryKind = EntryKind.REPLAY
+) -> JoiningVectors:
     """Make the vectors of frames.
 
     Args:
-        run: a replay.
+        run: a command that brings rows into a finished target.
         frames: documents and their chunks, as the copy would have written them.
+        kind: of the entry that brings them.
 
     Raises:
         CfrayError: the model failed as a whole; nothing was committed.
     """
     recipe = _recipe(run)
-    task = VectorTask.of(run, joining_job(run), recipe, EntryKind.REPLAY)
+    task = VectorTask.of(run, joining_job(run), recipe, kind)
     line = EmbeddingLine.of(run, recipe)
     pieces = _publish(task, frames, joining_piece_rows(task, line.settings.device, frames.num_rows))
     receipts: dict[str, PieceReceipt] = {}
     with closing(line.compute(task, pieces, ComputeFrames)) as computed:
         for receipt in computed:
             receipts[receipt.piece] = receipt
+            failpoint.reach("piece")
     line.report(run)
     columns = _read_columns(task, [(piece, receipts[piece.name]) for piece in pieces])
     refused = {row: why for receipt in receipts.values() for row, why in receipt.refused.items()}

@@ -117,6 +117,12 @@ def _check_extendable(run: Run) -> None:
             f"{run.job.source.kind} does not grow by files",
             _ANEW,
         )
+    if run.target.ledger().names(EntryKind.SYNC):
+        raise ConfigError(
+            f"cfray sync has brought {run.job.target.uri} up to date with its source since it was "
+            "planned",
+            "cfray sync brings the files in that have appeared",
+        )
     if not run.plan.marks:
         raise ConfigError(
             f"the plan of {run.job.target.uri} does not say which files it was made of: an earlier "

@@ -12,10 +12,9 @@ gone on, and the check is left undecided.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -39,6 +38,7 @@ from cfray.proving.differences import (
     Suspect,
     metadata_of,
 )
+from cfray.proving.note_differences import note_differences
 from cfray.proving.read_source import (
     SourceContent,
     SourceReader,
@@ -57,10 +57,8 @@ from cfray.target.ledger import EntryKind
 from cfray.target.origins import RowOrigins, entry_label
 from cfray.target.receipts import ShardReceipt
 
-#: Folder beside the target that holds every difference of a verification, a line of JSON each.
-FOLDER = "differences"
-#: Differences that the report itself names, and sentences of the check's detail.
-_IN_REPORT, _IN_DETAIL = 20, 5
+#: Sentences of the check's detail.
+_IN_DETAIL = 5
 
 
 @dataclass(slots=True)
@@ -117,7 +115,7 @@ def compare_with_source(
     except (SourceError, ConfigError) as error:
         run.report.leave_undecided(name, f"the source cannot be read: {error.what}")
         return None
-    _note_differences(run, comparison.differences)
+    note_differences(run, comparison.differences)
     if comparison.damage:
         # a single difference is one too many for every record, also where a sample showed it
         run.report.check(AGAINST_SOURCE, "fail", _named(comparison.damage))
@@ -420,23 +418,6 @@ def _missing_headers(run: Run, books: Books, fragments: Fragments) -> list[Diffe
         for uuid, title in expected_headers(run, books).items()
         if uuid not in present
     ]
-
-
-def _note_differences(run: Run, differences: list[Difference]) -> None:
-    """Put the first differences into the report, and all of them into a file beside the target."""
-    if not differences:
-        return
-    report = run.report
-    name = f"{report.started.replace(':', '-')}-{report.command}.jsonl"
-    lines = (json.dumps(asdict(row), ensure_ascii=False, sort_keys=True) for row in differences)
-    folder = run.state.folder.child(FOLDER)
-    folder.publish(name, "".join(f"{line}\n" for line in lines).encode())
-    report.differences_file = f"{folder.uri}/{name}"
-    report.differences = [str(row) for row in differences[:_IN_REPORT]]
-    further = len(differences) - _IN_REPORT
-    if further > 0:
-        report.differences.append(f"and {counted(further, 'further difference')}")
-    report.notes.append(f"every difference, with hashes of the values: {report.differences_file}")
 
 
 def _compared(run: Run, comparison: _Comparison) -> str:

@@ -16,13 +16,15 @@ from cfray.report.names import SOURCE_SINCE
 from cfray.report.run import Run, earlier_reports
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Source
+from cfray.target.books import read_books
+from cfray.target.ledger import EntryKind
 from cfray.target.receipts import Status
 
 #: Findings that a report names in full.
 _NAMED = 5
-#: What can be done about files that appeared, and about anything else.
+#: What can be done about files that appeared, and about all of it.
 _EXTEND = "cfray migrate JOB --extend brings in the files that have appeared"
-_ANEW = "migrate it into a new target.uri, for this target holds it as it was planned"
+_SYNC = "cfray sync JOB brings the target up to date"
 
 
 def look_again(run: Run) -> None:
@@ -75,8 +77,9 @@ def _compare(run: Run) -> tuple[Status, str, str]:
     if findings:
         further = len(findings) - _NAMED
         more = [f"and {further:,} more"] if further > 0 else []
-        comes_in = appeared if source.grows_by_files else []
-        remedy = [_EXTEND] * bool(comes_in) + [_ANEW] * (len(findings) > len(comes_in))
+        can_extend = source.grows_by_files and not run.target.ledger().names(EntryKind.SYNC)
+        comes_in = appeared if can_extend else []
+        remedy = [_EXTEND] * bool(comes_in) + [_SYNC] * (len(findings) > len(comes_in))
         return "fail", "; ".join([*findings[:_NAMED], *more]), "; ".join(remedy)
     if source.is_remote:
         return *_quiet_store(count, has_marks=marks is not None and planned is not None), ""
@@ -87,8 +90,9 @@ def _compare(run: Run) -> tuple[Status, str, str]:
 
 
 def _planned_marks(run: Run) -> Mapping[str, str] | None:
-    """Give the marks of the plan; of the plans of earlier versions, which had none, None."""
-    return run.plan.marks or None
+    """Give the marks of the last sync, or of the plan; plans of earlier versions had none."""
+    synced = read_books(run.state, run.target.ledger()).synced
+    return (run.plan.marks if synced is None else synced.marks) or None
 
 
 def _quiet_store(count: int | None, *, has_marks: bool) -> tuple[Status, str]:

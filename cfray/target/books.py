@@ -37,6 +37,7 @@ from cfray.target.receipts import (
     ShardReceipt,
     SourceCountReceipt,
     Sums,
+    SyncReceipt,
 )
 from cfray.target.state import State
 
@@ -132,6 +133,7 @@ class Books:
         embeds: how many times every vector was rewritten.
         source_count: what the source said when it was counted again; None where it was not asked
             or did not answer.
+        synced: the last receipt that brought changes of the source; None before the first.
     """
 
     content: dict[str, Content] = field(default_factory=dict)
@@ -149,6 +151,7 @@ class Books:
     headers: HeadersReceipt | None = None
     embeds: int = 0
     source_count: SourceCountReceipt | None = None
+    synced: SyncReceipt | None = None
 
     def add(self, receipt: AnyReceipt) -> None:
         """Add the receipt of the next entry."""
@@ -166,6 +169,8 @@ class Books:
                 self._replace_vectors(receipt)
             case RepairReceipt():
                 self._replace_rows(receipt)
+            case SyncReceipt():
+                self._follow_source(receipt)
             case SourceCountReceipt():
                 self.source_count = receipt
             case CompactionReceipt():
@@ -223,6 +228,31 @@ class Books:
         self.counts.update(receipt.counts)
         self._add_rows(receipt)
 
+    def _follow_source(self, receipt: SyncReceipt) -> None:
+        """Count the source anew; only rows and vectors add to what was there."""
+        self.synced, self.source_count = receipt, None
+        self.read, self.staged, self.quarantined = receipt.read, receipt.staged, receipt.quarantined
+        self.sessions = Counter(receipt.sessions)
+        self.quarantine_files.clear()
+        self.replayed.clear()
+        self._add_quarantine_file(receipt)
+        of_vectors = {
+            name: count
+            for name, count in self.counts.items()
+            if name in COUNTS_OF_VECTORS and name not in receipt.counts
+        }
+        self.counts = Counter(of_vectors)
+        self.counts.update(receipt.counts)
+        self.counts.update(receipt.vector_counts)
+        self.frames += receipt.frames
+        for name, rows in receipt.left.items():
+            self.frames -= rows.records + rows.chunks
+            self.content[name] -= Content(rows.records + rows.chunks, rows.sums)
+        self._add_rows(receipt)
+        self._add_centroids(receipt.centroids)
+        for name in receipt.emptied:
+            self.collections.pop(name, None)
+
     def _take_out(
         self, receipt: DuplicatesReceipt | EmbedReceipt, left: Mapping[str, LeftRows]
     ) -> None:
@@ -242,7 +272,7 @@ class Books:
         self.content[receipt.name] = Content(receipt.frames, receipt.sums)
 
     def _add_quarantine_file(
-        self, receipt: ShardReceipt | DuplicatesReceipt | EmbedReceipt
+        self, receipt: ShardReceipt | DuplicatesReceipt | EmbedReceipt | SyncReceipt
     ) -> None:
         if receipt.quarantined:
             self.quarantine_files[receipt.quarantine_file] = receipt.quarantined

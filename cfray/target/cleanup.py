@@ -24,10 +24,10 @@ from cfray.target.state import State
 #: Folders of a Lance dataset whose files a manifest must name.
 _FOLDERS = ("data", "_deletions", "_indices", "_transactions")
 #: Beginnings of the names of folders in ``scratch/`` that killed runs leave: starts of shards and
-#: of models, and uuids that a search for duplicates has scattered.
-_LEFTOVERS = ("starts-", "identities-")
+#: of models, uuids that a search for duplicates has scattered, and comparisons with a source.
+_LEFTOVERS = ("starts-", "identities-", "compare-")
 #: Begin of the names in ``scratch/`` that an entry of the ledger has whose vectors were made there.
-_ENTRY = re.compile(r"((?:embed|replay)-\d+)-")
+_ENTRY = re.compile(r"((?:embed|replay|sync)-\d+)-")
 
 
 @dataclass(slots=True)

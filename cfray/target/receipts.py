@@ -222,6 +222,51 @@ class RepairReceipt(RowsReceipt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReceipt(RowsReceipt):
+    """What the source has changed since it was copied, or since the sync before.
+
+    ``counts`` are of the whole source, in place of those that earlier entries have counted of it.
+
+    Attributes:
+        read, staged, quarantined: records of the whole source; read is the sum of the other two.
+            The quarantine file holds all of the quarantined, in place of earlier files.
+        added, changed, gone: documents that came in, came in place of others, left or were marked.
+        remaining: documents that the target keeps although the source has them no more.
+        centroids: of the rows that came in, less those of the rows that left.
+        left: name of an entry -> its rows that left; only the refused are in the quarantine.
+        vector_counts: what this entry adds to the counts of vectors and texts.
+        emptied: collections that have no document any more, and so no header.
+        rejects: sum of the hashes of what is in quarantine, modulo 2**64.
+        collections: source collection -> records; empty where the source has none.
+        sessions: id of a session of the source -> shards that were read under it.
+        marks: of the source (``Source.marks``), taken before it was read.
+        counted_before, counted_after: records that the source itself counted; None where it did
+            not count.
+        shards: of the source, as it was divided.
+    """
+
+    kind = EntryKind.SYNC
+    read: int
+    staged: int
+    quarantined: int
+    added: int = 0
+    changed: int = 0
+    gone: int = 0
+    remaining: int = 0
+    centroids: Centroids = field(default_factory=dict)
+    left: dict[str, LeftRows] = field(default_factory=dict)
+    vector_counts: dict[str, int] = field(default_factory=dict)
+    emptied: list[str] = field(default_factory=list)
+    rejects: int = 0
+    collections: dict[str, int] = field(default_factory=dict)
+    sessions: dict[str, int] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
+    counted_before: int | None = None
+    counted_after: int | None = None
+    shards: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCountReceipt(Receipt):
     """What came of asking a source for its count; kept, for the source may be gone later.
 
@@ -254,6 +299,7 @@ AnyReceipt = (
     | ReplayReceipt
     | EmbedReceipt
     | RepairReceipt
+    | SyncReceipt
     | SourceCountReceipt
     | CompactionReceipt
 )

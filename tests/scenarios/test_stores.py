@@ -69,6 +69,17 @@ def test_every_record_is_compared_with_the_store_again(bed, seeded, moved, modul
     assert detail.startswith(f"{sum(map(len, seeded.values())):,} records of ")
 
 
+def test_a_sync_with_other_shards_finds_nothing_to_bring_in(bed, seeded, moved, module_cfray):
+    """What a record becomes depends on the record alone, not on those beside it."""
+    source = moved.body["source"] | {"shard_bytes": moved.body["source"]["shard_bytes"] // 3}
+    divided = moved.changed(source=source)
+    settings = stores.settings(bed.source("x"))
+    ended = module_cfray.run("sync", divided.path, "--dry-run", "--json", **settings)
+    found = ended.ended_with(0).document()
+    assert found["rows"] == []
+    assert found["records_same"] == sum(map(len, seeded.values()))
+
+
 def test_each_collection_keeps_what_the_store_said_of_it(bed, seeded, moved):
     rows = (
         lance.dataset(moved.target).to_table(filter="record_type = 'collection_header'").to_pylist()

@@ -21,6 +21,7 @@ from cfray.target.receipts import (
     ReplayReceipt,
     ShardReceipt,
     SourceCountReceipt,
+    SyncReceipt,
 )
 
 QUARANTINE_FILE = "0.n0.jsonl"
@@ -134,6 +135,44 @@ def test_a_repair_puts_rows_in_place_of_others():
     for name in ("read", "staged", "quarantined", "frames"):
         assert getattr(before, name) == getattr(after, name)
     assert after.counts["rows_restored"] == 2
+
+
+def test_a_sync_counts_the_source_anew_and_moves_rows():
+    sync = SyncReceipt(
+        name="sync-0001",
+        nonce="n6",
+        read=12,
+        staged=11,
+        quarantined=1,
+        frames=4,
+        sums={"text": 9, "vector": 9},
+        counts={"derived_frames": 2, "quarantined: no id": 1},
+        vector_counts={"vectors_kept": 3, "texts_embedded": 3},
+        centroids={"c": centroid(2, -8.0, 4.0), "d": centroid(1, 3.0, 3.0)},
+        left={"0": LeftRows(1, 1, {"text": 2, "vector": 3})},
+        sessions={"s2": 3},
+        emptied=["d"],
+    )
+    before, after = add_up([SHARD, REPLAY]), add_up([SHARD, REPLAY, sync])
+    assert (after.read, after.staged, after.quarantined) == (12, 11, 1)
+    assert after.quarantine_files == {"sync-0001.n6.jsonl": 1}
+    assert after.replayed == {}
+    assert (
+        after.frames == before.frames + 4 - 2 == sum(item.rows for item in after.content.values())
+    )
+    assert after.content["0"] == Content(7, {"text": 3, "vector": 4})
+    assert after.content["sync-0001"] == Content(4, {"text": 9, "vector": 9})
+    assert after.counts == {
+        "vectors_kept": 11,
+        "texts_embedded": 3,
+        "derived_frames": 2,
+        "quarantined: no id": 1,
+    }
+    assert after.sessions == {"s2": 3}
+    assert after.collections.keys() == {"c"}
+    assert after.collections["c"].count == before.collections["c"].count + 2
+    assert after.synced == sync
+    assert after.source_count is None
 
 
 def test_centroids_are_of_the_vectors_as_they_are_now():

@@ -83,9 +83,9 @@ def test_format_2_has_a_golden_receipt_of_every_kind():
     }
 
 
-def test_every_kind_of_entry_but_sync_has_its_receipt():
+def test_every_kind_of_entry_has_its_receipt():
     kinds = {receipt_class.kind for receipt_class in get_args(AnyReceipt)}
-    assert kinds == {*EntryKind, "compaction"} - {EntryKind.SYNC}
+    assert kinds == {*EntryKind, "compaction"}
 
 
 def test_receipts_of_format_1_are_read_as_their_kind():
@@ -190,7 +190,7 @@ def test_a_name_that_no_version_of_format_1_made_is_refused():
         read_receipt(format_1(name="merge-0001"))
 
 
-@pytest.mark.parametrize("change", [{"kind": "merge"}, {"kind": "sync"}, {"v": 3}, {"v": 1}])
+@pytest.mark.parametrize("change", [{"kind": "merge"}, {"v": 3}, {"v": 1}])
 def test_a_receipt_of_an_unknown_kind_or_format_is_refused_by_name(change):
     receipt = CompactionReceipt(name="x-1", nonce="n")
     body = {**json.loads(write_receipt(receipt)), **change}

@@ -1,0 +1,1 @@
+"""What has changed at the source since it was copied: found, told, and brought into the target."""

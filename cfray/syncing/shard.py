@@ -1,0 +1,283 @@
+"""Compare one shard of the source with what the target holds, in one task.
+
+A document and its chunks are a unit: it is the same on both sides or it is not.  What is not the
+same is left in a file, to be written into the target later; of what is the same only row ids are
+noted.  Ray may run a task twice: its only effects are files with names that no other run of it
+has, and what it returns names those that count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cfray.conversion.chunk_frames import document_rows
+from cfray.conversion.convert import Fault
+from cfray.conversion.rejects import COMMIT_STAGE, RejectedRow, reject_frame
+from cfray.conversion.steps import Steps
+from cfray.copying.read import Reading
+from cfray.copying.shard import ShardCopy
+from cfray.copying.uuid_search import KEY, uuid_keys
+from cfray.copying.write import new_nonce
+from cfray.errors import CfrayError
+from cfray.frames.digests import MODULUS
+from cfray.runtime import retry
+from cfray.runtime.filesystems import Folder, open_filesystem
+from cfray.runtime.storage_errors import classify_write_error
+from cfray.sources.base import Context, Shard
+from cfray.syncing.known import Compared, KnownRows, key_bytes, to_npy
+from cfray.target.quarantine_counts import SAME_IDENTITY
+
+#: Column of a staged row: the row id of the target's row whose vectors it takes over.
+REUSED = "reused"
+#: A run of row ids: the first, and how many.
+RUN = np.dtype([("first", "<u8"), ("rows", "<u8")])
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedShard:
+    """A shard of the source as it is divided now.
+
+    Attributes:
+        number: of the shard in that division.
+        shard: to read.
+        elsewhere: key of a record of this shard -> where an earlier record of this identity is.
+    """
+
+    number: int
+    shard: Shard
+    elsewhere: Mapping[bytes, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOutcome:
+    """What came of a shard; every file is in the comparison's folder.
+
+    Attributes:
+        number: of the shard.
+        session: id of the source's session that it was read under.
+        nonce: of the files: ``<nonce>.kept``, ``.changed``, ``.new``, and, where there are any,
+            ``.frames`` and ``.rejected``.
+        read, quarantined: records.
+        rejects: sum of the hashes of the quarantined, modulo 2**64.
+        same, changed, new: documents.
+        staged: rows in ``<nonce>.frames``, chunks included.
+        size: bytes of Arrow data in it.
+        counts: for the report, of all records of the shard.
+    """
+
+    number: int
+    session: str
+    nonce: str
+    read: int
+    quarantined: int
+    rejects: int
+    same: int
+    changed: int
+    new: int
+    staged: int
+    size: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareShard:
+    """Compares shards; travels to workers.
+
+    Attributes:
+        steps: from records to frames.
+        context: what the source is handed.
+        session: id of the source's session.
+        known: rows of the target.
+        compared: the columns that count.
+        folder: for the files.
+        stages: whether rows that differ are left in a file.
+    """
+
+    steps: Steps
+    context: Context
+    session: str
+    known: KnownRows
+    compared: Compared
+    folder: Folder
+    stages: bool
+
+    def __call__(self, planned: ComparedShard) -> ShardOutcome:
+        """Compare a shard, reading it anew after a transient error.  Body of a Ray task.
+
+        Raises:
+            CfrayError: terminal, or transient after the last attempt.
+        """
+        return retry.run_with_retries(lambda: self._compare(planned))
+
+    def _compare(self, planned: ComparedShard) -> ShardOutcome:
+        reading = Reading(self.steps.job.source, planned.shard, self.context)
+        copy = ShardCopy(reading, self.steps)
+        seen = _Seen(planned, copy.rejected, copy.counts)
+        staging = _Staging(self.folder, new_nonce())
+        staged = size = 0
+        for frames in copy.frames():
+            differing = self._differing(frames, seen)
+            staged += differing.num_rows
+            size += differing.nbytes
+            if self.stages and differing.num_rows:
+                staging.add(differing)
+        staging.close()
+        nonce = staging.nonce
+        self.folder.publish(f"{nonce}.kept", to_npy(runs_of(seen.kept)))
+        self.folder.publish(f"{nonce}.changed", to_npy(np.array(seen.changed, np.uint64)))
+        self.folder.publish(f"{nonce}.new", to_npy(np.array(seen.new, KEY)))
+        if copy.rejected and self.stages:
+            lines = b"".join(row.to_line() for row in copy.rejected)
+            self.folder.publish(f"{nonce}.rejected", lines)
+        return ShardOutcome(
+            number=planned.number,
+            session=self.session,
+            nonce=nonce,
+            read=reading.count,
+            quarantined=len(copy.rejected),
+            rejects=sum(row.digest for row in copy.rejected) % MODULUS,
+            same=seen.same,
+            changed=len(seen.changed),
+            new=len(seen.new),
+            staged=staged,
+            size=size,
+            counts=dict(+copy.counts),
+        )
+
+    def _differing(self, frames: pa.RecordBatch, seen: _Seen) -> pa.RecordBatch:
+        """Note what is the same, and give the rows of the units that are not."""
+        keys = uuid_keys(frames.column("uuid"))
+        matches = self.known.find(keys)
+        hashes, texts = self.compared.hashes(frames)
+        is_same = matches.found & (matches.rows["hash"] == hashes)
+        reused = matches.found & (matches.rows["texts"] == texts) & bool(self.compared.texts)
+        chosen: list[int] = []
+        for first, end in pairwise([*document_rows(frames), frames.num_rows]):
+            key = key_bytes(keys[first])
+            if seen.refuses(frames, first, end, key):
+                continue
+            unit = slice(first, end)
+            if is_same[unit].all():
+                seen.same += 1
+                seen.kept += matches.rows["row_id"][unit].tolist()
+                continue
+            if matches.found[first]:
+                seen.changed.append(int(matches.rows["row_id"][first]))
+            else:
+                seen.new.append(key)
+            chosen += range(first, end)
+        row_ids = pa.array(matches.rows["row_id"], mask=~reused)
+        differing = frames.append_column(pa.field(REUSED, pa.uint64()), row_ids)
+        return differing.take(pa.array(chosen, pa.int64()))
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The documents of a shard so far.
+
+    Attributes:
+        planned: the shard.
+        rejected: rows that are set aside; those that repeat an identity are added.
+        counts: of the report; these are counted.
+        same: documents that are the same on both sides.
+        kept: row ids of these and of their chunks.
+        changed: row ids of the target's documents in whose place others come.
+        new: keys of documents that the target has not.
+    """
+
+    planned: ComparedShard
+    rejected: list[RejectedRow]
+    counts: Counter[str]
+    same: int = 0
+    kept: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    new: list[bytes] = field(default_factory=list)
+    keys: set[bytes] = field(default_factory=set)
+
+    def refuses(self, frames: pa.RecordBatch, first: int, end: int, key: bytes) -> bool:
+        """Set a document aside whose identity an earlier record has."""
+        shard = self.planned.shard
+        first_place = self.planned.elsewhere.get(key)
+        if first_place is None and key in self.keys:
+            first_place = f"an earlier place of {shard.id}"
+        self.keys.add(key)
+        if first_place is None:
+            return False
+        fault = Fault(first, COMMIT_STAGE, f"same identity as the record at {first_place}")
+        self.rejected.append(reject_frame(frames, fault, shard.id, shard.collection))
+        self.counts[SAME_IDENTITY] += 1
+        if end - first > 1:
+            self.counts["derived_frames"] -= end - first - 1
+        return True
+
+
+class _Staging:
+    """Writes rows to a file as they come; it counts only where an outcome names it."""
+
+    def __init__(self, folder: Folder, nonce: str) -> None:
+        self.folder, self.nonce = folder, nonce
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self._stream: Any = None
+
+    def add(self, frames: pa.RecordBatch) -> None:
+        try:
+            if self._writer is None:
+                system, path = open_filesystem(self.folder.uri)
+                system.create_dir(path, recursive=True)
+                self._stream = system.open_output_stream(f"{path}/{self.nonce}.frames")
+                self._writer = pa.ipc.new_stream(self._stream, frames.schema)
+            self._writer.write_batch(frames)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def close(self) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.close()
+                self._stream.close()
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> CfrayError:
+        return classify_write_error(error, f"could not write to {self.folder.uri}")
+
+
+def read_staged(folder: Folder, nonce: str) -> Iterator[pa.RecordBatch]:
+    """Read the rows that a shard left in its file.
+
+    Raises:
+        TargetError: the file cannot be read.
+    """
+    system, path = open_filesystem(folder.uri)
+    try:
+        with system.open_input_stream(f"{path}/{nonce}.frames") as stream:
+            yield from pa.ipc.open_stream(stream)
+    except OSError as error:
+        raise classify_write_error(error, f"could not read {folder.uri}") from error
+
+
+def runs_of(row_ids: list[int]) -> npt.NDArray[np.void]:
+    """Write row ids as runs: those of a shard mostly follow each other."""
+    ids = np.array(row_ids, np.uint64)
+    starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - np.uint64(2)) != 1)
+    runs = np.zeros(len(starts), RUN)
+    runs["first"] = ids[starts]
+    runs["rows"] = np.diff(np.append(starts, len(ids)))
+    return runs
+
+
+def ids_of(runs: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    """Give the row ids of runs, in their order."""
+    rows = runs["rows"].astype(np.int64)
+    starts = np.repeat(runs["first"].astype(np.int64), rows)
+    steps = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    row_ids: npt.NDArray[np.uint64] = (starts + steps).astype(np.uint64)
+    return row_ids
