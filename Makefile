@@ -8,7 +8,7 @@ RUN     = $(VENV)/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint docs bench bench-migrate bench-verify bench-backup bench-export bench-stores bench-embed bench-remap bench-identities prove clean
+.PHONY: help quickstart test lint docs bench bench-migrate bench-verify bench-backup bench-export bench-sync bench-stores bench-embed bench-remap bench-identities prove clean
 .NOTPARALLEL: bench
 
 help:
@@ -16,7 +16,7 @@ help:
 	@echo "make test         set up and run every test, JOBS=3 at a time; what could not run is named at the end"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 	@echo "make docs         write docs/reference from the code, type the tutorial's commands anew (make test compares both)"
-	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 STORES='chroma postgres' ROUNDS=3 DOCUMENTS=60000 UUIDS=5000000); bench-migrate, -verify, -backup, -export, -stores, -embed, -remap, -identities are its parts"
+	@echo "make bench        measure against the floors and the vendors' clients (ROWS='500000 2000000' STORE_ROWS=100000 STORES='chroma postgres' ROUNDS=3 DOCUMENTS=60000 UUIDS=5000000 SYNCS=20); bench-migrate, -verify, -backup, -export, -sync, -stores, -embed, -remap, -identities are its parts"
 	@echo "make prove        the long proofs at full size: 500,000 rows, 20 kills; 50,000 rows of each store; 60,000 documents embedded (PROOFS='tests/scenarios/test_kill.py ...': some of them)"
 	@echo "make clean        remove the environment and what the quickstart wrote"
 
@@ -69,7 +69,8 @@ STORES ?= chroma elasticsearch milvus opensearch postgres weaviate
 ROUNDS     ?= 3
 DOCUMENTS  ?= 60000
 UUIDS      ?= 5000000
-bench: bench-migrate bench-verify bench-backup bench-export bench-stores bench-embed bench-remap bench-identities
+SYNCS      ?= 20
+bench: bench-migrate bench-verify bench-backup bench-export bench-sync bench-stores bench-embed bench-remap bench-identities
 
 bench-migrate: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.migrate --rows $(ROWS) --rounds $(ROUNDS)
@@ -82,6 +83,9 @@ bench-backup: $(VENV)/.dev
 
 bench-export: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.export --rows $(ROWS) --rounds $(ROUNDS)
+
+bench-sync: $(VENV)/.dev
+	$(RUN) -m tests.benchmarks.sync --rows $(firstword $(ROWS)) --rounds 1 --syncs $(SYNCS)
 
 bench-stores: $(VENV)/.dev
 	$(RUN) -m tests.benchmarks.stores --rows $(STORE_ROWS) --rounds $(ROUNDS) --stores $(STORES)

@@ -457,6 +457,13 @@ def _check_held(job: JobSpec, progress: Progress, verification: Verification) ->
     """Verify a target that may be repaired and certified; a repaired target is verified again."""
     with held("verify", job, progress) as run:
         check_complete(run)
+        if verification.repair and run.target.ledger().names(EntryKind.SYNC):
+            raise ConfigError(
+                f"cfray sync has brought {job.target.uri} up to date, and --repair copies shards "
+                "of the plan anew",
+                "restore a backup, or go back to a version that is whole (cfray rollback); then "
+                "run cfray sync",
+            )
         with ray_for_command():
             tell_what_is_known(run)
             found, unlike = verify_all(run, verification)
@@ -524,7 +531,10 @@ def bring_up_to_date(
                 difference = sync(run, settings)
             run.count()
             run.report.counts |= difference_counts(difference)
-            find_identities(run)
+            repeated = find_identities(run).duplicates
+            if repeated:
+                rows = counted(len(repeated), "row shares its", "rows share their")
+                run.report.notes.append(f"{rows} identity with a row that another program wrote")
             with damage_named(job.target.uri):
                 finish(run)
                 if keep_versions is not None:

@@ -21,12 +21,12 @@ from cfray.conversion.cases import shape_numbers
 from cfray.conversion.columns import Columns
 from cfray.conversion.custom_metadata import metadata
 from cfray.conversion.fields import Fields
-from cfray.conversion.frames_kept import FRAMES, kept_column, kept_columns
+from cfray.conversion.frames_kept import kept_column, kept_columns
 from cfray.conversion.metadata_keys import entered_paths, metadata_key
 from cfray.conversion.primary_vector import PrimaryVectors, read_primary
 from cfray.conversion.relationships import relationships
 from cfray.frames.schema import ORIGIN, frame_schema, record_uuids, uuid_namespace
-from cfray.job.mapping import Key, Path, SourceShape, vector_field
+from cfray.job.mapping import FRAME_KINDS, Key, Path, SourceShape, vector_field
 from cfray.job.spec import JobSpec
 from cfray.records.types import vector_type
 from cfray.records.vector_forms import VectorForm
@@ -187,7 +187,7 @@ class Conversion:
         counts: Counter[str] = Counter()
         frames = self._make_frames(read, counts)
         rows = np.arange(batch.num_rows)
-        origins = kept_column(fields, ORIGIN) if self.shape.kind == FRAMES else None
+        origins = kept_column(fields, ORIGIN) if self.shape.kind in FRAME_KINDS else None
         missing = read.primary.vectors.missing
         return Converted(frames, rows, [], counts, missing, read.ids.tagged, origins)
 
@@ -286,7 +286,7 @@ class Conversion:
             "record_type": "document",
         }
         arrays |= {name: pa.repeat(pa.scalar(text), rows) for name, text in constants.items()}
-        if self.shape.kind == FRAMES:
+        if self.shape.kind in FRAME_KINDS:
             arrays |= kept_columns(columns.fields, self.schema)
         filled = [
             pa.nulls(rows, field.type) if arrays.get(field.name) is None else arrays[field.name]

@@ -11,9 +11,6 @@ import pyarrow.compute as pc
 
 from cfray.conversion.fields import Fields
 
-#: Kind of the source whose records are frames.
-FRAMES = "frames"
-
 
 def kept_columns(fields: Fields, schema: pa.Schema) -> dict[str, pa.Array]:
     """Give the columns of the target that the records have, in the target's types.

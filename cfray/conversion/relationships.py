@@ -18,6 +18,10 @@ from cfray.frames.schema import RELATIONSHIP, gather_lists, record_uuids, uuid_n
 from cfray.job.mapping import RelationshipRule, SourceShape, dotted, rule_paths
 from cfray.job.spec import JobSpec
 
+#: Type of another job's ids -> the tag that references are cast to; each keeps its own where the
+#: job file does not say it.
+_TAGS = {None: "", "string": "s", "integer": "i", "uuid": "u", "objectId": "o", "binary": "b"}
+
 
 def relationships(
     fields: Fields,
@@ -52,8 +56,9 @@ def resolved_references(
 
     Where the rule names no collection, the source's own declaration says which one it is.
     """
-    rows, tagged = read_references(fields, rule.to, shape.id_tag)
-    space = uuid_namespace(job.name, _target_collection(rule, shape, collection))
+    tag = shape.id_tag if rule.job is None else _TAGS[rule.ids]
+    rows, tagged = read_references(fields, rule.to, tag)
+    space = uuid_namespace(rule.job or job.name, _target_collection(rule, shape, collection))
     # many records refer to the same record: its uuid is computed once
     distinct = tagged.dictionary_encode()
     uuids = record_uuids(space, distinct.dictionary).take(distinct.indices)
@@ -65,8 +70,8 @@ def resolved_references(
 
 def _target_collection(rule: RelationshipRule, shape: SourceShape, collection: str) -> str:
     """Give the source collection that a rule points into."""
-    if rule.collection is not None:
-        return rule.collection
+    if rule.collection is not None or rule.job is not None:
+        return rule.collection or ""
     references = shape.references | shape.collection_references.get(collection, {})
     declared = (references.get(dotted(path)) for path in rule_paths(rule.to))
     return next((name for name in declared if name is not None), collection)

@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from cfray.records.vector_forms import VectorForm
 from cfray.runtime.models import Strict
@@ -103,6 +110,24 @@ class RelationshipRule(Strict):
     type: Literal["parent", "child", "related", "reference", "contains", "member_of"]
     to: FieldRule | FieldRules | Key
     collection: str | None = None
+    #: Name of the job that migrates the other record, where that is another job; a dataset that is
+    #: made of both targets (``kind: targets``) has both records.
+    job: str | None = None
+    #: Type of the other job's ids, where it is not the type of the field.
+    ids: Literal["string", "integer", "uuid", "objectId", "binary"] | None = None
+
+    @model_validator(mode="after")
+    def _check_ids(self) -> Self:
+        if self.ids is not None and self.job is None:
+            raise ValueError("ids is of another job's records: name it by job")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_unset_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave keys of later versions out where they are not set: a fingerprint has no nulls."""
+        body: dict[str, Any] = serialize(self)
+        later = {name for name in ("job", "ids") if body.get(name) is None}
+        return {name: value for name, value in body.items() if name not in later}
 
 
 def _as_list(value: object) -> object:
@@ -274,6 +299,8 @@ class Mapping(Rules):
         ]
 
 
+#: Kinds of the sources whose records are frames already.
+FRAME_KINDS = frozenset({"frames", "targets"})
 #: The mapping of records that are frames already; the conversion takes over their other columns.
 FRAME_MAPPING: dict[str, Any] = {
     "id": "uuid",

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateA
 
 from cfray.embedders.spec import Embedding
 from cfray.job.agreement import FINGERPRINTED, agreement, fingerprint
-from cfray.job.mapping import FRAME_MAPPING, Mapping
+from cfray.job.mapping import FRAME_KINDS, FRAME_MAPPING, Mapping
 from cfray.runtime import filesystems
 from cfray.runtime.models import MIB, ByteSize, Location, Strict
 from cfray.sources.chroma.source import Chroma
@@ -28,6 +28,7 @@ from cfray.sources.files.json import JsonFile
 from cfray.sources.files.jsonl import JsonLines
 from cfray.sources.files.lance import Lance
 from cfray.sources.files.parquet import Parquet
+from cfray.sources.files.targets import Targets
 from cfray.sources.files.xml import XmlFile
 from cfray.sources.filesystem.source import Filesystem
 from cfray.sources.milvus.source import Milvus
@@ -38,7 +39,7 @@ from cfray.sources.postgres.source import Postgres
 from cfray.sources.qdrant.source import Qdrant
 from cfray.sources.weaviate.source import Weaviate
 
-AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta | XmlFile | Frames
+AnyFiles = Parquet | JsonLines | JsonFile | Csv | Arrow | Lance | Delta | XmlFile | Frames | Targets
 VectorDatabase = Pinecone | Weaviate | Qdrant | Chroma | Milvus
 DocumentStore = Postgres | Elasticsearch | OpenSearch | MongoDB | DynamoDB | Filesystem
 AnyStore = VectorDatabase | DocumentStore
@@ -187,7 +188,7 @@ class JobSpec(Strict):
     @classmethod
     def _map_frames(cls, values: Any) -> Any:  # whatever a job file holds
         """Give frames their own mapping: each column is the column of that name."""
-        if not isinstance(values, dict) or _kind_of(values.get("source")) != "frames":
+        if not isinstance(values, dict) or str(_kind_of(values.get("source"))) not in FRAME_KINDS:
             return values
         own = Mapping.model_validate(FRAME_MAPPING)
         # a job that is made anew of what was agreed names it
@@ -197,7 +198,7 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _keep_frames(self) -> Self:
-        if self.source.kind == "frames" and (
+        if self.source.kind in FRAME_KINDS and (
             self.embedding.policy != "keep" or self.embedding.makes_vectors
         ):
             raise ValueError("embedding: frames keep their vectors; cfray embed makes others later")

@@ -17,10 +17,9 @@ import pyarrow as pa
 from cfray.conversion.convert import Conversion, Converted
 from cfray.conversion.cut_chunks import planned_tokenizer
 from cfray.conversion.file_columns import FILE, file_paths
-from cfray.conversion.frames_kept import FRAMES
 from cfray.conversion.metadata_keys import metadata_key
 from cfray.conversion.steps import Steps
-from cfray.job.mapping import Path, SourceShape, dotted
+from cfray.job.mapping import FRAME_KINDS, Path, SourceShape, dotted
 from cfray.job.spec import JobSpec
 from cfray.planning.findings import Findings
 from cfray.planning.line_forecast import Disk, Lines
@@ -152,7 +151,7 @@ def _convert(
 
 def _landings(job: JobSpec, shape: SourceShape) -> list[Landing]:
     """Say for each field where it goes."""
-    if shape.kind == FRAMES:
+    if shape.kind in FRAME_KINDS:
         return [Landing(name, type_name, name) for name, type_name in shape.types.items()]
     rules = _rules(job, shape)
     landings = []

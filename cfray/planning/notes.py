@@ -11,11 +11,10 @@ from collections import Counter
 from cfray.conversion.convert import Conversion
 from cfray.conversion.fields import Fields
 from cfray.conversion.file_columns import FILE
-from cfray.conversion.frames_kept import FRAMES
 from cfray.conversion.metadata_keys import metadata_key
 from cfray.conversion.primary_vector import PrimaryVectors, read_primary
 from cfray.errors import ConfigError
-from cfray.job.mapping import SourceShape, dotted
+from cfray.job.mapping import FRAME_KINDS, SourceShape, dotted
 from cfray.job.spec import JobSpec
 from cfray.planning.copies import copy_warnings
 from cfray.planning.date_findings import unread_dates
@@ -62,7 +61,7 @@ def plan_notes(
 
 def _mapping_notes(job: JobSpec, shape: SourceShape) -> list[str]:
     """Name the fields of the mapping that the sample lacks; frames have no such mapping."""
-    if shape.kind == FRAMES:
+    if shape.kind in FRAME_KINDS:
         return []
     entered = Conversion(job, shape).entered
     return [

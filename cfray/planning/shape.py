@@ -14,9 +14,16 @@ import pyarrow as pa
 
 from cfray.conversion import identity
 from cfray.conversion.fields import Fields
-from cfray.conversion.frames_kept import FRAMES
 from cfray.errors import ConfigError
-from cfray.job.mapping import Key, SourceShape, VectorField, dotted, rule_paths, vector_fields
+from cfray.job.mapping import (
+    FRAME_KINDS,
+    Key,
+    SourceShape,
+    VectorField,
+    dotted,
+    rule_paths,
+    vector_fields,
+)
 from cfray.job.spec import JobSpec
 from cfray.planning.field_paths import check_paths
 from cfray.planning.references import check_references
@@ -62,7 +69,7 @@ def work_out_shape(
     paths = job.mapping.paths | {field.path for field in primary}
     sample = [Fields(batch, paths) for batch in batches]
     further = further_vectors(job, types, primary, sample)
-    if job.source.kind == FRAMES and schema is not None:
+    if job.source.kind in FRAME_KINDS and schema is not None:
         further = vectors_of_frames(schema)
     check_column_names(job.embedding.columns, further.paths)
     if not set(further.paths.values()) <= paths:

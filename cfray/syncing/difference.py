@@ -156,9 +156,8 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
         TargetError: the target cannot be read.
     """
     ledger, dataset = run.target.ledger(), run.target.open()
-    steps = Steps(
-        joining_job(run), in_order_of_columns(run.plan.shape, run.target), run.plan.tokenizer
-    )
+    joining_job(run)  # refuses an embedding section that is not what made the target
+    steps = Steps(run.job, in_order_of_columns(run.plan.shape, run.target), run.plan.tokenizer)
     compared = columns_to_compare(run, ledger, steps)
     marks = _marks(run)
     basis = {
@@ -190,9 +189,9 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
         else:
             shards, outcomes = begun.shards, begun.outcomes
         work = CompareShard(steps, context, session.id, known, compared, files.folder, stages)
-        before = _count(run, context)
+        before = _count(run, context, shards)
         compared_shards = _Comparison(run, files, shards, work, dict(outcomes)).settle()
-        after = _count(run, context)
+        after = _count(run, context, shards)
     difference = Difference(
         files=files,
         outcomes=compared_shards,
@@ -249,11 +248,12 @@ def _marks(run: Run) -> dict[str, str]:
     return source.marks(Context(max_record=run.job.limits.max_document, throttle=budget)) or {}
 
 
-def _count(run: Run, context: Context) -> int | None:
-    """Ask a store for its count."""
+def _count(run: Run, context: Context, shards: Sequence[Shard]) -> int | None:
+    """Ask a store for its count, or files that say how many records they hold."""
     source = run.job.source
     if not source.is_remote:
-        return None
+        rows = [shard.rows for shard in shards]
+        return None if None in rows else sum(filter(None, rows))
     return source.count(replace(context, throttle=throttle.local_budget(source)))
 
 

@@ -11,8 +11,14 @@ from contextlib import closing
 import lance
 import pytest
 import yaml
+from rich.console import Console
 
+from cfray.job.file import read_job
 from cfray.report.names import AGAINST_SOURCE
+from cfray.report.progress import Progress
+from cfray.runs import looked_at
+from cfray.syncing.difference import compared_once
+from cfray.syncing.rows_that_differ import rows_that_differ
 from tests.scenarios import runs, stores
 from tests.scenarios.runs import PROVE
 from tests.testbeds.proxy import Slow
@@ -69,15 +75,17 @@ def test_every_record_is_compared_with_the_store_again(bed, seeded, moved, modul
     assert detail.startswith(f"{sum(map(len, seeded.values())):,} records of ")
 
 
-def test_a_sync_with_other_shards_finds_nothing_to_bring_in(bed, seeded, moved, module_cfray):
+def test_a_sync_with_other_shards_finds_nothing_to_bring_in(bed, seeded, moved, shared_ray):
     """What a record becomes depends on the record alone, not on those beside it."""
-    source = moved.body["source"] | {"shard_bytes": moved.body["source"]["shard_bytes"] // 3}
-    divided = moved.changed(source=source)
-    settings = stores.settings(bed.source("x"))
-    ended = module_cfray.run("sync", divided.path, "--dry-run", "--json", **settings)
-    found = ended.ended_with(0).document()
-    assert found["rows"] == []
-    assert found["records_same"] == sum(map(len, seeded.values()))
+    shared_ray.join()
+    job = read_job(moved.path)
+    divided = job.source.model_copy(update={"shard_bytes": job.source.shard_bytes // 3})
+    with looked_at("sync", job, Progress(Console(stderr=True), quiet=True)) as run:
+        run.job = job.model_copy(update={"source": divided})
+        with compared_once(run) as difference:
+            assert len(difference.shards) > len(run.plan.shards)
+            assert list(rows_that_differ(run, difference)) == []
+            assert difference.same == sum(map(len, seeded.values()))
 
 
 def test_each_collection_keeps_what_the_store_said_of_it(bed, seeded, moved):

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 import lance
 import pyarrow as pa
 
-from cfray.conversion.frames_kept import FRAMES
 from cfray.conversion.restore import Restoration
 from cfray.engine.lines import LineOptions
 from cfray.errors import ConfigError
 from cfray.job.agreement import agreed_to_make_vectors
-from cfray.job.mapping import Mapping, rule_paths
+from cfray.job.mapping import FRAME_KINDS, Mapping, rule_paths
 from cfray.records.values import type_name
 from cfray.runtime.error_text import describe_error
 from cfray.target.commit import Target
@@ -143,7 +142,7 @@ def _restoration(state: State, reader: FragmentReader) -> Restoration:
     """
     plan = state.plan()
     assert plan is not None
-    if plan.shape.kind == FRAMES:
+    if plan.shape.kind in FRAME_KINDS:
         raise ConfigError(
             "this target was made of frames, and does not know the fields of the source behind "
             "them",
