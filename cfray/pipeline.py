@@ -88,7 +88,7 @@ from cfray.runs import (
 from cfray.runtime.filesystems import check_location, is_uri, resolve_path
 from cfray.runtime.plurals import counted
 from cfray.syncing import against_source as sync_against_source
-from cfray.syncing.difference import Difference, compared_once
+from cfray.syncing.difference import compared_once
 from cfray.syncing.rows_that_differ import NAMED, rows_that_differ
 from cfray.syncing.sync import SyncSettings, check_job_is_last, sync
 from cfray.target import cleanup, history, lease
@@ -527,10 +527,9 @@ def bring_up_to_date(
         check_job_is_last(run, run.target.ledger())
         with ray_for_command():
             check_target_is_shared(job.target.uri)
-            with progress.shown():
-                difference = sync(run, settings)
+            with progress.shown(), damage_named(job.target.uri):
+                sync(run, settings)
             run.count()
-            run.report.counts |= difference_counts(difference)
             repeated = find_identities(run).duplicates
             if repeated:
                 rows = counted(len(repeated), "row shares its", "rows share their")
@@ -540,16 +539,6 @@ def bring_up_to_date(
                 if keep_versions is not None:
                     cleanup.clean_up(run.target, run.state, keep_versions)
         return run.report
-
-
-def difference_counts(difference: Difference) -> dict[str, int]:
-    """Count a difference for a report."""
-    return {
-        "records_new": difference.new,
-        "records_changed": difference.changed,
-        "records_gone": len(difference.gone_now),
-        "records_same": difference.same,
-    }
 
 
 def difference_of(job: JobSpec, progress: Progress) -> dict[str, Any]:
@@ -563,7 +552,11 @@ def difference_of(job: JobSpec, progress: Progress) -> dict[str, Any]:
                 "difference": difference.sentence(),
                 "read": difference.read,
                 "quarantined": difference.quarantined,
-                **difference_counts(difference),
+                "records_new": difference.new,
+                "records_changed": difference.changed,
+                "records_gone": len(difference.gone_rows),
+                "records_unfit": len(difference.unfit_rows),
+                "records_same": difference.same,
                 "rows": [asdict(row) for row in islice(rows_that_differ(run, difference), NAMED)],
             }
 

@@ -34,7 +34,7 @@ NUMBER = "chunk"
 #: Columns that a chunk does not take over from its document.
 _REPLACED = ["text_content", "vector", "relationships", "custom_metadata", "raw_data"]
 #: Tags that the id of a record can have (``conversion/identity.py``).
-_TAGS = ("s", "i", "u", "o", "b", "j")
+TAGS = ("s", "i", "u", "o", "b", "j")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def tagged_id(
     (text,) = texts
     if job.mapping.keep_uuid and text.lower() == uuid:
         return f"{id_tag}:{text}"
-    tagged = [f"{tag}:{text}" for tag in _TAGS]
+    tagged = [f"{tag}:{text}" for tag in TAGS]
     uuids = record_uuids(uuid_namespace(job.name, collection), pa.array(tagged)).to_pylist()
     return dict(zip(uuids, tagged, strict=True)).get(uuid)
 

@@ -161,8 +161,12 @@ def build(target: Target, spec: Index, metric: str | None, count: VectorCount) -
     changed: list[str] = []
     for planned, work in unfinished(target.open(), spec, metric, count):
         if work is Work.COMPLETE:
+            dataset = target.open()
             with guard_commit(target):
-                target.open().optimize.optimize_indices(index_names=[planned.name])
+                dataset.optimize.optimize_indices(
+                    index_names=[planned.name],
+                    num_indices_to_merge=_small_segments(dataset, planned.name),
+                )
         else:
             if work is Work.REPLACE:
                 # until the new index is there, a search compares every vector
@@ -171,6 +175,21 @@ def build(target: Target, spec: Index, metric: str | None, count: VectorCount) -
             _build_segments(target, target.open(), planned, count)
         changed.append(planned.name)
     return changed
+
+
+def _small_segments(dataset: LanceDataset, name: str) -> int:
+    """Count the segments of an index that are merged with what completes it.
+
+    A search goes through every segment, and Lance merges fragments only where the same segments
+    cover them: with a segment for each sync, neither would ever end.
+    """
+    rows = {fragment.fragment_id: fragment.count_rows() for fragment in dataset.get_fragments()}
+    (described,) = [index for index in dataset.describe_indices() if index.name == name]
+    sizes = [
+        sum(rows.get(number, 0) for number in segment.fragment_ids)
+        for segment in described.segments
+    ]
+    return sum(size < _SEGMENT_ROWS for size in sizes)
 
 
 class Work(Enum):

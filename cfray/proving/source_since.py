@@ -58,6 +58,8 @@ def recall_last_look(run: Run) -> str:
         for check in report.checks:
             if check.name == SOURCE_SINCE and check.status != "not_run":
                 return f"cfray {report.command} at {report.ended} found: {check.detail}"
+        if report.command == "sync" and report.ledger_digest:
+            return f"cfray sync read it at {report.started}"
     return "no command has looked at it since it was read"
 
 

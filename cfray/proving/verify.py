@@ -158,7 +158,9 @@ def _difference(expected: Content, actual: Content) -> str:
         written = counted(expected.rows, "was", "were")
         return f"has {counted(actual.rows, 'row')}, {written} written"
     if not expected.rows:
-        return ""
+        # the sums of rows that left as they were written cancel out
+        groups = [group for group, total in expected.sums.items() if total]
+        return f"had rows that were damaged when they left: {', '.join(groups)}" if groups else ""
     groups = [group for group, total in expected.sums.items() if actual.sums.get(group) != total]
     return f"differs from what was written: {', '.join(groups)}" if groups else ""
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from cfray.conversion.rejects import EMBED_STAGE
-from cfray.copying.uuid_search import Keys, uuid_keys
+from cfray.copying.uuid_search import uuid_keys
 from cfray.errors import ConfigError, SourceError
-from cfray.joining.quarantine import quarantined_rows
+from cfray.frames.digests import MODULUS
+from cfray.joining.quarantine import QuarantinedRow, quarantined_rows
 from cfray.proving.note_differences import note_differences
 from cfray.proving.verify import TargetFindings
 from cfray.report.names import AGAINST_SOURCE
@@ -73,39 +72,42 @@ def _judge(run: Run, found: TargetFindings, difference: Difference) -> None:
 
 def _sentences(run: Run, books: Books, difference: Difference) -> Iterator[str]:
     """Say how the source and the target differ."""
-    new = difference.new - _refused_again(run, difference)
+    quarantined = list(quarantined_rows(run.state, run.target.ledger()))
+    refused = [row for row in quarantined if row.content.stage == EMBED_STAGE]
+    new = difference.new - _refused_again(difference, refused)
     if new:
         yield f"{counted(new, 'record is', 'records are')} only in the source"
     if difference.changed:
         yield f"{counted(difference.changed, 'record differs', 'records differ')}"
     assert books.synced is not None
-    gone = len(difference.gone_rows) - books.synced.remaining
-    if gone:
-        yield f"{counted(abs(gone), 'record is', 'records are')} only in the target"
-    refused = books.quarantined - _refused_by_model(run)
-    if difference.quarantined != refused:
+    if len(difference.unfit_rows):
+        number = len(difference.unfit_rows)
+        yield f"{counted(number, 'record fits', 'records fit')} no longer"
+    gone, synced = len(difference.gone_rows), books.synced
+    if gone != synced.remaining or (gone and difference.gone_digest != synced.remaining_digest):
+        kept = f" ({synced.remaining:,} were kept on purpose)" if synced.remaining else ""
+        yield f"{counted(gone, 'record is', 'records are')} only in the target{kept}"
+    unfit = [row.content.digest for row in quarantined if row.content.stage != EMBED_STAGE]
+    if (difference.quarantined, difference.rejects) != (len(unfit), sum(unfit) % MODULUS):
         yield (
-            f"{counted(difference.quarantined, 'record')} of the source do not fit, {refused:,} "
-            "were quarantined"
+            f"{counted(difference.quarantined, 'record')} of the source do not fit, and other ones "
+            f"({len(unfit):,}) are in quarantine"
         )
 
 
-def _refused_keys(run: Run) -> Iterator[Keys]:
-    for row in quarantined_rows(run.state, run.target.ledger()):
-        if row.content.stage == EMBED_STAGE:
-            yield uuid_keys(row.record.column("uuid"))
+def _refused_again(difference: Difference, refused: list[QuarantinedRow]) -> int:
+    """Count the new records that the model has refused as they are: it would refuse them again.
 
-
-def _refused_by_model(run: Run) -> int:
-    """Count the records that are in quarantine because their text or the model was refused."""
-    return sum(len(keys) for keys in _refused_keys(run))
-
-
-def _refused_again(run: Run, difference: Difference) -> int:
-    """Count the new records that are in quarantine: the model would refuse them again."""
-    refused = list(_refused_keys(run))
-    if not refused:
-        return 0
-    keys = np.concatenate(refused)
+    ``refused``: rows of the quarantine, each a frame.
+    """
+    again = {
+        (bytes(key), int(value))
+        for row in refused
+        for key, value in zip(
+            uuid_keys(row.record.column("uuid")),
+            difference.compared.hashes(row.record)[0],
+            strict=True,
+        )
+    }
     new = (difference.files.seen_by(outcome).new for outcome in difference.outcomes)
-    return sum(int(np.count_nonzero(np.isin(part, keys))) for part in new)
+    return sum((bytes(row["key"]), int(row["hash"])) in again for part in new for row in part)

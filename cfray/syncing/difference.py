@@ -15,11 +15,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from cfray.conversion.steps import Steps
 from cfray.copying.driver import context_of, in_order_of_columns
@@ -29,7 +31,7 @@ from cfray.embedding.joining_frames import joining_job
 from cfray.embedding.pieces import state_of
 from cfray.engine import failpoint, throttle
 from cfray.engine.tasks import TaskOptions, run_tasks
-from cfray.errors import ConfigError, SourceError
+from cfray.errors import ConfigError, SourceError, TargetError
 from cfray.frames.digests import MODULUS
 from cfray.proving.compared import made_columns
 from cfray.report.run import Run
@@ -65,6 +67,7 @@ class Difference:
         kinds: ``(highest row id + 2,)`` kinds of the target's rows, 0 where cfray has none.
         kept: ``(highest row id + 2,)`` which rows of the target are the same in the source.
         changed_rows: row ids of the target's documents in whose place others come.
+        unfit_rows: row ids of the target's documents whose records fit no longer.
         gone_rows: row ids of the target's documents that the source has no more.
         counted: records that the source says that it has, before it was read and after; None: it
             does not say.
@@ -80,6 +83,7 @@ class Difference:
     kinds: npt.NDArray[np.uint8]
     kept: npt.NDArray[np.bool_]
     changed_rows: RowIds
+    unfit_rows: RowIds
     gone_rows: RowIds
     counted: tuple[int | None, int | None]
 
@@ -114,10 +118,21 @@ class Difference:
         return len(self.changed_rows)
 
     @property
-    def gone_now(self) -> RowIds:
+    def documents(self) -> int:
+        """Count the target's documents."""
+        return int(np.count_nonzero((self.kinds != _NO_ROW) & (self.kinds != CHUNK)))
+
+    @property
+    def unmarked_rows(self) -> RowIds:
         """Give the row ids of the gone documents that do not have the status ``deleted`` yet."""
         rows: RowIds = self.gone_rows[self.kinds[self.gone_rows.astype(np.int64)] != DELETED]
         return rows
+
+    @property
+    def gone_digest(self) -> int:
+        """Sum hashes of the gone documents' keys, modulo 2**64."""
+        keys = self.known.keys_of(self.gone_rows).values() if len(self.gone_rows) else ()
+        return sum(map(xxhash.xxh3_64_intdigest, keys)) % MODULUS
 
     @property
     def counts(self) -> Counter[str]:
@@ -136,9 +151,12 @@ class Difference:
 
     def sentence(self) -> str:
         """Say what the difference is."""
+        marked = len(self.gone_rows) - len(self.unmarked_rows)
+        before = f" ({marked:,} of them marked before)" if marked else ""
+        unfit = f"{len(self.unfit_rows):,} fit no longer, " if len(self.unfit_rows) else ""
         return (
-            f"{self.new:,} new, {self.changed:,} changed, {len(self.gone_now):,} gone from the "
-            f"source, {self.same:,} the same"
+            f"{self.new:,} new, {self.changed:,} changed, {len(self.gone_rows):,} gone from the "
+            f"source{before}, {unfit}{self.same:,} the same"
         )
 
 
@@ -165,6 +183,10 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
         "fragments": [state_of(fragment.metadata) for fragment in dataset.get_fragments()],
         "ledger": ledger.digest,
         "job": run.job.fingerprint,
+        "recipe": run.target.recipe().to_json(),
+        "tokenizer": run.plan.tokenizer,
+        "max_document": run.job.limits.max_document,
+        "version": version("cfray"),
         "marks": marks,
         "stages": stages,
     }
@@ -203,14 +225,35 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
         counted=(before, after),
         **_rows(files, compared_shards, known),
     )
-    if after is not None and before == after and after != difference.read:
+    accounted = difference.same + difference.changed + difference.new + difference.quarantined
+    if accounted != difference.read:
+        raise TargetError(
+            f"{difference.read:,} records were read, and {accounted:,} are accounted for",
+            "this is a fault of cfray's; nothing was committed",
+        )
+    _check_count(difference)
+    return difference
+
+
+def _check_count(difference: Difference) -> None:
+    """Refuse a read that lost records, or doubled them: they would leave the target.
+
+    A source that is written to meanwhile may be off by as much as its count has moved.
+
+    Raises:
+        SourceError: the source counts other records than were read.
+    """
+    before, after = difference.counted
+    if before is None or after is None:
+        return
+    slack = abs(after - before)
+    if not min(before, after) - slack <= difference.read <= max(before, after) + slack:
         raise SourceError(
             f"{counted(difference.read, 'record was', 'records were')} read, but the source counts "
-            f"{after:,}, before and after: nothing was committed",
+            f"{before:,} before and {after:,} after: nothing was committed",
             "run the same command again; if it says so again, the source does not give all of its "
             "records",
         )
-    return difference
 
 
 @contextmanager
@@ -337,7 +380,7 @@ class _Comparison:
             for row, key in self._keys(repeated).items():
                 repeats[outcome.number][key] = self.shards[int(owners[row])].id
             owners[rows[owners[rows] < 0]] = outcome.number
-            new_keys.append(seen.new)
+            new_keys.append(seen.new["key"])
             new_owners.append(np.full(len(seen.new), outcome.number, np.int32))
         keys, numbers = np.concatenate(new_keys), np.concatenate(new_owners)
         order = np.argsort(keys, kind="stable")
@@ -367,17 +410,23 @@ def _rows(
     """Tell the target's rows that are the same, its documents that changed, and those gone."""
     kinds = kinds_of_rows(known)
     kept = np.zeros(len(kinds), np.bool_)
-    changed = [np.empty(0, np.uint64)]
+    changed, unfit = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
     for outcome in outcomes:
         seen = files.seen_by(outcome)
         kept[seen.kept.astype(np.int64)] = True
         changed.append(seen.changed)
+        unfit.append(seen.unfit)
     changed_rows = np.concatenate(changed)
     is_gone = (kinds != _NO_ROW) & (kinds != CHUNK) & ~kept
     is_gone[changed_rows.astype(np.int64)] = False
+    # of two records with one id, one may fit
+    unfit_rows = np.unique(np.concatenate(unfit))
+    unfit_rows = unfit_rows[is_gone[unfit_rows.astype(np.int64)]]
+    is_gone[unfit_rows.astype(np.int64)] = False
     return {
         "kinds": kinds,
         "kept": kept,
         "changed_rows": changed_rows,
+        "unfit_rows": unfit_rows,
         "gone_rows": np.flatnonzero(is_gone).astype(np.uint64),
     }

@@ -7,7 +7,6 @@ counts only for the same version of the target, the same job and the same marks 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.fs as pafs
 
-from cfray.copying.uuid_search import Keys
-from cfray.errors import TargetError
 from cfray.runtime.filesystems import Folder, open_filesystem
 from cfray.sources.base import Shard
+from cfray.syncing.files import WrittenFile, damaged, read_document, write_document
 from cfray.syncing.known import KnownPart, KnownRows
 from cfray.syncing.shard import ShardOutcome, ids_of
-from cfray.target.documents import dumps
 
 #: File that says what a comparison was made of; it is written when the source is divided.
 _BASIS = "basis.json"
@@ -54,12 +51,14 @@ class Seen:
     Attributes:
         kept: row ids of the target's rows that are the same, chunks included.
         changed: row ids of the target's documents in whose place others come.
-        new: keys of documents that the target has not.
+        unfit: row ids of the target's documents whose records fit no longer.
+        new: key and hash (``NEW_ROW``) of documents that the target has not.
     """
 
     kept: RowIds
     changed: RowIds
-    new: Keys
+    unfit: RowIds
+    new: npt.NDArray[np.void]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +69,31 @@ class ComparisonFolder:
 
     def resume(self, basis: dict[str, Any]) -> Begun | None:
         """Go on with a comparison of the same basis; None where there is none."""
-        data = self.folder.read(_BASIS)
-        if data is None:
+        body = read_document(self.folder, _BASIS)
+        if body is None or body["basis"] != basis:
             return None
-        try:
-            body = json.loads(data)
-            if body["basis"] != basis:
-                return None
-            parts = tuple(KnownPart(**part) for part in body["parts"])
-            shards = [Shard(**shard) for shard in body["shards"]]
-            names = [name for name in self.folder.list_names() if name.startswith(_OUTCOME)]
-            outcomes = [ShardOutcome(**json.loads(self.folder.read(name) or b"")) for name in names]
-        except (ValueError, TypeError, LookupError):
-            return None  # a damaged file saves no work
-        by_number = {outcome.number: outcome for outcome in outcomes}
-        return Begun(KnownRows(self.folder, parts), shards, by_number)
+        parts = [
+            KnownPart(WrittenFile(**part["keys"]), WrittenFile(**part["others"]), part["rows"])
+            for part in body["parts"]
+        ]
+        files = [file for part in parts for file in (part.keys, part.others)]
+        if not all(file.is_whole(self.folder) for file in files):
+            return None
+        shards = [Shard(**shard) for shard in body["shards"]]
+        return Begun(KnownRows(self.folder, tuple(parts)), shards, self._outcomes())
+
+    def _outcomes(self) -> dict[int, ShardOutcome]:
+        """Read what came of each shard whose files are all as they were written."""
+        outcomes: dict[int, ShardOutcome] = {}
+        for name in self.folder.list_names():
+            body = read_document(self.folder, name) if name.startswith(_OUTCOME) else None
+            if body is None:
+                continue
+            body["files"] = {end: WrittenFile(**file) for end, file in body["files"].items()}
+            outcome = ShardOutcome(**body)
+            if all(file.is_whole(self.folder) for file in outcome.files.values()):
+                outcomes[outcome.number] = outcome
+        return outcomes
 
     def begin(self, basis: dict[str, Any], known: KnownRows, shards: Sequence[Shard]) -> None:
         """Write down what a comparison is made of."""
@@ -93,22 +102,32 @@ class ComparisonFolder:
             "parts": [asdict(part) for part in known.parts],
             "shards": [asdict(shard) for shard in shards],
         }
-        self.folder.publish(_BASIS, dumps(body))
+        write_document(self.folder, _BASIS, body)
 
     def save(self, outcome: ShardOutcome) -> None:
         """Keep what came of a shard, in place of what came of it before."""
-        self.folder.publish(f"{_OUTCOME}{outcome.number}.json", dumps(asdict(outcome)))
+        write_document(self.folder, f"{_OUTCOME}{outcome.number}.json", asdict(outcome))
 
     def seen_by(self, outcome: ShardOutcome) -> Seen:
         """Read what a shard has seen."""
-        kept, changed, new = (
-            self._array(f"{outcome.nonce}.{name}") for name in ("kept", "changed", "new")
+        kept, changed, unfit, new = (
+            self._array(outcome.files[name].name) for name in ("kept", "changed", "unfit", "new")
         )
-        return Seen(ids_of(kept), changed, new)
+        return Seen(ids_of(kept), changed, unfit, new)
 
     def rejected_by(self, outcome: ShardOutcome) -> bytes:
-        """Read the lines of the quarantine that a shard wrote."""
-        return self.folder.read(f"{outcome.nonce}.rejected") or b""
+        """Read the lines of the quarantine that a shard wrote.
+
+        Raises:
+            ComparisonDamaged: they are not what was written.
+        """
+        if not outcome.quarantined:
+            return b""
+        file = outcome.files["rejected"]
+        lines = self.folder.read(file.name)
+        if lines is None or not file.is_whole(self.folder):
+            raise damaged(self.folder, file.name)
+        return lines
 
     def remove(self) -> None:
         """Remove the folder."""
@@ -117,8 +136,8 @@ class ComparisonFolder:
             system.delete_dir(path)
 
     def _array(self, name: str) -> npt.NDArray[Any]:
-        data = self.folder.read(name)
-        if data is None:
-            raise TargetError(f"{self.folder.uri}/{name} is gone", "run the same command again")
-        array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+        try:
+            array: npt.NDArray[Any] = np.load(io.BytesIO(self.folder.read(name) or b""))
+        except (ValueError, OSError, EOFError) as error:
+            raise damaged(self.folder, name) from error
         return array

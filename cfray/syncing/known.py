@@ -30,6 +30,7 @@ from cfray.proving.differences import hash_rows
 from cfray.proving.read_target import task_groups
 from cfray.runtime.filesystems import Folder, open_filesystem, storage_options
 from cfray.runtime.storage_errors import classify_write_error
+from cfray.syncing.files import WrittenFile, damaged, write_file
 from cfray.target.ledger import EntryKind
 from cfray.target.origins import RowOrigins
 
@@ -40,6 +41,8 @@ DOCUMENT, CHUNK, DELETED = 1, 2, 3
 #: Value of the column ``status`` of a record that its source has no more.
 DELETED_STATUS = "deleted"
 
+#: Bytes of a file that are fetched at a time.
+_BLOCK_BYTES = 8 * 1024 * 1024
 #: Bytes of a batch of a scan, and the batches and bytes that a scan reads ahead: the reader must
 #: not set the peak memory of a task (Lance's defaults are 16 batches and 2 GiB).
 _BATCH_BYTES, _READAHEAD, _IO_BUFFER = 16 * 1024 * 1024, 4, 64 * 1024 * 1024
@@ -67,9 +70,10 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class KnownPart:
-    """A part of the known rows: the name of its two files, and the rows in them."""
+    """A part of the known rows: its two files, and the rows in each."""
 
-    name: str
+    keys: WrittenFile
+    others: WrittenFile
     rows: int
 
 
@@ -103,8 +107,8 @@ class KnownRows:
         """Map the files of all parts into memory, once in each process."""
         return [
             (
-                _map(self.folder, f"{part.name}.keys", KEY, part.rows),
-                _map(self.folder, f"{part.name}.rows", ROW, part.rows),
+                _map(self.folder, part.keys.name, KEY, part.rows),
+                _map(self.folder, part.others.name, ROW, part.rows),
             )
             for part in self.parts
         ]
@@ -139,15 +143,25 @@ def key_bytes(key: np.bytes_) -> bytes:
 
 
 def _map(folder: Folder, name: str, dtype: np.dtype[Any], rows: int) -> npt.NDArray[Any]:
-    """Map a file into memory; one on an object store is fetched first, to a file without a name."""
+    """Map a file into memory; one on an object store is fetched first, to a file without a name.
+
+    Raises:
+        ComparisonDamaged: it is gone, or cut.
+    """
     system, path = open_filesystem(folder.uri)
-    if isinstance(system, pafs.LocalFileSystem):
-        return np.memmap(f"{path}/{name}", dtype, "r", shape=(rows,))
-    with tempfile.TemporaryFile() as local, system.open_input_stream(f"{path}/{name}") as stream:
-        while block := stream.read(8 * 1024 * 1024):
-            local.write(block)
-        local.flush()
-        return np.memmap(local, dtype, "r", shape=(rows,))
+    try:
+        if isinstance(system, pafs.LocalFileSystem):
+            return np.memmap(f"{path}/{name}", dtype, "r", shape=(rows,))
+        with (
+            tempfile.TemporaryFile() as local,
+            system.open_input_stream(f"{path}/{name}") as stream,
+        ):
+            while block := stream.read(_BLOCK_BYTES):
+                local.write(block)
+            local.flush()
+            return np.memmap(local, dtype, "r", shape=(rows,))
+    except (OSError, ValueError) as error:
+        raise damaged(folder, name) from error
 
 
 def scan_known_rows(
@@ -169,7 +183,7 @@ def scan_known_rows(
     groups = task_groups([fragment.fragment_id for fragment in dataset.get_fragments()])
     scan = _Scan(uri, version, origins, compared, folder)
     parts = [part for part in run_tasks(scan, groups, TaskOptions()) if part.rows]
-    return KnownRows(folder, tuple(sorted(parts, key=lambda part: part.name)))
+    return KnownRows(folder, tuple(sorted(parts, key=lambda part: part.keys.name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +204,11 @@ class _Scan:
         rows = np.concatenate([np.empty(0, ROW), *(rows for _, rows in scanned)])
         order = np.argsort(keys, kind="stable")
         name = new_nonce()
-        self.folder.publish(f"{name}.keys", keys[order].tobytes())
-        self.folder.publish(f"{name}.rows", rows[order].tobytes())
-        return KnownPart(name, len(keys))
+        return KnownPart(
+            write_file(self.folder, f"{name}.keys", keys[order].tobytes()),
+            write_file(self.folder, f"{name}.rows", rows[order].tobytes()),
+            len(keys),
+        )
 
     def _batches(self, fragment_ids: list[int]) -> Iterator[pa.RecordBatch]:
         dataset = lance.dataset(

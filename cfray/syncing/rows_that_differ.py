@@ -23,9 +23,10 @@ def rows_that_differ(run: Run, difference: Difference) -> Iterator[RowDifference
     """Name the first rows of each kind: new, changed, gone."""
     for outcome in difference.outcomes:
         shard = difference.shards[outcome.number].id
-        for key in difference.files.seen_by(outcome).new[:NAMED]:
+        for key in difference.files.seen_by(outcome).new["key"][:NAMED]:
             yield RowDifference(_uuid(key), "", shard, "source")
     yield from _rows_of_target(run, difference.changed_rows, "both")
+    yield from _rows_of_target(run, difference.unfit_rows, "both")
     yield from _rows_of_target(run, difference.gone_rows, "target")
 
 

@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cfray.conversion.chunk_frames import document_rows
+from cfray.conversion.chunk_frames import TAGS, document_rows
 from cfray.conversion.convert import Fault
 from cfray.conversion.rejects import COMMIT_STAGE, RejectedRow, reject_frame
 from cfray.conversion.steps import Steps
@@ -28,17 +27,21 @@ from cfray.copying.uuid_search import KEY, uuid_keys
 from cfray.copying.write import new_nonce
 from cfray.errors import CfrayError
 from cfray.frames.digests import MODULUS
+from cfray.frames.schema import record_uuids, uuid_namespace
 from cfray.runtime import retry
 from cfray.runtime.filesystems import Folder, open_filesystem
 from cfray.runtime.storage_errors import classify_write_error
 from cfray.sources.base import Context, Shard
-from cfray.syncing.known import Compared, KnownRows, key_bytes, to_npy
+from cfray.syncing.files import HashedStream, WrittenFile, damaged, write_file
+from cfray.syncing.known import CHUNK, Compared, KnownRows, key_bytes, to_npy
 from cfray.target.quarantine_counts import SAME_IDENTITY
 
 #: Column of a staged row: the row id of the target's row whose vectors it takes over.
 REUSED = "reused"
 #: A run of row ids: the first, and how many.
 RUN = np.dtype([("first", "<u8"), ("rows", "<u8")])
+#: A document that the target has not: its key, and the hash of all that is compared.
+NEW_ROW = np.dtype([("key", KEY), ("hash", "<u8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,9 @@ class ShardOutcome:
     Attributes:
         number: of the shard.
         session: id of the source's session that it was read under.
-        nonce: of the files: ``<nonce>.kept``, ``.changed``, ``.new``, and, where there are any,
-            ``.frames`` and ``.rejected``.
+        nonce: of the names of the files.
+        files: end of the name -> the file: ``kept``, ``changed``, ``unfit``, ``new``, and, where
+            there are such rows, ``frames`` and ``rejected``.
         read, quarantined: records.
         rejects: sum of the hashes of the quarantined, modulo 2**64.
         same, changed, new: documents.
@@ -76,6 +80,7 @@ class ShardOutcome:
     number: int
     session: str
     nonce: str
+    files: dict[str, WrittenFile]
     read: int
     quarantined: int
     rejects: int
@@ -121,7 +126,8 @@ class CompareShard:
         reading = Reading(self.steps.job.source, planned.shard, self.context)
         copy = ShardCopy(reading, self.steps)
         seen = _Seen(planned, copy.rejected, copy.counts)
-        staging = _Staging(self.folder, new_nonce())
+        nonce = new_nonce()
+        staging = _Staging(self.folder, f"{nonce}.frames")
         staged = size = 0
         for frames in copy.frames():
             differing = self._differing(frames, seen)
@@ -129,18 +135,26 @@ class CompareShard:
             size += differing.nbytes
             if self.stages and differing.num_rows:
                 staging.add(differing)
-        staging.close()
-        nonce = staging.nonce
-        self.folder.publish(f"{nonce}.kept", to_npy(runs_of(seen.kept)))
-        self.folder.publish(f"{nonce}.changed", to_npy(np.array(seen.changed, np.uint64)))
-        self.folder.publish(f"{nonce}.new", to_npy(np.array(seen.new, KEY)))
+        arrays = {
+            "kept": runs_of(seen.kept),
+            "changed": np.array(seen.changed, np.uint64),
+            "new": np.array(seen.new, NEW_ROW),
+            "unfit": self._unfit(planned.shard, copy.rejected),
+        }
+        files = {
+            name: write_file(self.folder, f"{nonce}.{name}", to_npy(array))
+            for name, array in arrays.items()
+        }
+        if staged_file := staging.close():
+            files["frames"] = staged_file
         if copy.rejected and self.stages:
             lines = b"".join(row.to_line() for row in copy.rejected)
-            self.folder.publish(f"{nonce}.rejected", lines)
+            files["rejected"] = write_file(self.folder, f"{nonce}.rejected", lines)
         return ShardOutcome(
             number=planned.number,
             session=self.session,
             nonce=nonce,
+            files=files,
             read=reading.count,
             quarantined=len(copy.rejected),
             rejects=sum(row.digest for row in copy.rejected) % MODULUS,
@@ -151,6 +165,21 @@ class CompareShard:
             size=size,
             counts=dict(+copy.counts),
         )
+
+    def _unfit(self, shard: Shard, rejected: list[RejectedRow]) -> npt.NDArray[np.uint64]:
+        """Give the row ids of the target's documents whose records fit no longer.
+
+        A record that is refused has no uuid, but mostly an id, of which one tag gives the uuid.
+        """
+        ids = [row.id for row in rejected if row.id is not None and row.stage != COMMIT_STAGE]
+        if not ids:
+            return np.empty(0, np.uint64)
+        space = uuid_namespace(self.steps.job.name, shard.collection)
+        tagged = pa.array([f"{tag}:{text}" for text in ids for tag in TAGS], pa.string())
+        uuids = [*record_uuids(space, tagged).to_pylist(), *(text.lower() for text in ids)]
+        matches = self.known.find(uuid_keys(pa.array(uuids, pa.string())))
+        rows = matches.rows[matches.found & (matches.rows["kind"] != CHUNK)]
+        return np.unique(rows["row_id"])
 
     def _differing(self, frames: pa.RecordBatch, seen: _Seen) -> pa.RecordBatch:
         """Note what is the same, and give the rows of the units that are not."""
@@ -172,7 +201,7 @@ class CompareShard:
             if matches.found[first]:
                 seen.changed.append(int(matches.rows["row_id"][first]))
             else:
-                seen.new.append(key)
+                seen.new.append((key, int(hashes[first])))
             chosen += range(first, end)
         row_ids = pa.array(matches.rows["row_id"], mask=~reused)
         differing = frames.append_column(pa.field(REUSED, pa.uint64()), row_ids)
@@ -190,7 +219,7 @@ class _Seen:
         same: documents that are the same on both sides.
         kept: row ids of these and of their chunks.
         changed: row ids of the target's documents in whose place others come.
-        new: keys of documents that the target has not.
+        new: key and hash of documents that the target has not.
     """
 
     planned: ComparedShard
@@ -199,7 +228,7 @@ class _Seen:
     same: int = 0
     kept: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
-    new: list[bytes] = field(default_factory=list)
+    new: list[tuple[bytes, int]] = field(default_factory=list)
     keys: set[bytes] = field(default_factory=set)
 
     def refuses(self, frames: pa.RecordBatch, first: int, end: int, key: bytes) -> bool:
@@ -207,12 +236,14 @@ class _Seen:
         shard = self.planned.shard
         first_place = self.planned.elsewhere.get(key)
         if first_place is None and key in self.keys:
-            first_place = f"an earlier place of {shard.id}"
+            first_place = shard.id
         self.keys.add(key)
         if first_place is None:
             return False
-        fault = Fault(first, COMMIT_STAGE, f"same identity as the record at {first_place}")
-        self.rejected.append(reject_frame(frames, fault, shard.id, shard.collection))
+        # the reason is compared later, and a source may be divided otherwise then
+        fault = Fault(first, COMMIT_STAGE, "same identity as an earlier record")
+        position = f"{shard.id} (the earlier record is in {first_place})"
+        self.rejected.append(reject_frame(frames, fault, position, shard.collection))
         self.counts[SAME_IDENTITY] += 1
         if end - first > 1:
             self.counts["derived_frames"] -= end - first - 1
@@ -222,46 +253,53 @@ class _Seen:
 class _Staging:
     """Writes rows to a file as they come; it counts only where an outcome names it."""
 
-    def __init__(self, folder: Folder, nonce: str) -> None:
-        self.folder, self.nonce = folder, nonce
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.folder, self.name = folder, name
         self._writer: pa.RecordBatchStreamWriter | None = None
-        self._stream: Any = None
+        self._stream: HashedStream | None = None
 
     def add(self, frames: pa.RecordBatch) -> None:
         try:
             if self._writer is None:
-                system, path = open_filesystem(self.folder.uri)
-                system.create_dir(path, recursive=True)
-                self._stream = system.open_output_stream(f"{path}/{self.nonce}.frames")
-                self._writer = pa.ipc.new_stream(self._stream, frames.schema)
+                self._stream = HashedStream(self.folder, self.name)
+                sink = pa.PythonFile(self._stream, mode="w")
+                self._writer = pa.ipc.new_stream(sink, frames.schema)
             self._writer.write_batch(frames)
         except OSError as error:
             raise self._error(error) from error
 
-    def close(self) -> None:
+    def close(self) -> WrittenFile | None:
+        """Close the file; None where no row was written."""
+        if self._writer is None or self._stream is None:
+            return None
         try:
-            if self._writer is not None:
-                self._writer.close()
-                self._stream.close()
+            self._writer.close()
+            self._stream.close()
         except OSError as error:
             raise self._error(error) from error
+        return self._stream.file()
 
     def _error(self, error: OSError) -> CfrayError:
         return classify_write_error(error, f"could not write to {self.folder.uri}")
 
 
-def read_staged(folder: Folder, nonce: str) -> Iterator[pa.RecordBatch]:
+def read_staged(folder: Folder, outcome: ShardOutcome) -> Iterator[pa.RecordBatch]:
     """Read the rows that a shard left in its file.
 
     Raises:
-        TargetError: the file cannot be read.
+        ComparisonDamaged: the file is not what was written.
     """
     system, path = open_filesystem(folder.uri)
+    rows = 0
     try:
-        with system.open_input_stream(f"{path}/{nonce}.frames") as stream:
-            yield from pa.ipc.open_stream(stream)
-    except OSError as error:
-        raise classify_write_error(error, f"could not read {folder.uri}") from error
+        with system.open_input_stream(f"{path}/{outcome.nonce}.frames") as stream:
+            for batch in pa.ipc.open_stream(stream):
+                rows += batch.num_rows
+                yield batch
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(folder, f"{outcome.nonce}.frames") from error
+    if rows != outcome.staged:  # a stream may end without its end marker
+        raise damaged(folder, f"{outcome.nonce}.frames")
 
 
 def runs_of(row_ids: list[int]) -> npt.NDArray[np.void]:

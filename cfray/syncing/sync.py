@@ -18,13 +18,14 @@ import numpy as np
 from cfray.copying.driver import allowed_quarantine
 from cfray.copying.write import new_nonce
 from cfray.engine import failpoint
-from cfray.errors import ConfigError, LimitReached
+from cfray.errors import ConfigError, LimitReached, TargetError
 from cfray.frames.digests import MODULUS
 from cfray.joining.headers import prepare_headers
 from cfray.joining.quarantine import quarantined_rows
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
 from cfray.syncing.difference import Difference, find_difference
+from cfray.syncing.files import ComparisonDamaged
 from cfray.syncing.folder import ComparisonFolder, RowIds
 from cfray.syncing.leaving import Leaving, sum_leaving
 from cfray.syncing.write import Written, mark_deleted, write_documents
@@ -34,6 +35,9 @@ from cfray.target.ledger import EntryKind, Ledger
 from cfray.target.quarantine_counts import SAME_IDENTITY, count_name
 from cfray.target.receipts import SyncReceipt
 
+#: Share of the target's documents that may leave in a sync (a choice): a folder that is not
+#: mounted, or a wrong address, takes more away than people mostly do between two syncs.
+_MOST_GONE = 0.5
 #: What becomes of a document that the source has no more: it leaves the target, it stays with the
 #: status ``deleted``, or it stays as it is.
 Deletes = Literal["apply", "mark", "ignore"]
@@ -45,7 +49,8 @@ class SyncSettings:
 
     Attributes:
         deletes: what becomes of documents that the source has no more.
-        allow_empty: believe a source, or a source collection, that answers with no record at all.
+        allow_empty: believe a source, or a source collection, that answers with no record at all,
+            or that lacks more than half of the target's documents.
     """
 
     deletes: Deletes = "apply"
@@ -71,18 +76,39 @@ def sync(run: Run, settings: SyncSettings) -> Difference:
     check_job_is_last(run, ledger)
     name = ledger.next_name(EntryKind.SYNC)
     files = ComparisonFolder(run.state.scratch.child(f"{name}-difference"))
-    difference = run.timed("difference", lambda: find_difference(run, files, stages=True))
-    books = read_books(run.state, ledger)
-    check_not_empty(run, books, difference, settings)
-    check_limits(run, difference)
-    failpoint.reach("found")
-    work = _Sync(run, settings, difference, books, name)
-    if run.timed("sync", work.commit):
-        failpoint.reach("synced")
+    _check_can_mark(run, settings)
+    try:
+        difference = run.timed("difference", lambda: find_difference(run, files, stages=True))
+        books = read_books(run.state, ledger)
+        check_not_empty(run, books, difference, settings)
+        check_limits(run, difference)
+        failpoint.reach("found")
+        work = _Sync(run, settings, difference, books, name)
+        if run.timed("sync", work.commit):
+            failpoint.reach("synced")
+    except ComparisonDamaged:
+        files.remove()
+        raise
     files.remove()
     run.report.notes.append(f"sync: {difference.sentence()}")
-    run.report.counts["shards_read"] = len(difference.shards)
+    run.report.counts |= {"shards_read": len(difference.shards), **work.counts()}
     return difference
+
+
+def _check_can_mark(run: Run, settings: SyncSettings) -> None:
+    """Refuse to mark where the status is the source's own.
+
+    Raises:
+        ConfigError: nobody could tell cfray's mark from the source's.
+    """
+    if settings.deletes == "mark" and any(
+        shape.status is not None for shape in run.job.mapping.shapes
+    ):
+        raise ConfigError(
+            "mapping.status fills the column status from the source, and --deletes mark would "
+            "write into it",
+            "use --deletes apply or ignore, or leave status out of the mapping of a new target",
+        )
 
 
 def check_job_is_last(run: Run, ledger: Ledger) -> None:
@@ -116,6 +142,7 @@ def check_not_empty(run: Run, books: Books, difference: Difference, settings: Sy
             before[run.plan.shards[int(receipt.name)].collection] += receipt.read
     empty = sorted(name for name, records in before.items() if records and not now[name])
     if not empty:
+        _check_not_halved(difference, settings)
         return
     names = ", ".join(filter(None, empty))
     what = f"the source collection {names} has" if names else "the source has"
@@ -124,6 +151,25 @@ def check_not_empty(run: Run, books: Books, difference: Difference, settings: Sy
         f"{what} no record at all, and the target was made of {held} of it; nothing was changed",
         "see whether the source is whole; if it is really empty, add --allow-empty",
     )
+
+
+def _check_not_halved(difference: Difference, settings: SyncSettings) -> None:
+    """Refuse to let more than half of the documents leave.
+
+    Raises:
+        ConfigError: nothing was changed.
+    """
+    leaving = {
+        "apply": len(difference.gone_rows),
+        "mark": len(difference.unmarked_rows),
+        "ignore": 0,
+    }[settings.deletes]
+    if leaving > difference.documents * _MOST_GONE:
+        raise ConfigError(
+            f"{leaving:,} of the target's {counted(difference.documents, 'document')} are gone "
+            "from the source; nothing was changed",
+            "see whether the source is whole; if they are really gone, add --allow-empty",
+        )
 
 
 def records_by_collection(difference: Difference) -> Counter[str]:
@@ -186,16 +232,32 @@ class _Sync:
     books: Books
     name: str
 
+    def counts(self) -> dict[str, int]:
+        """Count for the report what the sync did."""
+        difference = self.difference
+        rows = {"apply": difference.gone_rows, "mark": difference.unmarked_rows}
+        return {
+            "records_new": difference.new,
+            "records_changed": difference.changed,
+            "records_gone": len(rows.get(self.settings.deletes, ())),
+            "records_unfit": len(difference.unfit_rows),
+            "records_same": difference.same,
+        }
+
     def commit(self) -> bool:
         """Write, and commit everything at once; give whether there was anything to commit."""
         run, difference = self.run, self.difference
         written = write_documents(run, difference)
         check_limits(run, difference, len(written.rejected))
+        documents = written.documents + len(written.rejected)
+        if documents != difference.new + difference.changed:
+            raise TargetError(
+                f"{difference.new + difference.changed:,} documents differ, and {documents:,} were "
+                "written",
+                "this is a fault of cfray's; nothing was committed",
+            )
         if self.settings.deletes == "mark":
-            marked = mark_deleted(run, difference, difference.gone_now)
-            # they are none of the source's records
-            marked.documents = 0
-            written.add(marked)
+            written.add(mark_deleted(run, difference, difference.unmarked_rows))
         row_ids = self._leaving_rows()
         leaving = sum_leaving(run, difference.files.folder, row_ids)
         receipt = replace(
@@ -233,7 +295,7 @@ class _Sync:
         leaves = (difference.kinds != 0) & ~difference.kept
         stays = {
             "apply": np.empty(0, np.uint64),
-            "mark": np.setdiff1d(difference.gone_rows, difference.gone_now),
+            "mark": np.setdiff1d(difference.gone_rows, difference.unmarked_rows),
             "ignore": difference.gone_rows,
         }[self.settings.deletes]
         leaves[difference.with_chunks(stays).astype(np.int64)] = False
@@ -264,7 +326,6 @@ class _Sync:
         counts = difference.counts
         counts.update(count_name(row.reason, row.stage) for row in written.rejected)
         refused = len(written.rejected)
-        gone = len(difference.gone_now)
         before, after = difference.counted
         return SyncReceipt(
             name=self.name,
@@ -274,8 +335,10 @@ class _Sync:
             quarantined=difference.quarantined + refused,
             added=difference.new,
             changed=difference.changed,
-            gone=0 if self.settings.deletes == "ignore" else gone,
+            gone=self.counts()["records_gone"],
+            unfit=len(difference.unfit_rows),
             remaining=0 if self.settings.deletes == "apply" else len(difference.gone_rows),
+            remaining_digest=0 if self.settings.deletes == "apply" else difference.gone_digest,
             frames=tally.frames,
             fragments=written.fragments,
             files=written.files,

@@ -28,11 +28,11 @@ from cfray.copying.write import Tally, new_nonce, write_frames
 from cfray.embedding.joining_frames import make_joining_vectors
 from cfray.embedding.vectors import count_origins, made_fields, schema_of_target
 from cfray.engine.tasks import TaskOptions, run_tasks
-from cfray.errors import TargetError
 from cfray.frames.schema import ORIGIN
 from cfray.report.run import Run
 from cfray.runtime.filesystems import Folder, storage_options
 from cfray.syncing.difference import Difference
+from cfray.syncing.files import damaged
 from cfray.syncing.folder import RowIds
 from cfray.syncing.known import DELETED_STATUS
 from cfray.syncing.shard import REUSED, ShardOutcome, read_staged
@@ -149,7 +149,7 @@ def _with_vectors(run: Run, difference: Difference, group: Group) -> tuple[Group
     frames: list[pa.RecordBatch] = []
     first = 0
     for outcome in group.outcomes:
-        for batch in read_staged(folder, outcome.nonce):
+        for batch in read_staged(folder, outcome):
             is_new = batch.column(REUSED).is_null()
             rows.append(first + np.flatnonzero(is_new.to_numpy(zero_copy_only=False)))
             frames.append(batch.select(columns).filter(is_new))
@@ -197,7 +197,7 @@ class _WriteGroup:
         vectors = self._vectors(group) if self.made else None
         first = 0
         for outcome, (shard, collection) in zip(group.outcomes, group.positions, strict=True):
-            for batch in read_staged(self.folder, outcome.nonce):
+            for batch in read_staged(self.folder, outcome):
                 frames = self._in_schema(batch, first, vectors)
                 refused = _units_refused(frames, first, group.refused)
                 first += batch.num_rows
@@ -216,7 +216,7 @@ class _WriteGroup:
             return _Vectors({}, None, self)
         data = self.folder.read(group.vectors)
         if data is None:
-            raise TargetError(f"{self.folder.uri}/{group.vectors} is gone", "run it again")
+            raise damaged(self.folder, group.vectors)
         table = pa.ipc.open_file(pa.py_buffer(data)).read_all().combine_chunks()
         numbers = table["row"].to_pylist()
         return _Vectors({number: row for row, number in enumerate(numbers)}, table, self)

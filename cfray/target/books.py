@@ -58,6 +58,8 @@ COUNTS_OF_VECTORS = (
     "pieces",
     "pieces_adopted",
 )
+#: Those of them that count rows of the target; the others are of what a model was given last.
+_COUNTS_OF_ROWS = ("vectors_kept", "vectors_regenerated", "vectors_remapped", "missing_vectors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,10 @@ class CollectionVectors:
     @property
     def centroid(self) -> npt.NDArray[np.float32]:
         """Give the mean; zeros where the collection has no vector."""
-        return (self.total / max(1, self.count)).astype(np.float32)
+        if not self.count:
+            # what came in and left again leaves its rounding behind
+            return np.zeros(len(self.total), np.float32)
+        return (self.total / self.count).astype(np.float32)
 
 
 @dataclass(slots=True)
@@ -236,12 +241,9 @@ class Books:
         self.quarantine_files.clear()
         self.replayed.clear()
         self._add_quarantine_file(receipt)
-        of_vectors = {
-            name: count
-            for name, count in self.counts.items()
-            if name in COUNTS_OF_VECTORS and name not in receipt.counts
-        }
-        self.counts = Counter(of_vectors)
+        # a model's vectors are counted as they come and go, the source's with its records
+        kept = _COUNTS_OF_ROWS if self.embeds else ()
+        self.counts = Counter({name: self.counts[name] for name in kept if self.counts[name]})
         self.counts.update(receipt.counts)
         self.counts.update(receipt.vector_counts)
         self.frames += receipt.frames

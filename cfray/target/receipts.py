@@ -231,7 +231,9 @@ class SyncReceipt(RowsReceipt):
         read, staged, quarantined: records of the whole source; read is the sum of the other two.
             The quarantine file holds all of the quarantined, in place of earlier files.
         added, changed, gone: documents that came in, came in place of others, left or were marked.
+        unfit: documents that left because their records fit no longer.
         remaining: documents that the target keeps although the source has them no more.
+        remaining_digest: sum of hashes of their uuids, modulo 2**64.
         centroids: of the rows that came in, less those of the rows that left.
         left: name of an entry -> its rows that left; only the refused are in the quarantine.
         vector_counts: what this entry adds to the counts of vectors and texts.
@@ -252,7 +254,9 @@ class SyncReceipt(RowsReceipt):
     added: int = 0
     changed: int = 0
     gone: int = 0
+    unfit: int = 0
     remaining: int = 0
+    remaining_digest: int = 0
     centroids: Centroids = field(default_factory=dict)
     left: dict[str, LeftRows] = field(default_factory=dict)
     vector_counts: dict[str, int] = field(default_factory=dict)

@@ -135,7 +135,8 @@ def test_records_that_are_gone_can_be_marked_or_kept(cfray, tmp_path):
     before = documents(job.target)
     write(tmp_path, rows[10:])
     report = synced(cfray, job, "--deletes", "ignore")
-    assert counts_of(report) == (0, 0, 10)
+    assert counts_of(report) == (0, 0, 0)
+    assert "10 gone from the source" in " ".join(report["notes"])
     assert documents(job.target) == before
     report = synced(cfray, job, "--deletes", "mark")
     marked = {uuid for uuid, row in documents(job.target).items() if row["status"] == "deleted"}
@@ -148,7 +149,7 @@ def test_records_that_are_gone_can_be_marked_or_kept(cfray, tmp_path):
     write(tmp_path, rows[9:])
     synced(cfray, job, "--deletes", "mark")
     assert sum(row["status"] == "deleted" for row in documents(job.target).values()) == 9
-    assert counts_of(synced(cfray, job)) == (0, 0, 0)
+    assert counts_of(synced(cfray, job)) == (0, 0, 9)
     assert documents(job.target) == fresh(cfray, job, 0)
 
 
@@ -162,7 +163,11 @@ def test_a_source_that_answers_with_nothing_is_not_believed(cfray, tmp_path):
     ended = cfray.run("sync", job.path, "--quiet").ended_with(2)
     assert "no record at all" in ended.err
     assert "--allow-empty" in ended.err
+    write(tmp_path, rows[:14])
+    ended = cfray.run("sync", job.path, "--quiet").ended_with(2)
+    assert "16 of the target's 30 documents are gone" in ended.err
     assert documents(job.target) == before
+    write(tmp_path, [])
     synced(cfray, job, "--allow-empty")
     assert documents(job.target) == {}
 

@@ -163,7 +163,7 @@ def test_a_sync_counts_the_source_anew_and_moves_rows():
     assert after.content["0"] == Content(7, {"text": 3, "vector": 4})
     assert after.content["sync-0001"] == Content(4, {"text": 9, "vector": 9})
     assert after.counts == {
-        "vectors_kept": 11,
+        "vectors_kept": 3,
         "texts_embedded": 3,
         "derived_frames": 2,
         "quarantined: no id": 1,
