@@ -52,7 +52,7 @@ DESCRIPTIONS = {
     "JobSpec.parity": "How searches in the target are compared with those in the source.",
     "JobSpec.limits": "What a run may cost before it stops.",
     "JobSpec.strict": "Refuse the run (exit code 2) where the plan names anything lossy.",
-    "Target.uri": "Folder of the Lance dataset: a local path, or an s3://, gs://, abfs:// or "
+    "Target.uri": "Folder of the Lance dataset: a local path, or an s3://, gs://, az:// or "
     "hdfs:// URI; relative to the job file.",
     "Index.vector": "The index of the column `vector`.",
     "Index.text": "Columns with a full-text index.",

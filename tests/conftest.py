@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 
-from tests.testbeds import lineup, object_stores
+from tests.testbeds import clouds, lineup, object_stores
 from tests.testbeds.shared_ray import SharedRay
 
 # The same examples in every run: what passes here passes again. CFRAY_FUZZ=1 looks for new ones.
@@ -38,11 +38,7 @@ def s3(request, tmp_path_factory):
 @pytest.fixture
 def no_aws(monkeypatch):
     """Clear every AWS_ variable, and keep this machine's files and metadata service out as well."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    object_stores.clear_variables(monkeypatch)
 
 
 @pytest.fixture
@@ -51,6 +47,25 @@ def s3_place(s3, no_aws, monkeypatch):
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     return s3.place()
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=pytest.mark.server(name)) for name in clouds.NAMES],
+)
+def cloud(request, tmp_path_factory):
+    """Give the store of each other cloud in turn."""
+    with lineup.taking_part(
+        request.param, clouds.cloud(request.param, tmp_path_factory.mktemp(request.param))
+    ) as store:
+        yield store
+
+
+@pytest.fixture
+def cloud_place(cloud, monkeypatch):
+    """Give the URI of an empty place on each other cloud, with the variables that a user sets."""
+    cloud.set_variables(monkeypatch)
+    return cloud.place()
 
 
 #: The keys that tests give to stores, by the variable that a job file names: the shared Ray's
@@ -152,7 +167,7 @@ def shared_bed(tmp_path_factory):
 SERVERS = (
     *("chroma", "milvus", "pinecone", "qdrant", "weaviate"),
     *("dynamodb", "elasticsearch", "mongodb", "opensearch", "postgres"),
-    *("endpoint", "minio", "moto", "seaweedfs"),
+    *("azurite", "endpoint", "gcs", "minio", "moto", "seaweedfs"),
 )
 SHARING_FILES = (
     "test_layouts.py",
@@ -161,6 +176,7 @@ SHARING_FILES = (
     "test_vector_stores.py",
     "test_object_store.py",
     "test_object_stores.py",
+    "test_clouds.py",
     "test_conditional_put.py",
     "test_identities.py",
 )
@@ -169,7 +185,15 @@ SHARING_FILES = (
 LONGEST = (
     *("opensearch", "elasticsearch", "weaviate", "milvus", "postgres", "mongodb", "dynamodb"),
     *("test_regenerate.py", "test_remap.py", "test_kill.py"),
-    *("chroma", "qdrant", "test_kill_embedding.py", "test_embed.py", "test_deadly_texts.py"),
+    *(
+        "azurite",
+        "gcs",
+        "chroma",
+        "qdrant",
+        "test_kill_embedding.py",
+        "test_embed.py",
+        "test_deadly_texts.py",
+    ),
 )
 
 

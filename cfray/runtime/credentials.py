@@ -22,6 +22,13 @@ _NAME_BEFORE_AT = frozenset(
     {"abfs", "abfss", "hdfs", "viewfs", "gs", "gcs", "wasb", "wasbs", "postgresql", "postgres"}
 )
 
+#: The environment variables that hold the credential of a storage, by the scheme of its URIs.
+_VARIABLES = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+}
+
 #: How the names of query parameters end that carry a secret, without punctuation: API keys,
 #: presigned S3 URLs (X-Amz-Signature, AWSAccessKeyId), Azure's shared access signatures (sig).
 _SECRET_PARAMETER = re.compile(
@@ -76,6 +83,14 @@ class Secret(BaseModel):
                 f"cannot read the credential file {self.file}: {type(error).__name__}",
                 "create it, readable for this user",
             ) from None
+
+
+def name_variables(text: str) -> str:
+    """Name the variables of the storage whose URI is in a text; those of all where none is."""
+    for scheme, variables in _VARIABLES.items():
+        if f"{scheme}://" in text:
+            return variables
+    return ", ".join(f"{variables} for {scheme}://" for scheme, variables in _VARIABLES.items())
 
 
 def check_no_secret_in_url(url: str, remedy: str) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -16,10 +18,11 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cfray.errors import ConfigError
-from cfray.runtime.credentials import check_no_secret_in_url
+from cfray.errors import ConfigError, TargetError
+from cfray.runtime import azure, gcs
+from cfray.runtime.credentials import check_no_secret_in_url, name_variables
 from cfray.runtime.error_text import describe_error
-from cfray.runtime.storage_errors import classify_write_error
+from cfray.runtime.storage_errors import classify_write_error, is_refused_access
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -40,8 +43,7 @@ def check_location(location: str) -> str:
     if not is_uri(location):
         return location
     return check_no_secret_in_url(
-        location,
-        "set it in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)",
+        location, f"set it in the environment ({name_variables(location)})"
     )
 
 
@@ -100,10 +102,27 @@ class Folder:
         """Name a folder in this folder."""
         return Folder(f"{self.uri}/{name}")
 
+    @contextmanager
+    def _opened_to_read(self) -> Iterator[tuple[pafs.FileSystem, str]]:
+        """Open the filesystem, and say so where it refuses this user.
+
+        Raises:
+            TargetError: it does.
+        """
+        try:
+            yield self._open()
+        except OSError as error:
+            if is_uri(self.uri) and is_refused_access(error):
+                raise TargetError(
+                    f"no permission to read {self.uri}: {describe_error(error)}",
+                    f"correct {name_variables(self.uri)}, then run the same command again",
+                ) from error
+            raise
+
     def exists(self) -> bool:
         """Tell whether there is a file or a folder of this name."""
-        system, path = self._open()
-        info: pafs.FileInfo = system.get_file_info(path)
+        with self._opened_to_read() as (system, path):
+            info: pafs.FileInfo = system.get_file_info(path)
         return bool(info.type != pafs.FileType.NotFound)
 
     def holds(self, name: str) -> bool:
@@ -112,16 +131,18 @@ class Folder:
 
     def list_names(self) -> list[str]:
         """List the names of the files directly in the folder, sorted; none if it is missing."""
-        system, path = self._open()
-        selector = pafs.FileSelector(path, allow_not_found=True)
-        infos: list[pafs.FileInfo] = system.get_file_info(selector)
+        with self._opened_to_read() as (system, path):
+            selector = pafs.FileSelector(path, allow_not_found=True)
+            infos: list[pafs.FileInfo] = system.get_file_info(selector)
         return sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
 
     def read(self, name: str) -> bytes | None:
         """Read a small file at once; None if it is missing."""
-        system, path = self._open()
         try:
-            with system.open_input_file(f"{path}/{name}") as stream:
+            with (
+                self._opened_to_read() as (system, path),
+                system.open_input_file(f"{path}/{name}") as stream,
+            ):
                 return bytes(stream.read())
         except FileNotFoundError:
             return None
@@ -129,13 +150,15 @@ class Folder:
     def publish(self, name: str, data: bytes) -> None:
         """Write a file so that a reader sees the old content or the new, never a part of it.
 
-        On a local disk through a temporary name and a rename; an object store's put is atomic by
-        itself.
+        On a local disk through a temporary name and a rename; an object store shows a file when
+        it is whole.
 
         Raises:
+            ConfigError: the address is one under which Arrow writes to Azure: abfs://.
             TargetUnavailable: the storage did not take the file.
             TargetError: the disk is full or read-only, or this user may not write there.
         """
+        _check_shows_whole_files(self.uri)
         system, path = self._open()
         try:
             if not isinstance(system, pafs.LocalFileSystem):
@@ -172,8 +195,11 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
     """
     if not is_uri(location):
         return pafs.LocalFileSystem(), location
+    if location.startswith("az://"):
+        return azure.open_azure(location)
+    open_uri = gcs.open_gcs if location.startswith("gs://") else _open_uri
     try:
-        system, path = pafs.FileSystem.from_uri(_add_s3_settings(location))
+        system, path = open_uri(location)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OSError) as error:
         # A secret with a slash in it passes for a host.
         address = re.sub(r"//.*@", "//", strip_credentials(location))
@@ -181,10 +207,28 @@ def open_filesystem(location: str) -> tuple[pafs.FileSystem, str]:
         reason = re.sub(r"['\"]?\w+://.*", "...", describe_error(error), flags=re.DOTALL)
         raise ConfigError(
             f"cannot open {address}: {reason}",
-            "use a local path or an s3://, gs://, abfs:// or hdfs:// URI, special characters as "
-            "%XX",
+            "use a local path or an s3://, gs://, az:// or hdfs:// URI, special characters as %XX",
         ) from None
     return system, path
+
+
+def _open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
+    system, path = pafs.FileSystem.from_uri(_add_s3_settings(uri))
+    return system, path
+
+
+def _check_shows_whole_files(location: str) -> None:
+    """Refuse to write through Arrow's own stream to Azure, which begins with an empty blob.
+
+    Raises:
+        ConfigError: names the address to use instead.
+    """
+    if location.lower().startswith(("abfs://", "abfss://")):
+        raise ConfigError(
+            f"{location} can be read and not be written to: a run that is killed there leaves "
+            "empty files",
+            "write az://CONTAINER/PATH, with the account in the environment",
+        )
 
 
 def s3_endpoint() -> str:
@@ -209,13 +253,17 @@ def s3_region() -> str:
 
 
 def storage_options(uri: str) -> dict[str, str]:
-    """Give Lance the S3 endpoint and region that Arrow uses.
+    """Give Lance the endpoint, and for S3 the region, that Arrow uses.
 
     Explicit, because the libraries disagree: pyarrow ignores ``AWS_ENDPOINT``; where both region
     variables are set Lance takes ``AWS_REGION`` and pyarrow the other, and with neither they sign
     for different regions.  Plain http must be allowed.  Lance reads credentials from the
     environment itself.
     """
+    if uri.startswith("az://"):
+        return azure.lance_options()
+    if uri.startswith("gs://"):
+        return gcs.lance_options()
     endpoint = s3_endpoint()
     if not uri.startswith("s3://") or not endpoint:
         return {}

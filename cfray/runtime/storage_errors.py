@@ -13,15 +13,23 @@ import re
 import pyarrow as pa
 
 from cfray.errors import SourceError, SourceUnavailable, TargetError, TargetUnavailable
+from cfray.runtime.credentials import name_variables
 from cfray.runtime.error_text import describe_error
 
 _AGAIN = "then run the same command again"
 
 #: Words of the object stores, in lower case without "_" and spaces: Lance writes NoSuchBucket,
 #: Arrow NO_SUCH_BUCKET.
-_REFUSED_KEY = ("invalidaccesskeyid", "signaturedoesnotmatch", "expiredtoken", "invalidtoken")
-_REFUSED_ACCESS = ("accessdenied", "permissiondenied", "403forbidden", "401unauthorized")
-_NO_BUCKET = ("nosuchbucket",)
+_REFUSED_KEY = (
+    *("invalidaccesskeyid", "signaturedoesnotmatch", "expiredtoken", "invalidtoken"),
+    *("authenticationfailed", "noauthenticationinformation", "status(unauthenticated"),
+    "failedtoauthenticate",
+)
+_REFUSED_ACCESS = (
+    *("accessdenied", "permissiondenied", "403forbidden", "401unauthorized"),
+    *("authorizationfailure", "authorizationpermissionmismatch"),
+)
+_NO_BUCKET = ("nosuchbucket", "containernotfound", "status(notfound")
 #: Words of Lance and Arrow where an object store could not be reached or gave up.
 _NO_ANSWER = (
     "errorsendingrequest",
@@ -53,10 +61,16 @@ def classify_write_error(error: OSError, what: str) -> TargetError:
     if _error_number(error) == errno.ENOSPC or "No space left" in str(error):
         return TargetError(detail, f"free disk space, {_AGAIN}: what is committed stays")
     if _says(error, _REFUSED_KEY):
-        return TargetError(detail, f"correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, {_AGAIN}")
+        return TargetError(detail, f"correct {name_variables(what)}, {_AGAIN}")
     if _says(error, _NO_BUCKET):
-        return TargetError(detail, f"create the bucket or correct target.uri, {_AGAIN}")
+        return TargetError(
+            detail, f"create the bucket (Azure: the container) or correct target.uri, {_AGAIN}"
+        )
     read_only = _error_number(error) == errno.EROFS or "read-only" in str(error).lower()
+    if is_refused_access(error) and "://" in what:
+        return TargetError(
+            detail, f"give credentials that may write there ({name_variables(what)}), {_AGAIN}"
+        )
     if read_only or is_refused_access(error):
         return TargetError(detail, f"make the target writable for this user, {_AGAIN}")
     return TargetUnavailable(detail, f"check the storage, {_AGAIN}")
@@ -135,8 +149,8 @@ def is_unanswered(error: Exception) -> bool:
 def _access_remedy(location: str) -> str:
     if "://" in location:
         return (
-            "give credentials that may list and read it in the environment (AWS_ACCESS_KEY_ID and "
-            f"AWS_SECRET_ACCESS_KEY for s3://), {_AGAIN}"
+            "give credentials that may list and read it in the environment "
+            f"({name_variables(location)}), {_AGAIN}"
         )
     return (
         "give this user read permission (chmod a+r, and chmod a+x for the folders above it), "

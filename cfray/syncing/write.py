@@ -29,6 +29,7 @@ from cfray.embedding.joining_frames import make_joining_vectors
 from cfray.embedding.vectors import count_origins, made_fields, schema_of_target
 from cfray.engine.tasks import TaskOptions, run_tasks
 from cfray.frames.schema import ORIGIN
+from cfray.proving.verify import check_raw_files
 from cfray.report.run import Run
 from cfray.runtime.filesystems import Folder, storage_options
 from cfray.syncing.difference import Difference
@@ -321,7 +322,13 @@ def _count(frames: pa.RecordBatch, written: Written) -> None:
 
 
 def mark_deleted(run: Run, difference: Difference, documents: RowIds) -> Written:
-    """Write documents of the target anew, chunks included, with the status ``deleted``."""
+    """Write documents of the target anew, chunks included, with the status ``deleted``.
+
+    Raises:
+        ProofFailed: their bytes of ``raw_data``, which no hash of a row covers, may be others.
+    """
+    if len(documents) and run.job.mapping.raw_data is not None:
+        check_raw_files(run.target, run.state)
     schema = schema_of_target(run.job, run.plan.shape, run.target)
     groups = [
         difference.with_chunks(documents[start : start + _IDS_AT_ONCE])

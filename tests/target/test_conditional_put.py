@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from cfray.errors import ConfigError, TargetUnavailable
+from cfray.runtime import azure, gcs
 from cfray.target.conditional_put import check_conditional_put
 from tests.testbeds.careless_s3 import careless_s3
 from tests.testbeds.s3 import environment
@@ -89,6 +90,53 @@ def test_an_absent_store_may_be_tried_again(no_aws, monkeypatch):
         check_conditional_put("s3://bucket/docs.lance")
 
 
+def test_another_cloud_passes_and_is_left_clean(cloud, cloud_place):
+    check_conditional_put(f"{cloud_place}/docs.lance")
+    assert cloud.names(cloud_place) == []
+
+
+def test_a_missing_bucket_of_another_cloud_is_named(cloud, cloud_place):
+    missing = f"no {cloud.container} for {cloud.scheme}://cfray-nowhere/docs"
+    with pytest.raises(ConfigError, match=missing):
+        check_conditional_put(f"{cloud.scheme}://cfray-nowhere/docs.lance")
+
+
+def test_a_wrong_key_of_another_cloud_is_refused_without_repeating_it(
+    cloud, cloud_place, monkeypatch
+):
+    if not cloud.checks_keys:
+        pytest.skip(f"{cloud.server.name} asks for no key")
+    monkeypatch.setenv(azure.KEY, "d3Jvbmc=")
+    with pytest.raises(ConfigError) as refused:
+        check_conditional_put(f"{cloud_place}/docs.lance")
+    assert azure.KEY in refused.value.remedy
+    assert "d3Jvbmc=" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "variable", "value"),
+    [
+        ("az", azure.ENDPOINT, "http://127.0.0.1:{port}/corpora"),
+        ("gs", gcs.EMULATOR, "127.0.0.1:{port}"),
+    ],
+)
+def test_another_cloud_that_is_absent_may_be_tried_again(monkeypatch, scheme, variable, value):
+    monkeypatch.setenv(azure.ACCOUNT, "corpora")
+    monkeypatch.setenv(azure.KEY, "d3Jvbmc=")
+    monkeypatch.setenv(variable, value.format(port=free_ports(1)[0]))
+    with pytest.raises(TargetUnavailable, match="does not answer") as absent:
+        check_conditional_put(f"{scheme}://bucket/docs.lance")
+    assert variable in absent.value.remedy
+
+
+def test_a_missing_credential_of_google_cloud_is_named(monkeypatch, tmp_path):
+    monkeypatch.delenv(gcs.EMULATOR, raising=False)
+    monkeypatch.setenv(gcs.CREDENTIALS, str(tmp_path / "none.json"))
+    with pytest.raises(ConfigError, match="no credential") as refused:
+        check_conditional_put("gs://bucket/docs.lance")
+    assert gcs.CREDENTIALS in refused.value.remedy
+
+
 def test_missing_credentials_are_named(no_aws, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY"):
@@ -96,7 +144,7 @@ def test_missing_credentials_are_named(no_aws, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "uri", ["/out/docs.lance", "gs://bucket/docs.lance", "s3+ddb://bucket/docs.lance"]
+    "uri", ["/out/docs.lance", "hdfs://host/docs.lance", "s3+ddb://bucket/docs.lance"]
 )
 def test_other_targets_are_left_alone(no_aws, uri):
     check_conditional_put(uri)

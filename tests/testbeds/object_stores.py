@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.testbeds import minio, moto, seaweedfs
 from tests.testbeds.s3 import S3
 from tests.testbeds.server import Unavailable
@@ -36,6 +38,15 @@ def store(name: str, folder: Path) -> Iterator[S3]:
         return
     with LAUNCHERS[name](folder) as server:
         yield S3(name, server.env, checks_keys=name != "moto")
+
+
+def clear_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clear every AWS_ variable, and keep this machine's files and metadata service out as well."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 def _own_service() -> S3:
