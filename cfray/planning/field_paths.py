@@ -22,7 +22,7 @@ from cfray.records.record import is_variant, parsed, variant_texts, variant_type
 from cfray.records.types import SPARSE
 
 #: Keys of the mapping without whose fields a migration makes no sense.
-_REQUIRED = ("id", "vector", "text_content")
+_REQUIRED = ("id", "vector", "text_content", "vectors")
 #: Characters of a header that a message shows.
 _SHOWN_HEADER = 80
 #: Characters that stand between fields, as YAML writes them.
@@ -60,7 +60,7 @@ def check_paths(job: JobSpec, batches: list[pa.RecordBatch], *, fixed: bool) -> 
             and column not in ("relationships.to", "cases")
             and len(missing) < len(rule)
         )
-        if not is_fallback and (fixed or column in _REQUIRED):
+        if not is_fallback and (fixed or column.split(".")[0] in _REQUIRED):
             raise _no_field(job, key, missing[0], paths)
 
 

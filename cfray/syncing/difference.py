@@ -202,7 +202,7 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
         )
     else:
         known = begun.known
-    with run.source_session as session:
+    with run.source_session as session, _advising_again():
         run.state.save_session(session)
         context = replace(context_of(run, session), scratch=files.folder.uri)
         if begun is None:
@@ -233,6 +233,23 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
         )
     _check_count(difference)
     return difference
+
+
+@contextmanager
+def _advising_again() -> Iterator[None]:
+    """Say what helps a sync whose source is not as it was divided: the next one divides it anew.
+
+    Raises:
+        SourceError: as the source raised it, with another remedy.
+    """
+    try:
+        yield
+    except SourceError as error:
+        if "anew" not in error.remedy:
+            raise
+        raise SourceError(
+            error.what, "run the same command again: it divides the source as it is then"
+        ) from error
 
 
 def _check_count(difference: Difference) -> None:

@@ -42,6 +42,13 @@ def planned(job, tmp_path, session=None):
         return make_plan(job, str(tmp_path / "scratch"), session or opened)
 
 
+def test_a_further_vector_that_no_record_has_is_refused(job, tmp_path):
+    vectors = job.mapping.model_copy(update={"vectors": {"second": "other"}})
+    named = job.model_copy(update={"mapping": vectors})
+    with pytest.raises(ConfigError, match=r"mapping.vectors.second: the source has no field other"):
+        planned(named, tmp_path)
+
+
 def test_a_target_in_the_folder_that_the_source_reads_is_refused(tmp_path):
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/a.md").write_text("a")
