@@ -351,12 +351,15 @@ def finish(run: Run, asked: Verification = _LEDGER_LEVEL) -> verify.TargetFindin
     return found
 
 
-def compact_fragments(run: Run) -> None:
-    """Merge small fragments."""
+def compact_fragments(run: Run, *, deletions: bool = False) -> None:
+    """Merge small fragments, and leave out deleted rows if they cost a search."""
     run.target.check_held(run.target.ledger())
-    if run.job.mapping.raw_data is not None and compact.is_due(run.target.open()):
+    is_due = compact.is_due(run.target.open(), deletions=deletions)
+    if run.job.mapping.raw_data is not None and is_due:
         verify.check_raw_files(run.target, run.state)
-    merged = run.timed("compact", lambda: compact.compact(run.target, run.state))
+    merged = run.timed(
+        "compact", lambda: compact.compact(run.target, run.state, deletions=deletions)
+    )
     counts = run.report.counts
     counts["fragments_compacted"] = counts.get("fragments_compacted", 0) + merged
 
@@ -535,6 +538,7 @@ def bring_up_to_date(
                 rows = counted(len(repeated), "row shares its", "rows share their")
                 run.report.notes.append(f"{rows} identity with a row that another program wrote")
             with damage_named(job.target.uri):
+                compact_fragments(run, deletions=True)
                 finish(run)
                 if keep_versions is not None:
                     cleanup.clean_up(run.target, run.state, keep_versions)

@@ -161,12 +161,8 @@ def build(target: Target, spec: Index, metric: str | None, count: VectorCount) -
     changed: list[str] = []
     for planned, work in unfinished(target.open(), spec, metric, count):
         if work is Work.COMPLETE:
-            dataset = target.open()
             with guard_commit(target):
-                dataset.optimize.optimize_indices(
-                    index_names=[planned.name],
-                    num_indices_to_merge=_small_segments(dataset, planned.name),
-                )
+                _complete(target.open(), planned)
         else:
             if work is Work.REPLACE:
                 # until the new index is there, a search compares every vector
@@ -175,6 +171,23 @@ def build(target: Target, spec: Index, metric: str | None, count: VectorCount) -
             _build_segments(target, target.open(), planned, count)
         changed.append(planned.name)
     return changed
+
+
+def _complete(dataset: LanceDataset, planned: PlannedIndex) -> None:
+    """Bring the fragments into an index that it does not cover.
+
+    Lance keeps the words that come in as a part of their own, which costs a search by words half as
+    much again as one index of all (60,000 texts, 20 syncs); a small index is written anew.
+    """
+    if planned.kind == "INVERTED" and dataset.count_rows() < 2 * _SEGMENT_ROWS:
+        dataset.create_scalar_index(
+            planned.column, planned.kind, name=planned.name, replace=True, **planned.options
+        )
+        return
+    dataset.optimize.optimize_indices(
+        index_names=[planned.name],
+        num_indices_to_merge=_small_segments(dataset, planned.name),
+    )
 
 
 def _small_segments(dataset: LanceDataset, name: str) -> int:

@@ -329,6 +329,9 @@ def test_old_versions_go_as_the_policy_says(cfray, tmp_path):
         write(tmp_path, [record(row, number + 1) for row in range(60)])
         synced(cfray, job, "--keep-versions", "4")
         assert len(lance.dataset(job.target).versions()) == 4
+        fragments = lance.dataset(job.target).get_fragments()
+        assert [fragment.num_deletions for fragment in fragments] == [0] * len(fragments)
+        assert len(fragments) <= 2
     assert documents(job.target) == fresh(cfray, job, 0)
 
 
