@@ -172,6 +172,7 @@ SERVERS = (
 SHARING_FILES = (
     "test_layouts.py",
     "test_stores.py",
+    "test_sync_of_stores.py",
     "test_damage_of_stores.py",
     "test_vector_stores.py",
     "test_object_store.py",
