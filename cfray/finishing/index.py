@@ -176,8 +176,9 @@ def build(target: Target, spec: Index, metric: str | None, count: VectorCount) -
 def _complete(dataset: LanceDataset, planned: PlannedIndex) -> None:
     """Bring the fragments into an index that it does not cover.
 
-    Lance keeps the words that come in as a part of their own, which costs a search by words half as
-    much again as one index of all (60,000 texts, 20 syncs); a small index is written anew.
+    Lance keeps the words that come in as a part of their own, and a search goes through both: 1.25
+    ms against 1.06 to 1.18 with one part (30,000 texts, 10 additions).  A small index is written
+    anew.
     """
     if planned.kind == "INVERTED" and dataset.count_rows() < 2 * _SEGMENT_ROWS:
         dataset.create_scalar_index(

@@ -274,11 +274,11 @@ def _check_count(difference: Difference) -> None:
 
 
 @contextmanager
-def compared_once(run: Run, *, stages: bool = False) -> Iterator[Difference]:
+def compared_once(run: Run) -> Iterator[Difference]:
     """Give the difference for the block, and leave nothing behind."""
     files = ComparisonFolder(run.state.scratch.child(f"{FOLDER_PREFIX}{new_nonce()}"))
     try:
-        yield find_difference(run, files, stages=stages)
+        yield find_difference(run, files, stages=False)
     finally:
         files.remove()
 
