@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from cfray.engine import interrupts
+from cfray.engine.throttle import ending_budgets
 from cfray.errors import CfrayError, ConfigError, EngineError, Interrupted
 from cfray.runtime.plurals import counted
 
@@ -49,7 +50,12 @@ def ray_for_command() -> Iterator[None]:
     Raises:
         EngineError: Ray did not start, or no cluster answers at ``RAY_ADDRESS``.
     """
-    with redirect_stdout(sys.stderr), ray_running(), interrupts.catch_signals():
+    with (
+        redirect_stdout(sys.stderr),
+        ray_running(),
+        ending_budgets(),
+        interrupts.catch_signals(),
+    ):
         yield
 
 

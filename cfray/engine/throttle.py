@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from cfray.embedders.endpoint import Budgets
@@ -18,6 +21,8 @@ from cfray.sources.base import Source
 
 #: Seconds of requests that may be sent at once after a quiet time.
 _BURST = 1.0
+#: The actors of the command that is at work; None outside of a command.
+_actors_of_command: ContextVar[list[Any] | None] = ContextVar("actors", default=None)
 
 
 class Bucket:
@@ -126,4 +131,33 @@ def _start_actor(rate: float | None) -> Throttle:
     # an actor that dies starts anew with a full bucket: the store gets the burst of one second too
     # many, and no shard fails for it
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_BudgetActor)
-    return SharedBudget(actor.remote(rate))
+    handle = actor.remote(rate)
+    actors = _actors_of_command.get()
+    if actors is not None:
+        actors.append(handle)
+    return SharedBudget(handle)
+
+
+@contextmanager
+def ending_budgets() -> Iterator[None]:
+    """End the actors that keep the budgets of the block.
+
+    Ray keeps the functions that a program sent out, and with them the handles that they hold, so
+    that without this an actor lives as long as the program that called cfray.
+    """
+    actors: list[Any] = []
+    token = _actors_of_command.set(actors)
+    try:
+        yield
+    finally:
+        _actors_of_command.reset(token)
+        _end(actors)
+
+
+def _end(actors: list[Any]) -> None:
+    import ray
+
+    # a Ray that is gone has ended them
+    for actor in actors if ray.is_initialized() else ():
+        with suppress(ray.exceptions.RayError):
+            ray.kill(actor)
