@@ -100,8 +100,9 @@ def draft_all(source: str, out: Path | None) -> list[Draft]:
     """
     try:
         if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
+            what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
             raise ConfigError(
-                f"cannot write {out}: it is a folder, or its folder does not exist",
+                f"cannot write {out}: {what}",
                 "give --out the path of a file in an existing folder",
             )
         origins = [

@@ -21,6 +21,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds something else than a mapping.
     """
+    if path.is_dir() or re.match(r"[a-z0-9]+:/[^/]", str(path)):
+        raise ConfigError(
+            f"{path} is an address, and this command takes a job file",
+            "give the path of the job file that made the target",
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -20,6 +20,10 @@ _RUST_LOCATION = re.compile(r"[,;]?\s*(?:\b[Ll]ocation:\s*)?\bLocation\s*\{[^{}]
 #: Arrow's context, a line for each call: "../src/arrow/ipc/reader.cc:740  ReadMessage(file)".
 _ARROW_CONTEXT = re.compile(rf"^\s*(?:In\s+)?{_SOURCE_FILE}(?::|, line )\d+.*$", re.MULTILINE)
 
+#: Arrow's words around an error of Azure's, which repeat what was asked for, and may repeat what
+#: was to be signed; the code in brackets says what is wrong.
+_AZURE_ERROR = re.compile(r"^.*\bAzure Error: \[(\w+)\].*$", re.DOTALL)
+
 
 def describe_error(error: BaseException | str) -> str:
     """Give the text of an error on one line, without positions in a library's source code.
@@ -30,7 +34,7 @@ def describe_error(error: BaseException | str) -> str:
     Returns:
         The text; the name of the error's type where it has no text.
     """
-    text = _ARROW_CONTEXT.sub("", str(error))
+    text = _AZURE_ERROR.sub(r"Azure answers \1", _ARROW_CONTEXT.sub("", str(error)))
     text = _RUST_POSITION.sub("", _RUST_LOCATION.sub("", text))
     text = re.sub(r"\s*\n\s*", " ", text).strip().rstrip(",;:").rstrip()
     return text or type(error).__name__

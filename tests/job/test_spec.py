@@ -268,11 +268,16 @@ def test_a_missing_job_file_is_refused(folder, check_refusal):
     check_refusal(folder / "jobs.yaml", ["jobs.yaml", "cfray inspect"])
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None], ids=["no text", "a folder"])
-def test_a_job_file_that_is_no_text_is_refused(folder, check_refusal, content):
+def test_a_job_file_that_is_no_text_is_refused(folder, check_refusal):
     job = folder / "job.yaml"
-    job.mkdir() if content is None else job.write_bytes(content)
+    job.write_bytes(b"\xff\xfe\x00")
     check_refusal(job, ["job.yaml", "cannot read the job file"])
+
+
+def test_the_address_of_a_target_is_no_job_file(folder, check_refusal):
+    (folder / "out.lance").mkdir()
+    for address in (folder / "out.lance", "az://vault/out.lance"):
+        check_refusal(address, ["this command takes a job file"], "verify")
 
 
 def test_an_export_without_a_record_is_refused(folder, check_refusal):

@@ -65,3 +65,13 @@ def test_the_installed_lance_is_understood(tmp_path):
         lance.dataset(str(tmp_path / "nowhere.lance"))
     assert ".rs" not in describe_error(error.value)
     assert "nowhere.lance" in describe_error(error.value)
+
+
+def test_of_an_error_of_azures_only_the_code_is_repeated():
+    """The text of the service may repeat what was to be signed."""
+    text = (
+        "GetProperties failed for 'http://127.0.0.1/corpora/plan.json'. Cannot initialise an "
+        "ObjectInputFile without knowing the file size. Azure Error: [AuthorizationFailure] 403 "
+        "Server failed to authenticate.\nThe MAC signature found in the HTTP request 'abc' is not"
+    )
+    assert describe_error(OSError(text)) == "Azure answers AuthorizationFailure"

@@ -214,6 +214,12 @@ def _list(
             path, lambda name: bool(system.get_file_info(name).type == pafs.FileType.Directory)
         )
         if not pattern or system.get_file_info(root).type != pafs.FileType.Directory:
+            bucket = path.partition("/")[0]
+            if not is_local and system.get_file_info(bucket).type == pafs.FileType.NotFound:
+                raise SourceError(
+                    f"there is no bucket or container {bucket} for {uri}",
+                    "correct source.uri in the job file, or the endpoint in the environment",
+                )
             raise SourceError(f"nothing at {uri}", "correct source.uri in the job file")
         root_uri, glob = folder_above(uri, pattern.count("/") + 1), Glob(pattern)
     elif info.type != pafs.FileType.Directory:
