@@ -157,6 +157,15 @@ class Conversion:
         type_name = self.shape.vector_types.get(name) or self.shape.types[key]
         return pa.field(f"x_vector_{name}", vector_type(type_name))
 
+    def read_uuids(self, batch: pa.RecordBatch, collection: str) -> pa.StringArray:
+        """Give the uuids of the records that have an id, whether they fit or not."""
+        fields = Fields(batch, self.paths, blank_is_null=self.shape.blank_is_null)
+        ids = identity.read_ids(fields, self.job.mapping.id)
+        uuids = record_uuids(uuid_namespace(self.job.name, collection), ids.tagged.drop_null())
+        if not self.job.mapping.keep_uuid:
+            return uuids
+        return identity.kept_uuids(replace(ids, texts=ids.texts.drop_null()), uuids)
+
     def convert(self, batch: pa.RecordBatch, collection: str) -> Converted:
         """Convert one batch of records of one source collection."""
         fields = Fields(batch, self.paths, blank_is_null=self.shape.blank_is_null)

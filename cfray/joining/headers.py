@@ -41,14 +41,14 @@ Row = dict[str, object]
 
 
 def write_headers(run: Run) -> bool:
-    """Write the headers, or replace them if the counts they state have changed.
+    """Write the headers, or replace them if the counts they state have changed, or the texts.
 
     Returns:
         whether anything was committed.
     """
     ledger = run.target.ledger()
     books = read_books(run.state, ledger)
-    if are_current(books):
+    if are_current(books) and _folders_are_current(run, books):
         return False
     new = prepare_headers(run, books)
     commit(run.target, new.with_entry, lambda: new.fragments, rewrite=new.rewrite)
@@ -176,6 +176,27 @@ def _texts_about(run: Run, collections: Iterable[str]) -> dict[str, str]:
     if not _are_nested(job) or rule_paths(job.mapping.id) != [("id",)]:
         return {}
     return texts_about(run.target, uuid_namespace(job.name, ""), collections)
+
+
+def _folders_are_current(run: Run, books: Books) -> bool:
+    """Tell whether the headers of folders have the texts of the README files that are there now.
+
+    A commit that changes a README has headers that were made before it.
+    """
+    if not _are_nested(run.job):
+        return True
+    texts = _texts_about(run, books.collections)
+    width = run.plan.shape.dimension
+    rows = header_rows(run.job, run.plan, books.collections, _counts(books), width, texts=texts)
+    expected = {
+        row["uuid"]: row["text_content"]
+        for row in rows
+        if row["record_type"] == "collection_header"
+    }
+    found = run.target.open().to_table(
+        columns=["uuid", "text_content"], filter="record_type = 'collection_header'"
+    )
+    return expected == {row["uuid"]: row["text_content"] for row in found.to_pylist()}
 
 
 def _are_nested(job: JobSpec) -> bool:

@@ -111,7 +111,14 @@ def reference_notes(
     notes, warnings = [], []
     for rule, shapes in rules_by_shape(job.mapping, "relationships"):
         tally = _tally(job, shape, (rule, shapes), sample, uuids)
-        if warning := _warning(rule, shape, tally, is_complete=sample.is_complete):
+        if rule.job not in (None, job.name):
+            if tally.total:
+                notes.append(
+                    f"{_counted(rule, tally)} lead to records of the job {rule.job}, for example "
+                    f"{_example(tally)}: whether they are there is counted in the dataset of both "
+                    "jobs (kind: targets)"
+                )
+        elif warning := _warning(rule, shape, tally, is_complete=sample.is_complete):
             warnings.append(warning)
         elif tally.dangling:
             caution = "" if sample.is_complete else "; that may lie outside the sample"

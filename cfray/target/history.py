@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from cfray.errors import ConfigError, TargetError
 from cfray.runtime.plurals import counted
 from cfray.target import commit
 from cfray.target.commit import Target
-from cfray.target.ledger import EntryKind, Ledger
+from cfray.target.ledger import Entry, EntryKind, Ledger
+from cfray.target.receipts import SyncReceipt
 from cfray.target.state import Plan, State
 
 _RESTORED = "an earlier version made the newest"
@@ -76,20 +77,23 @@ def list_versions(target: Target, last: int) -> list[Version]:
         ledger = target.ledger_of(number)
         written = item["timestamp"].astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         rows = int(item["metadata"]["total_rows"])
-        what = _what(dataset, number, before, ledger)
+        what = _what(target, dataset, number, before, ledger)
         versions.append(Version(number, written, rows, what, sorted(tags.get(number, []))))
         before = ledger
     return versions[::-1][:last]
 
 
-def _what(dataset: LanceDataset, number: int, before: Ledger | None, after: Ledger) -> str:
+def _what(
+    target: Target, dataset: LanceDataset, number: int, before: Ledger | None, after: Ledger
+) -> str:
     """Say what the commit of a version did."""
     entries = before.entries if before is not None else {}
-    new = Counter(
-        entry.kind
+    added = {
+        name: entry
         for name, entry in after.entries.items()
         if name not in entries or entries[name].nonce != entry.nonce
-    )
+    }
+    new = Counter(entry.kind for entry in added.values())
     if before is None and number > 1:
         return "older versions are gone"
     if number == 1:
@@ -100,7 +104,8 @@ def _what(dataset: LanceDataset, number: int, before: Ledger | None, after: Ledg
         name = "Rewrite"
     # a rollback may lead forth again, to entries that the version before has not
     if name == "Merge" and new:
-        return ", ".join(_words(kind, count) for kind, count in sorted(new.items()))
+        words = [_words(kind, count) for kind, count in sorted(new.items())]
+        return ", ".join([*words, *_changes(target, added)])
     if name == "Merge":
         return "taken by a run"
     return _OPERATIONS.get(name, f"{name} by another program")
@@ -117,6 +122,18 @@ def _words(kind: EntryKind, count: int) -> str:
         EntryKind.REPAIR: "damaged rows repaired",
         EntryKind.SYNC: "changes of the source brought in",
     }[kind]
+
+
+def _changes(target: Target, added: Mapping[str, Entry]) -> Iterator[str]:
+    """Say how many records a sync brought, changed and took out, where its receipt is there."""
+    state = State(target.uri)
+    for name, entry in added.items():
+        if entry.kind is EntryKind.SYNC and state.staged.holds(f"{name}.{entry.nonce}.json"):
+            receipt = state.receipt(name, entry.nonce)
+            if isinstance(receipt, SyncReceipt):
+                yield f"{receipt.added:,} new"
+                yield f"{receipt.changed:,} changed"
+                yield f"{receipt.gone:,} gone"
 
 
 def roll_back(target: Target, version: int) -> None:

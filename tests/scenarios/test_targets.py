@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import lance
@@ -80,7 +81,7 @@ def parts(cfray, tmp_path):
     write(tmp_path, "people", people())
     write(tmp_path, "articles", articles())
     jobs = [
-        part(tmp_path, "people", collection={"const": "staff"}),
+        part(tmp_path, "people", collection={"const": "staff"}, member_of=True),
         part(tmp_path, "articles", collection={"const": "texts"}, relationships=[WRITTEN_BY]),
     ]
     for job in jobs:
@@ -113,6 +114,9 @@ def test_the_documents_of_every_job_are_there_and_refer_to_each_other(cfray, par
         assert by_text[f"person {number % 12}"]["uuid"] in targets
     titles = {row[1] for row in runs.headers(job.target)}
     assert titles == {"library", "staff", "texts"}
+    header = next(row[0] for row in runs.headers(job.target) if row[1] == "staff")
+    (membership,) = by_text["person 3"]["relationships"]
+    assert (membership["type"], membership["id"]) == ("member_of", header)
     cfray.run("verify", job.path, "--against", "source", "--quiet").ended_with(0)
     ended = cfray.run("query", job.target, "article 3", "--mode", "text").ended_with(0)
     assert "article 3" in ended.out
@@ -167,3 +171,68 @@ def test_references_into_another_job_have_the_type_of_its_ids(cfray, tmp_path):
     job = merged(tmp_path, "people", "articles", prefix_collections=True)
     report = cfray.run("migrate", job.path, "--json", "--quiet").ended_with(0).document()
     assert report["counts"]["dangling_references"] == 0
+
+
+def test_references_that_lead_nowhere_are_counted_in_the_dataset_of_all(cfray, tmp_path):
+    """The job of the references cannot know; a name of a job may be misspelt there."""
+    write(tmp_path, "people", people(5))
+    write(tmp_path, "articles", articles())
+    misspelt = WRITTEN_BY | {"job": "poeple", "type": "related"}
+    jobs = [
+        part(tmp_path, "people"),
+        part(tmp_path, "articles", relationships=[WRITTEN_BY, misspelt]),
+    ]
+    ended = cfray.run("plan", jobs[1].path).ended_with(0)
+    assert "DANGLE" not in ended.out
+    assert (
+        "20 of 20 references of the sample (author) lead to records of the job people" in ended.out
+    )
+    for job in jobs:
+        cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    job = merged(tmp_path, "people", "articles", prefix_collections=True)
+    report = cfray.run("migrate", job.path, "--json", "--quiet").ended_with(0).document()
+    there = sum(row["author"] < 5 for row in articles())
+    assert report["counts"]["dangling_references"] == 20 - there + 20
+
+
+def test_a_target_that_is_not_finished_is_refused(cfray, tmp_path):
+    source = {"kind": "jsonl", "uri": "people*.jsonl"}
+    write(tmp_path, "people", people())
+    job = part(tmp_path, "people").changed(source=source)
+    cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    library = merged(tmp_path, "people")
+    cfray.run("migrate", library.path, "--quiet").ended_with(0)
+    write(tmp_path, "people2", [row | {"id": row["id"] + 100} for row in people()])
+    killed = cfray.start("migrate", job.path, "--extend", "--quiet", CFRAY_FAIL_AT="extended:1")
+    assert killed.wait().code == -signal.SIGKILL
+    for command in ("sync", "plan"):
+        ended = cfray.run(command, library.path).ended_with(1, 2)
+        assert "people.lance is not finished: 1 of 2 shards are missing" in ended.err
+    cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    cfray.run("sync", library.path, "--quiet").ended_with(0)
+    assert len(documents(library.target)) == 24
+
+
+def test_a_report_says_what_the_jobs_left_out_and_what_was_read(cfray, tmp_path):
+    write(tmp_path, "people", [*people(), {"text": "without an id", "vector": [1, 2, 3, 4]}])
+    job = part(tmp_path, "people").changed(limits={"max_quarantined": 5})
+    cfray.run("migrate", job.path, "--quiet").ended_with(3)
+    library = merged(tmp_path, "people")
+    report = cfray.run("migrate", library.path, "--json", "--quiet").ended_with(0).document()
+    notes = " ".join(report["notes"])
+    assert "1 record of the job people is in its quarantine, and not here" in notes
+    assert "12 documents of the job people" in notes
+    write(tmp_path, "people", people(10))
+    cfray.run("sync", job.path, "--quiet").ended_with(0)
+    cfray.run("sync", library.path, "--quiet").ended_with(0)
+    report = cfray.run("verify", library.path, "--json").ended_with(0).document()
+    assert "12 documents" not in " ".join(report["notes"])
+    ended = cfray.run("sync", library.path, "--deletes", "mark", "--quiet").ended_with(2)
+    assert "have a status of their own" in ended.err
+    versions = cfray.run("versions", library.path).ended_with(0).out
+    assert "changes of the source brought in, 0 new, 0 changed, 2 gone" in versions
+    wrong = merged(tmp_path, "people").changed(
+        source={"kind": "targets", "uris": ["people.jsonl"]}, target={"uri": "other.lance"}
+    )
+    ended = cfray.run("plan", wrong.path).ended_with(1, 2)
+    assert "people.jsonl is a file, and a target is a folder" in ended.err

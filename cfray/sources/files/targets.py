@@ -24,7 +24,7 @@ from cfray.frames.schema import TYPES_KEY
 from cfray.records.record import Reject, canonical
 from cfray.runtime import filesystems
 from cfray.runtime.error_text import describe_error
-from cfray.runtime.filesystems import storage_options
+from cfray.runtime.filesystems import Folder, storage_options
 from cfray.runtime.models import Location
 from cfray.runtime.plurals import counted
 from cfray.runtime.storage_errors import classify_read_error, is_refused_access, is_unanswered
@@ -56,6 +56,7 @@ class Part:
         where: SQL that its documents fit, and neither headers nor chunks.
         rows: documents.
         chunks: rows that are left out.
+        quarantined: records of its source that do not fit, by its header.
         mark: changes with each commit of rows.
     """
 
@@ -69,6 +70,7 @@ class Part:
     where: str
     rows: int
     chunks: int
+    quarantined: int
     mark: str
 
 
@@ -113,7 +115,8 @@ class Targets(Source):
     def _shards_of(self, part: Part, types: dict[str, str]) -> Iterator[Shard]:
         groups: list[list[int]] = [[]]
         size = total = 0
-        for fragment in _open(part.uri, part.version).get_fragments():
+        dataset = _open(part.uri, part.version)
+        for fragment in dataset.get_fragments():
             fragment_bytes = sum(file.file_size_bytes or 0 for file in fragment.metadata.files)
             if groups[-1] and size + fragment_bytes > self.shard_bytes:
                 groups.append([])
@@ -122,6 +125,7 @@ class Targets(Source):
             size += fragment_bytes
             total += fragment_bytes
         for number, fragments in enumerate(filter(None, groups)):
+            rows = sum(dataset.get_fragment(item).count_rows(part.where) for item in fragments)
             yield Shard(
                 id=f"{part.job}#{number:05d}",
                 where={
@@ -131,6 +135,7 @@ class Targets(Source):
                     "where": part.where,
                     "types": dict(types),
                 },
+                rows=rows,
                 size=total // len(groups),
                 collection=part.job,
             )
@@ -194,6 +199,12 @@ class Targets(Source):
                 f"{counted(part.rows, 'document')} of the job {part.job}: version {part.version} "
                 f"of {part.uri}"
                 for part in parts
+            )
+            + tuple(
+                f"{counted(part.quarantined, 'record')} of the job {part.job} "
+                f"{'is' if part.quarantined == 1 else 'are'} in its quarantine, and not here"
+                for part in parts
+                if part.quarantined
             ),
             collections=tuple(Collection(part.job, part.rows) for part in parts),
             unread=(left_out,) if chunks else (),
@@ -273,7 +284,13 @@ def _open(uri: str, version: int | None) -> lance.LanceDataset:
     """
     import lance
 
+    system, path = filesystems.open_filesystem(uri)
     try:
+        if system.get_file_info(path).is_file:
+            raise SourceError(
+                f"{uri} is a file, and a target is a folder",
+                "name the folders that cfray migrate made in source.uris",
+            )
         return lance.dataset(uri, version=version, storage_options=storage_options(uri))
     except (ValueError, OSError) as error:
         if is_refused_access(error) or is_unanswered(error):
@@ -298,28 +315,31 @@ def _part(uri: str, version: int | None = None) -> Part:
     """
     dataset = _open(uri, version)
     metadata = dataset.schema.metadata or {}
-    headers: list[dict[str, str]] = []
+    headers: list[dict[str, Any]] = []
     if _LEDGER in metadata:
         headers = dataset.to_table(
-            columns=["title", "record_type"],
+            columns=["title", "record_type", "custom_metadata"],
             filter="record_type IN ('dataset_header', 'collection_header')",
         ).to_pylist()
-    names = [row["title"] for row in headers if row["record_type"] == "dataset_header"]
-    if len(names) != 1:
+    of_dataset = [row for row in headers if row["record_type"] == "dataset_header"]
+    if len(of_dataset) != 1:
         raise SourceError(
             f"{uri} is no finished target of cfray's",
             "migrate its job first; another Lance dataset is read by kind: lance",
         )
+    (header,) = of_dataset
+    counts = {entry["key"]: entry["value"] for entry in header["custom_metadata"]}
     where, has_chunks = "record_type = 'document'", _CHUNK_OF in dataset.schema.names
     chunks = dataset.count_rows(f"{_CHUNK_OF} IS NOT NULL") if has_chunks else 0
     if has_chunks:
         where += f" AND {_CHUNK_OF} IS NULL"
     entries = json.loads(metadata[_LEDGER])["entries"]
+    _check_is_finished(uri, entries)
     digest = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
     return Part(
         uri=uri,
         version=dataset.version,
-        job=names[0],
+        job=header["title"],
         schema=dataset.schema,
         types=json.loads(metadata.get(TYPES_KEY.encode(), b"{}")),
         model=json.loads(metadata.get(_EMBEDDING, b"{}")).get("model"),
@@ -327,8 +347,28 @@ def _part(uri: str, version: int | None = None) -> Part:
         where=where,
         rows=dataset.count_rows(where),
         chunks=chunks,
+        quarantined=int(counts["read"]) - int(counts["records"]),
         mark=f"{counted(len(entries), 'commit')}, {digest}",
     )
+
+
+def _check_is_finished(uri: str, entries: Mapping[str, Any]) -> None:
+    """Refuse a target of which planned shards are missing; one without its folder tells nothing.
+
+    Raises:
+        SourceError: they are.
+    """
+    plan = Folder(f"{uri}.cfray").read("plan.json")
+    if plan is None:
+        return
+    planned = len(json.loads(plan)["shards"])
+    committed = sum(kind == "shard" for kind, *_ in entries.values())
+    if committed < planned:
+        raise SourceError(
+            f"{uri} is not finished: {planned - committed:,} of {counted(planned, 'shard')} are "
+            "missing",
+            "run cfray migrate with its job file first",
+        )
 
 
 def _merged_types(parts: list[Part]) -> dict[str, str]:
