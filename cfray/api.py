@@ -141,13 +141,14 @@ def sync(
     *,
     deletes: Deletes = "apply",
     allow_empty: bool = False,
+    reads_all: bool = False,
     keep_versions: int | None = 50,
     progress: bool = False,
 ) -> Report:
     """Bring what has changed at the source into a finished target, in one commit, and verify it.
 
-    The whole source is read; only what differs is written, and only texts that have changed are
-    embedded.
+    What the source may have written to since the last sync is read; only what differs is written,
+    and only texts that have changed are embedded.
 
     Example::
 
@@ -159,6 +160,8 @@ def sync(
         deletes: what becomes of a record that the source has no more: ``apply`` (it leaves),
             ``mark`` (its ``status`` becomes ``deleted``) or ``ignore``.
         allow_empty: believe a source, or a source collection, that answers with no record at all.
+        reads_all: read shards, too, of which the source says that they are as the last sync has
+            read them.
         keep_versions: newest versions of the dataset that stay; None keeps all.
         progress: show on stderr which step runs.
 
@@ -173,7 +176,7 @@ def sync(
         LeaseHeld: another run holds the target.
         CfrayError: the sync failed or stopped; nothing was committed.
     """
-    settings = SyncSettings(deletes, allow_empty)
+    settings = SyncSettings(deletes, allow_empty, reads_all)
     return pipeline.bring_up_to_date(
         job_of(job), _shown(progress=progress), settings, keep_versions
     )

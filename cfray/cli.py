@@ -731,14 +731,22 @@ def sync(
             help="Believe a source, or a source collection, that answers with no record at all.",
         ),
     ] = False,
+    read_all: Annotated[
+        bool,
+        typer.Option(
+            "--read-all",
+            help="Read shards, too, of which the source says that they are as the last sync has "
+            "read them.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Bring what has changed at the source into a finished target, in one commit, and verify it.
 
-    The whole source is read and compared by hash; only what differs is written, and only texts
-    that have changed are embedded again.
+    What the source may have written to since the last sync is read and compared by hash; only what
+    differs is written, and only texts that have changed are embedded again.
     """
     from cfray import pipeline
     from cfray.syncing.sync import SyncSettings
@@ -746,9 +754,10 @@ def sync(
     _check_choice("--deletes", deletes, ("apply", "mark", "ignore"))
     job, progress = _read_job(job_file), _progress(quiet=quiet)
     if dry_run:
-        _show_difference(pipeline.difference_of(job, progress), as_json=as_json)
+        found = pipeline.difference_of(job, progress, reads_all=read_all)
+        _show_difference(found, as_json=as_json)
         return
-    settings = SyncSettings(cast("Deletes", deletes), allow_empty)
+    settings = SyncSettings(cast("Deletes", deletes), allow_empty, read_all)
     _finish(
         pipeline.bring_up_to_date(job, progress, settings, keep_versions or None), as_json=as_json
     )

@@ -25,6 +25,7 @@ What always holds (each has a test; ``README.md`` says which):
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -51,6 +52,7 @@ from cfray.engine.cluster import check_memory, check_target_is_shared, ray_for_c
 from cfray.errors import CfrayError, ConfigError, LimitReached
 from cfray.finishing import compact, index
 from cfray.job.file import read_job
+from cfray.job.mapping import FRAME_KINDS
 from cfray.job.spec import JobSpec, VectorIndexSpec
 from cfray.joining import headers
 from cfray.joining.extend import extend_plan
@@ -194,8 +196,7 @@ def migrate(
         if extend and is_planned:
             with refused():
                 extend_plan(run)
-        # what the plan said of the source holds for what was read from it
-        run.report.notes += run.plan.notes
+        run.report.notes += notes_of_plan(run)
         check_target_is_shared(job.target.uri)
         if job.limits.memory != "auto":
             check_memory(job.limits.memory)
@@ -207,6 +208,11 @@ def migrate(
                 describe(run)
                 finish(run)
         return run.report
+
+
+def notes_of_plan(run: Run) -> Sequence[str]:
+    """Give what the plan said of the source; after a sync it is not what was read last."""
+    return () if run.target.ledger().names(EntryKind.SYNC) else run.plan.notes
 
 
 def _report_of_up_to_date(job: JobSpec, progress: Progress) -> Report | None:
@@ -225,7 +231,7 @@ def _report_of_up_to_date(job: JobSpec, progress: Progress) -> Report | None:
             return None  # the answer belongs into the ledger
         with concluded(run):
             source_since.look_again(run)
-            run.report.notes += run.plan.notes
+            run.report.notes += notes_of_plan(run)
             note_metric(run)
             up_to_date.repeat(run, verification)
         return run.report
@@ -294,7 +300,7 @@ def find_identities(run: Run) -> Identities:
         lambda: duplicates.find_duplicates(
             run.target,
             run.plan,
-            references=bool(run.job.mapping.relationships),
+            references=bool(run.job.mapping.relationships) or run.job.source.kind in FRAME_KINDS,
             limits=SearchLimits(workers=None if workers == "auto" else workers),
         ),
     )
@@ -490,7 +496,7 @@ def _check_held(job: JobSpec, progress: Progress, verification: Verification) ->
 def tell_what_is_known(run: Run) -> None:
     """Count, and tell what earlier commands have found that this one does not look at."""
     run.count()
-    run.report.notes += run.plan.notes
+    run.report.notes += notes_of_plan(run)
     ledger = run.target.ledger()
     for report in earlier_reports(run):
         dangling = report.counts.get("dangling_references")
@@ -538,6 +544,7 @@ def bring_up_to_date(
                 rows = counted(len(repeated), "row shares its", "rows share their")
                 run.report.notes.append(f"{rows} identity with a row that another program wrote")
             with damage_named(job.target.uri):
+                headers.write_headers(run)
                 compact_fragments(run, deletions=True)
                 finish(run)
                 if keep_versions is not None:
@@ -545,12 +552,19 @@ def bring_up_to_date(
         return run.report
 
 
-def difference_of(job: JobSpec, progress: Progress) -> dict[str, Any]:
-    """Say how the source differs from a finished target; change nothing."""
+def difference_of(job: JobSpec, progress: Progress, *, reads_all: bool) -> dict[str, Any]:
+    """Say how the source differs from a finished target; change nothing.
+
+    ``reads_all``: read shards, too, that are as the last sync has read them.
+    """
     with looked_at("sync", job, progress) as run:
         check_complete(run)
         check_job_is_last(run, run.target.ledger())
-        with ray_for_command(), refused(), compared_once(run) as difference:
+        with (
+            ray_for_command(),
+            refused(),
+            compared_once(run, remembers=not reads_all) as difference,
+        ):
             return {
                 "target": job.target.uri,
                 "difference": difference.sentence(),
@@ -561,6 +575,7 @@ def difference_of(job: JobSpec, progress: Progress) -> dict[str, Any]:
                 "records_gone": len(difference.gone_rows),
                 "records_unfit": len(difference.unfit_rows),
                 "records_same": difference.same,
+                "shards_unread": difference.unread,
                 "rows": [asdict(row) for row in islice(rows_that_differ(run, difference), NAMED)],
             }
 

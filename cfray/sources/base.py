@@ -482,6 +482,45 @@ class Source(BaseModel, ABC):
             "migrate it into a new target.uri",
         )
 
+    def shards_since(self, earlier: list[Shard], context: Context) -> list[Shard]:
+        """Divide the source as it is now, along the lines of an earlier division where they hold.
+
+        Called on the driver by ``cfray sync``, instead of ``shards``.  A shard that the source has
+        not written to keeps its id and its ``where``, so that it need not be read again.
+
+        Without it the source is divided as ``shards`` does.
+
+        Args:
+            earlier: shards that the last sync has read.
+            context: as of ``shards``.
+
+        Raises:
+            SourceError: as ``shards``.
+            SourceUnavailable: the store did not answer.
+        """
+        return self.shards(context)
+
+    def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
+        """Give a text that is another one if any record of a shard was written, or removed.
+
+        Called on a worker by ``cfray sync``, before a shard is read.  Where id, ``where`` and
+        watermark are those of the last sync, the shard is not read.  So it must not depend on what
+        an application keeps in its records, and a write that it might not show must make it None.
+
+        Without it, or with None, the shard is read.
+
+        Args:
+            shard: of the source as it is divided now.
+            mark: what ``marks`` said of the shard's source collection before the session was
+                entered; empty where it said nothing.
+            context: of the run.
+
+        Raises:
+            SourceError: as ``read``.
+            SourceUnavailable: the store did not answer.
+        """
+        return None
+
     def would_read(self, target: str) -> bool:
         """Tell whether a listing of this source would see the files of a target.
 

@@ -39,7 +39,7 @@ def compare_with_source(run: Run, found: TargetFindings) -> None:
         )
         return
     try:
-        with compared_once(run) as difference:
+        with compared_once(run, remembers=False) as difference:
             _judge(run, found, difference)
     except (SourceError, ConfigError) as error:
         run.report.leave_undecided(AGAINST_SOURCE, f"the source cannot be read: {error.what}")

@@ -4,6 +4,9 @@ The target's rows are written down so that workers can look them up (``known``),
 divided anew, and each shard is compared in a task (``shard``).  What no shard has seen has left the
 source.  Nothing is committed here.
 
+A shard of which the source says that nothing was written to it since the last sync is not read:
+what its records became is known (``watermarks``).
+
 A comparison that was killed goes on where it ended, if the source's marks show that nothing was
 written to it since; a source without marks is read again from the start.
 """
@@ -14,7 +17,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,8 +43,10 @@ from cfray.sources.base import Context, Session, Shard
 from cfray.syncing.folder import ComparisonFolder, RowIds
 from cfray.syncing.known import CHUNK, DELETED, Compared, KnownRows, key_bytes, scan_known_rows
 from cfray.syncing.shard import ComparedShard, CompareShard, ShardOutcome
+from cfray.syncing.watermarks import Watermarks
 from cfray.target.ledger import Ledger
 from cfray.target.origins import RowOrigins
+from cfray.target.quarantine_counts import SAME_IDENTITY
 
 #: Rounds in which shards are read again whose records repeat an identity of an earlier shard: one
 #: is enough where nobody writes to the source meanwhile.
@@ -123,6 +128,11 @@ class Difference:
         return int(np.count_nonzero((self.kinds != _NO_ROW) & (self.kinds != CHUNK)))
 
     @property
+    def unread(self) -> int:
+        """Count the shards that were not read: they are as the last sync has read them."""
+        return sum(not outcome.was_read for outcome in self.outcomes)
+
+    @property
     def unmarked_rows(self) -> RowIds:
         """Give the row ids of the gone documents that do not have the status ``deleted`` yet."""
         rows: RowIds = self.gone_rows[self.kinds[self.gone_rows.astype(np.int64)] != DELETED]
@@ -156,17 +166,29 @@ class Difference:
         unfit = f"{len(self.unfit_rows):,} fit no longer, " if len(self.unfit_rows) else ""
         return (
             f"{self.new:,} new, {self.changed:,} changed, {len(self.gone_rows):,} gone from the "
-            f"source{before}, {unfit}{self.same:,} the same"
+            f"source{before}, {unfit}{self.same:,} the same{self._unread_words()}"
+        )
+
+    def _unread_words(self) -> str:
+        if not self.unread:
+            return ""
+        shards = counted(len(self.shards), "shard")
+        return (
+            f"; {self.unread:,} of {shards} not read: the source's watermarks say that they are as "
+            "the last sync read them"
         )
 
 
-def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Difference:
-    """Read the whole source and compare it with the target.
+def find_difference(
+    run: Run, files: ComparisonFolder, *, stages: bool, remembers: bool
+) -> Difference:
+    """Compare the whole source with the target; read what the last sync has not read as it is.
 
     Args:
         run: a command; every shard of the plan is committed.
         files: of the comparison.
         stages: leave rows that differ in files, to be written into the target.
+        remembers: do not read shards that are as the last sync has read them.
 
     Raises:
         ConfigError: nobody could see whether the vectors of the source have changed.
@@ -178,17 +200,17 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
     steps = Steps(run.job, in_order_of_columns(run.plan.shape, run.target), run.plan.tokenizer)
     compared = columns_to_compare(run, ledger, steps)
     marks = _marks(run)
-    basis = {
+    conversion = _conversion(run, compared)
+    watermarks = Watermarks(run.state.scratch.child("watermarks"))
+    if remembers:
+        watermarks = Watermarks.of(watermarks.folder, conversion)
+    basis = conversion | {
         # what the rows are; the number of the version rises with each run that takes the target
         "fragments": [state_of(fragment.metadata) for fragment in dataset.get_fragments()],
         "ledger": ledger.digest,
-        "job": run.job.fingerprint,
-        "recipe": run.target.recipe().to_json(),
-        "tokenizer": run.plan.tokenizer,
-        "max_document": run.job.limits.max_document,
-        "version": version("cfray"),
         "marks": marks,
         "stages": stages,
+        "remembers": remembers,
     }
     begun = files.resume(basis) if marks else None
     if begun is None:
@@ -205,25 +227,45 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
     with run.source_session as session, _advising_again():
         run.state.save_session(session)
         context = replace(context_of(run, session), scratch=files.folder.uri)
+        work = CompareShard(
+            steps,
+            context,
+            session.id,
+            known,
+            compared,
+            files.folder,
+            stages,
+            watermarks.folder if stages or remembers else None,
+        )
+
+        def compare(shards: list[Shard], outcomes: dict[int, ShardOutcome]) -> _Comparison:
+            return _Comparison(run, files, shards, work, outcomes, marks, watermarks)
+
         if begun is None:
-            shards, outcomes = _divide(run, files, context), {}
+            shards, outcomes = _divide(run, files, context, watermarks), {}
             files.begin(basis, known, shards)
         else:
             shards, outcomes = begun.shards, begun.outcomes
-        work = CompareShard(steps, context, session.id, known, compared, files.folder, stages)
         before = _count(run, context, shards)
-        compared_shards = _Comparison(run, files, shards, work, dict(outcomes)).settle()
+        try:
+            settled = compare(shards, dict(outcomes)).settle()
+        except _IdentityRepeated:
+            # which of two records is the first depends on how the source is divided
+            watermarks = Watermarks(watermarks.folder)
+            shards = _divide(run, files, context, watermarks)
+            files.begin(basis, known, shards)
+            settled = compare(shards, {}).settle()
         after = _count(run, context, shards)
     difference = Difference(
         files=files,
-        outcomes=compared_shards,
+        outcomes=settled,
         shards=shards,
         session=session,
         marks=marks,
         known=known,
         compared=compared,
         counted=(before, after),
-        **_rows(files, compared_shards, known),
+        **_rows(files, settled, known),
     )
     accounted = difference.same + difference.changed + difference.new + difference.quarantined
     if accounted != difference.read:
@@ -233,6 +275,32 @@ def find_difference(run: Run, files: ComparisonFolder, *, stages: bool) -> Diffe
         )
     _check_count(difference)
     return difference
+
+
+def _conversion(run: Run, compared: Compared) -> dict[str, Any]:
+    """Name all that a row's hash depends on, beside its record."""
+    return {
+        "job": run.job.fingerprint,
+        # more than the fingerprint has: what may change from run to run may change what is read
+        "source": xxhash.xxh3_128_hexdigest(run.job.source.model_dump_json().encode()),
+        "recipe": run.target.recipe().to_json(),
+        "tokenizer": run.plan.tokenizer,
+        "max_document": run.job.limits.max_document,
+        "version": version("cfray"),
+        "compared": asdict(compared),
+    }
+
+
+def remember(run: Run, difference: Difference) -> None:
+    """Leave what was read for the next sync, after the target has become what the source is.
+
+    Nothing is left where records repeat an identity: which of them counts depends on all shards.
+    """
+    left = [outcome.before for outcome in difference.outcomes if outcome.before is not None]
+    if difference.counts[SAME_IDENTITY]:
+        left = []
+    folder = run.state.scratch.child("watermarks")
+    Watermarks(folder).replace(_conversion(run, difference.compared), left)
 
 
 @contextmanager
@@ -274,11 +342,14 @@ def _check_count(difference: Difference) -> None:
 
 
 @contextmanager
-def compared_once(run: Run) -> Iterator[Difference]:
-    """Give the difference for the block, and leave nothing behind."""
+def compared_once(run: Run, *, remembers: bool) -> Iterator[Difference]:
+    """Give the difference for the block, and leave nothing behind.
+
+    ``remembers``: do not read shards that are as the last sync has read them.
+    """
     files = ComparisonFolder(run.state.scratch.child(f"{FOLDER_PREFIX}{new_nonce()}"))
     try:
-        yield find_difference(run, files, stages=False)
+        yield find_difference(run, files, stages=False, remembers=remembers)
     finally:
         files.remove()
 
@@ -317,15 +388,23 @@ def _count(run: Run, context: Context, shards: Sequence[Shard]) -> int | None:
     return source.count(replace(context, throttle=throttle.local_budget(source)))
 
 
-def _divide(run: Run, files: ComparisonFolder, context: Context) -> list[Shard]:
+def _divide(
+    run: Run, files: ComparisonFolder, context: Context, watermarks: Watermarks
+) -> list[Shard]:
     """Divide the source as it is now; what it writes down for its shards goes to the folder."""
     source = run.job.source
     with tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
         budget = throttle.local_budget(source)
-        shards = source.shards(replace(context, scratch=scratch, throttle=budget))
+        local = replace(context, scratch=scratch, throttle=budget)
+        earlier = [read.shard for read in watermarks.shards.values()]
+        shards = source.shards_since(earlier, local) if earlier else source.shards(local)
         for path in sorted(Path(scratch).iterdir()):
             files.folder.publish(path.name, path.read_bytes())
     return sorted(shards, key=lambda shard: shard.id)
+
+
+class _IdentityRepeated(Exception):
+    """Records repeat an identity, and the source is not divided as a migration divides it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +413,8 @@ class _Comparison:
 
     Attributes:
         outcomes: number of a shard -> what came of it so far.
+        marks: of the source.
+        watermarks: of the last sync.
     """
 
     run: Run
@@ -341,18 +422,26 @@ class _Comparison:
     shards: list[Shard]
     work: CompareShard
     outcomes: dict[int, ShardOutcome]
+    marks: dict[str, str]
+    watermarks: Watermarks
 
     def settle(self) -> list[ShardOutcome]:
-        """Compare all shards; those with records of an identity of earlier shards, once more."""
+        """Compare all shards; those with records of an identity of earlier shards, once more.
+
+        Raises:
+            _IdentityRepeated: there are such records, and some shard was not read.
+        """
         numbers = range(len(self.shards))
         missing = [number for number in numbers if number not in self.outcomes]
-        self._read([ComparedShard(number, self.shards[number]) for number in missing])
+        self._read([self._to_compare(number) for number in missing])
         elsewhere: dict[int, dict[bytes, str]] = defaultdict(dict)
         for _ in range(_ROUNDS):
             ordered = [self.outcomes[number] for number in numbers]
             repeats = self._repeats(ordered)
             if not repeats:
                 return ordered
+            if self.watermarks.shards:
+                raise _IdentityRepeated
             for number, places in repeats.items():
                 elsewhere[number] |= places
             self._read(
@@ -365,6 +454,11 @@ class _Comparison:
             "records move between the parts of the source while it is read",
             "run the same command again when less is written to the source",
         )
+
+    def _to_compare(self, number: int) -> ComparedShard:
+        shard = self.shards[number]
+        mark = self.marks.get(shard.collection, "")
+        return ComparedShard(number, shard, mark=mark, before=self.watermarks.find(shard))
 
     def _read(self, shards: Sequence[ComparedShard]) -> None:
         limits, figures = self.run.job.limits, self.run.report.stage("source")

@@ -39,6 +39,10 @@ class WrittenFile:
     size: int
     digest: str
 
+    def is_of(self, data: bytes) -> bool:
+        """Tell whether these bytes are what was written."""
+        return (len(data), xxhash.xxh3_128_hexdigest(data)) == (self.size, self.digest)
+
     def is_whole(self, folder: Folder) -> bool:
         """Tell whether the file is what was written."""
         system, path = open_filesystem(folder.uri)

@@ -20,6 +20,7 @@ from cfray.sources.base import Shard
 from cfray.syncing.files import WrittenFile, damaged, read_document, write_document
 from cfray.syncing.known import KnownPart, KnownRows
 from cfray.syncing.shard import ShardOutcome, ids_of
+from cfray.syncing.watermarks import read_shard_of
 
 #: File that says what a comparison was made of; it is written when the source is divided.
 _BASIS = "basis.json"
@@ -52,7 +53,7 @@ class Seen:
         kept: row ids of the target's rows that are the same, chunks included.
         changed: row ids of the target's documents in whose place others come.
         unfit: row ids of the target's documents whose records fit no longer.
-        new: key and hash (``NEW_ROW``) of documents that the target has not.
+        new: key and hash (``ROW_HASH``) of documents that the target has not.
     """
 
     kept: RowIds
@@ -90,13 +91,17 @@ class ComparisonFolder:
             if body is None:
                 continue
             body["files"] = {end: WrittenFile(**file) for end, file in body["files"].items()}
-            outcome = ShardOutcome(**body)
+            before = body.pop("before")
+            outcome = ShardOutcome(before=None if before is None else read_shard_of(before), **body)
             if all(file.is_whole(self.folder) for file in outcome.files.values()):
                 outcomes[outcome.number] = outcome
         return outcomes
 
     def begin(self, basis: dict[str, Any], known: KnownRows, shards: Sequence[Shard]) -> None:
-        """Write down what a comparison is made of."""
+        """Write down what a comparison is made of; what came of another division counts no more."""
+        for name in self.folder.list_names():
+            if name.startswith(_OUTCOME):
+                self.folder.remove(name)
         body = {
             "basis": basis,
             "parts": [asdict(part) for part in known.parts],

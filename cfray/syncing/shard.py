@@ -8,40 +8,41 @@ has, and what it returns names those that count.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cfray.conversion.chunk_frames import TAGS, document_rows
+from cfray.conversion.chunk_frames import document_rows
 from cfray.conversion.convert import Fault
-from cfray.conversion.rejects import COMMIT_STAGE, RejectedRow, reject_frame
+from cfray.conversion.rejects import COMMIT_STAGE, RejectedRow, reject_frame, row_from_text
 from cfray.conversion.steps import Steps
 from cfray.copying.read import Reading
 from cfray.copying.shard import ShardCopy
-from cfray.copying.uuid_search import KEY, uuid_keys
+from cfray.copying.uuid_search import KEY, Keys, uuid_keys
 from cfray.copying.write import new_nonce
 from cfray.errors import CfrayError
-from cfray.frames.digests import MODULUS
-from cfray.frames.schema import record_uuids, uuid_namespace
+from cfray.frames.digests import MODULUS, Hashes
 from cfray.runtime import retry
 from cfray.runtime.filesystems import Folder, open_filesystem
 from cfray.runtime.storage_errors import classify_write_error
 from cfray.sources.base import Context, Shard
 from cfray.syncing.files import HashedStream, WrittenFile, damaged, write_file
 from cfray.syncing.known import CHUNK, Compared, KnownRows, key_bytes, to_npy
+from cfray.syncing.watermarks import ReadShard, Watermarks, read_array
 from cfray.target.quarantine_counts import SAME_IDENTITY
 
 #: Column of a staged row: the row id of the target's row whose vectors it takes over.
 REUSED = "reused"
 #: A run of row ids: the first, and how many.
 RUN = np.dtype([("first", "<u8"), ("rows", "<u8")])
-#: A document that the target has not: its key, and the hash of all that is compared.
-NEW_ROW = np.dtype([("key", KEY), ("hash", "<u8")])
+#: A row of the source: its key, and the hash of all that is compared.
+ROW_HASH = np.dtype([("key", KEY), ("hash", "<u8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,15 @@ class ComparedShard:
         number: of the shard in that division.
         shard: to read.
         elsewhere: key of a record of this shard -> where an earlier record of this identity is.
+        mark: of its source collection, taken before the session (``Source.watermark``).
+        before: the shard as the last sync has read it; None where it is to be read.
     """
 
     number: int
     shard: Shard
     elsewhere: Mapping[bytes, str] = field(default_factory=dict)
+    mark: str = ""
+    before: ReadShard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class ShardOutcome:
         staged: rows in ``<nonce>.frames``, chunks included.
         size: bytes of Arrow data in it.
         counts: for the report, of all records of the shard.
+        before: the shard as the next sync can use it; None where it must be read.
+        was_read: whether it was read, not only found to be as the last sync has read it.
     """
 
     number: int
@@ -90,6 +97,8 @@ class ShardOutcome:
     staged: int
     size: int
     counts: dict[str, int]
+    before: ReadShard | None = None
+    was_read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,7 @@ class CompareShard:
         compared: the columns that count.
         folder: for the files.
         stages: whether rows that differ are left in a file.
+        watermarks: of the last sync; None where every shard is to be read.
     """
 
     steps: Steps
@@ -113,6 +123,7 @@ class CompareShard:
     compared: Compared
     folder: Folder
     stages: bool
+    watermarks: Folder | None = None
 
     def __call__(self, planned: ComparedShard) -> ShardOutcome:
         """Compare a shard, reading it anew after a transient error.  Body of a Ray task.
@@ -123,6 +134,59 @@ class CompareShard:
         return retry.run_with_retries(lambda: self._compare(planned))
 
     def _compare(self, planned: ComparedShard) -> ShardOutcome:
+        watermark = None
+        if self.watermarks is not None:
+            source = self.steps.job.source
+            watermark = source.watermark(planned.shard, planned.mark, self.context)
+        before = planned.before
+        if before is not None and before.watermark == watermark:
+            outcome = self._compare_unread(planned, before)
+            if outcome is not None:
+                return outcome
+        return self._read_and_compare(planned, watermark)
+
+    def _compare_unread(self, planned: ComparedShard, before: ReadShard) -> ShardOutcome | None:
+        """Compare what the last sync has read; None where the target is not that."""
+        assert self.watermarks is not None
+        left = Watermarks(self.watermarks)
+        data = left.read(before.rows)
+        lines = b"" if before.rejected is None else left.read(before.rejected)
+        if data is None or lines is None:
+            return None
+        rows = read_array(data)
+        matches = self.known.find(rows["key"])
+        if not (matches.found & (matches.rows["hash"] == rows["hash"])).all():
+            return None
+        same = int(np.count_nonzero(matches.rows["kind"] != CHUNK))
+        if same != before.read - before.quarantined:
+            return None
+        rejected = [RejectedRow.from_line(line) for line in lines.splitlines()]
+        arrays = {
+            "kept": runs_of(matches.rows["row_id"].tolist()),
+            "changed": np.empty(0, np.uint64),
+            "new": np.empty(0, ROW_HASH),
+            "unfit": self._unfit(planned.shard, rejected),
+        }
+        nonce = new_nonce()
+        return ShardOutcome(
+            number=planned.number,
+            session=self.session,
+            nonce=nonce,
+            files=self._write(nonce, arrays, rejected),
+            read=before.read,
+            quarantined=before.quarantined,
+            rejects=before.rejects,
+            same=same,
+            changed=0,
+            new=0,
+            staged=0,
+            size=0,
+            counts=before.counts,
+            before=before,
+            was_read=False,
+        )
+
+    def _read_and_compare(self, planned: ComparedShard, watermark: str | None) -> ShardOutcome:
         reading = Reading(self.steps.job.source, planned.shard, self.context)
         copy = ShardCopy(reading, self.steps)
         seen = _Seen(planned, copy.rejected, copy.counts)
@@ -138,19 +202,13 @@ class CompareShard:
         arrays = {
             "kept": runs_of(seen.kept),
             "changed": np.array(seen.changed, np.uint64),
-            "new": np.array(seen.new, NEW_ROW),
+            "new": np.array(seen.new, ROW_HASH),
             "unfit": self._unfit(planned.shard, copy.rejected),
         }
-        files = {
-            name: write_file(self.folder, f"{nonce}.{name}", to_npy(array))
-            for name, array in arrays.items()
-        }
+        files = self._write(nonce, arrays, copy.rejected)
         if staged_file := staging.close():
             files["frames"] = staged_file
-        if copy.rejected and self.stages:
-            lines = b"".join(row.to_line() for row in copy.rejected)
-            files["rejected"] = write_file(self.folder, f"{nonce}.rejected", lines)
-        return ShardOutcome(
+        outcome = ShardOutcome(
             number=planned.number,
             session=self.session,
             nonce=nonce,
@@ -165,27 +223,66 @@ class CompareShard:
             size=size,
             counts=dict(+copy.counts),
         )
+        if watermark is None or not self.stages:
+            return outcome
+        return replace(outcome, before=self._leave(planned, watermark, outcome, seen))
+
+    def _write(
+        self, nonce: str, arrays: Mapping[str, npt.NDArray[Any]], rejected: list[RejectedRow]
+    ) -> dict[str, WrittenFile]:
+        """Write the files of a shard; they count only where an outcome names them."""
+        files = {
+            name: write_file(self.folder, f"{nonce}.{name}", to_npy(array))
+            for name, array in arrays.items()
+        }
+        if rejected and self.stages:
+            lines = b"".join(row.to_line() for row in rejected)
+            files["rejected"] = write_file(self.folder, f"{nonce}.rejected", lines)
+        return files
+
+    def _leave(
+        self, planned: ComparedShard, watermark: str, outcome: ShardOutcome, seen: _Seen
+    ) -> ReadShard:
+        """Leave what the shard's records became for the next sync."""
+        assert self.watermarks is not None
+        rows = np.concatenate([np.empty(0, ROW_HASH), *seen.rows])
+        rejected = None
+        if seen.rejected:
+            lines = b"".join(row.to_line() for row in seen.rejected)
+            rejected = write_file(self.watermarks, f"{outcome.nonce}.rejected", lines)
+        return ReadShard(
+            planned.shard,
+            watermark,
+            write_file(self.watermarks, f"{outcome.nonce}.rows", to_npy(rows)),
+            rejected,
+            outcome.read,
+            outcome.quarantined,
+            outcome.rejects,
+            outcome.counts,
+        )
 
     def _unfit(self, shard: Shard, rejected: list[RejectedRow]) -> npt.NDArray[np.uint64]:
-        """Give the row ids of the target's documents whose records fit no longer.
-
-        A record that is refused has no uuid, but mostly an id, of which one tag gives the uuid.
-        """
-        ids = [row.id for row in rejected if row.id is not None and row.stage != COMMIT_STAGE]
-        if not ids:
-            return np.empty(0, np.uint64)
-        space = uuid_namespace(self.steps.job.name, shard.collection)
-        tagged = pa.array([f"{tag}:{text}" for text in ids for tag in TAGS], pa.string())
-        uuids = [*record_uuids(space, tagged).to_pylist(), *(text.lower() for text in ids)]
-        matches = self.known.find(uuid_keys(pa.array(uuids, pa.string())))
-        rows = matches.rows[matches.found & (matches.rows["kind"] != CHUNK)]
-        return np.unique(rows["row_id"])
+        """Give the row ids of the target's documents whose records fit no longer."""
+        batches: dict[str, list[pa.RecordBatch]] = defaultdict(list)
+        for row in rejected:
+            if row.record and row.stage != COMMIT_STAGE:
+                record = row_from_text(row.record)
+                batches[record.schema.to_string(show_schema_metadata=True)].append(record)
+        unfit = [np.empty(0, np.uint64)]
+        for alike in batches.values():
+            uuids = self.steps.conversion.read_uuids(pa.concat_batches(alike), shard.collection)
+            matches = self.known.find(uuid_keys(uuids))
+            rows = matches.rows[matches.found & (matches.rows["kind"] != CHUNK)]
+            unfit.append(rows["row_id"])
+        return np.unique(np.concatenate(unfit))
 
     def _differing(self, frames: pa.RecordBatch, seen: _Seen) -> pa.RecordBatch:
         """Note what is the same, and give the rows of the units that are not."""
         keys = uuid_keys(frames.column("uuid"))
         matches = self.known.find(keys)
         hashes, texts = self.compared.hashes(frames)
+        if self.watermarks is not None and self.stages:
+            seen.note_rows(keys, hashes)
         is_same = matches.found & (matches.rows["hash"] == hashes)
         reused = matches.found & (matches.rows["texts"] == texts) & bool(self.compared.texts)
         chosen: list[int] = []
@@ -220,6 +317,8 @@ class _Seen:
         kept: row ids of these and of their chunks.
         changed: row ids of the target's documents in whose place others come.
         new: key and hash of documents that the target has not.
+        keys: of all documents.
+        rows: key and hash of all rows, a batch each; only where the next sync can use them.
     """
 
     planned: ComparedShard
@@ -230,6 +329,13 @@ class _Seen:
     changed: list[int] = field(default_factory=list)
     new: list[tuple[bytes, int]] = field(default_factory=list)
     keys: set[bytes] = field(default_factory=set)
+    rows: list[npt.NDArray[np.void]] = field(default_factory=list)
+
+    def note_rows(self, keys: Keys, hashes: Hashes) -> None:
+        """Note what the records of a batch became."""
+        rows = np.zeros(len(keys), ROW_HASH)
+        rows["key"], rows["hash"] = keys, hashes
+        self.rows.append(rows)
 
     def refuses(self, frames: pa.RecordBatch, first: int, end: int, key: bytes) -> bool:
         """Set a document aside whose identity an earlier record has."""

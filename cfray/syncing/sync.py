@@ -20,11 +20,12 @@ from cfray.copying.write import new_nonce
 from cfray.engine import failpoint
 from cfray.errors import ConfigError, LimitReached, TargetError
 from cfray.frames.digests import MODULUS
+from cfray.job.mapping import FRAME_KINDS
 from cfray.joining.headers import prepare_headers
 from cfray.joining.quarantine import quarantined_rows
 from cfray.report.run import Run
 from cfray.runtime.plurals import counted
-from cfray.syncing.difference import Difference, find_difference
+from cfray.syncing.difference import Difference, find_difference, remember
 from cfray.syncing.files import ComparisonDamaged
 from cfray.syncing.folder import ComparisonFolder, RowIds
 from cfray.syncing.leaving import Leaving, sum_leaving
@@ -51,10 +52,12 @@ class SyncSettings:
         deletes: what becomes of documents that the source has no more.
         allow_empty: believe a source, or a source collection, that answers with no record at all,
             or that lacks more than half of the target's documents.
+        reads_all: read shards, too, that are as the last sync has read them.
     """
 
     deletes: Deletes = "apply"
     allow_empty: bool = False
+    reads_all: bool = False
 
 
 def sync(run: Run, settings: SyncSettings) -> Difference:
@@ -78,20 +81,29 @@ def sync(run: Run, settings: SyncSettings) -> Difference:
     files = ComparisonFolder(run.state.scratch.child(f"{name}-difference"))
     _check_can_mark(run, settings)
     try:
-        difference = run.timed("difference", lambda: find_difference(run, files, stages=True))
+        difference = run.timed(
+            "difference",
+            lambda: find_difference(run, files, stages=True, remembers=not settings.reads_all),
+        )
         books = read_books(run.state, ledger)
-        check_not_empty(run, books, difference, settings)
+        # records that fit no longer are no reason to believe that they are gone
         check_limits(run, difference)
+        check_not_empty(run, books, difference, settings)
         failpoint.reach("found")
         work = _Sync(run, settings, difference, books, name)
         if run.timed("sync", work.commit):
             failpoint.reach("synced")
+        remember(run, difference)
     except ComparisonDamaged:
         files.remove()
         raise
     files.remove()
     run.report.notes.append(f"sync: {difference.sentence()}")
-    run.report.counts |= {"shards_read": len(difference.shards), **work.counts()}
+    run.report.counts |= {
+        "shards_read": len(difference.shards) - difference.unread,
+        "shards_unread": difference.unread,
+        **work.counts(),
+    }
     return difference
 
 
@@ -101,9 +113,15 @@ def _check_can_mark(run: Run, settings: SyncSettings) -> None:
     Raises:
         ConfigError: nobody could tell cfray's mark from the source's.
     """
-    if settings.deletes == "mark" and any(
-        shape.status is not None for shape in run.job.mapping.shapes
-    ):
+    if settings.deletes != "mark":
+        return
+    if run.job.source.kind in FRAME_KINDS:
+        raise ConfigError(
+            "the frames of this source have a status of their own, and --deletes mark would write "
+            "into it",
+            "use --deletes apply or ignore; where the source is a target, its own sync can mark",
+        )
+    if any(shape.status is not None for shape in run.job.mapping.shapes):
         raise ConfigError(
             "mapping.status fills the column status from the source, and --deletes mark would "
             "write into it",
@@ -167,9 +185,17 @@ def _check_not_halved(difference: Difference, settings: SyncSettings) -> None:
     if leaving > difference.documents * _MOST_GONE:
         raise ConfigError(
             f"{leaving:,} of the target's {counted(difference.documents, 'document')} are gone "
-            "from the source; nothing was changed",
+            f"from the source{_unreadable_words(difference)}; nothing was changed",
             "see whether the source is whole; if they are really gone, add --allow-empty",
         )
+
+
+def _unreadable_words(difference: Difference) -> str:
+    """Say how many records were read and do not fit: of some of them nobody can read the id."""
+    if not difference.quarantined:
+        return ""
+    does = "does" if difference.quarantined == 1 else "do"
+    return f", in which {counted(difference.quarantined, 'record')} {does} not fit"
 
 
 def records_by_collection(difference: Difference) -> Counter[str]:

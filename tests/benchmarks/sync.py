@@ -1,7 +1,8 @@
 """``cfray sync`` beside a fresh migration: what a sync takes, and what many of them leave behind.
 
 Before each sync one file of the source is written anew: of its rows, some have another title, some
-are gone, some are new.  At the end searches, files and bytes of the target are compared with those
+are gone, some are new.  Its time is set back by an hour, for a file of the last minute is read again
+by the next sync.  At the end a sync that finds nothing is timed beside one that reads all; searches, files and bytes of the target are compared with those
 of a migration of the same source, in one run.
 
     python -m tests.benchmarks.sync [--rows 100000] [--rounds 1] [--syncs 20]
@@ -49,6 +50,8 @@ def change(folder: Path, number: int, rows: int) -> None:
     kept[gone] = False
     new = exports.table(rows + number * some, rows + (number + 1) * some).cast(table.schema)
     pq.write_table(pa.concat_tables([table.filter(pa.array(kept)), new]), path)
+    written = time.time() - 3600 + number
+    os.utime(path, (written, written))
 
 
 def search_seconds(targets: list[str]) -> list[dict[str, float]]:
@@ -98,6 +101,8 @@ def measure(rows: int, syncs: int, cache: str) -> None:
         for number in range(syncs):
             change(source, number, rows)
             took.append(tree.run_cfray("sync", f"{home}/synced.yaml").wall)
+        idle = tree.run_cfray("sync", f"{home}/synced.yaml").wall
+        reading_all = tree.run_cfray("sync", f"{home}/synced.yaml", "--read-all").wall
         again = tree.run_cfray("migrate", f"{home}/fresh.yaml").wall
         targets = [f"{home}/{name}.lance" for name in ("synced", "fresh")]
         counted = [lance.dataset(target).count_rows() for target in targets]
@@ -108,6 +113,10 @@ def measure(rows: int, syncs: int, cache: str) -> None:
         print(
             f"{rows:,} rows: migration {migrated:.1f} s, sync {sync:.1f} s (median of {syncs}, last "
             f"{took[-1]:.1f} s), fresh migration {again:.1f} s; sync / migration {sync / again:.2f}"
+        )
+        print(
+            f"{rows:,} rows: sync without a change {idle:.1f} s, with --read-all {reading_all:.1f} s; "
+            f"ratio {idle / reading_all:.2f}"
         )
         for kind in synced:
             print(

@@ -204,3 +204,57 @@ def test_sync_after_sync_the_target_is_what_the_store_is(
     fresh = len(lance.dataset(again.target).get_fragments())
     record_property("fragments", f"{fragments}, fresh {fresh}")
     assert fragments <= max(1.5 * fresh, fresh + 1)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=pytest.mark.server(kind))
+        for kind in ("postgres", "elasticsearch", "opensearch")
+    ]
+)
+def bed(request, shared_bed):
+    return shared_bed(stores.bed_of(request.param))
+
+
+def change_in_place(bed: Any, name: str, row: dict[str, Any]) -> None:
+    if bed.kind == "postgres":
+        bed.execute(f'UPDATE "{name}" SET text = %s WHERE id = %s', row["text"], row["id"])
+        return
+    with bed.client() as client:
+        bed.bulk(client, iter([bed.action(name, row)]))
+
+
+def test_a_collection_that_nobody_writes_to_is_not_read_again(bed, cfray, tmp_path):
+    rows = [
+        {"id": f"r{number}", "text": f"text {number}", "vector": [1.0, float(number)]}
+        for number in range(60)
+    ]
+    names = [bed.seed(rows), bed.seed(rows[:40])]
+    job = runs.write_job(
+        tmp_path,
+        {
+            "name": "followed",
+            "source": stores.section(bed.source(*names)),
+            "mapping": {"id": "id", "text_content": "text", "vector": "vector"},
+            "target": {"uri": "out.lance"},
+        },
+    )
+    settings = stores.settings(bed.source("x"))
+    cfray.run("migrate", job.path, "--quiet", **settings).ended_with(0)
+
+    def sync(*options: str) -> dict[str, int]:
+        ended = cfray.run("sync", job.path, "--json", "--quiet", *options, **settings)
+        return ended.ended_with(0).document()["counts"]
+
+    shards = sync()["shards_read"]
+    assert shards == 2 if bed.kind == "postgres" else shards >= 2
+    assert sync()["shards_unread"] == shards
+    change_in_place(bed, names[1], {**rows[7], "text": "changed in place"})
+    counts = sync()
+    assert counts["shards_unread"] == shards // 2
+    assert counts["records_changed"] == 1
+    texts = lance.dataset(job.target).to_table(["text_content"]).column(0).to_pylist()
+    assert texts.count("changed in place") == 1
+    assert counts["read"] == 100
+    assert sync("--read-all")["shards_unread"] == 0
+    assert sync()["shards_unread"] == shards

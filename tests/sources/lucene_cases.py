@@ -265,6 +265,40 @@ class LuceneCases:
             assert source.count(context) == 24, "in place: no count shows it"
             assert source.marks(context) == {**before, name: "13 operations"}
 
+    def test_a_slice_of_an_index_that_nobody_writes_to_keeps_its_watermark(self, bed):
+        seeded_rows = bed.awkward(12, 4)
+        name, untouched = bed.seed(seeded_rows), bed.seed(seeded_rows)
+        source = bed.source(name, untouched)
+
+        def watermarks(earlier, **changed):
+            marks = source.marks(CONTEXT)
+            with in_session(source) as (session, _):
+                context = replace(CONTEXT, session={**session.state, **changed})
+                shards = source.shards_since(earlier, context)
+                return shards, {
+                    shard.id: source.watermark(shard, marks[shard.collection], context)
+                    for shard in shards
+                }
+
+        shards, before = watermarks([])
+        assert set(before.values()) == {"12 operations"}
+        assert watermarks(shards) == (shards, before)
+        with bed.client() as client:
+            bed.bulk(client, iter([bed.action(name, seeded_rows[3] | {"title": "another"})]))
+        again, after = watermarks(shards)
+        assert [shard.where for shard in again] == [shard.where for shard in shards]
+        changed = {shard.collection for shard in shards if before[shard.id] != after[shard.id]}
+        assert changed == {name}
+        # what a search does not show yet is no watermark, nor is what is under way
+        assert set(watermarks(shards, unrefreshed=[name, untouched])[1].values()) == {None}
+        assert source.watermark(shards[0], "12 operations, 1 under way", CONTEXT) is None
+        # another index of this name is another index, with as many operations or not
+        bed.drop(untouched)
+        bed.seed(seeded_rows, untouched)
+        known = {shard.id: shard.where for shard in shards}
+        renewed = [shard for shard in watermarks(shards)[0] if shard.collection == untouched]
+        assert all(known[shard.id] != shard.where for shard in renewed)
+
     def test_scrolls_read_the_same_rows_in_slices(self, bed):
         seeded_rows = bed.awkward(90, 4)
         source = bed.source(bed.seed(seeded_rows), read_by="scroll", slices=5)

@@ -10,6 +10,7 @@ Which files are read is ``selection.py``'s matter, what their folders say ``part
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -25,11 +26,15 @@ from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Json, Shard, Source
 from cfray.sources.files import kinds, notes, partitions
 from cfray.sources.files.copies import find_copies
-from cfray.sources.files.listing import PinnedFile, check_kind, mark_of
+from cfray.sources.files.listing import PinnedFile, check_kind, is_settled, mark_of
 from cfray.sources.files.locations import path_below
 from cfray.sources.files.schemas import SchemaUnion
 from cfray.sources.files.selection import Selection, pin_codecs, select_files
 from cfray.sources.files.walk import enters_target
+
+#: How many times the shards that the bytes need a division may have that was made step by step (a
+#: choice): each sync adds a small one, and each costs a task.
+MOST_SHARDS_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,24 @@ class FileSource(Source):
         names = set(appeared)
         return self._cut(files, [file for file in files if file.name in names], context)
 
+    def shards_since(self, earlier: list[Shard], context: Context) -> list[Shard]:
+        """Cut the files that appeared or changed, and those that share a shard with such a file."""
+        files = self.find_files()
+        kept = whole_shards(earlier, files)
+        if len(kept) > MOST_SHARDS_KEPT * (
+            1 + sum(file.size for file in files) // self.shard_bytes
+        ):
+            return self.shards(context)
+        covered = {file.name for shard in kept for file, _ in parts_of(shard)}
+        return kept + self._cut(
+            files, [file for file in files if file.name not in covered], context
+        )
+
+    def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
+        """Say that the shard's ``where`` is one: it has the size and the time of each file."""
+        newest = max(file.modified for file, _ in parts_of(shard))
+        return "as pinned" if is_settled(newest) else None
+
     def _cut(
         self, files: list[PinnedFile], chosen: list[PinnedFile], context: Context
     ) -> list[Shard]:
@@ -285,6 +308,30 @@ def pack_parts(parts: list[FilePart], shard_bytes: int) -> list[Shard]:
         groups[-1].append(part)
         group_bytes += part.size
     return [_shard_of(group) for group in groups]
+
+
+def whole_shards(earlier: list[Shard], files: list[PinnedFile]) -> list[Shard]:
+    """Choose the shards whose files can stay as they were cut.
+
+    A file that changed is cut anew, and so is each file of which a part lies in a shard with a part
+    of such a file.
+    """
+    # as JSON: a plan that was saved and read names the keys of the folders in another order
+    pins = {file.name: file.to_json() for file in files}
+    shards_with: dict[str, list[int]] = defaultdict(list)
+    names = [[file.name for file, _ in parts_of(shard)] for shard in earlier]
+    pending = []
+    for number, shard in enumerate(earlier):
+        for file, _ in parts_of(shard):
+            shards_with[file.name].append(number)
+            if file.to_json() != pins.get(file.name):
+                pending.append(file.name)
+    broken: set[int] = set()
+    while pending:
+        for number in shards_with.pop(pending.pop(), ()):
+            broken.add(number)
+            pending += names[number]
+    return [shard for number, shard in enumerate(earlier) if number not in broken]
 
 
 def _shard_of(parts: list[FilePart]) -> Shard:

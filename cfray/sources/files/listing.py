@@ -8,6 +8,7 @@ content are never mixed.  A folder that cannot be read stops the plan: its rows 
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from cfray.sources.files.walk import Entry, read_links
 #: Keys of the folders that a file lies in and their values, outermost first; null where the folder
 #: stands for null.
 Partition = tuple[tuple[str, str | None], ...]
+
+#: Nanoseconds after which another write gives a file another time (a choice): S3 writes times by
+#: the second, FAT by two, and the clocks of two machines in one network differ by less than this.
+SETTLING_NS = 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,17 @@ def mark_of(file: PinnedFile | Entry) -> str:
     """Say in words what a pin compares: size, time and links."""
     words = f"{file.size:,} bytes of {_write_time(file.modified)}"
     return words + "".join(f", link to {link}" for link in file.links)
+
+
+def is_settled(modified: int) -> bool:
+    """Tell whether a file that is written to from now on will have another time than this one.
+
+    A store may write times by the second, and its clock may differ from ours.
+
+    Args:
+        modified: ns since the epoch; 0 where the filesystem does not say.
+    """
+    return 0 < modified < time.time_ns() - SETTLING_NS
 
 
 def utc_second(nanoseconds: int) -> dt.datetime | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,22 +51,70 @@ def write_shards(
         context: of the run; its scratch folder takes the list.
         first: number of the first shard.
     """
-    folder, shards = Folder(context.scratch), []
-    for number, group in enumerate(_groups(files, shard_bytes), first):
-        lines = [json.dumps([file.name, file.size, file.modified, file.links]) for file in group]
-        data = "".join(f"{line}\n" for line in lines).encode()
-        digest = hashlib.sha256(data).hexdigest()
-        name = f"files-{number:06d}-{digest[:16]}.jsonl"
-        folder.publish(name, data)
-        shards.append(
-            Shard(
-                f"files#{number:06d}",
-                {"root": root, "manifest": name, "sha256": digest},
-                rows=len(group),
-                size=sum(file.size for file in group),
-            )
-        )
+    groups = enumerate(_groups(files, shard_bytes), first)
+    return [_write_shard(root, number, group, context) for number, group in groups]
+
+
+def write_shards_since(
+    root: str,
+    files: Sequence[Entry],
+    shard_bytes: int,
+    context: Context,
+    earlier: Sequence[Shard],
+) -> list[Shard]:
+    """Cut the list where an earlier one was cut, so that what did not change is cut alike.
+
+    A part that has grown to more than two shards is cut anew; where a third of the earlier shards
+    is left, all is.
+
+    Args:
+        root: as of ``write_shards``.
+        files: as of ``write_shards``.
+        shard_bytes: as of ``write_shards``.
+        context: as of ``write_shards``.
+        earlier: shards that ``write_shards`` or this function made.
+    """
+    if any(shard.where.get("root") != root for shard in earlier):
+        return write_shards(root, files, shard_bytes, context)
+    firsts = sorted(
+        (os.fsencode(json.loads(str(shard.where["first"]))), shard.id) for shard in earlier
+    )
+    names = [first for first, _ in firsts]
+    parts: list[list[Entry]] = [[] for _ in firsts]
+    for file in files:
+        parts[max(bisect_right(names, os.fsencode(file.name)) - 1, 0)].append(file)
+    filled = [
+        (int(shard_id.partition("#")[2]), part)
+        for (_, shard_id), part in zip(firsts, parts, strict=True)
+        if part
+    ]
+    if len(filled) * 3 < len(earlier) or not filled:
+        return write_shards(root, files, shard_bytes, context)
+    shards, following = [], 1 + max(number for number, _ in filled)
+    for number, part in filled:
+        groups = list(_groups(part, shard_bytes))
+        if len(groups) <= 2:
+            groups = [part]
+        shards.append(_write_shard(root, number, groups[0], context))
+        for group in groups[1:]:
+            shards.append(_write_shard(root, following, group, context))
+            following += 1
     return shards
+
+
+def _write_shard(root: str, number: int, group: Sequence[Entry], context: Context) -> Shard:
+    lines = [json.dumps([file.name, file.size, file.modified, file.links]) for file in group]
+    data = "".join(f"{line}\n" for line in lines).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"files-{number:06d}-{digest[:16]}.jsonl"
+    Folder(context.scratch).publish(name, data)
+    return Shard(
+        f"files#{number:06d}",
+        # JSON of the name: one that is not UTF-8 is no text that a file of JSON could hold
+        {"root": root, "manifest": name, "sha256": digest, "first": json.dumps(group[0].name)},
+        rows=len(group),
+        size=sum(file.size for file in group),
+    )
 
 
 def _groups(files: Sequence[Entry], shard_bytes: int) -> Iterator[list[Entry]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pyarrow as pa
@@ -16,12 +17,12 @@ from cfray.errors import SourceError
 from cfray.records.record import Reject, from_objects
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Shard
-from cfray.sources.files.listing import mark_of
+from cfray.sources.files.listing import is_settled, mark_of
 from cfray.sources.files.locations import printable
 from cfray.sources.filesystem import media, notes
 from cfray.sources.filesystem.duplicates import find_duplicates
 from cfray.sources.filesystem.extractor import Extractor
-from cfray.sources.filesystem.manifest import read_manifest, write_shards
+from cfray.sources.filesystem.manifest import read_manifest, write_shards, write_shards_since
 from cfray.sources.filesystem.patterns import Patterns
 from cfray.sources.filesystem.pinned import read_contents
 from cfray.sources.filesystem.records import make_record
@@ -30,6 +31,8 @@ from cfray.sources.filesystem.tree import FileTree, enters_target, list_tree
 
 #: What the fields of a record weigh beside its text and its bytes.
 _BYTES_PER_RECORD = 256
+#: Package of the extractor (the extra ``documents``).
+_EXTRACTOR = "kreuzberg"
 
 
 class Filesystem(Settings):
@@ -44,14 +47,7 @@ class Filesystem(Settings):
 
     def shards(self, context: Context) -> list[Shard]:
         """List the files, write the list down and cut it by bytes."""
-        tree = self._list()
-        if not tree.files:
-            left = "; ".join(notes.left_notes(tree.left))
-            raise SourceError(
-                f"no file at {self.uri}{f': {left}' if left else ''}",
-                "correct source.uri, source.include or source.exclude in the job file",
-            )
-        self._check_extractor([entry.name for entry in tree.files])
+        tree = self._listed()
         return write_shards(tree.root, tree.files, self.shard_bytes, context)
 
     def shards_of(self, appeared: list[str], planned: int, context: Context) -> list[Shard]:
@@ -61,9 +57,41 @@ class Filesystem(Settings):
         self._check_extractor([entry.name for entry in files])
         return write_shards(tree.root, files, self.shard_bytes, context, first=planned)
 
+    def shards_since(self, earlier: list[Shard], context: Context) -> list[Shard]:
+        """List the files, and cut the list where it was cut before."""
+        if not earlier:
+            return self.shards(context)
+        tree = self._listed()
+        return write_shards_since(tree.root, tree.files, self.shard_bytes, context, earlier)
+
+    def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
+        """Name the extractor; the shard's ``where`` has a digest of names, sizes and times."""
+        if not is_settled(max(file.modified for file in read_manifest(shard, context))):
+            return None
+        if self.extract == "none" or find_spec(_EXTRACTOR) is None:
+            return "no extractor"
+        allowed = f"{self.extract_seconds:g} s and {self.extract_memory} bytes a file"
+        return f"{_EXTRACTOR} {version(_EXTRACTOR)}, {allowed}"
+
+    def _listed(self) -> FileTree:
+        """List the files; refuse a tree without any, and documents that nothing can extract.
+
+        Raises:
+            SourceError: says what is wrong.
+        """
+        tree = self._list()
+        if not tree.files:
+            left = "; ".join(notes.left_notes(tree.left))
+            raise SourceError(
+                f"no file at {self.uri}{f': {left}' if left else ''}",
+                "correct source.uri, source.include or source.exclude in the job file",
+            )
+        self._check_extractor([entry.name for entry in tree.files])
+        return tree
+
     def _check_extractor(self, names: list[str]) -> None:
         """Refuse documents for which the extractor is missing."""
-        if self.extract == "none" or find_spec("kreuzberg") is not None:
+        if self.extract == "none" or find_spec(_EXTRACTOR) is not None:
             return
         documents = [name for name in names if media.suffix_of(name) in media.DOCUMENTS]
         if documents:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from cfray.sources.lucene import export, plan
 from cfray.sources.lucene.describe import describe_index, index_notes
 from cfray.sources.lucene.errors import NoPermission
 from cfray.sources.lucene.indices import (
+    UNDER_WAY,
     choose_indices,
     fetch_facts,
     list_catalog,
@@ -117,6 +119,33 @@ class LuceneSource(LuceneSettings):
         with self.open_server(context) as server:
             chosen = choose_indices(server, list_catalog(server))
             return [shard for index in chosen for shard in plan.plan_index(server, index)]
+
+    def shards_since(self, earlier: list[Shard], context: Context) -> list[Shard]:
+        """Cut each index into slices, and keep those of an index that is cut as it was.
+
+        The bytes of a record, of which a few are looked at, only say how many come in a page.
+        """
+        if self.uri:
+            return self.shards(context)
+        known = {shard.id: shard.where for shard in earlier}
+        return [
+            replace(shard, where={**shard.where, "row_bytes": known[shard.id]["row_bytes"]})
+            if shard.id in known
+            else shard
+            for shard in self.shards(context)
+        ]
+
+    def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
+        """Give the number of operations of the index; the shard's ``where`` has its uuid.
+
+        The index was counted before it was refreshed, so what is counted is seen by a search; but
+        not what was under way, nor where the credential may not refresh.
+        """
+        state = context.session if isinstance(context.session, dict) else {}
+        unrefreshed = state.get("unrefreshed")
+        if not isinstance(unrefreshed, list) or shard.collection in unrefreshed:
+            return None
+        return mark if mark and UNDER_WAY not in mark else None
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Read a slice page by page; the next page is fetched during the conversion."""

@@ -16,6 +16,9 @@ from cfray.sources.lucene.errors import NoPermission
 from cfray.sources.lucene.facts import IndexFacts
 from cfray.sources.lucene.server import Server, path_of
 
+#: What a mark says of operations that were numbered and had not ended.
+UNDER_WAY = "under way"
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
@@ -154,14 +157,17 @@ def mark_index(server: Server, index: str) -> str:
     answer = server.send(
         "GET", path_of(index, "_stats", "docs"), level="shards", filter_path="indices.*.shards"
     )
-    operations = sum(
-        copy["seq_no"]["max_seq_no"] + 1
+    numbers = [
+        copy["seq_no"]
         for stats in answer["indices"].values()
         for copies in stats["shards"].values()
         for copy in copies
         if copy["routing"]["primary"]
-    )
-    return f"{operations:,} operations"
+    ]
+    operations = sum(number["max_seq_no"] + 1 for number in numbers)
+    ended = sum(number["local_checkpoint"] + 1 for number in numbers)
+    words = f"{operations:,} operations"
+    return words if ended == operations else f"{words}, {operations - ended:,} {UNDER_WAY}"
 
 
 def refresh(server: Server, index: str) -> bool:

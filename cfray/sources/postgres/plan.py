@@ -7,7 +7,7 @@ row is where the plan's snapshot saw it (``blocks.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from cfray.errors import SourceError
@@ -19,6 +19,8 @@ from cfray.sources.postgres.tables import Table, fetch_table
 
 #: Shards of one table at most.
 _MAX_SHARDS = 4_000
+#: How many times the shards that a table needs its earlier division may have (a choice).
+_MOST_CUTS_KEPT = 4
 #: Bytes that a row is taken for where the catalog knows no size (views, foreign tables, queries).
 _DEFAULT_ROW_BYTES = 1_024
 #: Rows above which the bounds come from a sample of the blocks, for reading all keys of 20 million
@@ -26,8 +28,16 @@ _DEFAULT_ROW_BYTES = 1_024
 _SAMPLED_ROWS, _SAMPLE_KEYS = 20_000_000, 200_000
 
 
-def plan_relation(connection: Connection, relation: Relation) -> list[Shard]:
+def plan_relation(
+    connection: Connection, relation: Relation, earlier: Sequence[Shard] = ()
+) -> list[Shard]:
     """Cut a relation into shards.
+
+    Args:
+        connection: under the session's snapshot.
+        relation: to be cut.
+        earlier: shards that the source was cut into before; where they are ranges of this
+            relation's keys, it is cut at the same keys.
 
     Raises:
         SourceError: it cannot be divided as the job file asks.
@@ -54,7 +64,7 @@ def plan_relation(connection: Connection, relation: Relation) -> list[Shard]:
                 "set source.partition: key, and name its key with source.key",
             )
         else:
-            shards += _cut_keys(connection, table, leaf)
+            shards += _cut_keys(connection, table, leaf, earlier)
     return shards
 
 
@@ -72,7 +82,9 @@ def _where(table: Table, leaf: Leaf) -> dict[str, Json]:
     }
 
 
-def _cut_keys(connection: Connection, table: Table, leaf: Leaf) -> Iterator[Shard]:
+def _cut_keys(
+    connection: Connection, table: Table, leaf: Leaf, earlier: Sequence[Shard]
+) -> Iterator[Shard]:
     """Cut at every n-th key; a relation without a key is one shard."""
     rows = int(str(connection.ask(f"SELECT count(*) FROM {leaf.sql} AS t")[0][0]))
     if not rows:
@@ -80,7 +92,12 @@ def _cut_keys(connection: Connection, table: Table, leaf: Leaf) -> Iterator[Shar
     row_bytes = max(1, leaf.size // rows) if leaf.size else _DEFAULT_ROW_BYTES
     shard_bytes = connection.settings.shard_bytes
     shard_rows = max(1, shard_bytes // row_bytes, -(-rows // _MAX_SHARDS))
-    cuts = _find_cuts(connection, table, leaf, rows, shard_rows) if table.key else []
+    cuts: list[tuple[str, ...]] = []
+    if table.key:
+        cuts = _earlier_cuts(table, leaf, earlier)
+        if len(cuts) > _MOST_CUTS_KEPT * (rows // shard_rows + 1):
+            cuts = []
+        cuts += _find_cuts(connection, table, leaf, shard_rows, cuts[-1] if cuts else None)
     prefix = _prefix(table, leaf)
     for number, (low, high) in enumerate(pairwise([None, *cuts, None])):
         yield Shard(
@@ -93,13 +110,36 @@ def _cut_keys(connection: Connection, table: Table, leaf: Leaf) -> Iterator[Shar
         )
 
 
-def _find_cuts(
-    connection: Connection, table: Table, leaf: Leaf, rows: int, shard_rows: int
-) -> list[tuple[str, ...]]:
-    """Find the first key of each shard but the first."""
-    if rows <= shard_rows:
+def _earlier_cuts(table: Table, leaf: Leaf, earlier: Sequence[Shard]) -> list[tuple[str, ...]]:
+    """Find the keys at which a table was cut; none where not all of its ranges are known."""
+    mine = [
+        (shard.where["low"], shard.where["high"])
+        for shard in sorted(earlier, key=lambda shard: shard.id)
+        if _where(table, leaf).items() <= shard.where.items() and "low" in shard.where
+    ]
+    lows, highs = [low for low, _ in mine], [high for _, high in mine]
+    if not mine or lows[0] is not None or highs != [*lows[1:], None]:
         return []
+    return [tuple(map(str, low)) for low in lows if isinstance(low, list)]
+
+
+def _find_cuts(
+    connection: Connection,
+    table: Table,
+    leaf: Leaf,
+    shard_rows: int,
+    after: tuple[str, ...] | None,
+) -> list[tuple[str, ...]]:
+    """Find the first key of each shard behind one; of each but the first where there is none.
+
+    The last range of an earlier division may grow to two shards before it is cut.
+    """
     source, step = f"{leaf.sql} AS t", shard_rows
+    condition = table.range_condition(after, None)
+    where = f" WHERE {condition}" if condition else ""
+    rows = int(str(connection.ask(f"SELECT count(*) FROM {source}{where}")[0][0]))
+    if rows <= (shard_rows if after is None else 2 * shard_rows):
+        return []
     if rows > _SAMPLED_ROWS and leaf.kind == TABLE:
         share = min(1.0, _SAMPLE_KEYS / rows)
         source += f" TABLESAMPLE SYSTEM ({100 * share:.6f}) REPEATABLE (7)"
@@ -111,7 +151,7 @@ def _find_cuts(
     )
     query = (
         f"SELECT {', '.join(aliases)} FROM (SELECT {texts}, "
-        f"row_number() OVER (ORDER BY {table.key_list()}) - 1 AS n FROM {source}) AS s "
+        f"row_number() OVER (ORDER BY {table.key_list()}) - 1 AS n FROM {source}{where}) AS s "
         f"WHERE n > 0 AND n % {step} = 0 ORDER BY n"
     )
     found = connection.ask(query)

@@ -38,6 +38,7 @@ from cfray.sources.postgres.records import common_references, merge_schemas
 from cfray.sources.postgres.search import search_nearest
 from cfray.sources.postgres.settings import PostgresSettings
 from cfray.sources.postgres.tables import Table, fetch_table
+from cfray.sources.postgres.watermark import watermark_of
 
 #: Bytes of rows that a page aims at.
 _PAGE_BYTES = 8 * MIB
@@ -67,6 +68,10 @@ class Postgres(PostgresSettings):
 
     def shards(self, context: Context) -> list[Shard]:
         """Cut each table at every n-th key, or into ranges of blocks where it has no key."""
+        return self.shards_since([], context)
+
+    def shards_since(self, earlier: list[Shard], context: Context) -> list[Shard]:
+        """Cut each table where it was cut before, and what has come behind the last key."""
         if self.uri:
             return plan_files(self)
         with open_connection(self, context) as connection:
@@ -74,8 +79,15 @@ class Postgres(PostgresSettings):
             return [
                 shard
                 for relation in list_relations(self, connection)
-                for shard in plan_relation(connection, relation)
+                for shard in plan_relation(connection, relation, earlier)
             ]
+
+    def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
+        """Sum the versions of the shard's rows, as the session's snapshot sees them."""
+        if self.uri or context.session is None:
+            return None
+        with open_connection(self, context) as connection:
+            return watermark_of(connection, self._planned_table(connection, shard), shard)
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Copy the rows of one range; the next page is fetched during the conversion."""
@@ -130,12 +142,7 @@ class Postgres(PostgresSettings):
         if blocks is not None:
             check_unmoved(connection, table.relation, shard)
             return table.select(source, block_condition(blocks), in_order=False), True
-        low, high = shard.where["low"], shard.where["high"]
-        condition = table.range_condition(
-            [str(value) for value in low] if isinstance(low, list) else None,
-            [str(value) for value in high] if isinstance(high, list) else None,
-        )
-        return table.select(source, condition, in_order=True), bool(table.key)
+        return table.select(source, table.condition_of(shard), in_order=True), bool(table.key)
 
     def describe(self, context: Context, shards: list[Shard]) -> Description:
         """Count the rows of each table, and say what the catalog says of it."""

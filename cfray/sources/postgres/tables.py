@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cfray.errors import SourceError
 from cfray.records.record import canonical
+from cfray.sources.base import Shard
 from cfray.sources.postgres.catalog import Relation, fetch_key, fetch_types
 from cfray.sources.postgres.client import Connection
 from cfray.sources.postgres.names import quote_name, quote_text
@@ -60,6 +61,14 @@ class Table:
                 below = f"({self._row()} >= {self._bound(high)}) IS NOT TRUE"
             conditions.append(below)
         return " AND ".join(conditions)
+
+    def condition_of(self, shard: Shard) -> str:
+        """Write the condition of a shard that is a range of keys."""
+        low, high = shard.where["low"], shard.where["high"]
+        return self.range_condition(
+            [str(value) for value in low] if isinstance(low, list) else None,
+            [str(value) for value in high] if isinstance(high, list) else None,
+        )
 
     def _row(self) -> str:
         names = self.key_list()
