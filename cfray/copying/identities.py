@@ -44,11 +44,9 @@ from cfray.engine.tasks import TaskOptions, run_tasks
 from cfray.runtime.filesystems import Folder, open_filesystem, storage_options
 from cfray.runtime.storage_errors import classify_write_error
 from cfray.target.commit import Target
+from cfray.target.scans import SCAN_LIMITS
 from cfray.target.state import State
 
-#: Bytes of a batch of a scan, and the batches and bytes that a scan reads ahead.  Lance's defaults
-#: (16 batches, 2 GiB) would let the reader, not the data, set the peak memory of a task.
-_BATCH_BYTES, _READAHEAD, _IO_BUFFER = 16 * 1024 * 1024, 4, 64 * 1024 * 1024
 #: Parts of files that a task reads at the same time: on an object store each costs a round trip.
 _READERS = 16
 #: Rows for which another task that runs at once costs more than it saves.
@@ -247,9 +245,7 @@ def _scan(
     yield from dataset.scanner(
         columns=[column],
         fragments=fragments,
-        batch_size_bytes=_BATCH_BYTES,
-        batch_readahead=_READAHEAD,
-        io_buffer_size=_IO_BUFFER,
+        **SCAN_LIMITS,
         **options,
     ).to_batches()
 

@@ -23,6 +23,7 @@ from cfray.runtime.error_text import describe_error
 from cfray.target.books import Content
 from cfray.target.commit import Target
 from cfray.target.origins import RowOrigins, by_entry
+from cfray.target.scans import SCAN_LIMITS
 
 T = TypeVar("T")
 
@@ -30,12 +31,6 @@ T = TypeVar("T")
 EntryName = NewType("EntryName", str)
 FOREIGN = EntryName("")
 
-#: Bytes of Arrow data that a verifying scan holds at once.
-_BATCH_BYTES = 16 * 1024 * 1024
-#: Batches and bytes that a scan reads ahead.  Lance's defaults (16 batches, 2 GiB) would let the
-#: reader, not the data, set the peak memory of a run.
-_READAHEAD = 4
-_IO_BUFFER = 64 * 1024 * 1024
 #: Tasks per core: the last tasks to end keep few cores waiting.
 _TASKS_PER_CORE = 4
 #: Characters of an error of Lance's that a report repeats.
@@ -62,9 +57,7 @@ class Fragments:
         scanner = dataset.get_fragment(fragment_id).scanner(
             columns=columns,
             with_row_id=True,
-            batch_size_bytes=_BATCH_BYTES,
-            batch_readahead=_READAHEAD,
-            io_buffer_size=_IO_BUFFER,
+            **SCAN_LIMITS,
         )
         yield from scanner.to_batches()
 

@@ -33,6 +33,7 @@ from cfray.runtime.storage_errors import classify_write_error
 from cfray.syncing.files import WrittenFile, damaged, write_file
 from cfray.target.ledger import EntryKind
 from cfray.target.origins import RowOrigins
+from cfray.target.scans import SCAN_LIMITS
 
 #: What is known of a row beside its key.
 ROW = np.dtype([("row_id", "<u8"), ("hash", "<u8"), ("texts", "<u8"), ("kind", "u1")])
@@ -43,9 +44,6 @@ DELETED_STATUS = "deleted"
 
 #: Bytes of a file that are fetched at a time.
 _BLOCK_BYTES = 8 * 1024 * 1024
-#: Bytes of a batch of a scan, and the batches and bytes that a scan reads ahead: the reader must
-#: not set the peak memory of a task (Lance's defaults are 16 batches and 2 GiB).
-_BATCH_BYTES, _READAHEAD, _IO_BUFFER = 16 * 1024 * 1024, 4, 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +220,7 @@ class _Scan:
             fragments=[dataset.get_fragment(number) for number in fragment_ids],
             with_row_id=True,
             blob_handling="all_binary",
-            batch_size_bytes=_BATCH_BYTES,
-            batch_readahead=_READAHEAD,
-            io_buffer_size=_IO_BUFFER,
+            **SCAN_LIMITS,
         ).to_batches()
 
     def _known(self, batch: pa.RecordBatch) -> tuple[Keys, npt.NDArray[np.void]]:

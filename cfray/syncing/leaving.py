@@ -25,10 +25,7 @@ from cfray.syncing.folder import RowIds
 from cfray.target.books import Content
 from cfray.target.origins import RowOrigins, by_entry
 from cfray.target.receipts import LeftRows
-
-#: Bytes of a batch of a scan, and the batches and bytes that a scan reads ahead: the reader must
-#: not set the peak memory of a task (Lance's defaults are 16 batches and 2 GiB).
-_BATCH_BYTES, _READAHEAD, _IO_BUFFER = 16 * 1024 * 1024, 4, 64 * 1024 * 1024
+from cfray.target.scans import SCAN_LIMITS
 
 
 @dataclass(slots=True)
@@ -135,9 +132,7 @@ class _SumLeaving:
         batches = fragment.scanner(
             columns=columns,
             with_row_id=True,
-            batch_size_bytes=_BATCH_BYTES,
-            batch_readahead=_READAHEAD,
-            io_buffer_size=_IO_BUFFER,
+            **SCAN_LIMITS,
         ).to_batches()
         for batch in batches:
             leaves = _are_in(batch.column("_rowid").to_numpy(), row_ids)
