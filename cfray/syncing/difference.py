@@ -470,7 +470,7 @@ class _Comparison:
             self.run.source_session.check()
             self.outcomes[outcome.number] = outcome
             self.files.save(outcome)
-            figures.rows += outcome.read
+            figures.rows += outcome.read if outcome.was_read else 0
             failpoint.reach("compared")
 
     def _repeats(self, outcomes: Sequence[ShardOutcome]) -> dict[int, dict[bytes, str]]:
