@@ -26,6 +26,7 @@ class Reading:
         context: what the source is handed.
         count: records so far, rejects included.
         seconds: time spent in the source.
+        is_lasting: whether another read would give the same, as long as nobody writes.
     """
 
     source: Source
@@ -33,6 +34,7 @@ class Reading:
     context: Context
     count: int = 0
     seconds: float = 0.0
+    is_lasting: bool = True
 
     def __iter__(self) -> Iterator[tuple[int, pa.RecordBatch | Reject]]:
         """Yield the ordinal of the first record, and the batch or reject."""
@@ -43,6 +45,7 @@ class Reading:
             self.seconds += time.perf_counter() - begin
             if item is None:
                 return
+            self.is_lasting = self.is_lasting and self.source.is_lasting(item)
             first_ordinal = self.count
             self.count += 1 if isinstance(item, Reject) else item.num_rows
             yield first_ordinal, item

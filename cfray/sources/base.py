@@ -491,7 +491,7 @@ class Source(BaseModel, ABC):
         Without it the source is divided as ``shards`` does.
 
         Args:
-            earlier: shards that the last sync has read.
+            earlier: all shards of the last sync.
             context: as of ``shards``.
 
         Raises:
@@ -520,6 +520,16 @@ class Source(BaseModel, ABC):
             SourceUnavailable: the store did not answer.
         """
         return None
+
+    def is_lasting(self, item: pa.RecordBatch | Reject) -> bool:
+        """Tell whether ``read`` gives this again as long as the shard has the same watermark.
+
+        Called on a worker by ``cfray sync``, with each item of a read.  A shard of which an item is
+        not lasting (a document that took too long on a busy machine) is read again.
+
+        Without it every item is.
+        """
+        return True
 
     def would_read(self, target: str) -> bool:
         """Tell whether a listing of this source would see the files of a target.

@@ -296,11 +296,16 @@ def remember(run: Run, difference: Difference) -> None:
 
     Nothing is left where records repeat an identity: which of them counts depends on all shards.
     """
-    left = [outcome.before for outcome in difference.outcomes if outcome.before is not None]
+    division = difference.shards
+    left = {
+        division[outcome.number].id: outcome.before
+        for outcome in difference.outcomes
+        if outcome.before is not None
+    }
     if difference.counts[SAME_IDENTITY]:
-        left = []
+        division, left = [], {}
     folder = run.state.scratch.child("watermarks")
-    Watermarks(folder).replace(_conversion(run, difference.compared), left)
+    Watermarks(folder).replace(_conversion(run, difference.compared), division, left)
 
 
 @contextmanager
@@ -396,7 +401,7 @@ def _divide(
     with tempfile.TemporaryDirectory(prefix="cfray-plan-") as scratch:
         budget = throttle.local_budget(source)
         local = replace(context, scratch=scratch, throttle=budget)
-        earlier = [read.shard for read in watermarks.shards.values()]
+        earlier = list(watermarks.division.values())
         shards = source.shards_since(earlier, local) if earlier else source.shards(local)
         for path in sorted(Path(scratch).iterdir()):
             files.folder.publish(path.name, path.read_bytes())
@@ -440,7 +445,7 @@ class _Comparison:
             repeats = self._repeats(ordered)
             if not repeats:
                 return ordered
-            if self.watermarks.shards:
+            if self.watermarks.division:
                 raise _IdentityRepeated
             for number, places in repeats.items():
                 elsewhere[number] |= places

@@ -223,9 +223,9 @@ class CompareShard:
             size=size,
             counts=dict(+copy.counts),
         )
-        if watermark is None or not self.stages:
+        if watermark is None or not self.stages or not reading.is_lasting:
             return outcome
-        return replace(outcome, before=self._leave(planned, watermark, outcome, seen))
+        return replace(outcome, before=self._leave(watermark, outcome, seen))
 
     def _write(
         self, nonce: str, arrays: Mapping[str, npt.NDArray[Any]], rejected: list[RejectedRow]
@@ -240,9 +240,7 @@ class CompareShard:
             files["rejected"] = write_file(self.folder, f"{nonce}.rejected", lines)
         return files
 
-    def _leave(
-        self, planned: ComparedShard, watermark: str, outcome: ShardOutcome, seen: _Seen
-    ) -> ReadShard:
+    def _leave(self, watermark: str, outcome: ShardOutcome, seen: _Seen) -> ReadShard:
         """Leave what the shard's records became for the next sync."""
         assert self.watermarks is not None
         rows = np.concatenate([np.empty(0, ROW_HASH), *seen.rows])
@@ -251,7 +249,6 @@ class CompareShard:
             lines = b"".join(row.to_line() for row in seen.rejected)
             rejected = write_file(self.watermarks, f"{outcome.nonce}.rejected", lines)
         return ReadShard(
-            planned.shard,
             watermark,
             write_file(self.watermarks, f"{outcome.nonce}.rows", to_npy(rows)),
             rejected,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,7 +29,6 @@ class ReadShard:
     """A shard as a sync has read it.
 
     Attributes:
-        shard: of the source.
         watermark: of the shard, taken before it was read.
         rows: file with key and hash (``ROW_HASH``) of each row that its records became, in order.
         rejected: file with the lines of its quarantine; None where there are none.
@@ -38,7 +37,6 @@ class ReadShard:
         counts: for the report.
     """
 
-    shard: Shard
     watermark: str
     rows: WrittenFile
     rejected: WrittenFile | None
@@ -47,19 +45,11 @@ class ReadShard:
     rejects: int
     counts: dict[str, int]
 
-    def is_of(self, shard: Shard) -> bool:
-        """Tell whether a shard is cut as this one was."""
-        mine, other = (
-            json.dumps([cut.id, cut.collection, cut.where], sort_keys=True)
-            for cut in (self.shard, shard)
-        )
-        return mine == other
-
 
 def read_shard_of(data: dict[str, Any]) -> ReadShard:
     """Make the value of parsed JSON (``asdict``)."""
     files = {name: data[name] and WrittenFile(**data[name]) for name in ("rows", "rejected")}
-    return ReadShard(**data | files | {"shard": Shard(**data["shard"])})
+    return ReadShard(**data | files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +58,12 @@ class Watermarks:
 
     Attributes:
         folder: of the files.
-        shards: id -> the shard.
+        division: id -> shard, of all shards that the source was divided into.
+        shards: id -> the shard as it was read, of those that need not be read again.
     """
 
     folder: Folder
+    division: dict[str, Shard] = field(default_factory=dict)
     shards: dict[str, ReadShard] = field(default_factory=dict)
 
     @classmethod
@@ -80,20 +72,28 @@ class Watermarks:
         body = read_document(folder, _INDEX)
         if body is None or body["basis"] != basis:
             return cls(folder)
-        shards = [read_shard_of(data) for data in body["shards"]]
-        return cls(folder, {read.shard.id: read for read in shards})
+        division = {data["id"]: Shard(**data) for data in body["division"]}
+        return cls(
+            folder, division, {name: read_shard_of(data) for name, data in body["shards"].items()}
+        )
 
     def find(self, shard: Shard) -> ReadShard | None:
         """Find a shard that is cut as it was; None where there is none."""
-        found = self.shards.get(shard.id)
-        return found if found is not None and found.is_of(shard) else None
+        before = self.division.get(shard.id)
+        return self.shards.get(shard.id) if before is not None and _same(before, shard) else None
 
-    def replace(self, basis: dict[str, Any], shards: Sequence[ReadShard]) -> None:
+    def replace(
+        self, basis: dict[str, Any], division: Sequence[Shard], shards: Mapping[str, ReadShard]
+    ) -> None:
         """Write down what this sync has read, and remove all that counts no more."""
-        body = {"basis": basis, "shards": [asdict(shard) for shard in shards]}
+        body = {
+            "basis": basis,
+            "division": [asdict(shard) for shard in division],
+            "shards": {name: asdict(shard) for name, shard in shards.items()},
+        }
         write_document(self.folder, _INDEX, body)
-        counts = {_INDEX, *(shard.rows.name for shard in shards)}
-        counts |= {shard.rejected.name for shard in shards if shard.rejected is not None}
+        counts = {_INDEX, *(shard.rows.name for shard in shards.values())}
+        counts |= {shard.rejected.name for shard in shards.values() if shard.rejected is not None}
         for name in self.folder.list_names():
             if name not in counts:
                 self.folder.remove(name)
@@ -102,6 +102,15 @@ class Watermarks:
         """Read a file; None where it is not what was written."""
         data = self.folder.read(file.name)
         return data if data is not None and file.is_of(data) else None
+
+
+def _same(one: Shard, other: Shard) -> bool:
+    """Tell whether two shards are cut alike; their sizes are estimates."""
+    mine, theirs = (
+        json.dumps([shard.id, shard.collection, shard.where], sort_keys=True)
+        for shard in (one, other)
+    )
+    return mine == theirs
 
 
 def read_array(data: bytes) -> npt.NDArray[Any]:

@@ -98,6 +98,22 @@ def test_a_file_that_was_just_written_is_read_again(cfray, tmp_path):
     assert documents(job.target) == fresh(cfray, job, 0)
 
 
+def test_a_file_of_which_only_a_part_has_a_watermark_is_whole(cfray, tmp_path):
+    """The end of an old file shares its shard with a file that was just written."""
+    write(tmp_path, "a.jsonl", [record(number) for number in range(70)])
+    write(tmp_path, "b.jsonl", [record(number) for number in range(100, 105)], age=-600)
+    job = job_of(tmp_path, source={"kind": "jsonl", "uri": "export/*.jsonl", "shard_bytes": 3_000})
+    cfray.run("migrate", job.path, "--quiet").ended_with(0)
+    shards = synced(cfray, job)["counts"]["shards_read"]
+    assert shards > 3
+    for _ in range(2):
+        report = synced(cfray, job)
+        assert counts_of(report) == (0, 0, 0)
+        assert report["counts"]["read"] == 75
+        assert shards_of(report) == (1, shards - 1)
+    assert documents(job.target) == fresh(cfray, job, 0)
+
+
 def test_a_row_that_the_target_lost_comes_back_from_a_file_that_did_not_change(cfray, tmp_path):
     job, _ = migrated(cfray, tmp_path)
     lance.dataset(str(job.target)).delete("text_content LIKE 'text 45 of %'")
@@ -146,6 +162,36 @@ def test_records_that_do_not_fit_stay_in_quarantine(cfray, tmp_path):
     strict = job.changed(limits={"max_quarantined": 2})
     ended = cfray.run("sync", strict.path, "--quiet").ended_with(1)
     assert "3 of 83 records do not fit" in ended.err
+
+
+def test_a_document_that_could_not_be_read_is_tried_again(cfray, tmp_path):
+    """Whether an extraction ends in its time depends on the machine, and the file has no new mark."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, data in (("a.txt", b"a text"), ("b.pdf", b"%PDF-1.4 is none"), ("c.txt", b"another")):
+        (tree / name).write_bytes(data)
+        os.utime(tree / name, (time.time() - OLD,) * 2)
+    job = runs.write_job(
+        tmp_path,
+        {
+            "name": "documents",
+            "source": {"kind": "filesystem", "uri": "tree", "raw": "all"},
+            "mapping": {
+                "id": "id",
+                "text_content": "text",
+                "raw_data": "raw",
+                "raw_data_type": "raw_type",
+            },
+            "target": {"uri": "out.lance"},
+            "limits": {"max_quarantined": "50%"},
+        },
+    )
+    code = cfray.run("migrate", job.path, "--quiet").ended_with(0, 3).code
+    for _ in range(2):
+        assert shards_of(synced(cfray, job, code=code)) == (1, 0)
+    (tree / "b.pdf").unlink()
+    assert shards_of(synced(cfray, job)) == (1, 0)
+    assert shards_of(synced(cfray, job)) == (0, 1)
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "index"])

@@ -125,6 +125,41 @@ def test_a_table_that_grows_is_cut_behind_its_last_key(bed, table):
     assert watermarks(bed, table, shards)[0] == watermarks(bed, table)[0]
 
 
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        ("CREATE TABLE {0}k (x int, y text)", "ALTER TABLE {0}k RENAME COLUMN y TO z"),
+        ("CREATE TYPE {0}k AS (x int, y text)", "ALTER TYPE {0}k RENAME ATTRIBUTE y TO z"),
+    ],
+)
+def test_a_type_of_rows_that_changes_changes_all(bed, table, make, change):
+    bed.execute(make.format(table.lower()))
+    bed.execute(f'ALTER TABLE "{table}" ADD COLUMN rows {table.lower()}k[]')
+    shards, before = watermarks(bed, table)
+    assert watermarks(bed, table, shards) == (shards, before)
+    bed.execute(change.format(table.lower()))
+    after = watermarks(bed, table)[1]
+    assert None not in before.values()
+    assert not set(before.values()) & set(after.values())
+    bed.execute(f'DROP TABLE "{table}"')
+    bed.execute(f"DROP {'TABLE' if 'TABLE' in make else 'TYPE'} {table.lower()}k")
+
+
+@pytest.mark.parametrize("name", ["domain", "array", "row"])
+def test_a_name_of_the_catalog_within_another_type_has_no_watermark(bed, table, name):
+    kind = f"{table.lower()}_{name}"
+    make = {
+        "domain": f"CREATE DOMAIN {kind} AS regclass",
+        "array": f"CREATE DOMAIN {kind} AS regclass[]",
+        "row": f"CREATE TYPE {kind} AS (x int, r aclitem)",
+    }
+    bed.execute(make[name])
+    bed.execute(f'ALTER TABLE "{table}" ADD COLUMN named {kind}')
+    assert set(watermarks(bed, table)[1].values()) == {None}
+    bed.execute(f'DROP TABLE "{table}"')
+    bed.execute(f"DROP {'TYPE' if name == 'row' else 'DOMAIN'} {kind}")
+
+
 def test_relations_whose_rows_have_no_versions_have_no_watermark(bed, table):
     bed.execute(f'CREATE VIEW "{table} seen" AS SELECT * FROM "{table}"')
     bed.execute(f'CREATE TABLE "{table} keyless" AS SELECT * FROM "{table}"')

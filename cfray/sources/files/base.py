@@ -175,7 +175,10 @@ class FileSource(Source):
         return self._cut(files, [file for file in files if file.name in names], context)
 
     def shards_since(self, earlier: list[Shard], context: Context) -> list[Shard]:
-        """Cut the files that appeared or changed, and those that share a shard with such a file."""
+        """Cut the files that appeared or changed, and those that share a shard with such a file.
+
+        ``earlier`` holds every part of each file that it names, for it is a whole division.
+        """
         files = self.find_files()
         kept = whole_shards(earlier, files)
         if len(kept) > MOST_SHARDS_KEPT * (

@@ -73,6 +73,14 @@ class Filesystem(Settings):
         allowed = f"{self.extract_seconds:g} s and {self.extract_memory} bytes a file"
         return f"{_EXTRACTOR} {version(_EXTRACTOR)}, {allowed}"
 
+    def is_lasting(self, item: pa.RecordBatch | Reject) -> bool:
+        """Take no reject and no failed extraction for lasting: nothing marks rights or speed."""
+        if isinstance(item, Reject):
+            return False
+        if "extraction_problem" not in item.schema.names:
+            return True
+        return bool(item.column("extraction_problem").null_count == item.num_rows)
+
     def _listed(self) -> FileTree:
         """List the files; refuse a tree without any, and documents that nothing can extract.
 

@@ -26,6 +26,7 @@ from cfray.sources.lucene.indices import (
     UNDER_WAY,
     choose_indices,
     fetch_facts,
+    history_of,
     list_catalog,
     mark_index,
     refresh,
@@ -136,16 +137,20 @@ class LuceneSource(LuceneSettings):
         ]
 
     def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
-        """Give the number of operations of the index; the shard's ``where`` has its uuid.
+        """Give the number of operations and the history of the index; ``where`` has its uuid.
 
         The index was counted before it was refreshed, so what is counted is seen by a search; but
-        not what was under way, nor where the credential may not refresh.
+        not what was under way, nor where the credential may not refresh.  An index that is restored
+        from a snapshot begins another history.
         """
         state = context.session if isinstance(context.session, dict) else {}
         unrefreshed = state.get("unrefreshed")
         if not isinstance(unrefreshed, list) or shard.collection in unrefreshed:
             return None
-        return mark if mark and UNDER_WAY not in mark else None
+        if not mark or UNDER_WAY in mark:
+            return None
+        with self.open_server(context) as server:
+            return f"{mark}, history {history_of(server, shard.collection)}"
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Read a slice page by page; the next page is fetched during the conversion."""

@@ -165,9 +165,37 @@ def mark_index(server: Server, index: str) -> str:
         if copy["routing"]["primary"]
     ]
     operations = sum(number["max_seq_no"] + 1 for number in numbers)
-    ended = sum(number["local_checkpoint"] + 1 for number in numbers)
+    # what every copy has: what the primary alone has may be numbered again after it is lost
+    checkpoints = [
+        min(number["local_checkpoint"], number["global_checkpoint"]) for number in numbers
+    ]
+    ended = sum(checkpoint + 1 for checkpoint in checkpoints)
     words = f"{operations:,} operations"
     return words if ended == operations else f"{words}, {operations - ended:,} {UNDER_WAY}"
+
+
+def history_of(server: Server, index: str) -> str:
+    """Give the ids of the histories of an index's shards, without repetition.
+
+    Raises:
+        NoPermission: the credential may not read the statistics of the index.
+    """
+    answer = server.send(
+        "GET",
+        path_of(index, "_stats", "docs"),
+        level="shards",
+        filter_path="indices.*.shards.*.commit.user_data.history_uuid",
+    )
+    return ", ".join(
+        sorted(
+            {
+                copy["commit"]["user_data"]["history_uuid"]
+                for stats in answer["indices"].values()
+                for copies in stats["shards"].values()
+                for copy in copies
+            }
+        )
+    )
 
 
 def refresh(server: Server, index: str) -> bool:

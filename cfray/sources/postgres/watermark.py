@@ -16,28 +16,46 @@ from cfray.sources.postgres.client import Connection
 from cfray.sources.postgres.names import quote_text
 from cfray.sources.postgres.tables import Table
 
-#: What a row's text depends on beside the row: a column that was dropped and added gives the rows
-#: another value without writing them, and an enum, a composite type or an extension may write the
-#: same value otherwise.
+#: What a row's text depends on beside the row.  A column that was dropped and added gives the rows
+#: another value without writing them; a label of an enum, a column of a type of rows, or an
+#: extension may have the same value written otherwise.  The third column counts what nobody could
+#: see: values that are computed when they are read, and names of the catalog.
 _SURROUNDINGS = """
-SELECT c.relkind, pg_is_in_recovery(),
-  (SELECT count(*) FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      AND (a.attgenerated = 'v' OR a.atttypid::regtype::text LIKE 'reg%')),
-  c.oid, pg_catalog.pg_relation_filenode(c.oid), pg_postmaster_start_time(),
+WITH RECURSIVE leaf AS (SELECT * FROM pg_catalog.pg_class WHERE oid = {leaf}::regclass),
+fields AS (
+  SELECT * FROM pg_catalog.pg_attribute WHERE attnum > 0 AND NOT attisdropped
+),
+used AS (
+  SELECT f.atttypid AS type FROM fields f JOIN leaf ON f.attrelid = leaf.oid
+  UNION
+  SELECT inner_type.oid
+  FROM used JOIN pg_catalog.pg_type t ON t.oid = used.type
+  CROSS JOIN LATERAL (
+    SELECT t.typbasetype AS oid WHERE t.typbasetype <> 0
+    UNION ALL SELECT t.typelem WHERE t.typelem <> 0
+    UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r
+      WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+    UNION ALL SELECT f.atttypid FROM fields f WHERE t.typrelid <> 0 AND f.attrelid = t.typrelid
+  ) AS inner_type
+)
+SELECT leaf.relkind, pg_is_in_recovery(),
+  (SELECT count(*) FROM fields f WHERE f.attrelid = leaf.oid AND f.attgenerated = 'v')
+  + (SELECT count(*) FROM used JOIN pg_catalog.pg_type t ON t.oid = used.type
+    WHERE t.typnamespace = 'pg_catalog'::regnamespace
+      AND (t.typname LIKE 'reg%' OR t.typname = 'aclitem')),
+  leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), pg_postmaster_start_time(),
   current_setting('lc_monetary'),
-  (SELECT md5(string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod,
-      a.attmissingval), ',' ORDER BY a.attnum))
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
-  (SELECT md5(string_agg(concat_ws(' ', e.enumtypid, e.oid, e.enumlabel), ',' ORDER BY e.oid))
-    FROM pg_catalog.pg_enum e),
-  (SELECT md5(string_agg(concat_ws(' ', a.attrelid, a.attnum, a.attname, a.atttypid), ','
-      ORDER BY a.attrelid, a.attnum))
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class o ON o.oid = a.attrelid
-    WHERE o.relkind = 'c' AND a.attnum > 0),
+  (SELECT md5(string_agg(concat_ws(' ', f.attnum, f.attname, f.atttypid, f.atttypmod,
+      f.attmissingval), ',' ORDER BY f.attnum))
+    FROM fields f WHERE f.attrelid = leaf.oid),
+  (SELECT md5(string_agg(concat_ws(' ', t.oid, t.typname, f.attnum, f.attname, f.atttypid,
+      f.attmissingval, e.oid, e.enumlabel), ',' ORDER BY t.oid, f.attnum, e.oid))
+    FROM used JOIN pg_catalog.pg_type t ON t.oid = used.type
+    LEFT JOIN fields f ON t.typrelid <> 0 AND f.attrelid = t.typrelid
+    LEFT JOIN pg_catalog.pg_enum e ON e.enumtypid = t.oid),
   (SELECT md5(string_agg(concat_ws(' ', x.extname, x.extversion), ',' ORDER BY x.extname))
     FROM pg_catalog.pg_extension x)
-FROM pg_catalog.pg_class c WHERE c.oid = {leaf}::regclass
+FROM leaf
 """
 _VERSIONS = """
 SELECT count(*), coalesce(sum(hashtextextended(concat_ws(' ', t.ctid, t.xmin), 0)), 0)
@@ -48,8 +66,8 @@ FROM {source} AS t{where}
 def watermark_of(connection: Connection, table: Table, shard: Shard) -> str | None:
     """Sum the versions of a shard's rows; None where the relation's rows have no versions.
 
-    That is a view, a foreign table, a query; a column whose value is computed when it is read, or
-    is a name of the catalog; a standby, which a restart may lead to another past.
+    That is a view, a foreign table, a query; a table with a value that is computed when it is read,
+    or that is a name of the catalog; a standby, which a restart may lead to another past.
 
     Args:
         connection: under the session's snapshot.
