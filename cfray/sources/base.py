@@ -511,8 +511,8 @@ class Source(BaseModel, ABC):
 
         Args:
             shard: of the source as it is divided now.
-            mark: what ``marks`` said of the shard's source collection before the session was
-                entered; empty where it said nothing.
+            mark: what ``marks`` said of the shard's source collection, both before and after the
+                session was entered; empty where it said nothing, or another thing afterwards.
             context: of the run.
 
         Raises:

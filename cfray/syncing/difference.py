@@ -13,6 +13,7 @@ written to it since; a source without marks is read again from the start.
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -226,6 +227,8 @@ def find_difference(
         known = begun.known
     with run.source_session as session, _advising_again():
         run.state.save_session(session)
+        # what was written in between is in the session's view, and not in the first marks
+        quiet = dict(marks.items() & _marks(run).items()) if run.job.source.is_remote else {}
         context = replace(context_of(run, session), scratch=files.folder.uri)
         work = CompareShard(
             steps,
@@ -239,9 +242,10 @@ def find_difference(
         )
 
         def compare(shards: list[Shard], outcomes: dict[int, ShardOutcome]) -> _Comparison:
-            return _Comparison(run, files, shards, work, outcomes, marks, watermarks)
+            return _Comparison(run, files, shards, work, outcomes, quiet, watermarks)
 
         if begun is None:
+            watermarks.remove_leftovers()
             shards, outcomes = _divide(run, files, context, watermarks), {}
             files.begin(basis, known, shards)
         else:
@@ -286,7 +290,10 @@ def _conversion(run: Run, compared: Compared) -> dict[str, Any]:
         "recipe": run.target.recipe().to_json(),
         "tokenizer": run.plan.tokenizer,
         "max_document": run.job.limits.max_document,
-        "version": version("cfray"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("cfray", "pyarrow", "PyYAML")},
+        },
         "compared": asdict(compared),
     }
 
@@ -418,7 +425,7 @@ class _Comparison:
 
     Attributes:
         outcomes: number of a shard -> what came of it so far.
-        marks: of the source.
+        quiet: marks of source collections to which nobody wrote while the session was entered.
         watermarks: of the last sync.
     """
 
@@ -427,7 +434,7 @@ class _Comparison:
     shards: list[Shard]
     work: CompareShard
     outcomes: dict[int, ShardOutcome]
-    marks: dict[str, str]
+    quiet: dict[str, str]
     watermarks: Watermarks
 
     def settle(self) -> list[ShardOutcome]:
@@ -462,7 +469,7 @@ class _Comparison:
 
     def _to_compare(self, number: int) -> ComparedShard:
         shard = self.shards[number]
-        mark = self.marks.get(shard.collection, "")
+        mark = self.quiet.get(shard.collection, "")
         return ComparedShard(number, shard, mark=mark, before=self.watermarks.find(shard))
 
     def _read(self, shards: Sequence[ComparedShard]) -> None:

@@ -16,7 +16,6 @@ import xxhash
 from cfray.copying.write import digest_file
 from cfray.errors import TargetError
 from cfray.runtime.filesystems import Folder, open_filesystem
-from cfray.target.documents import dumps
 
 
 class ComparisonDamaged(TargetError):
@@ -59,10 +58,13 @@ def write_file(folder: Folder, name: str, data: bytes) -> WrittenFile:
 
 
 def write_document(folder: Folder, name: str, body: Any) -> None:
-    """Write parsed JSON, with its digest in it."""
+    """Write parsed JSON, with its digest in it.
+
+    The keys keep their order: that of the keys of a file's folders is the order of its fields.
+    """
     text = json.dumps(body, sort_keys=True)
     digest = xxhash.xxh3_128_hexdigest(text.encode())
-    folder.publish(name, dumps({"digest": digest, "body": body}))
+    folder.publish(name, json.dumps({"digest": digest, "body": body}).encode())
 
 
 def read_document(folder: Folder, name: str) -> Any:

@@ -26,7 +26,7 @@ from cfray.copying.read import Reading
 from cfray.copying.shard import ShardCopy
 from cfray.copying.uuid_search import KEY, Keys, uuid_keys
 from cfray.copying.write import new_nonce
-from cfray.errors import CfrayError
+from cfray.errors import CfrayError, SourceError, SourceUnavailable
 from cfray.frames.digests import MODULUS, Hashes
 from cfray.runtime import retry
 from cfray.runtime.filesystems import Folder, open_filesystem
@@ -134,16 +134,25 @@ class CompareShard:
         return retry.run_with_retries(lambda: self._compare(planned))
 
     def _compare(self, planned: ComparedShard) -> ShardOutcome:
-        watermark = None
-        if self.watermarks is not None:
-            source = self.steps.job.source
-            watermark = source.watermark(planned.shard, planned.mark, self.context)
+        watermark = self._watermark(planned)
         before = planned.before
         if before is not None and before.watermark == watermark:
             outcome = self._compare_unread(planned, before)
             if outcome is not None:
                 return outcome
         return self._read_and_compare(planned, watermark)
+
+    def _watermark(self, planned: ComparedShard) -> str | None:
+        """Ask for the shard's watermark; a source that cannot tell it may be read all the same."""
+        if self.watermarks is None:
+            return None
+        source = self.steps.job.source
+        try:
+            return source.watermark(planned.shard, planned.mark, self.context)
+        except SourceUnavailable:
+            raise
+        except SourceError:
+            return None
 
     def _compare_unread(self, planned: ComparedShard, before: ReadShard) -> ShardOutcome | None:
         """Compare what the last sync has read; None where the target is not that."""

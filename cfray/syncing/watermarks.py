@@ -92,16 +92,25 @@ class Watermarks:
             "shards": {name: asdict(shard) for name, shard in shards.items()},
         }
         write_document(self.folder, _INDEX, body)
-        counts = {_INDEX, *(shard.rows.name for shard in shards.values())}
-        counts |= {shard.rejected.name for shard in shards.values() if shard.rejected is not None}
-        for name in self.folder.list_names():
-            if name not in counts:
-                self.folder.remove(name)
+        _remove_others(self.folder, shards)
+
+    def remove_leftovers(self) -> None:
+        """Remove what syncs have left that did not end."""
+        _remove_others(self.folder, self.shards)
 
     def read(self, file: WrittenFile) -> bytes | None:
         """Read a file; None where it is not what was written."""
         data = self.folder.read(file.name)
         return data if data is not None and file.is_of(data) else None
+
+
+def _remove_others(folder: Folder, shards: Mapping[str, ReadShard]) -> None:
+    """Remove the files that are of none of these shards."""
+    counts = {_INDEX, *(shard.rows.name for shard in shards.values())}
+    counts |= {shard.rejected.name for shard in shards.values() if shard.rejected is not None}
+    for name in folder.list_names():
+        if name not in counts:
+            folder.remove(name)
 
 
 def _same(one: Shard, other: Shard) -> bool:

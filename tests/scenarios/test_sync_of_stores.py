@@ -22,6 +22,7 @@ from tests.scenarios.corpora import served
 from tests.scenarios.runs import PROVE, Job
 from tests.sources.store_bed import StoreBed
 from tests.testbeds.embedding_server import EmbeddingServer
+from tests.testbeds.processes import until
 
 WIDTH = 16
 SYNCS, RECORDS = (100, 2_000) if PROVE else (10, 300)
@@ -224,7 +225,7 @@ def change_in_place(bed: Any, name: str, row: dict[str, Any]) -> None:
         bed.bulk(client, iter([bed.action(name, row)]))
 
 
-def test_a_collection_that_nobody_writes_to_is_not_read_again(bed, cfray, tmp_path):
+def test_a_collection_that_nobody_writes_to_is_not_read_again(bed, cfray, shared_ray, tmp_path):
     rows = [
         {"id": f"r{number}", "text": f"text {number}", "vector": [1.0, float(number)]}
         for number in range(60)
@@ -258,3 +259,5 @@ def test_a_collection_that_nobody_writes_to_is_not_read_again(bed, cfray, tmp_pa
     assert counts["read"] == 100
     assert sync("--read-all")["shards_unread"] == 0
     assert sync()["shards_unread"] == shards
+    # this program goes on; what its commands had on the cluster does not
+    until(lambda: not shared_ray.busy(), "no actor of a command is left")

@@ -192,8 +192,8 @@ class FileSource(Source):
 
     def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
         """Say that the shard's ``where`` is one: it has the size and the time of each file."""
-        newest = max(file.modified for file, _ in parts_of(shard))
-        return "as pinned" if is_settled(newest) else None
+        is_pinned = all(is_settled(file.modified) for file, _ in parts_of(shard))
+        return "as pinned" if is_pinned else None
 
     def _cut(
         self, files: list[PinnedFile], chosen: list[PinnedFile], context: Context

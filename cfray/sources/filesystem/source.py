@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import pyarrow as pa
 
 from cfray.errors import SourceError
-from cfray.records.record import Reject, from_objects
+from cfray.records.record import Reject, from_objects, is_variant, variant_texts
 from cfray.runtime.plurals import counted
 from cfray.sources.base import Context, Description, Shard
 from cfray.sources.files.listing import is_settled, mark_of
@@ -33,6 +33,8 @@ from cfray.sources.filesystem.tree import FileTree, enters_target, list_tree
 _BYTES_PER_RECORD = 256
 #: Package of the extractor (the extra ``documents``).
 _EXTRACTOR = "kreuzberg"
+#: What is said of files that are rejected, or have no text, for their bytes and the job file alone.
+_LASTING = ("no text was found in it", "over limits.max_document", "over source.max_raw")
 
 
 class Filesystem(Settings):
@@ -66,7 +68,7 @@ class Filesystem(Settings):
 
     def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
         """Name the extractor; the shard's ``where`` has a digest of names, sizes and times."""
-        if not is_settled(max(file.modified for file in read_manifest(shard, context))):
+        if not all(is_settled(file.modified) for file in read_manifest(shard, context)):
             return None
         if self.extract == "none" or find_spec(_EXTRACTOR) is None:
             return "no extractor"
@@ -74,12 +76,14 @@ class Filesystem(Settings):
         return f"{_EXTRACTOR} {version(_EXTRACTOR)}, {allowed}"
 
     def is_lasting(self, item: pa.RecordBatch | Reject) -> bool:
-        """Take no reject and no failed extraction for lasting: nothing marks rights or speed."""
+        """Take what follows from a file's bytes for lasting; nothing marks rights, or speed."""
         if isinstance(item, Reject):
-            return False
+            return any(words in item.reason for words in _LASTING)
         if "extraction_problem" not in item.schema.names:
             return True
-        return bool(item.column("extraction_problem").null_count == item.num_rows)
+        column, field = item.column("extraction_problem"), item.schema.field("extraction_problem")
+        problems = (variant_texts(column) if is_variant(field) else column).drop_null().to_pylist()
+        return all(any(words in text for words in _LASTING) for text in problems)
 
     def _listed(self) -> FileTree:
         """List the files; refuse a tree without any, and documents that nothing can extract.

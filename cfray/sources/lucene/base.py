@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -122,19 +121,13 @@ class LuceneSource(LuceneSettings):
             return [shard for index in chosen for shard in plan.plan_index(server, index)]
 
     def shards_since(self, earlier: list[Shard], context: Context) -> list[Shard]:
-        """Cut each index into slices, and keep those of an index that is cut as it was.
+        """Cut each index into as many slices as before, unless it has grown or shrunk to half.
 
-        The bytes of a record, of which a few are looked at, only say how many come in a page.
+        How many there are follows from the bytes of a few documents, which another copy of the
+        index may give otherwise.
         """
-        if self.uri:
-            return self.shards(context)
-        known = {shard.id: shard.where for shard in earlier}
-        return [
-            replace(shard, where={**shard.where, "row_bytes": known[shard.id]["row_bytes"]})
-            if shard.id in known
-            else shard
-            for shard in self.shards(context)
-        ]
+        fresh = self.shards(context)
+        return fresh if self.uri else list(plan.slices_since(earlier, fresh))
 
     def watermark(self, shard: Shard, mark: str, context: Context) -> str | None:
         """Give the number of operations and the history of the index; ``where`` has its uuid.
@@ -150,7 +143,8 @@ class LuceneSource(LuceneSettings):
         if not mark or UNDER_WAY in mark:
             return None
         with self.open_server(context) as server:
-            return f"{mark}, history {history_of(server, shard.collection)}"
+            history = history_of(server, shard.collection)
+        return f"{mark}, history {history}" if history else None
 
     def read(self, shard: Shard, context: Context) -> Iterator[pa.RecordBatch | Reject]:
         """Read a slice page by page; the next page is fetched during the conversion."""

@@ -175,7 +175,7 @@ def mark_index(server: Server, index: str) -> str:
 
 
 def history_of(server: Server, index: str) -> str:
-    """Give the ids of the histories of an index's shards, without repetition.
+    """Give the ids of the histories of an index's shards, without repetition; empty: unknown.
 
     Raises:
         NoPermission: the credential may not read the statistics of the index.
@@ -186,16 +186,13 @@ def history_of(server: Server, index: str) -> str:
         level="shards",
         filter_path="indices.*.shards.*.commit.user_data.history_uuid",
     )
-    return ", ".join(
-        sorted(
-            {
-                copy["commit"]["user_data"]["history_uuid"]
-                for stats in answer["indices"].values()
-                for copies in stats["shards"].values()
-                for copy in copies
-            }
-        )
-    )
+    histories = {
+        copy["commit"]["user_data"]["history_uuid"]
+        for stats in answer.get("indices", {}).values()
+        for copies in stats["shards"].values()
+        for copy in copies
+    }
+    return ", ".join(sorted(histories))
 
 
 def refresh(server: Server, index: str) -> bool:

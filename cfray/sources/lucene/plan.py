@@ -8,7 +8,7 @@ the same after a merge.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -65,6 +65,30 @@ def plan_index(server: Server, index: str) -> Iterator[Shard]:
             size=size,
             collection=index,
         )
+
+
+def slices_since(earlier: Sequence[Shard], fresh: Sequence[Shard]) -> Iterator[Shard]:
+    """Give the earlier slices of each index that is the same one, about as large; else the fresh.
+
+    Args:
+        earlier: slices that ``plan_index`` made.
+        fresh: the slices of all indices as they are now.
+    """
+    for index in dict.fromkeys(shard.collection for shard in fresh):
+        mine = [shard for shard in fresh if shard.collection == index]
+        before = [shard for shard in earlier if shard.collection == index]
+        is_same = bool(before) and _described(before[0]) == _described(mine[0])
+        if is_same and len(before) <= 2 * len(mine) and len(mine) <= 2 * len(before):
+            yield from before
+        else:
+            yield from mine
+
+
+def _described(shard: Shard) -> dict[str, Json]:
+    """Give what a slice's ``where`` says of its index."""
+    return {
+        name: value for name, value in shard.where.items() if name not in ("slice", "row_bytes")
+    }
 
 
 def slice_of(shard: Shard) -> Slice:

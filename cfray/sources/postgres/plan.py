@@ -95,7 +95,8 @@ def _cut_keys(
     cuts: list[tuple[str, ...]] = []
     if table.key:
         cuts = _earlier_cuts(table, leaf, earlier)
-        if len(cuts) > _MOST_CUTS_KEPT * (rows // shard_rows + 1):
+        wanted = rows // shard_rows + 1
+        if not wanted <= 2 * (len(cuts) + 1) <= 2 * _MOST_CUTS_KEPT * wanted:
             cuts = []
         cuts += _find_cuts(connection, table, leaf, shard_rows, cuts[-1] if cuts else None)
     prefix = _prefix(table, leaf)

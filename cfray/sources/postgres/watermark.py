@@ -38,22 +38,23 @@ used AS (
     UNION ALL SELECT f.atttypid FROM fields f WHERE t.typrelid <> 0 AND f.attrelid = t.typrelid
   ) AS inner_type
 )
-SELECT leaf.relkind, pg_is_in_recovery(),
+SELECT leaf.relkind, (SELECT amname FROM pg_catalog.pg_am WHERE oid = leaf.relam),
+  pg_is_in_recovery(),
   (SELECT count(*) FROM fields f WHERE f.attrelid = leaf.oid AND f.attgenerated = 'v')
   + (SELECT count(*) FROM used JOIN pg_catalog.pg_type t ON t.oid = used.type
     WHERE t.typnamespace = 'pg_catalog'::regnamespace
       AND (t.typname LIKE 'reg%' OR t.typname = 'aclitem')),
   leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), pg_postmaster_start_time(),
   current_setting('lc_monetary'),
-  (SELECT md5(string_agg(concat_ws(' ', f.attnum, f.attname, f.atttypid, f.atttypmod,
-      f.attmissingval), ',' ORDER BY f.attnum))
+  (SELECT hashtextextended(string_agg(concat_ws(' ', f.attnum, f.attname, f.atttypid, f.atttypmod,
+      f.attmissingval), ',' ORDER BY f.attnum), 0)
     FROM fields f WHERE f.attrelid = leaf.oid),
-  (SELECT md5(string_agg(concat_ws(' ', t.oid, t.typname, f.attnum, f.attname, f.atttypid,
-      f.attmissingval, e.oid, e.enumlabel), ',' ORDER BY t.oid, f.attnum, e.oid))
+  (SELECT hashtextextended(string_agg(concat_ws(' ', t.oid, t.typname, f.attnum, f.attname,
+      f.atttypid, f.attmissingval, e.oid, e.enumlabel), ',' ORDER BY t.oid, f.attnum, e.oid), 0)
     FROM used JOIN pg_catalog.pg_type t ON t.oid = used.type
     LEFT JOIN fields f ON t.typrelid <> 0 AND f.attrelid = t.typrelid
     LEFT JOIN pg_catalog.pg_enum e ON e.enumtypid = t.oid),
-  (SELECT md5(string_agg(concat_ws(' ', x.extname, x.extversion), ',' ORDER BY x.extname))
+  (SELECT hashtextextended(string_agg(concat_ws(' ', x.extname, x.extversion), ',' ORDER BY x.extname), 0)
     FROM pg_catalog.pg_extension x)
 FROM leaf
 """
@@ -66,7 +67,7 @@ FROM {source} AS t{where}
 def watermark_of(connection: Connection, table: Table, shard: Shard) -> str | None:
     """Sum the versions of a shard's rows; None where the relation's rows have no versions.
 
-    That is a view, a foreign table, a query; a table with a value that is computed when it is read,
+    That is a view, a foreign table, a query, a table of another kind of storage; a table with a value that is computed when it is read,
     or that is a name of the catalog; a standby, which a restart may lead to another past.
 
     Args:
@@ -78,8 +79,9 @@ def watermark_of(connection: Connection, table: Table, shard: Shard) -> str | No
     if table.relation.oid is None or "low" not in shard.where:
         return None
     leaf = quote_text(source.removeprefix("ONLY "))
-    kind, in_recovery, computed, *facts = connection.ask(_SURROUNDINGS.format(leaf=leaf))[0]
-    if kind != TABLE or in_recovery == "t" or computed != "0":
+    kind, access, *more = connection.ask(_SURROUNDINGS.format(leaf=leaf))[0]
+    in_recovery, computed, *facts = more
+    if (kind, access, in_recovery, computed) != (TABLE, "heap", "f", "0"):
         return None
     condition = table.condition_of(shard)
     where = f" WHERE {condition}" if condition else ""
