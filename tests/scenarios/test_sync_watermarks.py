@@ -165,18 +165,20 @@ def test_records_that_do_not_fit_stay_in_quarantine(cfray, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "is_lasting"),
+    ("refused", "data", "is_lasting"),
     [
         # what the extractor makes of broken bytes may depend on its time and memory
-        pytest.param(b"%PDF-1.4 is none", False, id="broken"),
-        pytest.param(b"\x00\x01" * 5_000, True, id="over max_raw"),
+        pytest.param("b.pdf", b"%PDF-1.4 is none", False, id="broken"),
+        pytest.param("b.bin", b"\x00\x01" * 5_000, True, id="over max_raw"),
     ],
 )
-def test_a_document_that_could_not_be_read_is_tried_again(cfray, tmp_path, data, is_lasting):
+def test_a_document_that_could_not_be_read_is_tried_again(
+    cfray, tmp_path, refused, data, is_lasting
+):
     """Whether an extraction ends in its time depends on the machine, and the file has no new mark."""
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name, content in (("a.txt", b"a text"), ("b.pdf", data), ("c.txt", b"another")):
+    for name, content in (("a.txt", b"a text"), (refused, data), ("c.txt", b"another")):
         (tree / name).write_bytes(content)
         os.utime(tree / name, (time.time() - OLD,) * 2)
     job = runs.write_job(
@@ -197,7 +199,7 @@ def test_a_document_that_could_not_be_read_is_tried_again(cfray, tmp_path, data,
     code = cfray.run("migrate", job.path, "--quiet").ended_with(0, 3).code
     synced(cfray, job, code=code)
     assert shards_of(synced(cfray, job, code=code)) == ((0, 1) if is_lasting else (1, 0))
-    (tree / "b.pdf").unlink()
+    (tree / refused).unlink()
     assert shards_of(synced(cfray, job)) == (1, 0)
     assert shards_of(synced(cfray, job)) == (0, 1)
 

@@ -54,7 +54,8 @@ SELECT leaf.relkind, (SELECT amname FROM pg_catalog.pg_am WHERE oid = leaf.relam
     FROM used JOIN pg_catalog.pg_type t ON t.oid = used.type
     LEFT JOIN fields f ON t.typrelid <> 0 AND f.attrelid = t.typrelid
     LEFT JOIN pg_catalog.pg_enum e ON e.enumtypid = t.oid),
-  (SELECT hashtextextended(string_agg(concat_ws(' ', x.extname, x.extversion), ',' ORDER BY x.extname), 0)
+  (SELECT hashtextextended(string_agg(concat_ws(' ', x.extname, x.extversion), ','
+      ORDER BY x.extname), 0)
     FROM pg_catalog.pg_extension x)
 FROM leaf
 """
@@ -67,8 +68,9 @@ FROM {source} AS t{where}
 def watermark_of(connection: Connection, table: Table, shard: Shard) -> str | None:
     """Sum the versions of a shard's rows; None where the relation's rows have no versions.
 
-    That is a view, a foreign table, a query, a table of another kind of storage; a table with a value that is computed when it is read,
-    or that is a name of the catalog; a standby, which a restart may lead to another past.
+    That is a view, a foreign table, a query; a table of another kind of storage, or with a value
+    that is computed when it is read, or that is a name of the catalog; a standby, which a restart
+    may lead to another past.
 
     Args:
         connection: under the session's snapshot.
