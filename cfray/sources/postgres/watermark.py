@@ -18,8 +18,8 @@ from cfray.sources.postgres.tables import Table
 
 #: What a row's text depends on beside the row.  A column that was dropped and added gives the rows
 #: another value without writing them; a label of an enum, a column of a type of rows, or an
-#: extension may have the same value written otherwise.  The third column counts what nobody could
-#: see: values that are computed when they are read, and names of the catalog.
+#: extension may have the same value written otherwise.  What is counted are columns of which nobody
+#: could see it: values that are computed when they are read, and names of the catalog.
 _SURROUNDINGS = """
 WITH RECURSIVE leaf AS (SELECT * FROM pg_catalog.pg_class WHERE oid = {leaf}::regclass),
 fields AS (
