@@ -245,7 +245,8 @@ def find_difference(
             return _Comparison(run, files, shards, work, outcomes, quiet, watermarks)
 
         if begun is None:
-            watermarks.remove_leftovers()
+            if stages:  # a command that only looks removes nothing
+                watermarks.remove_leftovers()
             shards, outcomes = _divide(run, files, context, watermarks), {}
             files.begin(basis, known, shards)
         else:

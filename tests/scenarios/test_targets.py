@@ -211,6 +211,10 @@ def test_a_target_that_is_not_finished_is_refused(cfray, tmp_path):
     cfray.run("migrate", job.path, "--quiet").ended_with(0)
     cfray.run("sync", library.path, "--quiet").ended_with(0)
     assert len(documents(library.target)) == 24
+    plan = Path(f"{job.target}.cfray/plan.json")
+    plan.write_bytes(plan.read_bytes()[:100])
+    ended = cfray.run("plan", library.path).ended_with(1, 2)
+    assert "plan.json is damaged" in ended.err
 
 
 def test_a_report_says_what_the_jobs_left_out_and_what_was_read(cfray, tmp_path):

@@ -356,12 +356,18 @@ def _check_is_finished(uri: str, entries: Mapping[str, Any]) -> None:
     """Refuse a target of which planned shards are missing; one without its folder tells nothing.
 
     Raises:
-        SourceError: they are.
+        SourceError: they are, or the folder is damaged.
     """
     plan = Folder(f"{uri}.cfray").read("plan.json")
     if plan is None:
         return
-    planned = len(json.loads(plan)["shards"])
+    try:
+        planned = len(json.loads(plan)["shards"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise SourceError(
+            f"{uri}.cfray/plan.json is damaged",
+            "restore the folder beside the target from a backup, or migrate its job anew",
+        ) from error
     committed = sum(kind == "shard" for kind, *_ in entries.values())
     if committed < planned:
         raise SourceError(
